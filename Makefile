@@ -1,0 +1,49 @@
+# poolmgr — `make help` lists what there is.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+KUBECONFIG ?=
+PORT ?= 8080
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## set up the locked Python environment in .venv
+	@tools/setup.sh
+
+.PHONY: run
+run: setup ## run poolmgr on a simulated fleet with its dashboard (KUBECONFIG=… for a real cluster, PORT=8080)
+	@exec $(PY) -m poolmgr.cli.main demo $(if $(KUBECONFIG),--kubeconfig $(KUBECONFIG)) --port $(PORT)
+
+.PHONY: check
+check: setup ## lint, types, import contracts, unit tests; under a minute
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+	@$(PY) -m pytest tests/unit -q -x -n 2
+
+.PHONY: test
+test: setup ## everything: check, libhook, integration, the story (sets up what it needs)
+	@tools/packages.sh node browser hook database
+	@$(MAKE) --no-print-directory check hook
+	@$(PY) -m pytest tests/integration e2e -q
+
+.PHONY: hook
+hook: setup ## build libhook and run its tests
+	@if [ -f libhook/meson.build ]; then libhook/run-tests.sh; fi
+
+.PHONY: e2e
+e2e: setup ## the real control plane, the emulated node and the story, with its log
+	@tools/packages.sh node
+	@$(PY) -m pytest e2e -q -s
+
+.PHONY: bench
+bench: setup ## the benchmarks; writes docs/benchmarks.md
+	@$(PY) -m poolmgr.cli.main bench all
+
+.PHONY: clean
+clean: ## remove what was built in this checkout
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache e2e/.artifacts libhook/build*

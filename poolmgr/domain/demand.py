@@ -1,0 +1,115 @@
+"""The demand side: virtual machines that want whole GPUs and pods that want slices."""
+
+from dataclasses import dataclass
+
+from poolmgr.domain.identifiers import GpuUuid, NodeName, WorkloadUid
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceClaim:
+    """`count` whole GPUs of one extended resource."""
+
+    resource_name: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vm:
+    """A VirtualMachineInstance that asks for passthrough GPUs."""
+
+    uid: WorkloadUid
+    namespace: str
+    name: str
+    claims: tuple[DeviceClaim, ...]
+    node: NodeName | None = None
+    """Where its launcher pod is bound; None while it waits."""
+    created_at: float = 0.0
+    waiting_since: float | None = None
+    """When the launcher was first seen unschedulable or the VMI created; None once bound."""
+    launcher_uid: str = ""
+    """UID of the launcher pod: what kubelet and agent know the VM by."""
+    devices: tuple[tuple[NodeName, str], ...] = ()
+    """(node, PCI address) the kubelet gave it, as the agent reported."""
+    patience_until: float | None = None
+    idle_since: float | None = None
+    cpu_milli: int = 0
+    memory_mib: int = 0
+
+    @property
+    def waiting(self) -> bool:
+        return self.node is None
+
+    @property
+    def gpus(self) -> int:
+        return sum(claim.count for claim in self.claims)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of one GPU assigned to a pod by the sharing layer."""
+
+    uuid: GpuUuid
+    memory_mib: int
+    cores_percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPod:
+    """A pod that asks for slices of shared GPUs."""
+
+    uid: WorkloadUid
+    namespace: str
+    name: str
+    gpus: int = 1
+    """Distinct GPUs it wants a slice of."""
+    memory_mib: int = 0
+    """Per GPU; 0 means the sharing layer's default, by default the whole card."""
+    memory_percent: int = 0
+    """Per GPU, where asked as a percentage instead."""
+    cores_percent: int = 0
+    """Per GPU; 0 means no reservation of compute."""
+    node: NodeName | None = None
+    slices: tuple[Slice, ...] = ()
+    created_at: float = 0.0
+    started_at: float | None = None
+    waiting_since: float | None = None
+    models: tuple[str, ...] = ()
+    """Substrings of acceptable product names, compared without case; empty accepts any."""
+    excluded_models: tuple[str, ...] = ()
+    allowed_uuids: tuple[GpuUuid, ...] = ()
+    excluded_uuids: tuple[GpuUuid, ...] = ()
+    best_effort: bool = False
+    """True where its owner marked it as one that may be evicted and start again."""
+    evictable: bool = False
+    """True where its disruption budget would admit an eviction now."""
+    priority: int = 0
+    terminating: bool = False
+    cpu_milli: int = 0
+    memory_request_mib: int = 0
+
+    @property
+    def waiting(self) -> bool:
+        return self.node is None
+
+    def accepts(self, model: str, uuid: GpuUuid) -> bool:
+        """True when the pod's own constraints admit a GPU of `model` named `uuid`."""
+        name = model.casefold()
+        return (
+            (not self.models or any(m.casefold() in name for m in self.models))
+            and not any(m.casefold() in name for m in self.excluded_models)
+            and (not self.allowed_uuids or uuid in self.allowed_uuids)
+            and uuid not in self.excluded_uuids
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A GPUReservation: `gpus` of `model` in `mode` for a window of time."""
+
+    namespace: str
+    name: str
+    model: str
+    gpus: int
+    mode: str
+    starts_at: float
+    ends_at: float

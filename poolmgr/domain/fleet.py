@@ -1,0 +1,196 @@
+"""The supply side: GPUs, nodes and pools as values."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId, PoolName
+from poolmgr.domain.modes import DevicePhase, Mode, Step
+from poolmgr.domain.sharing import SharingState
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that has a GPU's device file open, or a pod that the kubelet gave it to."""
+
+    pid: int
+    """In the node's PID namespace; 0 where only the pod is known."""
+    command: str
+    pod_uid: str = ""
+    path: str = ""
+    """The device file, e.g. `/dev/vfio/12`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU as its node's agent last reported it, joined with what the manager wants of it."""
+
+    node: NodeName
+    pci_address: PciAddress
+    model: str
+    """Product name as users write it, e.g. `NVIDIA A10`."""
+    memory_mib: int
+    observed_mode: Mode | None
+    """None while on no driver or on a foreign one."""
+    phase: DevicePhase = DevicePhase.READY
+    uuid: GpuUuid = GpuUuid("")
+    resource_name: str = ""
+    """What a VM's `deviceName` must say to get it, e.g. `nvidia.com/GA102GL_A10`."""
+    desired_mode: Mode | None = None
+    """None until the manager has adopted the GPU."""
+    pool: PoolName | None = None
+    iommu_group: int | None = None
+    numa_node: int | None = None
+    nvswitch_domain: str = ""
+    """GPUs of one non-empty domain move together (HGX boards)."""
+    holders: tuple[Holder, ...] = ()
+    allocated_to: str = ""
+    """UID of the pod that the kubelet gave it to as a passthrough device; empty when free."""
+    advertised: bool = False
+    """The kubelet lists it among its allocatable passthrough devices."""
+    plan_id: PlanId = PlanId("")
+    """The last plan that the agent carried out on it."""
+    reason: str = ""
+    """Reason code of the agent where the phase is not Ready."""
+    message: str = ""
+    mode_since: float = 0.0
+    """Unix seconds of the last completed change of mode."""
+
+    @property
+    def settled(self) -> bool:
+        """True when the GPU is usable and where the manager wants it."""
+        return (
+            self.phase is DevicePhase.READY
+            and self.observed_mode is not None
+            and self.desired_mode in (None, self.observed_mode)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A move of GPUs of one node in one direction, as recorded in `GPUNode.spec.transition`."""
+
+    node: NodeName
+    plan_id: PlanId
+    epoch: LeaseEpoch
+    to_mode: Mode
+    devices: tuple[PciAddress, ...]
+    step: Step
+    started_at: float
+    step_started_at: float
+    reason: str = ""
+    message: str = ""
+    rollback: bool = False
+    """True once the move is being undone; `to_mode` then already is the mode to return to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    name: NodeName
+    gpus: tuple[Gpu, ...]
+    ready: bool = True
+    """The kubelet reports Ready and the agent's report is complete."""
+    cordoned: bool = False
+    """Unschedulable, whoever said so; `cordoned_by_us` tells who."""
+    cordoned_by_us: bool = False
+    """The cordon was set by a move and has to be lifted by it."""
+    transition: Transition | None = None
+    sharing: SharingState | None = None
+    """None where no sharing layer is installed for this node."""
+    revision: str = ""
+    """resourceVersion of the GPUNode, for compare-and-swap writes of its spec."""
+    labels: tuple[tuple[str, str], ...] = ()
+    cpu_milli: int = 0
+    memory_mib: int = 0
+    cpu_milli_free: int = 0
+    memory_mib_free: int = 0
+    reported: bool = True
+    """False until the agent has echoed the current spec generation; nothing is planned for such a node."""
+
+    def gpu(self, pci_address: PciAddress) -> Gpu | None:
+        return next((g for g in self.gpus if g.pci_address == pci_address), None)
+
+
+class RebalanceMode(StrEnum):
+    AUTOMATIC = "Automatic"
+    RECOMMEND = "Recommend"
+    OFF = "Off"
+
+
+class Granularity(StrEnum):
+    GPU = "GPU"
+    NODE = "Node"
+
+
+class EvictionRule(StrEnum):
+    NEVER = "Never"
+    BEST_EFFORT = "BestEffort"
+    """Pods of the BestEffort side of the shared pool may be evicted for a waiting VM, through the Eviction
+    API and so within their disruption budgets."""
+
+
+class IdleVmAction(StrEnum):
+    IGNORE = "Ignore"
+    NOTIFY = "Notify"
+    STOP = "Stop"
+    """Stop through KubeVirt's API after notice: the owner's choice in the policy, never the planner's."""
+
+
+@dataclass(frozen=True, slots=True)
+class SideLimits:
+    """Bounds of one side of a pool, in GPUs."""
+
+    min: int = 0
+    max: int | None = None
+    headroom: int = 0
+    """Idle GPUs kept ready on this side beyond current demand."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdleVmPolicy:
+    action: IdleVmAction = IdleVmAction.IGNORE
+    idle_after_seconds: int = 3600
+    notice_seconds: int = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What one namespace may hold of a pool, both modes counted together."""
+
+    namespace: str
+    max_gpus: float | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A GPUPool's spec. A GPU belongs to exactly one pool; see `membership`."""
+
+    name: PoolName
+    models: tuple[str, ...] = ()
+    """Product names, compared without case; empty matches every model."""
+    node_labels: tuple[tuple[str, str], ...] = ()
+    """Labels a node must have; empty matches every node."""
+    passthrough: SideLimits = field(default_factory=SideLimits)
+    shared: SideLimits = field(default_factory=SideLimits)
+    rebalance: RebalanceMode = RebalanceMode.AUTOMATIC
+    granularity: Granularity = Granularity.GPU
+    cooldown_seconds: int = 300
+    """A GPU stays at least so long in a mode before it may leave it idle."""
+    max_in_flight: int = 1
+    """GPUs of this pool that may be moving at once."""
+    eviction: EvictionRule = EvictionRule.NEVER
+    drain_timeout_seconds: int = 600
+    idle_vm: IdleVmPolicy = field(default_factory=IdleVmPolicy)
+    quotas: tuple[Quota, ...] = ()
+    generation: int = 0
+    created_at: float = 0.0
+
+    def side(self, mode: Mode) -> SideLimits:
+        return self.passthrough if mode is Mode.PASSTHROUGH else self.shared
+
+    def takes(self, model: str, labels: dict[str, str]) -> bool:
+        """True when a GPU of `model` on a node with `labels` is in reach of this pool's selectors."""
+        wanted = {m.casefold() for m in self.models}
+        return (not wanted or model.casefold() in wanted) and all(
+            labels.get(key) == value for key, value in self.node_labels
+        )

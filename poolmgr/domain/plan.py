@@ -1,0 +1,99 @@
+"""What a planner answers: moves to make, and for everything it leaves alone, why."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from poolmgr.domain.identifiers import (
+    Generation,
+    GpuUuid,
+    NodeName,
+    PciAddress,
+    PlanId,
+    PoolName,
+    WorkloadUid,
+)
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Bring one GPU into `to_mode`."""
+
+    node: NodeName
+    pci_address: PciAddress
+    uuid: GpuUuid
+    pool: PoolName
+    model: str
+    to_mode: Mode
+    reason: Reason
+    message: str
+    """One sentence for a human: what moves, for whom, why this GPU."""
+    evict: tuple[WorkloadUid, ...] = ()
+    """Pods to evict first; only ones that the pool's eviction rule names."""
+
+
+class SubjectKind(StrEnum):
+    GPU = "GPU"
+    VM = "VirtualMachineInstance"
+    POD = "Pod"
+    POOL = "GPUPool"
+    NODE = "Node"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a refusal is about. For a GPU: namespace is the node, name the PCI address."""
+
+    kind: SubjectKind
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something that was considered and not done."""
+
+    subject: Subject
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The size a planner wants for one pool and model."""
+
+    pool: PoolName
+    model: str
+    passthrough: int
+    shared: int
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A decision on one snapshot. `plan_id` is equal for equal moves on an equal snapshot generation."""
+
+    plan_id: PlanId
+    snapshot_generation: Generation
+    made_at: float
+    moves: tuple[Move, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    targets: tuple[Target, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not self.moves
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An answer to "may this be done?" that keeps its reason."""
+
+    ok: bool
+    reason: Reason
+    message: str = ""
+
+    def __bool__(self) -> bool:
+        return self.ok

@@ -1,0 +1,47 @@
+"""What the sharing layer (HAMi) shows of one node. The executor decides its steps on this."""
+
+from dataclasses import dataclass
+
+from poolmgr.domain.identifiers import GpuUuid
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredGpu:
+    """One entry of HAMi's register annotation."""
+
+    uuid: GpuUuid
+    split_count: int
+    memory_mib: int
+    cores_percent: int
+    model: str
+    healthy: bool
+    index: int = 0
+    numa: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SharingState:
+    """HAMi on one node, from the Node object and its plugin's pods."""
+
+    version: tuple[int, int]
+    """Minor release of the scheduler found in the cluster, e.g. (2, 10); the recipe differs by it."""
+    plugin_wanted: bool
+    """The node carries the labels that the plugin's DaemonSet selects."""
+    plugin_pods: int
+    """Plugin pods bound to the node, terminating ones included."""
+    plugin_ready: bool
+    """One of them is Ready."""
+    allocatable: int
+    """Slices in `status.allocatable`; 0 once the kubelet has dropped the plugin."""
+    registered: tuple[RegisteredGpu, ...]
+    """The register annotation, decoded; empty when absent."""
+    handshake: str = ""
+    """The scheduler's handshake annotation, raw; empty when absent."""
+    locked_by: str = ""
+    """Owner in HAMi's node lock; empty when free."""
+    allocating: int = 0
+    """Pods on the node between HAMi's bind and the plugin's answer."""
+    last_placement_at: float = 0.0
+    """Unix seconds of the newest placement that HAMi wrote for a pod on this node."""
+    fenced: frozenset[GpuUuid] = frozenset()
+    """GPUs closed to new pods by HAMi's own device cordon."""

@@ -1,0 +1,1 @@
+"""Small shared edges: clock, logging, metrics, retry. No decisions."""

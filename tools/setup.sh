@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Makes this checkout ready: uv (pinned), the locked Python environment in .venv, nothing outside the checkout.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+UV_VERSION=0.13.9
+say() { printf '\033[2m· %s\033[0m\n' "$*" >&2; }
+
+python=$(command -v python3 || true)
+[ -n "$python" ] || { echo "python3 is missing: install Python 3.11 or newer (Debian/Ubuntu: apt-get install python3 python3-venv)" >&2; exit 1; }
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+  { echo "$("$python" -V) is too old: poolmgr needs Python 3.11 or newer" >&2; exit 1; }
+
+if [ ! -x .venv/tools/bin/uv ]; then
+  say "installing uv $UV_VERSION into .venv/tools"
+  "$python" -m venv .venv/tools 2>/dev/null || {
+    # Debian and Ubuntu ship venv apart from python3; tools/packages.sh installs it where it may.
+    tools/packages.sh python && "$python" -m venv .venv/tools; }
+  .venv/tools/bin/pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
+fi
+stamp=.venv/.lock-stamp
+if ! cmp -s uv.lock "$stamp"; then
+  say "installing the locked Python packages into .venv"
+  .venv/tools/bin/uv sync --frozen --quiet --python "$python" --allow-existing 2>/dev/null ||
+    .venv/tools/bin/uv sync --frozen --quiet --python "$python"
+  cp uv.lock "$stamp"
+fi
