@@ -37,6 +37,8 @@ class Gpu:
     """What a VM's `deviceName` must say to get it, e.g. `nvidia.com/GA102GL_A10`."""
     desired_mode: Mode | None = None
     """None until the manager has adopted the GPU."""
+    desired_plan_id: PlanId = PlanId("")
+    """The plan that set `desired_mode`."""
     pool: PoolName | None = None
     iommu_group: int | None = None
     numa_node: int | None = None

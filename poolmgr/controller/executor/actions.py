@@ -1,0 +1,86 @@
+"""What the executor may do next. A recipe answers with exactly one of these."""
+
+from dataclasses import dataclass
+
+from poolmgr.domain.identifiers import GpuUuid, WorkloadUid
+from poolmgr.domain.modes import Step
+from poolmgr.domain.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class FenceGpus:
+    """Close exactly these GPUs of the node to new pods."""
+
+    uuids: frozenset[GpuUuid]
+
+
+@dataclass(frozen=True, slots=True)
+class Cordon:
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """Have HAMi's plugin run on the node, or not."""
+
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unregister:
+    """Remove HAMi's registration of the node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    pod: WorkloadUid
+    namespace: str
+    name: str
+
+
+Effect = FenceGpus | Cordon | Plugin | Unregister | Evict
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do until the world changes."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    """Bring about these effects, then look again. Each is an `ensure`."""
+
+    effects: tuple[Effect, ...]
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """The current step is complete."""
+
+    to: Step
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnBack:
+    """Undo the move: every device of the transition goes back to the mode that it came from."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """All is done: remove the transition."""
+
+    reason: Reason
+    message: str
+
+
+Action = Wait | Perform | Advance | TurnBack | Finish

@@ -1,0 +1,115 @@
+"""The executor's only IO: carries one action out and says what happened.
+
+Every write is checked against the lease first. A write that fails leaves the world as some prefix of the
+step; since each effect is an `ensure`, the next tick repeats it.
+"""
+
+from dataclasses import dataclass
+
+from poolmgr.controller import intents
+from poolmgr.controller.executor.actions import (
+    Action,
+    Advance,
+    Cordon,
+    Effect,
+    Evict,
+    FenceGpus,
+    Finish,
+    Perform,
+    Plugin,
+    TurnBack,
+    Unregister,
+    Wait,
+)
+from poolmgr.controller.executor.advance import step_after_turning_back
+from poolmgr.controller.ports import Evictor, FleetActuator, Leadership, NodeIntent, SharingActuator
+from poolmgr.domain.errors import Stale
+from poolmgr.domain.fleet import Node
+from poolmgr.domain.identifiers import LeaseEpoch
+from poolmgr.domain.plan import Verdict
+from poolmgr.domain.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one action came to."""
+
+    reason: Reason
+    message: str
+    changed: bool
+    """False for a Wait."""
+    wrote_intent: bool = False
+    """True when `GPUNode.spec` was written: the view is behind until it shows that."""
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    fleet: FleetActuator
+    sharing: SharingActuator
+    evictor: Evictor
+    leadership: Leadership
+
+    def epoch(self) -> LeaseEpoch:
+        """This leader's epoch. Raises Stale when the lease is not surely held."""
+        epoch = self.leadership.epoch
+        if epoch is None:
+            raise Stale(
+                Reason.NOT_LEADER, "the lease is not held any more; another manager goes on from here"
+            )
+        return epoch
+
+    async def carry_out(self, node: Node, action: Action, now: float) -> Outcome:
+        """Do `action` for `node`. Raises Stale or Unavailable; then nothing or a repeatable part is done."""
+        epoch = self.epoch()
+        wrote = True
+        match action:
+            case Wait():
+                return Outcome(action.reason, action.message, changed=False)
+            case Perform(effects):
+                for effect in effects:
+                    self.epoch()
+                    if refusal := await self._bring_about(node, effect):
+                        return Outcome(refusal.reason, refusal.message, changed=False)
+                wrote = False
+            case Advance(to):
+                await self.write(node, intents.advanced(node, to, epoch, now))
+            case TurnBack(reason, message):
+                assert node.transition is not None
+                step = step_after_turning_back(node, node.transition)
+                await self.write(node, intents.turned_back(node, step, reason, message, epoch, now))
+            case Finish():
+                await self.write(node, intents.finished(node))
+        return Outcome(
+            action.reason,
+            action.message,
+            changed=True,
+            wrote_intent=wrote,
+            finished=isinstance(action, Finish),
+        )
+
+    async def take_over(self, node: Node) -> Outcome:
+        """Put this leader's epoch on a transition that an earlier one left."""
+        return await self.write(node, intents.taken_over(node, self.epoch()))
+
+    async def write(self, node: Node, intent: NodeIntent) -> Outcome:
+        """Compare-and-swap the node's spec. Raises Stale when the lease or the object moved on."""
+        self.epoch()
+        await self.fleet.write_intent(node.name, intent, node.revision)
+        return Outcome(Reason.STEP_DONE, "written", changed=True, wrote_intent=True)
+
+    async def _bring_about(self, node: Node, effect: Effect) -> Verdict | None:
+        """Returns the refusal of an eviction, where there is one."""
+        match effect:
+            case FenceGpus(uuids):
+                await self.sharing.ensure_gpus_fenced(node.name, uuids)
+            case Cordon(on):
+                await self.sharing.ensure_cordoned(node.name, on)
+            case Plugin(wanted):
+                await self.sharing.ensure_plugin(node.name, wanted)
+            case Unregister():
+                await self.sharing.ensure_unregistered(node.name)
+            case Evict(pod, namespace, name):
+                verdict = await self.evictor.evict(pod, namespace, name)
+                return None if verdict else verdict
+        return None

@@ -1,0 +1,62 @@
+"""Passthrough → shared: take idle GPUs of one node from the VMs' side and give them to HAMi."""
+
+from poolmgr.domain.fleet import Node, Transition
+from poolmgr.domain.modes import Step
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+
+from . import conditions
+from .actions import Action, Advance, TurnBack, Wait
+
+
+def fence(node: Node, transition: Transition) -> Action:
+    """The agent withdraws a GPU as soon as its desired mode changes; wait until the kubelet agrees."""
+    gpus = conditions.moving(node, transition)
+    shown = tuple(g for g in gpus if g.advertised)
+    if shown:
+        return Wait(
+            Reason.STEP_WAITING,
+            f"waiting for the kubelet of {node.name} to stop offering {conditions.names(shown)} to VMs",
+        )
+    return Advance(
+        Step.DRAIN, Reason.STEP_DONE, f"{conditions.names(gpus)} on {node.name} are offered to VMs no more"
+    )
+
+
+def drain(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Action:
+    """Only idle GPUs are ever sent back. One that was taken before the fence stood goes back to its VM."""
+    gpus = conditions.to_rebind(node, transition)
+    used = {(n, address) for vm in snapshot.vms for n, address in vm.devices}
+    busy = tuple(g for g in gpus if g.allocated_to or g.holders or (node.name, g.pci_address) in used)
+    if busy:
+        return TurnBack(
+            Reason.GPU_BUSY,
+            f"a VM got {conditions.names(busy)} on {node.name} before it was withdrawn; it stays with the VM",
+        )
+    return Advance(Step.DETACH, Reason.STEP_DONE, f"nothing uses {conditions.names(gpus)}")
+
+
+def detach(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Action:
+    """HAMi's plugin looks for GPUs only at its start, so it stops now and starts again after the rebind."""
+    gpus = conditions.to_rebind(node, transition)
+    if gpus and (pending := conditions.detach_sharing(node, snapshot)):
+        return pending
+    return Advance(
+        Step.REBIND, Reason.STEP_DONE, f"{node.name} is ready for {conditions.names(gpus)} to return"
+    )
+
+
+def attach(node: Node, transition: Transition) -> Action:
+    """HAMi has registered every shared GPU of the node, the returned ones among them."""
+    if pending := conditions.attach_sharing(node, frozenset()):
+        return pending
+    gpus = conditions.moving(node, transition)
+    nameless = tuple(g for g in gpus if g.observed_mode is transition.to_mode and not g.uuid)
+    if nameless and node.sharing is not None:
+        return Wait(
+            Reason.REGISTRATION_PENDING,
+            f"the driver has not yet told the UUID of {conditions.names(nameless)} on {node.name}",
+        )
+    return Advance(
+        Step.RELEASE, Reason.STEP_DONE, f"{conditions.names(gpus)} on {node.name} can be shared again"
+    )

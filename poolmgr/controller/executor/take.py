@@ -1,0 +1,84 @@
+"""Shared → passthrough: take GPUs of one node away from HAMi and give them to VMs."""
+
+from poolmgr.domain.fleet import EvictionRule, Node, Pool, Transition
+from poolmgr.domain.modes import Step
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+
+from . import conditions
+from .actions import Action, Advance, Evict, FenceGpus, Perform, Wait
+
+
+def fence(node: Node, transition: Transition) -> Action:
+    """Close the GPUs to new pods: by HAMi's device cordon where it has one, by our webhook everywhere.
+
+    The node itself stays open, so that pods go on landing on its other GPUs.
+    """
+    gpus = conditions.moving(node, transition)
+    uuids = frozenset(g.uuid for g in gpus if g.uuid)
+    sharing = node.sharing
+    if sharing is not None and sharing.version >= (2, 10) and not uuids <= sharing.fenced:
+        return Perform(
+            (FenceGpus(uuids),),
+            Reason.STEP_STARTED,
+            f"closing {conditions.names(gpus)} on {node.name} to new vGPU pods",
+        )
+    return Advance(
+        Step.DRAIN, Reason.STEP_DONE, f"{conditions.names(gpus)} on {node.name} take no new vGPU pods"
+    )
+
+
+def drain(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools: dict[str, Pool]) -> Action:
+    """Wait for the pods on the GPUs; evict only best-effort ones, and only where the pool says so."""
+    gpus = conditions.to_rebind(node, transition)
+    pods = conditions.pods_on(snapshot, (g.uuid for g in gpus))
+    if not pods:
+        return Advance(Step.DETACH, Reason.STEP_DONE, f"no pod is left on {conditions.names(gpus)}")
+    rules = {pools[g.pool].eviction for g in gpus if g.pool in pools}
+    leaving = [p for p in pods if not p.terminating]
+    if rules == {EvictionRule.BEST_EFFORT} and transition.reason == Reason.VM_WAITING:
+        asked = tuple(Evict(p.uid, p.namespace, p.name) for p in leaving if p.best_effort and p.evictable)
+        if asked:
+            return Perform(
+                asked,
+                Reason.DRAIN_WAITING,
+                f"evicting best-effort pod(s) {conditions.pod_names(p for p in leaving if p.best_effort)} "
+                "for a waiting VM, as the pool's eviction rule allows",
+            )
+    return Wait(
+        Reason.DRAIN_WAITING,
+        f"waiting for {conditions.pod_names(pods)} to leave {conditions.names(gpus)}; nothing is unbound before",
+    )
+
+
+def detach(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Action:
+    """Have HAMi let go of the node, after looking once more that nobody slipped in."""
+    gpus = conditions.to_rebind(node, transition)
+    pods = conditions.pods_on(snapshot, (g.uuid for g in gpus))
+    if pods:
+        return Advance(
+            Step.DRAIN,
+            Reason.DRAIN_WAITING,
+            f"{conditions.pod_names(pods)} was placed on {conditions.names(gpus)} meanwhile; draining again",
+        )
+    if gpus and (pending := conditions.detach_sharing(node, snapshot)):
+        return pending
+    return Advance(Step.REBIND, Reason.STEP_DONE, f"HAMi has let go of {conditions.names(gpus)}")
+
+
+def attach(node: Node, transition: Transition) -> Action:
+    """HAMi has the GPUs that stay, the kubelet shows the ones that moved."""
+    gpus = conditions.moving(node, transition)
+    gone = frozenset(g.uuid for g in gpus if g.uuid)
+    if pending := conditions.attach_sharing(node, gone):
+        return pending
+    moved = tuple(g for g in gpus if g.observed_mode is transition.to_mode)
+    hidden = tuple(g for g in moved if not g.advertised)
+    if hidden:
+        return Wait(
+            Reason.STEP_WAITING,
+            f"waiting for the kubelet of {node.name} to show {conditions.names(hidden)} to VMs",
+        )
+    return Advance(
+        Step.RELEASE, Reason.STEP_DONE, f"{conditions.names(moved)} on {node.name} can be given to VMs"
+    )

@@ -1,0 +1,180 @@
+"""The last look before a move starts: rules that hold whatever a planner thinks.
+
+A planner may be clever, new or wrong; a move that would harm a workload or break a pool's bounds is stopped
+here, on a snapshot taken after the plan was made. Like Cluster Autoscaler's drain rules: an ordered ladder,
+the first rule that answers wins.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, RebalanceMode
+from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress
+from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Verdict
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+
+Key = tuple[NodeName, PciAddress]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """GPUs of a pool by the side they are meant for, and how many of them are on the way."""
+
+    desired: Counter[Mode] = field(default_factory=Counter)
+    in_flight: int = 0
+
+
+def passed(
+    moves: tuple[Move, ...], snapshot: ClusterSnapshot
+) -> tuple[tuple[Move, ...], tuple[Refusal, ...]]:
+    """Split `moves` into those that may start now and refusals for the rest.
+
+    Bounds and budgets are counted as the accepted moves use them up, in the order given.
+    """
+    nodes = {node.name: node for node in snapshot.nodes}
+    pools = {pool.name: pool for pool in snapshot.pools}
+    tallies = _tally(snapshot)
+    users = _users(snapshot)
+    accepted: list[Move] = []
+    refused: list[Refusal] = []
+    for move in moves:
+        node = nodes.get(move.node)
+        gpu = node.gpu(move.pci_address) if node else None
+        verdict = _may_move(move, node, gpu, users)
+        if verdict and gpu is not None:
+            pool = pools.get(gpu.pool) if gpu.pool else None
+            verdict = _within_bounds(move, pool, tallies.setdefault(gpu.pool or "", _Tally()))
+        if verdict:
+            accepted.append(move)
+            tally = tallies[(gpu and gpu.pool) or ""]
+            tally.desired[move.to_mode] += 1
+            tally.desired[move.to_mode.other] -= 1
+            tally.in_flight += 1
+        else:
+            subject = Subject(SubjectKind.GPU, move.node, move.pci_address)
+            refused.append(Refusal(subject, verdict.reason, verdict.message))
+    return tuple(accepted), tuple(refused)
+
+
+def without_automatic(snapshot: ClusterSnapshot, asked_for: frozenset[str]) -> frozenset[str]:
+    """Names of pools whose moves are shown but not made, unless an operator asked for them."""
+    return frozenset(
+        p.name for p in snapshot.pools if p.rebalance.value != "Automatic" and p.name not in asked_for
+    )
+
+
+def _may_move(
+    move: Move, node: Node | None, gpu: Gpu | None, users: dict[Key, list[tuple[str, str]]]
+) -> Verdict:
+    where = f"{move.model} {move.pci_address} on {move.node}"
+    if node is None or gpu is None:
+        return Verdict(False, Reason.DEVICE_GONE, f"{where} is not there any more")
+    if not node.ready:
+        return Verdict(False, Reason.NODE_NOT_READY, f"{node.name} is not Ready; its GPUs stay as they are")
+    if not node.reported:
+        return Verdict(
+            False,
+            Reason.NODE_NOT_REPORTED,
+            f"the agent of {node.name} has not reported on its last orders yet",
+        )
+    if node.transition is not None:
+        return Verdict(
+            False,
+            Reason.NODE_IN_TRANSITION,
+            f"plan {node.transition.plan_id} is still moving GPUs of {node.name}; one move per node at a time",
+        )
+    if gpu.phase is not DevicePhase.READY or gpu.observed_mode is None:
+        detail = gpu.message or gpu.phase.value
+        return Verdict(False, Reason.GPU_UNHEALTHY, f"{where} is not fit to move: {detail}")
+    if gpu.observed_mode is move.to_mode:
+        return Verdict(False, Reason.IN_PLACE, f"{where} already is {move.to_mode.value}")
+    if gpu.desired_mode is not gpu.observed_mode:
+        return Verdict(False, Reason.GPU_MOVING, f"{where} is not yet where an earlier plan wants it")
+    evicted = frozenset(move.evict)
+    in_the_way = [name for uid, name in users.get((node.name, gpu.pci_address), []) if uid not in evicted]
+    if in_the_way:
+        return Verdict(False, Reason.GPU_BUSY, f"{where} is in use by {', '.join(in_the_way[:3])}")
+    return Verdict(True, Reason.ADMITTED)
+
+
+def _within_bounds(move: Move, pool: Pool | None, tally: _Tally) -> Verdict:
+    where = f"{move.model} {move.pci_address} on {move.node}"
+    if pool is None:
+        return Verdict(False, Reason.NOT_IN_POOL, f"no GPUPool selects {where}; nothing may move it")
+    leaving, arriving = move.to_mode.other, move.to_mode
+    if tally.desired[leaving] - 1 < pool.side(leaving).min:
+        return Verdict(
+            False,
+            Reason.AT_MINIMUM,
+            f"{where} stays: pool {pool.name} keeps at least {pool.side(leaving).min} {leaving.value} GPU(s)",
+        )
+    maximum = pool.side(arriving).max
+    if maximum is not None and tally.desired[arriving] + 1 > maximum:
+        return Verdict(
+            False,
+            Reason.AT_MAXIMUM,
+            f"{where} stays: pool {pool.name} has at most {maximum} {arriving.value} GPU(s)",
+        )
+    if tally.in_flight + 1 > pool.max_in_flight:
+        return Verdict(
+            False,
+            Reason.BUDGET_SPENT,
+            f"{where} stays for now: pool {pool.name} moves at most {pool.max_in_flight} GPU(s) at once",
+        )
+    if move.evict and pool.eviction is not EvictionRule.BEST_EFFORT:
+        return Verdict(
+            False, Reason.EVICTION_DENIED, f"{where} stays: pool {pool.name} does not allow evictions"
+        )
+    return Verdict(True, Reason.ADMITTED)
+
+
+def _tally(snapshot: ClusterSnapshot) -> dict[str, _Tally]:
+    tallies: dict[str, _Tally] = {}
+    for node in snapshot.nodes:
+        for gpu in node.gpus:
+            tally = tallies.setdefault(gpu.pool or "", _Tally())
+            mode = gpu.desired_mode or gpu.observed_mode
+            if mode is not None:
+                tally.desired[mode] += 1
+            if node.transition is not None and gpu.pci_address in node.transition.devices:
+                tally.in_flight += 1
+    return tallies
+
+
+def _users(snapshot: ClusterSnapshot) -> dict[Key, list[tuple[str, str]]]:
+    """Who uses each GPU: (UID, name for a sentence)."""
+    by_uuid: dict[GpuUuid, Key] = {}
+    users: dict[Key, list[tuple[str, str]]] = {}
+    for node in snapshot.nodes:
+        for gpu in node.gpus:
+            key = (node.name, gpu.pci_address)
+            if gpu.uuid:
+                by_uuid[gpu.uuid] = key
+            if gpu.allocated_to:
+                users.setdefault(key, []).append((gpu.allocated_to, f"pod {gpu.allocated_to}"))
+            elif gpu.observed_mode is Mode.PASSTHROUGH and gpu.holders:
+                # On the shared side HAMi's own plugin holds every GPU; it is asked to leave before a rebind.
+                holder = gpu.holders[0]
+                users.setdefault(key, []).append(("", f"process {holder.pid} ({holder.command})"))
+    for pod in snapshot.pods:
+        for piece in pod.slices:
+            if piece.uuid in by_uuid:
+                users.setdefault(by_uuid[piece.uuid], []).append((pod.uid, f"pod {pod.namespace}/{pod.name}"))
+    for vm in snapshot.vms:
+        for node_name, address in vm.devices:
+            users.setdefault((node_name, PciAddress(address)), []).append(
+                (vm.uid, f"VM {vm.namespace}/{vm.name}")
+            )
+    return users
+
+
+def operator_view(snapshot: ClusterSnapshot, pool: str) -> ClusterSnapshot:
+    """The snapshot as if `pool` were Automatic: what a rebalance that an operator asks for may do."""
+    return replace(
+        snapshot,
+        pools=tuple(
+            replace(p, rebalance=RebalanceMode.AUTOMATIC) if p.name == pool else p for p in snapshot.pools
+        ),
+    )

@@ -1,0 +1,130 @@
+"""From decisions to what is written in `GPUNode.spec`. Pure.
+
+Desired modes and the transition are written as one value: a reader never sees one without the other.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from poolmgr.controller.ports import NodeIntent
+from poolmgr.domain.fleet import Gpu, Node, Transition
+from poolmgr.domain.identifiers import LeaseEpoch, PciAddress, PlanId
+from poolmgr.domain.modes import Mode, Step
+from poolmgr.domain.plan import Move
+from poolmgr.domain.reasons import Reason
+
+ADOPTED = PlanId("adopted")
+"""Plan id of a GPU that was taken over in the mode in which it was found."""
+
+
+def current(node: Node) -> NodeIntent:
+    """What the node's spec says now."""
+    return NodeIntent(
+        desired=tuple(
+            (g.pci_address, g.desired_mode, g.desired_plan_id)
+            for g in node.gpus
+            if g.desired_mode is not None
+        ),
+        transition=node.transition,
+    )
+
+
+def adopt(node: Node) -> NodeIntent | None:
+    """An intent that takes over GPUs without a desired mode as they are, or None if there are none.
+
+    A GPU on no driver is taken over as Shared: its vendor's driver is where it came from.
+    """
+    new = [g for g in node.gpus if g.desired_mode is None and _adoptable(g)]
+    if not new:
+        return None
+    present = current(node)
+    return replace(
+        present,
+        desired=present.desired
+        + tuple((g.pci_address, g.observed_mode or Mode.SHARED, ADOPTED) for g in new),
+    )
+
+
+def begin(node: Node, moves: tuple[Move, ...], plan_id: PlanId, epoch: LeaseEpoch, now: float) -> NodeIntent:
+    """The intent that starts these moves; all are of `node` and go the same way."""
+    to_mode = moves[0].to_mode
+    if any(m.node != node.name or m.to_mode is not to_mode for m in moves) or node.transition is not None:
+        raise ValueError("moves of one intent share their node and direction, and nothing moves there yet")
+    devices = tuple(m.pci_address for m in moves)
+    return NodeIntent(
+        desired=_with_mode(current(node), devices, to_mode, plan_id),
+        transition=Transition(
+            node=node.name,
+            plan_id=plan_id,
+            epoch=epoch,
+            to_mode=to_mode,
+            devices=devices,
+            step=Step.INTEND,
+            started_at=now,
+            step_started_at=now,
+            reason=moves[0].reason.value,
+            message=moves[0].message if len(moves) == 1 else f"{len(moves)} GPUs: {moves[0].message}",
+        ),
+    )
+
+
+def advanced(node: Node, to: Step, epoch: LeaseEpoch, now: float) -> NodeIntent:
+    """The same transition at its next step, under this leader's epoch."""
+    transition = _transition(node)
+    return replace(current(node), transition=replace(transition, step=to, step_started_at=now, epoch=epoch))
+
+
+def taken_over(node: Node, epoch: LeaseEpoch) -> NodeIntent:
+    """The same transition under a new leader's epoch; the step's clock runs on."""
+    return replace(current(node), transition=replace(_transition(node), epoch=epoch))
+
+
+def turned_back(
+    node: Node, step: Step, reason: Reason, message: str, epoch: LeaseEpoch, now: float
+) -> NodeIntent:
+    """The transition reversed: every device is wanted back in the mode that it came from."""
+    transition = _transition(node)
+    origin = transition.to_mode.other
+    return NodeIntent(
+        desired=_with_mode(current(node), transition.devices, origin, transition.plan_id),
+        transition=replace(
+            transition,
+            to_mode=origin,
+            step=step,
+            step_started_at=now,
+            epoch=epoch,
+            reason=reason.value,
+            message=message,
+            rollback=True,
+        ),
+    )
+
+
+def finished(node: Node) -> NodeIntent:
+    return replace(current(node), transition=None)
+
+
+def by_node(moves: Iterable[Move]) -> dict[str, tuple[Move, ...]]:
+    """Moves grouped by node, in the plan's order; of two directions on one node the first wins."""
+    groups: dict[str, list[Move]] = {}
+    for move in moves:
+        group = groups.setdefault(move.node, [])
+        if not group or group[0].to_mode is move.to_mode:
+            group.append(move)
+    return {node: tuple(group) for node, group in groups.items()}
+
+
+def _adoptable(gpu: Gpu) -> bool:
+    return gpu.observed_mode is not None or gpu.phase.value == "Unbound"
+
+
+def _transition(node: Node) -> Transition:
+    assert node.transition is not None
+    return node.transition
+
+
+def _with_mode(
+    intent: NodeIntent, devices: tuple[PciAddress, ...], mode: Mode, plan_id: PlanId
+) -> tuple[tuple[PciAddress, Mode, PlanId], ...]:
+    kept = tuple(entry for entry in intent.desired if entry[0] not in devices)
+    return tuple(sorted((*kept, *((address, mode, plan_id) for address in devices))))

@@ -1,0 +1,155 @@
+"""Tells what happened: the same sentence to log, Kubernetes Events and ledger, once per change.
+
+The ledger may be down: then history is lost and said so, and control goes on.
+"""
+
+from typing import Any
+
+import structlog
+
+from poolmgr.controller.executor.execute import Outcome
+from poolmgr.controller.ports import Ledger, Recorder, StepRecord
+from poolmgr.domain.errors import PoolError
+from poolmgr.domain.fleet import Transition
+from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.plan import Move, Plan, Refusal, Subject, SubjectKind
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+
+log = structlog.get_logger()
+
+TROUBLE = frozenset({Reason.STEP_TIMED_OUT, Reason.ROLLED_BACK, Reason.BIND_FAILED, Reason.EVICTION_DENIED})
+"""Reasons that show as warnings."""
+
+TOLD_TO_OWNERS = frozenset({SubjectKind.VM, SubjectKind.POD, SubjectKind.POOL})
+"""Subjects whose refusals become Events; those of GPUs are in the API, where one asks for them."""
+
+
+class Journalist:
+    """Remembers what it said last, so that a sentence is told when it changes and not at every tick."""
+
+    def __init__(self, ledger: Ledger, recorder: Recorder) -> None:
+        self._ledger = ledger
+        self._recorder = recorder
+        self._last_step: dict[NodeName, tuple[Reason, str]] = {}
+        self._last_plan: tuple[Any, ...] = ()
+        self._told: dict[Subject, tuple[Reason, str]] = {}
+        self._ledger_down = False
+
+    async def step(self, transition: Transition, outcome: Outcome, at: float) -> None:
+        """One action of the executor on one node."""
+        said = (outcome.reason, f"{transition.step.value}: {outcome.message}")
+        if self._last_step.get(transition.node) == said:
+            return
+        self._last_step[transition.node] = said
+        log.info(
+            "move_step",
+            node=transition.node,
+            plan_id=transition.plan_id,
+            step=transition.step.value,
+            to_mode=transition.to_mode.value,
+            lease_epoch=transition.epoch,
+            reason=outcome.reason.value,
+            message=outcome.message,
+        )
+        await self._keep(
+            self._ledger.record_step(
+                StepRecord(
+                    plan_id=transition.plan_id,
+                    node=transition.node,
+                    devices=transition.devices,
+                    to_mode=transition.to_mode,
+                    step=transition.step.value,
+                    reason=outcome.reason,
+                    message=outcome.message,
+                    at=at,
+                    epoch=transition.epoch,
+                )
+            )
+        )
+        await self._recorder.event(
+            Subject(SubjectKind.NODE, "", transition.node),
+            outcome.reason,
+            f"plan {transition.plan_id}, {transition.step.value}: {outcome.message}",
+            warning=outcome.reason in TROUBLE,
+        )
+        if outcome.finished:
+            self._last_step.pop(transition.node, None)
+
+    async def plan(self, plan: Plan, started: tuple[Move, ...], shown_only: frozenset[str]) -> None:
+        """A decision: kept when it differs from the last one in what it does or refuses."""
+        essence = (
+            tuple((m.node, m.pci_address, m.to_mode) for m in plan.moves),
+            tuple(
+                sorted((r.subject.kind, r.subject.namespace, r.subject.name, r.reason) for r in plan.refusals)
+            ),
+            bool(started),
+        )
+        if essence == self._last_plan:
+            return
+        self._last_plan = essence
+        recommended = [m for m in plan.moves if m.pool in shown_only]
+        outcome = "started" if started else "recommended" if recommended else "no_move"
+        for pool in sorted({str(m.pool) for m in plan.moves} or {""}):
+            await self._keep(self._ledger.record_plan(plan, pool=pool, dry_run=not started, outcome=outcome))
+        for move in plan.moves:
+            made = move in started
+            reason = move.reason if made else Reason.RECOMMEND_ONLY
+            log.info(
+                "move_started" if made else "move_not_started",
+                plan_id=plan.plan_id,
+                node=move.node,
+                pci_address=move.pci_address,
+                to_mode=move.to_mode.value,
+                reason=reason.value,
+                message=move.message,
+            )
+            if made:
+                subject = Subject(SubjectKind.NODE, "", move.node)
+                await self._recorder.event(subject, move.reason, f"plan {plan.plan_id}: {move.message}")
+        await self.refusals(plan.refusals)
+
+    async def refusals(self, refusals: tuple[Refusal, ...]) -> None:
+        """Tell owners of waiting workloads why they wait, when the answer is new."""
+        for refusal in refusals:
+            if refusal.subject.kind not in TOLD_TO_OWNERS:
+                continue
+            said = (refusal.reason, refusal.message)
+            if self._told.get(refusal.subject) == said:
+                continue
+            self._told[refusal.subject] = said
+            log.info(
+                "not_done",
+                kind=refusal.subject.kind.value,
+                namespace=refusal.subject.namespace,
+                name=refusal.subject.name,
+                reason=refusal.reason.value,
+                message=refusal.message,
+            )
+            await self._recorder.event(refusal.subject, refusal.reason, refusal.message)
+
+    async def sample(self, snapshot: ClusterSnapshot) -> None:
+        await self._keep(self._ledger.record_sample(snapshot))
+
+    async def load_memory(self, planner: str) -> Any:
+        """The planner's memory of before, or None where there is none or it cannot be read."""
+        try:
+            return await self._ledger.load_memory(planner)
+        except PoolError as error:
+            log.warning("planner_memory_lost", reason=error.reason.value, message=error.message)
+            return None
+
+    async def save_memory(self, planner: str, memory: Any) -> None:
+        await self._keep(self._ledger.save_memory(planner, memory))
+
+    async def _keep(self, work: Any) -> None:
+        try:
+            await work
+        except PoolError as error:
+            if not self._ledger_down:
+                log.warning("ledger_down", reason=error.reason.value, message=error.message)
+            self._ledger_down = True
+        else:
+            if self._ledger_down:
+                log.info("ledger_back")
+            self._ledger_down = False

@@ -1,0 +1,288 @@
+"""Observe, plan, verify, act: the manager's loop.
+
+Level-triggered: every tick starts from the whole observed world and needs nothing from the tick before, so a
+crash or a change of leader at any point is just a longer pause between two ticks. The loop never acts on a
+view that is unsynced, old, or behind its own writes, nor without holding the lease.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from poolmgr.controller import guard, intents
+from poolmgr.controller.executor.advance import StepDeadlines, next_action
+from poolmgr.controller.executor.execute import Executor, Outcome
+from poolmgr.controller.journalist import Journalist
+from poolmgr.controller.ports import (
+    Clock,
+    ClusterView,
+    Evictor,
+    FleetActuator,
+    Leadership,
+    Ledger,
+    PoolReporter,
+    Recorder,
+    SharingActuator,
+)
+from poolmgr.controller.status import pool_status
+from poolmgr.domain.errors import PoolError, Rejected, Stale, Unavailable
+from poolmgr.domain.fleet import Node
+from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.plan import Move, Plan, Refusal, Subject, SubjectKind, Verdict
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.port import Planner
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Every port of the controller, composed once by the process that runs it."""
+
+    clock: Clock
+    view: ClusterView
+    fleet: FleetActuator
+    sharing: SharingActuator
+    evictor: Evictor
+    recorder: Recorder
+    ledger: Ledger
+    leadership: Leadership
+    reporter: PoolReporter
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSettings:
+    idle_seconds: float = 10.0
+    """Longest pause between ticks while nothing moves."""
+    busy_seconds: float = 1.0
+    """The same while something moves or waits."""
+    stale_after_seconds: float = 60.0
+    """A snapshot older than this is not acted on."""
+    sample_seconds: float = 60.0
+    """Between two demand samples for the forecast and the chart."""
+    deadlines: StepDeadlines = field(default_factory=StepDeadlines)
+
+
+@dataclass(frozen=True, slots=True)
+class RebalanceResult:
+    """What a rebalance came to: the plan restricted to the pool, and what of it was started."""
+
+    plan: Plan
+    started: tuple[Move, ...]
+    refused: tuple[Refusal, ...]
+    dry_run: bool
+
+
+class Controller:
+    """One manager. `tick` is the whole loop's work; `run` repeats it."""
+
+    def __init__(self, doors: Doors, planner: Planner, settings: LoopSettings | None = None) -> None:
+        self._doors = doors
+        self._planner = planner
+        self._settings = settings or LoopSettings()
+        self._executor = Executor(doors.fleet, doors.sharing, doors.evictor, doors.leadership)
+        self._journalist = Journalist(doors.ledger, doors.recorder)
+        self._lock = asyncio.Lock()
+        self._memory: Any = None
+        self._memory_loaded = False
+        self._sampled_at = float("-inf")
+        self._superseded: dict[NodeName, str] = {}
+        self.snapshot: ClusterSnapshot | None = None
+        """The newest view, for readers such as the API."""
+        self.plan: Plan | None = None
+        """The newest decision."""
+        self.standing = Verdict(False, Reason.NOT_SYNCED, "the manager has not looked at the cluster yet")
+        """Whether this manager acts, and if not, why."""
+
+    async def run(self) -> None:
+        """Tick until cancelled. No error of a door ends the loop."""
+        while True:
+            try:
+                await self.tick()
+            except PoolError as error:
+                log.warning("tick_failed", reason=error.reason.value, message=error.message)
+            busy = self.snapshot is not None and (
+                bool(self.snapshot.transitions) or any(vm.waiting for vm in self.snapshot.vms)
+            )
+            pause = self._settings.busy_seconds if busy else self._settings.idle_seconds
+            await self._doors.view.wait_for_change(pause)
+
+    async def tick(self) -> None:
+        """Look once and do what there is to do now."""
+        async with self._lock:
+            snapshot = await self._observe()
+            if not self.standing:
+                return
+            await self._adopt(snapshot)
+            await self._advance(snapshot)
+            decision = self._planner.decide(snapshot, await self._recall())
+            self._memory, self.plan = decision.memory, decision.plan
+            started: tuple[Move, ...] = ()
+            shown_only = guard.without_automatic(snapshot, frozenset())
+            wanted = tuple(m for m in decision.plan.moves if m.pool not in shown_only)
+            if wanted:
+                started, refused = await self._start(wanted, decision.plan)
+                await self._journalist.refusals(refused)
+            await self._journalist.plan(decision.plan, started, shown_only)
+            await self._report(snapshot)
+
+    async def request_rebalance(
+        self, pool: str, *, dry_run: bool, generation: int | None = None
+    ) -> RebalanceResult:
+        """Plan for one pool now and, unless `dry_run`, start what the plan says.
+
+        An operator's word counts as Automatic for this once. Raises Rejected (no such pool), Stale (the pool
+        is at another generation than the caller saw, or this manager does not lead), Unavailable (no
+        trustworthy view yet). In all those cases nothing is changed.
+        """
+        async with self._lock:
+            snapshot = await self._observe()
+            if self.standing.reason in (Reason.NOT_SYNCED, Reason.STALE_SNAPSHOT):
+                raise Unavailable(self.standing.reason, self.standing.message)
+            found = next((p for p in snapshot.pools if p.name == pool), None)
+            if found is None:
+                have = ", ".join(sorted(p.name for p in snapshot.pools)) or "none"
+                raise Rejected(Reason.POOL_NOT_FOUND, f"there is no pool {pool!r}; the cluster has: {have}")
+            if generation is not None and generation != found.generation:
+                raise Stale(
+                    Reason.STALE_GENERATION,
+                    f"pool {pool} is at generation {found.generation}, you saw {generation}; read it again "
+                    "and repeat",
+                )
+            if not dry_run and not self.standing:
+                raise Unavailable(self.standing.reason, self.standing.message)
+            view = guard.operator_view(snapshot, pool)
+            plan = _of_pool(self._planner.decide(view, await self._recall()).plan, pool, view)
+            accepted, refused = guard.passed(plan.moves, view)
+            if dry_run:
+                return RebalanceResult(plan, accepted, refused, True)
+            started, refused = await self._start(plan.moves, plan)
+            await self._journalist.plan(plan, started, frozenset())
+            return RebalanceResult(plan, started, refused, False)
+
+    async def _observe(self) -> ClusterSnapshot:
+        snapshot = await self._doors.view.snapshot()
+        self.snapshot = snapshot
+        self.standing = self._trust(snapshot)
+        now = self._doors.clock.monotonic()
+        if snapshot.synced and now - self._sampled_at >= self._settings.sample_seconds:
+            self._sampled_at = now
+            await self._journalist.sample(snapshot)
+            if self._memory is not None:
+                await self._journalist.save_memory(self._planner.name, self._memory)
+        return snapshot
+
+    def _trust(self, snapshot: ClusterSnapshot) -> Verdict:
+        if not snapshot.synced:
+            return Verdict(
+                False, Reason.NOT_SYNCED, "the view of the cluster is not complete yet; nothing is moved"
+            )
+        age = self._doors.clock.now() - snapshot.taken_at
+        if age > self._settings.stale_after_seconds:
+            return Verdict(
+                False, Reason.STALE_SNAPSHOT, f"the view of the cluster is {age:.0f} s old; nothing is moved"
+            )
+        if self._doors.leadership.epoch is None:
+            return Verdict(False, Reason.NOT_LEADER, "another manager holds the lease; this one stands by")
+        behind = [n.name for n in snapshot.nodes if n.revision and self._superseded.get(n.name) == n.revision]
+        if behind:
+            return Verdict(
+                False,
+                Reason.NOT_SYNCED,
+                f"the view has not caught up with this manager's writes to {behind[0]}",
+            )
+        self._superseded.clear()
+        return Verdict(True, Reason.ADMITTED, "leading")
+
+    async def _adopt(self, snapshot: ClusterSnapshot) -> None:
+        for node in snapshot.nodes:
+            intent = intents.adopt(node) if node.transition is None else None
+            if intent is not None:
+                await self._guarded(node, self._executor.write(node, intent))
+
+    async def _advance(self, snapshot: ClusterSnapshot) -> None:
+        for node in snapshot.nodes:
+            transition = node.transition
+            if transition is None or node.name in self._superseded:
+                continue
+            if transition.epoch != self._executor.epoch():
+                await self._guarded(node, self._executor.take_over(node))
+                continue
+            action = next_action(node, snapshot, self._settings.deadlines)
+            outcome = await self._guarded(
+                node, self._executor.carry_out(node, action, self._doors.clock.now())
+            )
+            if outcome is not None:
+                await self._journalist.step(transition, outcome, self._doors.clock.now())
+
+    async def _start(
+        self, moves: tuple[Move, ...], plan: Plan
+    ) -> tuple[tuple[Move, ...], tuple[Refusal, ...]]:
+        """Verify against a snapshot taken now, then write one intent per node."""
+        fresh = await self._doors.view.snapshot()
+        accepted, refused = guard.passed(moves, fresh)
+        nodes = {node.name: node for node in fresh.nodes}
+        started: list[Move] = []
+        for name, group in intents.by_node(accepted).items():
+            node = nodes[NodeName(name)]
+            if node.name in self._superseded:
+                continue
+            intent = intents.begin(node, group, plan.plan_id, self._executor.epoch(), self._doors.clock.now())
+            if await self._guarded(node, self._executor.write(node, intent)) is not None:
+                started.extend(group)
+        return tuple(started), refused
+
+    async def _guarded(self, node: Node, work: Awaitable[Outcome]) -> Outcome | None:
+        """Await one node's write; a lost race or a closed door concerns that node and this tick only."""
+        try:
+            outcome = await work
+        except Stale as error:
+            log.info("write_lost_race", node=node.name, reason=error.reason.value, message=error.message)
+            return None
+        except Unavailable as error:
+            log.warning("door_closed", node=node.name, reason=error.reason.value, message=error.message)
+            return None
+        if outcome.wrote_intent:
+            self._superseded[node.name] = node.revision
+        return outcome
+
+    async def _recall(self) -> Any:
+        if not self._memory_loaded:
+            self._memory = await self._journalist.load_memory(self._planner.name)
+            self._memory_loaded = True
+        return self._memory
+
+    async def _report(self, snapshot: ClusterSnapshot) -> None:
+        for pool in snapshot.pools:
+            try:
+                await self._doors.reporter.report(pool, pool_status(pool, snapshot, self.plan))
+            except PoolError as error:
+                log.warning("pool_status_not_written", pool=pool.name, message=error.message)
+
+
+def _of_pool(plan: Plan, pool: str, snapshot: ClusterSnapshot) -> Plan:
+    """The part of a plan that concerns one pool."""
+    members = {(g.node, g.pci_address) for n in snapshot.nodes for g in n.gpus if g.pool == pool}
+
+    def concerns(subject: Subject) -> bool:
+        match subject.kind:
+            case SubjectKind.GPU:
+                return (subject.namespace, subject.name) in members
+            case SubjectKind.POOL:
+                return subject.name == pool
+            case SubjectKind.NODE:
+                return any(node == subject.name for node, _ in members)
+        return True
+
+    return Plan(
+        plan_id=plan.plan_id,
+        snapshot_generation=plan.snapshot_generation,
+        made_at=plan.made_at,
+        moves=tuple(m for m in plan.moves if m.pool == pool),
+        refusals=tuple(r for r in plan.refusals if concerns(r.subject)),
+        targets=tuple(t for t in plan.targets if t.pool == pool),
+    )
