@@ -1,0 +1,245 @@
+"""Shared → passthrough: what each step waits for, and in which order HAMi is asked to let go."""
+
+from dataclasses import replace
+
+import pytest
+
+from poolmgr.controller.executor.actions import (
+    Advance,
+    Cordon,
+    Evict,
+    FenceGpus,
+    Finish,
+    Perform,
+    Plugin,
+    TurnBack,
+    Unregister,
+    Wait,
+)
+from poolmgr.controller.executor.advance import StepDeadlines, next_action, step_after_turning_back
+from poolmgr.domain.fleet import EvictionRule
+from poolmgr.domain.modes import DevicePhase, Mode, Step
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.sharing import SharingState
+from tests.builders import NOW, gpu, node, pod, pool, registered, sharing, snapshot, transition
+
+G0 = gpu(0, desired_mode=Mode.PASSTHROUGH)
+G1 = gpu(1)
+
+
+def at(step: Step, *, on=None, pods=(), pools=None, gpus=(G0, G1), **node_overrides):
+    node_overrides.setdefault("transition", transition(G0, step=step))
+    if on is not None:
+        node_overrides["sharing"] = on
+    n = node(*gpus, **node_overrides)
+    return next_action(n, snapshot(n, pods=pods, pools=pools or (pool(),)), StepDeadlines())
+
+
+def test_fence_closes_the_gpu_and_leaves_the_node_open() -> None:
+    action = at(Step.FENCE)
+    assert isinstance(action, Perform)
+    assert action.effects == (FenceGpus(frozenset({G0.uuid})),)
+
+
+def test_fence_is_done_when_hami_shows_it() -> None:
+    action = at(Step.FENCE, on=sharing(G0, G1, fenced=frozenset({G0.uuid})))
+    assert isinstance(action, Advance) and action.to is Step.DRAIN
+
+
+def test_fence_before_2_10_relies_on_the_webhook_alone() -> None:
+    action = at(Step.FENCE, on=sharing(G0, G1, version=(2, 8)))
+    assert isinstance(action, Advance) and action.to is Step.DRAIN
+
+
+def test_drain_waits_for_a_pod_by_name_and_evicts_nobody_by_default() -> None:
+    action = at(Step.DRAIN, pods=(pod("train", on=G0, best_effort=True, evictable=True),))
+    assert isinstance(action, Wait)
+    assert action.reason is Reason.DRAIN_WAITING
+    assert "ml/train" in action.message and "nothing is unbound" in action.message
+
+
+def test_drain_evicts_best_effort_pods_where_the_pool_allows_it() -> None:
+    lax = (pool(eviction=EvictionRule.BEST_EFFORT),)
+    pods = (pod("be", on=G0, best_effort=True, evictable=True), pod("ls", on=G0))
+    action = at(Step.DRAIN, pods=pods, pools=lax)
+    assert isinstance(action, Perform)
+    assert action.effects == (Evict(pods[0].uid, "ml", "be"),)
+
+
+def test_drain_ignores_pods_on_other_gpus() -> None:
+    action = at(Step.DRAIN, pods=(pod("other", on=G1),))
+    assert isinstance(action, Advance) and action.to is Step.DETACH
+
+
+def test_a_terminating_pod_still_holds_its_gpu() -> None:
+    action = at(Step.DRAIN, pods=(pod("leaving", on=G0, terminating=True),))
+    assert isinstance(action, Wait)
+
+
+@pytest.mark.parametrize(
+    ("state", "node_overrides", "expected"),
+    [
+        (sharing(G0, G1), {}, Perform((Cordon(True),), Reason.STEP_STARTED, "")),
+        (sharing(G0, G1, allocating=1), {"cordoned": True}, Wait(Reason.BIND_IN_FLIGHT, "")),
+        (sharing(G0, G1, locked_by="ml/p"), {"cordoned": True}, Wait(Reason.BIND_IN_FLIGHT, "")),
+        (sharing(G0, G1, last_placement_at=NOW - 14), {"cordoned": True}, Wait(Reason.BIND_IN_FLIGHT, "")),
+        (
+            sharing(G0, G1, last_placement_at=NOW - 16),
+            {"cordoned": True},
+            Perform((Plugin(False),), Reason.STEP_STARTED, ""),
+        ),
+        (
+            sharing(G0, G1, plugin_wanted=False),
+            {"cordoned": True},
+            Wait(Reason.PLUGIN_STILL_RUNNING, ""),
+        ),
+        (
+            sharing(G0, G1, plugin_wanted=False, plugin_pods=0),
+            {"cordoned": True},
+            Wait(Reason.PLUGIN_STILL_RUNNING, ""),
+        ),
+        (
+            sharing(G0, G1, plugin_wanted=False, plugin_pods=0, allocatable=0),
+            {"cordoned": True},
+            Perform((Unregister(),), Reason.STEP_STARTED, ""),
+        ),
+        (
+            sharing(G0, G1, plugin_wanted=False, plugin_pods=0, allocatable=0, version=(2, 8)),
+            {"cordoned": True},
+            Wait(Reason.REGISTRATION_PENDING, ""),
+        ),
+        (
+            sharing(
+                G0,
+                G1,
+                plugin_wanted=False,
+                plugin_pods=0,
+                allocatable=0,
+                version=(2, 9),
+                handshake="Deleted_2026-11-22 10:00:00",
+            ),
+            {"cordoned": True},
+            Perform((Unregister(),), Reason.STEP_STARTED, ""),
+        ),
+        (
+            sharing(plugin_wanted=False, plugin_pods=0, allocatable=0),
+            {"cordoned": True},
+            Advance(Step.REBIND, Reason.STEP_DONE, ""),
+        ),
+    ],
+    ids=[
+        "cordon first",
+        "a pod is being allocated",
+        "the node lock is held",
+        "a placement is too fresh",
+        "plugin asked to leave once quiet",
+        "plugin pod still there",
+        "kubelet still advertises",
+        "2.10: unregister once gone",
+        "2.8: not before the scheduler cleaned up",
+        "2.9: unregister after the clean-up",
+        "let go",
+    ],
+)
+def test_detach_follows_hamis_order(state: SharingState, node_overrides, expected) -> None:
+    action = at(Step.DETACH, on=state, **node_overrides)
+    assert replace(action, message="") == expected
+    assert action.message
+
+
+def test_a_pod_that_slipped_in_sends_detach_back_to_drain() -> None:
+    action = at(Step.DETACH, pods=(pod("late", on=G0),))
+    assert isinstance(action, Advance) and action.to is Step.DRAIN
+    assert "ml/late" in action.message
+
+
+def moved(**overrides):
+    values = {
+        "observed_mode": Mode.PASSTHROUGH,
+        "desired_mode": Mode.PASSTHROUGH,
+        "plan_id": "plan1",
+        "advertised": True,
+    }
+    return gpu(0, mode=Mode.PASSTHROUGH, **{**values, **overrides})
+
+
+OFF = sharing(plugin_wanted=False, plugin_pods=0, allocatable=0, plugin_ready=False)
+
+
+def test_rebind_waits_for_the_agents_echo() -> None:
+    assert isinstance(at(Step.REBIND, on=OFF), Wait)
+    assert isinstance(at(Step.REBIND, on=OFF, gpus=(moved(plan_id="older"), G1)), Wait)
+    action = at(Step.REBIND, on=OFF, gpus=(moved(), G1))
+    assert isinstance(action, Advance) and action.to is Step.ATTACH
+
+
+def test_rebind_repeats_the_agents_words_while_it_waits() -> None:
+    held = replace(G0, reason="HolderPresent", message="process 77 (Xorg) has /dev/nvidia0 open")
+    action = at(Step.REBIND, on=OFF, gpus=(held, G1))
+    assert isinstance(action, Wait) and "process 77 (Xorg)" in action.message
+
+
+def test_a_quarantined_gpu_turns_the_move_back() -> None:
+    broken = replace(G0, phase=DevicePhase.QUARANTINED, observed_mode=None, message="unbind hangs")
+    action = at(Step.REBIND, on=OFF, gpus=(broken, G1))
+    assert isinstance(action, TurnBack) and "unbind hangs" in action.message
+
+
+def test_attach_gives_the_rest_back_to_hami_before_it_is_done() -> None:
+    gpus = (moved(), G1)
+    assert at(Step.ATTACH, on=OFF, gpus=gpus).effects == (Plugin(True),)
+    starting = replace(OFF, plugin_wanted=True, plugin_pods=1)
+    assert isinstance(at(Step.ATTACH, on=starting, gpus=gpus), Wait)
+    lists_both = sharing(G0, G1)
+    assert "has left" in at(Step.ATTACH, on=lists_both, gpus=gpus).message
+    unhealthy = sharing(G1, registered=(registered(G1, healthy=False),))
+    assert isinstance(at(Step.ATTACH, on=unhealthy, gpus=gpus), Wait)
+    action = at(Step.ATTACH, on=sharing(G1), gpus=gpus)
+    assert isinstance(action, Advance) and action.to is Step.RELEASE
+
+
+def test_attach_waits_for_the_kubelet_to_show_the_gpu() -> None:
+    action = at(Step.ATTACH, on=sharing(G1), gpus=(moved(advertised=False), G1))
+    assert isinstance(action, Wait) and "kubelet" in action.message
+
+
+def test_a_node_given_whole_to_vms_keeps_hamis_plugin_off() -> None:
+    action = at(Step.ATTACH, on=OFF, gpus=(moved(),))
+    assert isinstance(action, Advance) and action.to is Step.RELEASE
+
+
+def test_release_lifts_only_our_own_cordon() -> None:
+    fenced = sharing(G1, fenced=frozenset({G0.uuid}))
+    action = at(Step.RELEASE, on=fenced, gpus=(moved(), G1), cordoned=True, cordoned_by_us=True)
+    assert action.effects == (FenceGpus(frozenset()), Cordon(False))
+    action = at(Step.RELEASE, on=sharing(G1), gpus=(moved(), G1), cordoned=True, cordoned_by_us=False)
+    assert isinstance(action, Advance) and action.to is Step.DONE
+    assert isinstance(at(Step.DONE, on=sharing(G1), gpus=(moved(), G1)), Finish)
+
+
+@pytest.mark.parametrize("step", [Step.FENCE, Step.DETACH, Step.REBIND, Step.ATTACH])
+def test_a_step_past_its_deadline_is_undone(step: Step) -> None:
+    late = transition(G0, step=step, step_started_at=NOW - 10_000)
+    action = at(step, on=replace(sharing(G0, G1), plugin_wanted=False), transition=late)
+    assert isinstance(action, TurnBack) and action.reason is Reason.STEP_TIMED_OUT
+
+
+def test_drain_keeps_to_the_pools_own_timeout() -> None:
+    pods = (pod("train", on=G0),)
+    slow = transition(G0, step=Step.DRAIN, step_started_at=NOW - 700)
+    assert isinstance(at(Step.DRAIN, pods=pods, transition=slow), TurnBack)
+    patient = (pool(drain_timeout_seconds=3600),)
+    assert isinstance(at(Step.DRAIN, pods=pods, pools=patient, transition=slow), Wait)
+
+
+def test_an_undone_move_that_is_late_goes_on_instead_of_back_again() -> None:
+    back = transition(G0, to=Mode.SHARED, step=Step.ATTACH, rollback=True, step_started_at=NOW - 10_000)
+    action = at(Step.ATTACH, on=replace(OFF, plugin_wanted=True), transition=back, gpus=(gpu(0), G1))
+    assert isinstance(action, Advance) and action.to is Step.RELEASE
+    assert action.reason is Reason.STEP_TIMED_OUT
+
+
+def test_undoing_starts_where_something_has_to_be_undone() -> None:
+    t = transition(G0, step=Step.REBIND)
+    assert step_after_turning_back(node(G0, G1, transition=t), t) is Step.ATTACH
+    assert step_after_turning_back(node(moved(), G1, transition=t), t) is Step.FENCE

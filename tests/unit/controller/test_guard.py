@@ -1,0 +1,87 @@
+"""No move starts that would harm a workload or break a pool's bounds, whatever the planner said."""
+
+from dataclasses import replace
+
+import pytest
+
+from poolmgr.controller import guard
+from poolmgr.domain.fleet import EvictionRule, Holder, SideLimits
+from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.reasons import Reason
+from tests.builders import gpu, move, node, pod, pool, snapshot, transition, vm
+
+G0, G1 = gpu(0), gpu(1)
+PT = gpu(0, mode=Mode.PASSTHROUGH)
+
+
+def refusal(mv, snap):
+    accepted, refused = guard.passed((mv,), snap)
+    assert not accepted
+    return refused[0]
+
+
+def test_an_idle_gpu_may_move() -> None:
+    accepted, refused = guard.passed((move(G0),), snapshot(node(G0, G1)))
+    assert accepted == (move(G0),) and not refused
+
+
+@pytest.mark.parametrize(
+    ("snap", "reason"),
+    [
+        (snapshot(node(G1)), Reason.DEVICE_GONE),
+        (snapshot(node(G0, ready=False)), Reason.NODE_NOT_READY),
+        (snapshot(node(G0, reported=False)), Reason.NODE_NOT_REPORTED),
+        (snapshot(node(G0, G1, transition=transition(G1))), Reason.NODE_IN_TRANSITION),
+        (snapshot(node(replace(G0, phase=DevicePhase.QUARANTINED))), Reason.GPU_UNHEALTHY),
+        (snapshot(node(replace(G0, observed_mode=Mode.PASSTHROUGH))), Reason.IN_PLACE),
+        (snapshot(node(replace(G0, desired_mode=Mode.PASSTHROUGH))), Reason.GPU_MOVING),
+        (snapshot(node(G0), pods=(pod(on=G0),)), Reason.GPU_BUSY),
+        (snapshot(node(replace(G0, pool=None))), Reason.NOT_IN_POOL),
+        (snapshot(node(G0), pools=(pool(shared=SideLimits(min=1)),)), Reason.AT_MINIMUM),
+        (snapshot(node(G0), pools=(pool(passthrough=SideLimits(max=0)),)), Reason.AT_MAXIMUM),
+        (snapshot(node(G0), pools=(pool(max_in_flight=0),)), Reason.BUDGET_SPENT),
+    ],
+)
+def test_refusals_name_their_reason(snap, reason) -> None:
+    found = refusal(move(G0, to=Mode.PASSTHROUGH), snap)
+    assert found.reason is reason
+    assert found.message
+
+
+@pytest.mark.parametrize(
+    "busy",
+    [
+        replace(PT, allocated_to="launcher"),
+        replace(PT, holders=(Holder(4711, "qemu-kvm", path="/dev/vfio/1"),)),
+    ],
+)
+def test_a_passthrough_gpu_in_use_never_moves(busy) -> None:
+    assert refusal(move(busy), snapshot(node(busy))).reason is Reason.GPU_BUSY
+
+
+def test_a_vm_on_the_gpu_is_named() -> None:
+    found = refusal(move(PT), snapshot(node(PT), vms=(vm("desk7", on=(PT,)),)))
+    assert found.reason is Reason.GPU_BUSY and "VM desktops/desk7" in found.message
+
+
+def test_bounds_and_budget_are_used_up_by_accepted_moves() -> None:
+    other = gpu(0, node="n2")
+    snap = snapshot(node(G0, G1), node(other, name="n2"), pools=(pool(max_in_flight=2),))
+    accepted, refused = guard.passed((move(G0), move(G1), move(other)), snap)
+    assert accepted == (move(G0), move(G1))
+    assert [r.reason for r in refused] == [Reason.BUDGET_SPENT]
+
+
+def test_moves_under_way_count_against_the_budget() -> None:
+    other = gpu(0, node="n2")
+    snap = snapshot(node(G0), node(other, name="n2", transition=transition(other)))
+    assert refusal(move(G0), snap).reason is Reason.BUDGET_SPENT
+
+
+def test_evictions_only_where_the_pool_allows_them() -> None:
+    victim = pod("be", on=G0, best_effort=True)
+    mv = move(G0, evict=(victim.uid,))
+    strict = snapshot(node(G0), pods=(victim,))
+    assert refusal(mv, strict).reason is Reason.EVICTION_DENIED
+    lax = replace(strict, pools=(pool(eviction=EvictionRule.BEST_EFFORT),))
+    assert guard.passed((mv,), lax)[0] == (mv,)
