@@ -1,0 +1,61 @@
+"""Session-wide pytest fixtures of the real parts. What cannot be had on this machine skips its tests, and
+says why."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from e2e.controlplane.plane import ControlPlane
+
+ARTIFACTS = Path(__file__).resolve().parent / ".artifacts"
+KEPT_RUNS = 8
+"""Older runs' logs are thrown away."""
+
+
+@pytest.fixture(scope="session")
+def artifacts() -> Path:
+    """This run's folder for logs, `e2e/.artifacts/<run>`; it stays when the run is over."""
+    run = ARTIFACTS / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+    run.mkdir(parents=True)
+    for old in sorted(path for path in ARTIFACTS.iterdir() if path.is_dir())[:-KEPT_RUNS]:
+        shutil.rmtree(old, ignore_errors=True)
+    return run
+
+
+@pytest.fixture(scope="session")
+def control_plane(artifacts: Path) -> Iterator["ControlPlane"]:
+    """etcd, API server, controller manager and scheduler, one for the session: work in a namespace of your
+    own."""
+    yield from running_control_plane(artifacts / "controlplane")
+
+
+@pytest.fixture(scope="session")
+def kwok(control_plane: "ControlPlane") -> "ControlPlane":
+    """The control plane with KWOK running: `kwok.add_fake_node(...)`."""
+    control_plane.ensure_kwok()
+    return control_plane
+
+
+def running_control_plane(folder: Path) -> Iterator["ControlPlane"]:
+    """For fixtures that need a control plane of their own (another HAMi, outages): use as `yield from`."""
+    from e2e.controlplane.build import BuildFailed
+    from e2e.controlplane.plane import ControlPlane
+
+    try:
+        plane = ControlPlane(folder)
+    except BuildFailed as failed:
+        pytest.skip(f"no control plane: {failed}")
+    try:
+        plane.start()
+        plane.ensure_controller_manager()
+        plane.ensure_scheduler()
+        yield plane
+    finally:
+        plane.stop()
+        shutil.rmtree(folder / "etcd", ignore_errors=True)
