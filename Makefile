@@ -44,6 +44,10 @@ e2e: setup ## the real control plane, the emulated node and the story, with its 
 bench: setup ## the benchmarks; writes docs/benchmarks.md
 	@$(PY) -m poolmgr.cli.main bench all
 
+.PHONY: proto
+proto: setup ## regenerate the messages of the kubelet's sockets (poolmgr/agent/wire)
+	@cd poolmgr/agent/wire && ../../../$(PY) -m grpc_tools.protoc -I . --python_out=. --pyi_out=. *.proto
+
 .PHONY: clean
 clean: ## remove what was built in this checkout
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache e2e/.artifacts libhook/build*

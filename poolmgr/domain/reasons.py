@@ -85,6 +85,7 @@ class Reason(StrEnum):
     RESTORED_AFTER_REBOOT = "RestoredAfterReboot"
     RECOVERED = "Recovered"  # an interrupted move was finished or undone after a restart
     DEVICE_GONE = "DeviceGone"
+    KUBELET_UNREACHABLE = "KubeletUnreachable"  # the kubelet's sockets do not answer
 
     # Service
     NOT_LEADER = "NotLeader"

@@ -1,0 +1,109 @@
+"""Who has a GPU open: every process of the node, by device number.
+
+Paths lie: a container may have the device under any name, in a mount namespace of its own. The number of
+the open file does not. This needs the host's PID namespace.
+"""
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from poolmgr.agent.inventory import Accelerator
+from poolmgr.domain.fleet import Holder
+from poolmgr.domain.identifiers import PciAddress
+
+_POD_IN_CGROUP = re.compile(r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12})")
+_NOT_DEVICES = ("socket:", "pipe:", "anon_inode:", "/memfd:")
+_VFIO_DEVICE = "anon_inode:[vfio-device]"
+
+DeviceNumber = tuple[int, int]
+
+
+def device_number_of(path: Path) -> DeviceNumber | None:
+    """(major, minor) of an open character device, through /proc/<pid>/fd/<n>."""
+    info = path.stat()
+    if not stat.S_ISCHR(info.st_mode):
+        return None
+    return os.major(info.st_rdev), os.minor(info.st_rdev)
+
+
+def find_holders(
+    accelerators: Iterable[Accelerator],
+    proc: Path = Path("/proc"),
+    number_of: Callable[[Path], DeviceNumber | None] = device_number_of,
+) -> dict[PciAddress, tuple[Holder, ...]]:
+    """One walk over all processes. Each process is reported once per GPU and file.
+
+    A device below a driver (no vfio group, no DRM node) cannot be held by a file; kernel users without a
+    file are what `nvml.quiesce` and the preflight are for.
+    """
+    wanted: dict[DeviceNumber, list[PciAddress]] = {}
+    found: dict[PciAddress, dict[tuple[int, str], Holder]] = {}
+    for gpu in accelerators:
+        found[gpu.address] = {}
+        for file in gpu.device_files:
+            wanted.setdefault((file.major, file.minor), []).append(gpu.address)
+    for process in sorted(proc.iterdir()):
+        if not process.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            for address, path in _open_devices(process, wanted, number_of):
+                if address not in found:
+                    continue
+                pid = int(process.name)
+                found[address].setdefault(
+                    (pid, path),
+                    Holder(pid=pid, command=_command(process), pod_uid=_pod_uid(process), path=path),
+                )
+    return {address: tuple(holders.values()) for address, holders in found.items()}
+
+
+def _open_devices(
+    process: Path,
+    wanted: dict[DeviceNumber, list[PciAddress]],
+    number_of: Callable[[Path], DeviceNumber | None],
+) -> list[tuple[PciAddress, str]]:
+    result: list[tuple[PciAddress, str]] = []
+    for descriptor in (process / "fd").iterdir():
+        try:
+            target = str(descriptor.readlink())
+            if target == _VFIO_DEVICE:
+                result.extend(_vfio_device(process / "fdinfo" / descriptor.name))
+                continue
+            if target.startswith(_NOT_DEVICES):
+                continue
+            number = number_of(descriptor)
+        except OSError:  # closed meanwhile
+            continue
+        if number is not None:
+            result.extend((address, target) for address in wanted.get(number, ()))
+    return result
+
+
+def _vfio_device(fdinfo: Path) -> list[tuple[PciAddress, str]]:
+    """An open vfio device may outlive the group file it came from; newer kernels (6.18) name the function
+    in fdinfo. Older ones say nothing there, and the open group file has to do."""
+    for line in fdinfo.read_text().splitlines():
+        key, _, path = line.partition(":")
+        if key == "vfio-device-syspath":
+            return [(PciAddress(Path(path.strip()).name), _VFIO_DEVICE)]
+    return []
+
+
+def _command(process: Path) -> str:
+    try:
+        return (process / "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _pod_uid(process: Path) -> str:
+    """The pod a process belongs to, from its cgroup path: `…/pod<uid>/…`, with `_` for `-` under systemd."""
+    try:
+        match = _POD_IN_CGROUP.search((process / "cgroup").read_text())
+    except OSError:
+        return ""
+    return match.group(1).replace("_", "-") if match else ""

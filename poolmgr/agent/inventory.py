@@ -1,0 +1,197 @@
+"""What PCI says: the node's GPUs with their IOMMU group, driver and device numbers, as values."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from poolmgr.agent.accelerators import VFIO_DRIVERS, Catalogue, Vendor
+from poolmgr.agent.sysfs import Sysfs
+from poolmgr.domain.identifiers import PciAddress
+from poolmgr.domain.modes import Mode
+
+NVIDIA_MAJOR = 195
+"""Character major of /dev/nvidia<minor>, fixed in Linux' devices.txt."""
+
+
+@dataclass(frozen=True, slots=True)
+class PciFunction:
+    address: PciAddress
+    vendor_id: str
+    device_id: str
+    class_id: str
+    """Four hex digits: class and subclass."""
+    driver: str | None
+
+    @property
+    def bridge(self) -> bool:
+        """Bridges stay on their driver when their group is passed through."""
+        return self.class_id.startswith("06")
+
+    @property
+    def on_vfio(self) -> bool:
+        return self.driver in VFIO_DRIVERS
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFile:
+    """A character device through which a process can hold the GPU."""
+
+    name: str
+    major: int
+    minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """One GPU as PCI shows it now."""
+
+    function: PciFunction
+    vendor: Vendor
+    iommu_group: int | None
+    companions: tuple[PciFunction, ...] = ()
+    """The other functions of its own card in its IOMMU group (sound, USB): they travel with it."""
+    peers: tuple[PciFunction, ...] = ()
+    """Other GPUs of ours in its IOMMU group: only all together can they be passed through."""
+    strangers: tuple[PciFunction, ...] = ()
+    """Endpoints in its IOMMU group that belong to neither: while there are any, passthrough is out."""
+    numa_node: int | None = None
+    boot_display: bool = False
+    virtual_functions: int = 0
+    nvswitch_domain: str = ""
+    device_files: tuple[DeviceFile, ...] = ()
+    vfio_group_present: bool = False
+    """The kernel offers /dev/vfio/<group>."""
+
+    @property
+    def address(self) -> PciAddress:
+        return self.function.address
+
+    @property
+    def driver(self) -> str | None:
+        return self.function.driver
+
+    @property
+    def mode(self) -> Mode | None:
+        """By its driver; None when on none or on one of neither mode."""
+        if self.function.on_vfio:
+            return Mode.PASSTHROUGH
+        return Mode.SHARED if self.driver in self.vendor.host_drivers else None
+
+    @property
+    def functions(self) -> tuple[PciFunction, ...]:
+        """All that a rebind touches, in its order: companions first, so that the GPU itself is the last
+        to leave and nothing of the card is left behind on a host driver when it arrives."""
+        return (*self.companions, self.function)
+
+    @property
+    def group_devices(self) -> tuple[PciAddress, ...]:
+        members = {f.address for f in (*self.functions, *self.peers, *self.strangers)}
+        return tuple(sorted(members)) if self.iommu_group is not None else ()
+
+    @property
+    def passthrough_complete(self) -> bool:
+        """It and its companions are on a vfio driver and the group's device file is there."""
+        return all(f.on_vfio for f in self.functions) and self.vfio_group_present and not self.strangers
+
+    @property
+    def usable_by_vm(self) -> bool:
+        """A VM could open it now: the whole group is on vfio."""
+        return self.passthrough_complete and all(f.on_vfio for f in self.peers)
+
+    @property
+    def left_over_companions(self) -> bool:
+        """A companion is not on the side of its GPU: the trace of an interrupted move."""
+        if self.mode is Mode.PASSTHROUGH:
+            return not all(f.on_vfio for f in self.companions)
+        return self.mode is Mode.SHARED and any(f.on_vfio for f in self.companions)
+
+    @property
+    def resource_name(self) -> str:
+        return self.vendor.resource_name(self.function.device_id)
+
+
+def scan(sysfs: Sysfs, catalogue: Catalogue, proc: Path = Path("/proc")) -> tuple[Accelerator, ...]:
+    """All GPUs of the catalogue on this node, by address. Reads sysfs and `proc`/driver only."""
+    functions = {a: _read_function(sysfs, a) for a in sysfs.list_addresses()}
+    ours = {a for a, f in functions.items() if catalogue.match(f.vendor_id, f.class_id)}
+    switched = any(catalogue.is_nvswitch(f.vendor_id, f.class_id) for f in functions.values())
+    return tuple(
+        _read_accelerator(sysfs, catalogue, functions, ours, address, switched, proc)
+        for address in sorted(ours)
+    )
+
+
+def _read_function(sysfs: Sysfs, address: PciAddress) -> PciFunction:
+    return PciFunction(
+        address=address,
+        vendor_id=sysfs.read_hex(address, "vendor"),
+        device_id=sysfs.read_hex(address, "device"),
+        class_id=sysfs.read_hex(address, "class")[:4],
+        driver=sysfs.read_driver(address),
+    )
+
+
+def _read_accelerator(
+    sysfs: Sysfs,
+    catalogue: Catalogue,
+    functions: dict[PciAddress, PciFunction],
+    ours: set[PciAddress],
+    address: PciAddress,
+    switched: bool,
+    proc: Path,
+) -> Accelerator:
+    function = functions[address]
+    vendor = catalogue.match(function.vendor_id, function.class_id)
+    assert vendor is not None
+    group = sysfs.read_iommu_group(address)
+    card = address.rpartition(".")[0]
+    companions: list[PciFunction] = []
+    peers: list[PciFunction] = []
+    strangers: list[PciFunction] = []
+    for member in sysfs.list_group(address):
+        other = functions.get(member)
+        if other is None or member == address or other.bridge:
+            continue
+        if member in ours:
+            peers.append(other)
+        elif member.rpartition(".")[0] == card:
+            companions.append(other)
+        else:
+            strangers.append(other)
+    numa = sysfs.read_attribute(address, "numa_node")
+    group_number = sysfs.read_vfio_group_device(group) if group is not None else None
+    files = [
+        DeviceFile(*entry)
+        for f in (*companions, function)
+        for entry in sysfs.list_character_devices(f.address)
+    ]
+    if vendor.character_devices == "nvidia" and (minor := _nvidia_minor(proc, address)) is not None:
+        files.append(DeviceFile(f"nvidia{minor}", NVIDIA_MAJOR, minor))
+    if group_number is not None:
+        files.append(DeviceFile(f"vfio/{group}", *group_number))
+    return Accelerator(
+        function=function,
+        vendor=vendor,
+        iommu_group=group,
+        companions=tuple(companions),
+        peers=tuple(peers),
+        strangers=tuple(strangers),
+        numa_node=int(numa) if numa is not None and numa.isdigit() else None,
+        boot_display=sysfs.read_attribute(address, "boot_vga") == "1",
+        virtual_functions=int(sysfs.read_attribute(address, "sriov_numvfs") or 0),
+        nvswitch_domain="nvswitch" if switched and vendor.nvswitch_class else "",
+        device_files=tuple(files),
+        vfio_group_present=group_number is not None,
+    )
+
+
+def _nvidia_minor(proc: Path, address: PciAddress) -> int | None:
+    """From the NVIDIA driver's own file; the card's index says nothing about its minor."""
+    try:
+        text = (proc / "driver/nvidia/gpus" / address / "information").read_text()
+    except OSError:
+        return None
+    for line in text.splitlines():
+        label, _, value = line.partition(":")
+        if label.strip() == "Device Minor" and value.strip().isdigit():
+            return int(value)
+    return None

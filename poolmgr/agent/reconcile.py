@@ -1,0 +1,263 @@
+"""From what is wanted, what is there and what is remembered to what to do with each GPU. Pure.
+
+Invariants, each asserted by the sweep in tests/unit/agent/test_sweep.py:
+- a GPU on a driver is rebound only without holder, without pod, and for one of two reasons: a transition
+  that names it has come to its Rebind step, or nothing moves it and its desired mode is another;
+- a GPU that is leaving passthrough is rebound only once the kubelet no longer lists it;
+- a transition of an older leader than one already seen moves nothing;
+- a GPU with a hung unbind is not touched again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from poolmgr.agent import preflight
+from poolmgr.agent.inventory import Accelerator
+from poolmgr.agent.journal import DeviceRecord
+from poolmgr.agent.nodespec import NodeSpec
+from poolmgr.domain.fleet import Holder, Transition
+from poolmgr.domain.identifiers import LeaseEpoch, PciAddress, PlanId
+from poolmgr.domain.modes import Mode, Step
+from poolmgr.domain.plan import Verdict
+from poolmgr.domain.reasons import Reason
+
+MAX_ATTEMPTS = 5
+FIRST_RETRY_SECONDS = 10.0
+"""Wait after a first failed attempt; doubles with each further one."""
+
+
+class Act(StrEnum):
+    NOTHING = "Nothing"
+    REBIND = "Rebind"
+    WAIT = "Wait"
+    """Should be rebound and must not be yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One GPU as observed in this round."""
+
+    gpu: Accelerator
+    holders: tuple[Holder, ...] = ()
+    allocated_to: str = ""
+    """UID (or namespace/name) of the pod that the kubelet gave it to."""
+    shared_pods: tuple[str, ...] = ()
+    """Pods of the sharing layer that have a slice of it."""
+    listed: bool = False
+    """The kubelet lists it among its allocatable passthrough devices."""
+    kubelet_known: bool = True
+    """False when the kubelet could not be asked."""
+    write_in_flight: bool = False
+    """A write about it has not returned from the kernel."""
+    mig_enabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    address: PciAddress
+    act: Act
+    reason: Reason
+    message: str
+    to_mode: Mode | None = None
+    plan_id: PlanId = PlanId("")
+    epoch: LeaseEpoch = LeaseEpoch(0)
+
+
+def decide(
+    spec: NodeSpec | None,
+    sights: Mapping[PciAddress, Sight],
+    records: Mapping[PciAddress, DeviceRecord],
+    highest_epoch: int,
+    now: float,
+) -> tuple[Decision, ...]:
+    """One decision per GPU. `spec` is None while the API server has not been read in this process: then
+    only what the journal still wants is restored."""
+    decisions = {
+        address: _decide_one(spec, sight, records.get(address, DeviceRecord()), highest_epoch, now)
+        for address, sight in sights.items()
+    }
+    return tuple(_hold_back_split_group(decisions, sights, d) for d in decisions.values())
+
+
+def _decide_one(
+    spec: NodeSpec | None, sight: Sight, record: DeviceRecord, highest_epoch: int, now: float
+) -> Decision:
+    at = sight.gpu.address
+    wish = _wish(spec, sight, record, highest_epoch)
+    if isinstance(wish, Decision):
+        return wish
+    blocked = _blocked(sight, record, wish, now)
+    if blocked is not None:
+        return blocked
+    verdict = _may_move(sight, wish.to_mode)
+    if not verdict:
+        return Decision(at, Act.WAIT, verdict.reason, verdict.message, wish.to_mode, wish.plan_id, wish.epoch)
+    return Decision(at, Act.REBIND, wish.reason, wish.message, wish.to_mode, wish.plan_id, wish.epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    to_mode: Mode
+    reason: Reason
+    message: str
+    plan_id: PlanId = PlanId("")
+    epoch: LeaseEpoch = LeaseEpoch(0)
+
+
+def _wish(
+    spec: NodeSpec | None, sight: Sight, record: DeviceRecord, highest_epoch: int
+) -> "_Wish | Decision":
+    """Where the GPU should go, or why it should go nowhere."""
+    at = sight.gpu.address
+    if spec is not None and spec.complaint:
+        return Decision(at, Act.NOTHING, Reason.INVALID_REQUEST, spec.complaint)
+    transition = spec.transition_of(at) if spec is not None else None
+    if spec is not None and transition is not None:
+        return _wish_of_transition(spec, transition, sight.gpu, highest_epoch)
+    return _wish_without_plan(spec, sight.gpu, record)
+
+
+def _wish_of_transition(
+    spec: NodeSpec, transition: Transition, gpu: Accelerator, highest_epoch: int
+) -> "_Wish | Decision":
+    at = gpu.address
+    plan, to_mode, epoch = transition.plan_id, transition.to_mode, transition.epoch
+    if epoch < highest_epoch:
+        message = (
+            f"plan {plan} comes from leader {epoch}, but leader {highest_epoch} has already written here: "
+            "it is ignored"
+        )
+        return Decision(at, Act.NOTHING, Reason.STALE_EPOCH, message)
+    wanted = spec.desired.get(at)
+    if wanted is None or wanted.mode is not to_mode:
+        message = (
+            f"plan {plan} moves {at} to {to_mode}, but its desired mode is "
+            f"{wanted.mode if wanted else 'not set'}: nothing is done until they agree"
+        )
+        return Decision(at, Act.NOTHING, Reason.INVARIANT_BROKEN, message)
+    # Fence, drain and detach are over from Rebind on; what a reboot at a later step undid is mended, too.
+    if transition.step.order < Step.REBIND.order or _arrived(gpu, to_mode):
+        return Decision(at, Act.NOTHING, Reason.IN_PLACE, "")
+    return _Wish(to_mode, Reason.STEP_STARTED, transition.message, plan, epoch)
+
+
+def _wish_without_plan(spec: NodeSpec | None, gpu: Accelerator, record: DeviceRecord) -> "_Wish | Decision":
+    at = gpu.address
+    mode, plan_id = _desired(spec, at, record)
+    if mode is None and (gpu.driver is None or gpu.left_over_companions):
+        mode = gpu.mode or Mode.SHARED
+    if mode is None or _arrived(gpu, mode):
+        return Decision(at, Act.NOTHING, Reason.IN_PLACE, "")
+    if gpu.driver is None:
+        return _Wish(mode, Reason.RECOVERED, f"{at} was on no driver and goes to {mode}", plan_id)
+    message = f"{at} is on {gpu.driver} and its desired mode is {mode}"
+    return _Wish(mode, _reason_without_plan(gpu, record, mode), message, plan_id)
+
+
+def _reason_without_plan(gpu: Accelerator, record: DeviceRecord, wanted: Mode) -> Reason:
+    if gpu.mode is wanted:
+        return Reason.RECOVERED
+    return Reason.RESTORED_AFTER_REBOOT if record.mode is wanted else Reason.OPERATOR_REQUEST
+
+
+def _desired(spec: NodeSpec | None, address: PciAddress, record: DeviceRecord) -> tuple[Mode | None, PlanId]:
+    if spec is None:
+        return record.desired_mode, PlanId(record.desired_plan_id)
+    wanted = spec.desired.get(address)
+    return (wanted.mode, wanted.plan_id) if wanted is not None else (None, PlanId(""))
+
+
+def _arrived(gpu: Accelerator, mode: Mode) -> bool:
+    if gpu.mode is not mode:
+        return False
+    return gpu.passthrough_complete if mode is Mode.PASSTHROUGH else not gpu.left_over_companions
+
+
+def _blocked(sight: Sight, record: DeviceRecord, wish: _Wish, now: float) -> Decision | None:
+    """A hung or repeatedly failed device is left alone; a failed attempt is repeated with growing waits."""
+    at = sight.gpu.address
+    if sight.write_in_flight:
+        return Decision(
+            at,
+            Act.NOTHING,
+            Reason.UNBIND_TIMED_OUT,
+            f"a write about {at} has not returned from the kernel: it is left alone. If it stays so, find "
+            "out who holds it (poolmgr agent show), drain the node and reboot it",
+            wish.to_mode,
+            wish.plan_id,
+        )
+    trouble = record.trouble
+    if trouble is None:
+        return None
+    same_wish = (trouble.plan_id, trouble.to_mode) == (wish.plan_id, wish.to_mode)
+    if trouble.reason == Reason.UNBIND_TIMED_OUT:
+        # Never a second unbind after a hung one; a bare device may still be brought onto a driver.
+        given_up = sight.gpu.driver is not None
+    else:
+        # Another plan, or the way back of the same one, may succeed where this one cannot.
+        given_up = trouble.quarantined and same_wish
+    if given_up:
+        return Decision(at, Act.NOTHING, Reason(trouble.reason), trouble.message, wish.to_mode, wish.plan_id)
+    if same_wish and now < trouble.at + FIRST_RETRY_SECONDS * 2 ** (trouble.attempts - 1):
+        return Decision(
+            at,
+            Act.WAIT,
+            Reason(trouble.reason),
+            f"{trouble.message}; tried {trouble.attempts} of {MAX_ATTEMPTS} times",
+            wish.to_mode,
+            wish.plan_id,
+            wish.epoch,
+        )
+    return None
+
+
+def _may_move(sight: Sight, to_mode: Mode) -> Verdict:
+    gpu = sight.gpu
+    for verdict in (
+        preflight.check_hardware(gpu, to_mode),
+        preflight.check_state(gpu, to_mode, mig_enabled=sight.mig_enabled),
+        preflight.check_holders(gpu, sight.holders),
+        preflight.check_pods(
+            gpu, sight.allocated_to, sight.shared_pods if to_mode is Mode.PASSTHROUGH else ()
+        ),
+    ):
+        if not verdict:
+            return verdict
+    if gpu.mode is Mode.PASSTHROUGH and to_mode is Mode.SHARED:
+        if not sight.kubelet_known:
+            return Verdict(
+                False,
+                Reason.KUBELET_UNREACHABLE,
+                f"whether a pod has {gpu.address} is not known while the kubelet does not answer: it stays",
+            )
+        if sight.listed:
+            return Verdict(
+                False,
+                Reason.STEP_WAITING,
+                f"{gpu.address} is withdrawn; the kubelet still lists it as allocatable",
+            )
+    return preflight.OK
+
+
+def _hold_back_split_group(
+    decisions: Mapping[PciAddress, Decision], sights: Mapping[PciAddress, Sight], decision: Decision
+) -> Decision:
+    """GPUs of one IOMMU group move together or not at all: half a group on vfio serves no VM, and a group
+    of which one is given away is pulled from under the other."""
+    gpu = sights[decision.address].gpu
+    if decision.act is not Act.REBIND or gpu.driver is None:
+        return decision
+    for peer in gpu.peers:
+        other = decisions.get(peer.address)
+        moves = other is not None and other.act is Act.REBIND and other.to_mode is decision.to_mode
+        there = peer.address in sights and sights[peer.address].gpu.mode is decision.to_mode
+        if not moves and not there:
+            return replace(
+                decision,
+                act=Act.WAIT,
+                reason=Reason.GROUP_NOT_VIABLE,
+                message=f"{gpu.address} shares IOMMU group {gpu.iommu_group} with {peer.address}, which does "
+                "not move with it: plan both together",
+            )
+    return decision

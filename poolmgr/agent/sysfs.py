@@ -1,0 +1,133 @@
+"""The only module that reads and writes /sys. Its root is a parameter, so tests bring their own tree.
+
+`driver_override` and everything else that takes the kernel's device lock is never read here: while an
+unbind hangs in the driver that lock is held, and the read would hang this process too. Writes go through
+`kernelwrite`, one child process each.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from poolmgr.agent.kernelwrite import KernelWriter, WriteOutcome
+from poolmgr.domain.identifiers import PciAddress
+
+WRITE_DEADLINE_SECONDS = 20.0
+"""For writes that normally return at once. Only unbind and probe run driver code."""
+
+
+class Sysfs:
+    """PCI functions and drivers below `root`."""
+
+    def __init__(self, writer: KernelWriter, root: Path = Path("/sys")) -> None:
+        self._writer = writer
+        self._devices = root / "bus/pci/devices"
+        self._drivers = root / "bus/pci/drivers"
+        self._bus = root / "bus/pci"
+        self._class = root / "class"
+
+    def list_addresses(self) -> tuple[PciAddress, ...]:
+        """Every PCI function of the node, sorted."""
+        if not self._devices.is_dir():
+            return ()
+        return tuple(sorted(PciAddress(entry.name) for entry in self._devices.iterdir()))
+
+    def exists(self, address: PciAddress) -> bool:
+        return (self._devices / address).exists()
+
+    def read_attribute(self, address: PciAddress, name: str) -> str | None:
+        """An attribute's text without its newline; None where the function or attribute is not there."""
+        try:
+            return (self._devices / address / name).read_text().strip()
+        except OSError:
+            return None
+
+    def read_hex(self, address: PciAddress, name: str) -> str:
+        """`0x10de` as `10de`; empty where unreadable."""
+        return (self.read_attribute(address, name) or "").removeprefix("0x")
+
+    def read_driver(self, address: PciAddress) -> str | None:
+        """Name of the bound driver, or None."""
+        return self._link_name(self._devices / address / "driver")
+
+    def read_iommu_group(self, address: PciAddress) -> int | None:
+        """None without an IOMMU, and for the groups of vfio's no-IOMMU mode: they protect nothing."""
+        name = self._link_name(self._devices / address / "iommu_group")
+        if self.read_attribute(address, "iommu_group/name") == "vfio-noiommu":
+            return None
+        return int(name) if name is not None and name.isdigit() else None
+
+    def list_group(self, address: PciAddress) -> tuple[PciAddress, ...]:
+        """Members of the function's IOMMU group, itself included; empty without an IOMMU."""
+        folder = self._devices / address / "iommu_group" / "devices"
+        try:
+            return tuple(sorted(PciAddress(entry.name) for entry in folder.iterdir()))
+        except OSError:
+            return ()
+
+    def read_vendor_from_config(self, address: PciAddress) -> str:
+        """Vendor id as the card itself answers it; `ffff` when it has fallen off the bus."""
+        try:
+            with (self._devices / address / "config").open("rb") as config:
+                raw = config.read(2)
+        except OSError:
+            return ""
+        return raw[::-1].hex()
+
+    def list_character_devices(self, address: PciAddress) -> Iterator[tuple[str, int, int]]:
+        """(name, major, minor) of the character devices the kernel hangs below the function: DRM nodes,
+        frame buffers, sound, vfio cdev. Links are not followed: they lead to other devices."""
+        yield from self._walk_devices(self._devices / address, depth=4)
+
+    def read_vfio_group_device(self, group: int) -> tuple[int, int] | None:
+        """Device number of /dev/vfio/<group>; None while no member is on a vfio driver."""
+        return self._device_number(self._class / "vfio" / str(group) / "dev")
+
+    def has_driver(self, driver: str) -> bool:
+        """The driver is registered, its module loaded."""
+        return (self._drivers / driver).is_dir()
+
+    def write_in_flight(self, address: PciAddress) -> bool:
+        """A write about this function by us, now or before a restart, has not returned from the kernel."""
+        return self._writer.in_flight(address)
+
+    async def write_override(self, address: PciAddress, driver: str | None) -> WriteOutcome:
+        """Reserve the function for one driver; None lifts the reservation."""
+        path = self._devices / address / "driver_override"
+        return await self._writer.write(path, driver or "", WRITE_DEADLINE_SECONDS)
+
+    async def unbind(self, address: PciAddress, deadline_seconds: float) -> WriteOutcome:
+        """Take the function from its driver."""
+        path = self._devices / address / "driver" / "unbind"
+        return await self._writer.write(path, address, deadline_seconds)
+
+    async def probe(self, address: PciAddress, deadline_seconds: float) -> WriteOutcome:
+        """Let the kernel find a driver for it. Succeeds even when none binds: read the driver back."""
+        return await self._writer.write(self._bus / "drivers_probe", address, deadline_seconds)
+
+    def _link_name(self, link: Path) -> str | None:
+        try:
+            return link.readlink().name
+        except OSError:
+            return None
+
+    def _walk_devices(self, folder: Path, depth: int) -> Iterator[tuple[str, int, int]]:
+        try:
+            entries = sorted(e for e in folder.iterdir() if e.is_dir() and not e.is_symlink())
+        except OSError:
+            return
+        for entry in entries:
+            if entry.name[:5].count(":") == 1 and (entry / "vendor").exists():
+                continue  # another PCI function behind this one
+            number = self._device_number(entry / "dev")
+            if number is not None:
+                yield (entry.name, *number)
+            if depth > 1:
+                yield from self._walk_devices(entry, depth - 1)
+
+    @staticmethod
+    def _device_number(path: Path) -> tuple[int, int] | None:
+        try:
+            major, minor = path.read_text().strip().split(":")
+            return int(major), int(minor)
+        except (OSError, ValueError):
+            return None

@@ -1,0 +1,1 @@
+"""Generated messages of the kubelet's device-plugin and pod-resources APIs. See README.md here."""
