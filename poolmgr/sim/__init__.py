@@ -1,0 +1,9 @@
+"""A cluster in memory behind the controller's own ports, and the traces and judges of the planner.
+
+Start at `fleet.SimulatedFleet`; `desktop_day.desktop_day` makes one with a day's demand.
+"""
+
+from poolmgr.sim.desktop_day import DesktopDay, desktop_day
+from poolmgr.sim.fleet import NodeShape, SimulatedFleet
+
+__all__ = ["DesktopDay", "NodeShape", "SimulatedFleet", "desktop_day"]

@@ -1,0 +1,220 @@
+"""The controller's ports over the simulated cluster, with a fault for every call that a test asks for.
+
+Every call goes through `_Door.enter` first: that is where a call is counted, refused, lost or made to crash
+its caller. "before" leaves nothing done; "after" has done it and the answer is lost: the two ways in which a
+write can fail. `leave` is the other end.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from poolmgr.controller.ports import NodeIntent, PoolStatus, StepRecord
+from poolmgr.domain.errors import Stale, Unavailable
+from poolmgr.domain.fleet import Pool
+from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, WorkloadUid
+from poolmgr.domain.plan import Plan, Subject, Verdict
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.sim.agent import SimAgents
+from poolmgr.sim.clock import VirtualClock
+from poolmgr.sim.hami import SimHami
+from poolmgr.sim.kube import SimKube
+from poolmgr.sim.world import SimNode, World
+
+When = Literal["before", "after"]
+
+
+class Crash(BaseException):
+    """The manager's process dies here. No `except Exception` may catch it, as none catches a SIGKILL."""
+
+
+@dataclass(slots=True)
+class Faults:
+    """What is to go wrong. Calls are numbered from 1 over all doors, in order."""
+
+    fail_at: dict[int, When] = field(default_factory=dict)
+    """Call number → raise Unavailable before or after it took effect."""
+    crash_at: dict[int, When] = field(default_factory=dict)
+    """Call number → raise Crash."""
+    api_gone: bool = False
+    """Every call raises Unavailable."""
+    calls: int = 0
+    by_name: Counter[str] = field(default_factory=Counter)
+    log: list[tuple[int, str, str]] = field(default_factory=list)
+    """(number, door, subject) of every call: what a sweep walks."""
+
+    def enter(self, name: str, subject: str) -> int:
+        self.calls += 1
+        self.by_name[name] += 1
+        self.log.append((self.calls, name, subject))
+        self._strike(self.calls, "before", name)
+        return self.calls
+
+    def leave(self, number: int, name: str) -> None:
+        self._strike(number, "after", name)
+
+    def _strike(self, number: int, when: When, name: str) -> None:
+        if self.crash_at.get(number) == when:
+            raise Crash(f"injected crash {when} call {number} ({name})")
+        if self.api_gone or self.fail_at.get(number) == when:
+            message = f"injected fault {when} call {number} ({name}); try again"
+            raise Unavailable(Reason.API_UNAVAILABLE, message, retry_after_seconds=1.0)
+
+
+@dataclass(slots=True)
+class Doors:
+    """FleetActuator, SharingActuator, Evictor, Recorder and PoolReporter of one simulated cluster."""
+
+    world: World
+    clock: VirtualClock
+    faults: Faults
+    agents: SimAgents
+    hami: SimHami
+    kube: SimKube
+    touch: Callable[[NodeName | None], None]
+    events: list[tuple[float, Subject, Reason, str, bool]] = field(default_factory=list)
+    """(at, subject, reason, message, warning) of every Event."""
+    pool_statuses: dict[str, PoolStatus] = field(default_factory=dict)
+    evictions: int = 0
+
+    def _node(self, name: NodeName) -> SimNode:
+        node = self.world.nodes.get(name)
+        if node is None:
+            raise Stale(Reason.NOT_FOUND, f"node {name} is no longer there; observe again")
+        return node
+
+    # FleetActuator
+
+    async def write_intent(self, node: NodeName, intent: NodeIntent, revision: str) -> str:
+        number = self.faults.enter("write_intent", node)
+        at = self._node(node)
+        if str(at.revision) != revision:
+            raise Stale(
+                Reason.STALE_GENERATION, f"GPUNode {node} is at {at.revision}, not {revision}; observe again"
+            )
+        at.desired = {address: (mode, plan_id) for address, mode, plan_id in intent.desired}
+        at.transition = intent.transition
+        at.generation += 1
+        at.revision += 1
+        self.agents.poke(node)
+        self.touch(node)
+        self.faults.leave(number, "write_intent")
+        return str(at.revision)
+
+    # SharingActuator
+
+    async def ensure_gpus_fenced(self, node: NodeName, uuids: frozenset[GpuUuid]) -> None:
+        number = self.faults.enter("ensure_gpus_fenced", node)
+        at = self._node(node)
+        if at.sharing.fence != uuids:
+            at.sharing.fence = uuids
+            self.touch(node)
+        self.faults.leave(number, "ensure_gpus_fenced")
+
+    async def ensure_cordoned(self, node: NodeName, cordoned: bool) -> None:
+        number = self.faults.enter("ensure_cordoned", node)
+        at = self._node(node)
+        if cordoned and not at.unschedulable:
+            at.unschedulable = at.cordoned_by_us = True
+        elif not cordoned and at.cordoned_by_us:
+            at.unschedulable = at.cordoned_by_us = False
+            self.hami.poke()
+            self.kube.poke()
+        self.touch(node)
+        self.faults.leave(number, "ensure_cordoned")
+
+    async def ensure_plugin(self, node: NodeName, wanted: bool) -> None:
+        number = self.faults.enter("ensure_plugin", node)
+        self.hami.set_plugin(self._node(node), wanted)
+        self.touch(node)
+        self.faults.leave(number, "ensure_plugin")
+
+    async def ensure_unregistered(self, node: NodeName) -> None:
+        number = self.faults.enter("ensure_unregistered", node)
+        self.hami.unregister(self._node(node))
+        self.touch(node)
+        self.faults.leave(number, "ensure_unregistered")
+
+    # Evictor
+
+    async def evict(self, pod: WorkloadUid, namespace: str, name: str) -> Verdict:
+        number = self.faults.enter("evict", f"{namespace}/{name}")
+        found = self.world.pods.get(pod)
+        if found is None or found.terminating:
+            verdict = Verdict(True, Reason.EVICTED, f"pod {namespace}/{name} is already leaving")
+        elif not found.request.evictable:
+            verdict = Verdict(
+                False, Reason.EVICTION_DENIED, f"a disruption budget keeps pod {namespace}/{name}"
+            )
+        else:
+            self.evictions += 1
+            self.kube.evict(found)
+            verdict = Verdict(True, Reason.EVICTED, f"pod {namespace}/{name} is evicted")
+        self.faults.leave(number, "evict")
+        return verdict
+
+    # Recorder
+
+    async def event(self, subject: Subject, reason: Reason, message: str, *, warning: bool = False) -> None:
+        self.events.append((self.clock.now(), subject, reason, message, warning))
+
+    # PoolReporter
+
+    async def report(self, pool: Pool, status: PoolStatus) -> None:
+        number = self.faults.enter("report", pool.name)
+        self.pool_statuses[pool.name] = status
+        self.faults.leave(number, "report")
+
+
+@dataclass(slots=True)
+class FixedLeadership:
+    """Leadership that is held until a test takes it away."""
+
+    held: LeaseEpoch | None = LeaseEpoch(1)
+
+    @property
+    def epoch(self) -> LeaseEpoch | None:
+        return self.held
+
+    def hand_over(self) -> None:
+        """A successor leads: the epoch counts up."""
+        self.held = LeaseEpoch((self.held or LeaseEpoch(0)) + 1)
+
+
+@dataclass(slots=True)
+class MemoryLedger:
+    """A `Ledger` that keeps everything in lists."""
+
+    plans: list[tuple[Plan, str, bool, str]] = field(default_factory=list)
+    steps: list[StepRecord] = field(default_factory=list)
+    samples: list[ClusterSnapshot] = field(default_factory=list)
+    memories: dict[str, Any] = field(default_factory=dict)
+    gone: bool = False
+    keep_samples: int = 1_000
+
+    def _open(self) -> None:
+        if self.gone:
+            raise Unavailable(Reason.STORE_UNAVAILABLE, "the ledger is away (injected); go on without it")
+
+    async def record_plan(self, plan: Plan, *, pool: str, dry_run: bool, outcome: str) -> None:
+        self._open()
+        self.plans.append((plan, pool, dry_run, outcome))
+
+    async def record_step(self, record: StepRecord) -> None:
+        self._open()
+        self.steps.append(replace(record))
+
+    async def record_sample(self, snapshot: ClusterSnapshot) -> None:
+        self._open()
+        self.samples.append(snapshot)
+        del self.samples[: -self.keep_samples]
+
+    async def load_memory(self, planner: str) -> Any:
+        self._open()
+        return self.memories.get(planner)
+
+    async def save_memory(self, planner: str, memory: Any) -> None:
+        self._open()
+        self.memories[planner] = memory

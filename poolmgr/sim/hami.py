@@ -1,0 +1,200 @@
+"""HAMi as far as its neighbours can tell: the plugin of each node, registration, and placement of pods.
+
+Placement follows HAMi's scheduler: pods in order of arrival, at most `hami_binds_per_second`, one allocation
+per node at a time, node and GPU policy binpack or spread. A device cordon takes effect at HAMi's next tick;
+a node cordon at once.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+from poolmgr.domain.demand import Slice
+from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.sharing import RegisteredGpu
+from poolmgr.sim.clock import VirtualClock
+from poolmgr.sim.world import NVIDIA, SimGpu, SimNode, SimPod, World
+
+
+class Placement(StrEnum):
+    BINPACK = "binpack"
+    SPREAD = "spread"
+
+
+class SimHami:
+    def __init__(
+        self,
+        world: World,
+        clock: VirtualClock,
+        touch: Callable[[NodeName], None],
+        started: Callable[[SimPod], None],
+        *,
+        node_policy: Placement,
+        gpu_policy: Placement,
+    ) -> None:
+        self._world = world
+        self._clock = clock
+        self._touch = touch
+        self._started = started
+        self._node_policy = node_policy
+        self._gpu_policy = gpu_policy
+        self._due = False
+        for node in world.nodes.values():
+            self._register(node)
+        clock.call_later(world.timings.hami_tick, self._tick)
+
+    # The plugin of a node
+
+    def set_plugin(self, node: SimNode, wanted: bool) -> None:
+        sharing = node.sharing
+        if sharing.wanted == wanted:
+            return
+        sharing.wanted = wanted
+        delay = self._world.timings.plugin_start if wanted else self._world.timings.plugin_stop
+        self._clock.call_later(delay, lambda: self._follow_label(node))
+
+    def _follow_label(self, node: SimNode) -> None:
+        sharing = node.sharing
+        if sharing.wanted and not sharing.pods and node.up:
+            sharing.pods, sharing.ready = 1, True
+            self._register(node)
+        elif not sharing.wanted and sharing.pods:
+            sharing.pods, sharing.ready = 0, False
+            self._clock.call_later(self._world.timings.kubelet, lambda: self._dropped(node))
+        self._touch(node.name)
+        self.poke()
+
+    def _dropped(self, node: SimNode) -> None:
+        if not node.sharing.pods:
+            node.sharing.allocatable = 0
+            self._touch(node.name)
+
+    def _register(self, node: SimNode) -> None:
+        """What the plugin does once, at its start: the GPUs it finds are the GPUs it will ever know."""
+        found = [g for g in node.gpus if g.driver == NVIDIA]
+        for gpu in found:
+            if gpu.advertised:
+                self._world.violations.append(f"{node.name} {gpu.pci_address} is offered to HAMi and to VMs")
+        if not found:
+            return  # HAMi: "No devices found. Waiting indefinitely."
+        node.sharing.registered = tuple(
+            RegisteredGpu(
+                g.uuid, self._world.split_count, g.memory_mib, 100, g.model, True, node.gpus.index(g)
+            )
+            for g in found
+        )
+        node.sharing.allocatable = self._world.split_count * len(found)
+
+    def unregister(self, node: SimNode) -> None:
+        node.sharing.registered = ()
+
+    def reset(self, node: SimNode) -> None:
+        """After a reboot of the node the plugin starts anew, if the label is there."""
+        node.sharing.pods, node.sharing.ready, node.sharing.allocating = 0, False, ""
+        node.sharing.allocatable = 0
+        if node.sharing.wanted:
+            self._clock.call_later(self._world.timings.plugin_start, lambda: self._follow_label(node))
+
+    def _tick(self) -> None:
+        """HAMi's scheduler looks at the nodes again."""
+        for node in self._world.nodes.values():
+            sharing = node.sharing
+            if sharing.fence_seen != sharing.fence:
+                sharing.fence_seen = sharing.fence
+                self._touch(node.name)
+            if sharing.version < (2, 10):
+                gone = sharing.allocatable == 0
+                handshake = "Deleted_" if gone and sharing.registered else sharing.handshake
+                handshake = handshake if gone else "Requesting_"
+                if handshake != sharing.handshake:
+                    sharing.handshake = handshake
+                    self._touch(node.name)
+        self._clock.call_later(self._world.timings.hami_tick, self._tick)
+        self.poke()
+
+    # Placement
+
+    def poke(self) -> None:
+        """Something that placement depends on changed."""
+        if not self._due:
+            self._due = True
+            self._clock.call_later(1.0 / self._world.timings.hami_binds_per_second, self._place_next)
+
+    def _place_next(self) -> None:
+        self._due = False
+        for pod in self._world.pods.values():
+            if pod.node is None and not pod.terminating and self._place(pod):
+                self.poke()  # the next one after the client's pause
+                return
+
+    def _place(self, pod: SimPod) -> bool:
+        best: tuple[float, NodeName, list[SimGpu]] | None = None
+        for node in self._world.nodes.values():
+            gpus = self._fitting(node, pod)
+            if gpus is None:
+                continue
+            used = sum(self._load(g) for g in node.gpus) / len(node.gpus)
+            score = used if self._node_policy is Placement.BINPACK else -used
+            if best is None or score > best[0]:
+                best = (score, node.name, gpus)
+        if best is None:
+            return False
+        _, name, gpus = best
+        node = self._world.nodes[name]
+        request = pod.request
+        pod.node = name
+        pod.slices = tuple(
+            Slice(g.uuid, request.memory_mib or g.memory_mib, request.cores_percent) for g in gpus
+        )
+        node.sharing.allocating = pod.uid
+        node.sharing.last_placement_at = self._clock.now()
+        self._clock.call_later(self._world.timings.hami_bind, lambda: self._allocated(node, pod))
+        self._touch(name)
+        return True
+
+    def _allocated(self, node: SimNode, pod: SimPod) -> None:
+        if node.sharing.allocating == pod.uid:
+            node.sharing.allocating = ""
+        if pod.uid in self._world.pods and pod.node == node.name:
+            held = [g for g in node.gpus if any(s.uuid == g.uuid for s in pod.slices)]
+            if any(g.driver != NVIDIA for g in held):
+                self._world.violations.append(
+                    f"pod {pod.request.namespace}/{pod.request.name} was given a GPU of {node.name} "
+                    "that had left its driver"
+                )
+            self._started(pod)
+        self._touch(node.name)
+        self.poke()
+
+    def _load(self, gpu: SimGpu) -> float:
+        return sum(s.memory_mib / gpu.memory_mib for _, s in self._world.slices_on(gpu.uuid))
+
+    def _fitting(self, node: SimNode, pod: SimPod) -> list[SimGpu] | None:
+        """The GPUs of the node that HAMi would give to the pod, None when it does not fit."""
+        sharing, request = node.sharing, pod.request
+        if node.unschedulable or not node.up or not sharing.ready or sharing.allocating:
+            return None
+        cpu, memory = self._world.free_compute(node)
+        if cpu < request.cpu_milli or memory < request.memory_request_mib:
+            return None
+        known = {r.uuid for r in sharing.registered if r.healthy} - sharing.fence_seen
+        fitting = [g for g in node.gpus if g.uuid in known and self._accepts(g, pod)]
+        if len(fitting) < request.gpus:
+            return None
+        fitting.sort(key=self._load, reverse=self._gpu_policy is Placement.BINPACK)
+        return fitting[: request.gpus]
+
+    def _accepts(self, gpu: SimGpu, pod: SimPod) -> bool:
+        request = pod.request
+        wanted = request.models
+        if wanted and not any(m.casefold() in gpu.model.casefold() for m in wanted):
+            return False
+        slices = [s for _, s in self._world.slices_on(gpu.uuid)]
+        memory = sum(s.memory_mib for s in slices) + (request.memory_mib or gpu.memory_mib)
+        cores = sum(s.cores_percent for s in slices) + request.cores_percent
+        exclusive = request.cores_percent == 100 and bool(slices)
+        return (
+            not exclusive
+            and memory <= gpu.memory_mib
+            and cores <= 100
+            and len(slices) < self._world.split_count
+        )
