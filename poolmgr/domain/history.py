@@ -1,0 +1,85 @@
+"""What the ledger gives back: past plans, moves and samples, as values."""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from poolmgr.domain.census import Count
+from poolmgr.domain.plan import Plan
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """One page of a list, newest first."""
+
+    items: tuple[Item, ...]
+    next_token: str = ""
+    """Pass it to get the following page; empty at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastPlan:
+    """A plan as it was recorded. Equal plans that follow each other are one record."""
+
+    plan: Plan
+    pool: str
+    """Empty for a plan that covers every pool."""
+    dry_run: bool
+    outcome: str
+    first_at: float
+    last_at: float
+    """Unix seconds of the last time that the same decision was made again."""
+    times: int
+    refusals_left_out: int = 0
+    """Refusals beyond what the ledger keeps of one plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastStep:
+    step: str
+    reason: str
+    message: str
+    first_at: float
+    last_at: float
+    times: int
+    """How often it was tried; above 1 where it had to wait."""
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PastTransition:
+    """A move of GPUs of one node, with all its steps in order."""
+
+    plan_id: str
+    node: str
+    devices: tuple[str, ...]
+    to_mode: str
+    started_at: float
+    ended_at: float | None
+    """None while it runs."""
+    rolled_back: bool
+    steps: tuple[PastStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DemandSample:
+    """Counts at one instant, summed over the pools and models asked for."""
+
+    at: float
+    count: Count
+
+
+@dataclass(frozen=True, slots=True)
+class RestCall:
+    """One writing call of the REST API."""
+
+    at: float
+    caller: str
+    method: str
+    path: str
+    status: int
+    code: str
+    """Reason code of the answer; empty when it succeeded."""
+    dry_run: bool
+    request_id: str
