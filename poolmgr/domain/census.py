@@ -171,8 +171,9 @@ def _waiting(snapshot: ClusterSnapshot) -> Iterable[tuple[_Key, Count]]:
         kinds = sorted({(str(g.pool or ""), g.model) for n in snapshot.nodes for g in n.gpus})
         for pod in waiting_pods:
             fits = next((k for k in kinds if pod.accepts(k[1], GpuUuid(""))), None)
-            yield (PoolName(fits[0]) if fits and fits[0] else None, fits[1] if fits else ""), Count(
-                waiting_pods=1
+            yield (
+                (PoolName(fits[0]) if fits and fits[0] else None, fits[1] if fits else ""),
+                Count(waiting_pods=1),
             )
 
 

@@ -20,17 +20,13 @@ class Page(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class PastPlan:
-    """A plan as it was recorded. Equal plans that follow each other are one record."""
+    """A plan as it was recorded: one that differed from the one before it, or that somebody asked for."""
 
     plan: Plan
     pool: str
-    """Empty for a plan that covers every pool."""
+    """Whose moves these are; empty for a plan that moved nothing."""
     dry_run: bool
     outcome: str
-    first_at: float
-    last_at: float
-    """Unix seconds of the last time that the same decision was made again."""
-    times: int
     refusals_left_out: int = 0
     """Refusals beyond what the ledger keeps of one plan."""
 
@@ -40,10 +36,7 @@ class PastStep:
     step: str
     reason: str
     message: str
-    first_at: float
-    last_at: float
-    times: int
-    """How often it was tried; above 1 where it had to wait."""
+    at: float
     epoch: int
 
 

@@ -1,0 +1,191 @@
+"""Reading history: pages of plans, moves and REST calls, and samples for the chart. Newest first."""
+
+import base64
+import binascii
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from sqlalchemy import Select, func, select
+from sqlmodel import Session, SQLModel, col
+
+from poolmgr.domain.census import Count
+from poolmgr.domain.errors import Rejected
+from poolmgr.domain.history import DemandSample, Page, PastPlan, PastStep, PastTransition, RestCall
+from poolmgr.domain.identifiers import (
+    Generation,
+    GpuUuid,
+    NodeName,
+    PciAddress,
+    PlanId,
+    PoolName,
+    WorkloadUid,
+)
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.plan import Move, Plan, Refusal, Subject, SubjectKind, Target
+from poolmgr.domain.reasons import Reason
+from poolmgr.store.database import Database
+from poolmgr.store.tables import (
+    MoveRow,
+    PlanRow,
+    RefusalRow,
+    RestCallRow,
+    SampleRow,
+    StepRow,
+    TargetRow,
+    TransitionRow,
+)
+
+MAX_PAGE = 500
+"""Rows; a larger page is cut to this."""
+
+Row = TypeVar("Row", bound=SQLModel)
+
+
+class SqlHistory:
+    """The read side of the ledger. Every method raises Unavailable when the database does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def plans(self, *, pool: str = "", page_size: int = 50, page_token: str = "") -> Page[PastPlan]:
+        """Recorded plans, of one pool where given. Raises Rejected for a token that is not ours."""
+        query = select(PlanRow)
+        if pool:
+            query = query.where(col(PlanRow.pool) == pool)
+        before = _position(page_token)
+
+        def work(session: Session) -> Page[PastPlan]:
+            rows, token = _page(session, query, PlanRow, before, page_size)
+            return Page(tuple(_past_plan(session, row) for row in rows), token)
+
+        return await self._database.run(work)
+
+    async def transitions(
+        self, *, node: str = "", page_size: int = 50, page_token: str = ""
+    ) -> Page[PastTransition]:
+        """Moves with their steps, of one node where given."""
+        query = select(TransitionRow)
+        if node:
+            query = query.where(col(TransitionRow.node) == node)
+        before = _position(page_token)
+
+        def work(session: Session) -> Page[PastTransition]:
+            rows, token = _page(session, query, TransitionRow, before, page_size)
+            return Page(tuple(_past_transition(session, row) for row in rows), token)
+
+        return await self._database.run(work)
+
+    async def rest_calls(self, *, page_size: int = 50, page_token: str = "") -> Page[RestCall]:
+        """Who asked for what through the API."""
+        before = _position(page_token)
+
+        def work(session: Session) -> Page[RestCall]:
+            rows, token = _page(session, select(RestCallRow), RestCallRow, before, page_size)
+            return Page(tuple(RestCall(**row.model_dump(exclude={"id"})) for row in rows), token)
+
+        return await self._database.run(work)
+
+    async def samples(self, *, since: float, until: float, pool: str = "") -> tuple[DemandSample, ...]:
+        """Counts over `[since, until]`, oldest first, summed over models, and over pools unless one is given."""
+        columns = [field.name for field in fields(Count)]
+        at = col(SampleRow.at)
+        sums: list[Any] = [at, *(func.sum(getattr(SampleRow, name)) for name in columns)]
+        query: Select[Any] = select(*sums).where(at >= since, at <= until).group_by(at).order_by(at)
+        if pool:
+            query = query.where(col(SampleRow.pool) == pool)
+
+        def work(session: Session) -> tuple[DemandSample, ...]:
+            rows = session.execute(query).all()
+            return tuple(
+                DemandSample(
+                    row[0], Count(**{c: _number(c, v) for c, v in zip(columns, row[1:], strict=True)})
+                )
+                for row in rows
+            )
+
+        return await self._database.run(work)
+
+
+def _number(column: str, value: Any) -> Any:
+    return float(value) if column == "shared_share" else int(value)
+
+
+def _page(
+    session: Session, query: Select[Any], table: Any, before: int | None, size: int
+) -> tuple[list[Any], str]:
+    size = max(1, min(size, MAX_PAGE))
+    if before is not None:
+        query = query.where(table.id < before)
+    rows = list(session.execute(query.order_by(table.id.desc()).limit(size + 1)).scalars())
+    return rows[:size], _token(rows[size - 1].id) if len(rows) > size else ""
+
+
+def _token(row_id: int) -> str:
+    return base64.urlsafe_b64encode(f"before:{row_id}".encode()).decode().rstrip("=")
+
+
+def _position(token: str) -> int | None:
+    if not token:
+        return None
+    try:
+        word, _, number = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode().partition(":")
+        if word == "before":
+            return int(number)
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        pass
+    raise Rejected(
+        Reason.INVALID_REQUEST, "this page token is not one that was handed out here; start again without one"
+    )
+
+
+def _children(session: Session, table: type[Row], parent: Any, row_id: int | None) -> list[Row]:
+    query = select(table).where(parent == row_id).order_by(table.id)  # type: ignore[attr-defined]
+    return list(session.execute(query).scalars())
+
+
+def _past_plan(session: Session, row: PlanRow) -> PastPlan:
+    plan = Plan(
+        plan_id=PlanId(row.plan_id),
+        snapshot_generation=Generation(row.snapshot_generation),
+        made_at=row.made_at,
+        moves=tuple(
+            Move(
+                node=NodeName(m.node),
+                pci_address=PciAddress(m.pci_address),
+                uuid=GpuUuid(m.uuid),
+                pool=PoolName(m.pool),
+                model=m.model,
+                to_mode=Mode(m.to_mode),
+                reason=Reason(m.reason),
+                message=m.message,
+                evict=tuple(WorkloadUid(uid) for uid in m.evict),
+            )
+            for m in _children(session, MoveRow, MoveRow.plan, row.id)
+        ),
+        refusals=tuple(
+            Refusal(Subject(SubjectKind(r.kind), r.namespace, r.name), Reason(r.reason), r.message)
+            for r in _children(session, RefusalRow, RefusalRow.plan, row.id)
+        ),
+        targets=tuple(
+            Target(PoolName(t.pool), t.model, t.passthrough, t.shared, Reason(t.reason), t.message)
+            for t in _children(session, TargetRow, TargetRow.plan, row.id)
+        ),
+    )
+    return PastPlan(plan, row.pool, row.dry_run, row.outcome, row.refusals_left_out)
+
+
+def _past_transition(session: Session, row: TransitionRow) -> PastTransition:
+    steps = tuple(
+        PastStep(s.step, s.reason, s.message, s.at, s.epoch)
+        for s in _children(session, StepRow, StepRow.transition, row.id)
+    )
+    return PastTransition(
+        plan_id=row.plan_id,
+        node=row.node,
+        devices=tuple(row.devices),
+        to_mode=row.to_mode,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        rolled_back=row.rolled_back,
+        steps=steps,
+    )

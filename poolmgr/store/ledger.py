@@ -1,0 +1,226 @@
+"""Writing history: implements `poolmgr.controller.ports.Ledger`, and the audit of REST calls.
+
+Every method raises Unavailable when the database does not answer; the caller goes on without.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import CursorResult, delete, select
+from sqlmodel import Session, SQLModel, col
+
+from poolmgr.controller.ports import StepRecord
+from poolmgr.domain.census import count_pools
+from poolmgr.domain.history import RestCall
+from poolmgr.domain.plan import Plan, Refusal, SubjectKind
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.store.database import Database
+from poolmgr.store.tables import (
+    NAME,
+    MemoryRow,
+    MoveRow,
+    PlanRow,
+    RefusalRow,
+    RestCallRow,
+    SampleRow,
+    StepRow,
+    TargetRow,
+    TransitionRow,
+)
+
+DAY = 86_400.0
+PRUNE_EVERY_SECONDS = 3_600.0
+
+ENDINGS = frozenset({Reason.MOVE_COMPLETED, Reason.ROLLED_BACK})
+"""What the executor says last of a move."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long each kind of history is kept, in days."""
+
+    plans: float = 30.0
+    transitions: float = 180.0
+    """Moves are few and what an audit asks for."""
+    samples: float = 70.0
+    """Ten weeks: the forecast looks for a weekly rhythm and wants several of each weekday."""
+    rest_calls: float = 180.0
+    refusals_per_plan: int = 1_000
+    """A plan for a large fleet refuses every GPU that it leaves alone; those about workloads go first."""
+
+
+class SqlLedger:
+    """The ledger on one `Database`."""
+
+    def __init__(self, database: Database, retention: Retention | None = None) -> None:
+        self._database = database
+        self._retention = retention or Retention()
+        self._pruned_at = float("-inf")
+
+    async def record_plan(self, plan: Plan, *, pool: str, dry_run: bool, outcome: str) -> None:
+        """Keep a decision. With a `pool`, only the moves and targets of that pool."""
+        await self._database.run(
+            lambda session: _add_plan(
+                session, plan, pool, dry_run, outcome, self._retention.refusals_per_plan
+            )
+        )
+
+    async def record_step(self, record: StepRecord) -> None:
+        """Add one step to the move of this plan on this node; the first one opens it."""
+        await self._database.run(lambda session: _add_step(session, record))
+
+    async def record_sample(self, snapshot: ClusterSnapshot) -> None:
+        """Keep the counts of this instant; now and then remove what is older than its retention."""
+        prune = snapshot.taken_at - self._pruned_at >= PRUNE_EVERY_SECONDS
+
+        def work(session: Session) -> None:
+            for (pool, model), count in count_pools(snapshot).items():
+                session.merge(SampleRow(at=snapshot.taken_at, pool=pool or "", model=model, **asdict(count)))
+            if prune:
+                _prune(session, self._retention, snapshot.taken_at)
+
+        await self._database.run(work)
+        if prune:
+            self._pruned_at = snapshot.taken_at
+
+    async def load_memory(self, planner: str) -> Any:
+        """What `save_memory` kept last for this planner, or None."""
+
+        def work(session: Session) -> Any:
+            row = session.get(MemoryRow, planner)
+            return None if row is None else row.memory
+
+        return await self._database.run(work)
+
+    async def save_memory(self, planner: str, memory: Any) -> None:
+        await self._database.run(lambda session: _keep(session, MemoryRow(planner=planner, memory=memory)))
+
+    async def record_call(self, call: RestCall) -> None:
+        """Keep who asked for what through the REST API, and what was answered."""
+        row = RestCallRow(**asdict(call))
+        row.caller, row.request_id, row.code = row.caller[:NAME], row.request_id[:NAME], row.code[:NAME]
+        await self._database.run(lambda session: session.add(row))
+
+    async def prune(self, now: float) -> int:
+        """Remove what is older than its retention; answers how many plans, moves, samples and calls went."""
+        return await self._database.run(lambda session: _prune(session, self._retention, now))
+
+
+def _keep(session: Session, row: SQLModel) -> None:
+    session.merge(row)
+
+
+def _add_plan(session: Session, plan: Plan, pool: str, dry_run: bool, outcome: str, limit: int) -> None:
+    kept = sorted(plan.refusals, key=_workloads_first)[:limit]
+    row = PlanRow(
+        plan_id=plan.plan_id,
+        pool=pool,
+        snapshot_generation=plan.snapshot_generation,
+        made_at=plan.made_at,
+        dry_run=dry_run,
+        outcome=outcome,
+        refusals_left_out=len(plan.refusals) - len(kept),
+    )
+    session.add(row)
+    session.flush()
+    assert row.id is not None
+    for move in plan.moves:
+        if pool in ("", move.pool):
+            session.add(
+                MoveRow(
+                    plan=row.id,
+                    node=move.node,
+                    pci_address=move.pci_address,
+                    uuid=move.uuid,
+                    pool=move.pool,
+                    model=move.model,
+                    to_mode=move.to_mode.value,
+                    reason=move.reason.value,
+                    message=move.message,
+                    evict=list(move.evict),
+                )
+            )
+    for refusal in kept:
+        session.add(
+            RefusalRow(
+                plan=row.id,
+                kind=refusal.subject.kind.value,
+                namespace=refusal.subject.namespace,
+                name=refusal.subject.name,
+                reason=refusal.reason.value,
+                message=refusal.message,
+            )
+        )
+    for target in plan.targets:
+        if pool in ("", target.pool):
+            session.add(
+                TargetRow(
+                    plan=row.id,
+                    pool=target.pool,
+                    model=target.model,
+                    passthrough=target.passthrough,
+                    shared=target.shared,
+                    reason=target.reason.value,
+                    message=target.message,
+                )
+            )
+
+
+def _workloads_first(refusal: Refusal) -> int:
+    return int(refusal.subject.kind is SubjectKind.GPU)
+
+
+def _add_step(session: Session, record: StepRecord) -> None:
+    # The same plan may come back to a node after its first move there ended: only an open one goes on.
+    row = session.execute(
+        select(TransitionRow)
+        .where(
+            col(TransitionRow.plan_id) == record.plan_id,
+            col(TransitionRow.node) == record.node,
+            col(TransitionRow.ended_at).is_(None),
+        )
+        .order_by(col(TransitionRow.id).desc())
+        .limit(1)
+    ).scalar()
+    if row is None:
+        row = TransitionRow(
+            plan_id=record.plan_id,
+            node=record.node,
+            devices=list(record.devices),
+            to_mode=record.to_mode.value,
+            started_at=record.at,
+        )
+        session.add(row)
+        session.flush()
+    if record.to_mode.value != row.to_mode:
+        row.to_mode, row.rolled_back = record.to_mode.value, True
+    if record.reason in ENDINGS:
+        row.ended_at = record.at
+    assert row.id is not None
+    session.add(
+        StepRow(
+            transition=row.id,
+            step=record.step,
+            reason=record.reason.value,
+            message=record.message,
+            at=record.at,
+            epoch=record.epoch,
+        )
+    )
+
+
+def _prune(session: Session, retention: Retention, now: float) -> int:
+    limits = (
+        (PlanRow, PlanRow.made_at, retention.plans),
+        (TransitionRow, TransitionRow.started_at, retention.transitions),
+        (SampleRow, SampleRow.at, retention.samples),
+        (RestCallRow, RestCallRow.at, retention.rest_calls),
+    )
+    removed = 0
+    for table, instant, days in limits:
+        # Moves, refusals, targets and steps go with their parent (ON DELETE CASCADE).
+        result = session.execute(delete(table).where(col(instant) < now - days * DAY))
+        assert isinstance(result, CursorResult)
+        removed += result.rowcount
+    return removed
