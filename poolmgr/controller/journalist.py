@@ -93,20 +93,12 @@ class Journalist:
         for pool in sorted({str(m.pool) for m in plan.moves} or {""}):
             await self._keep(self._ledger.record_plan(plan, pool=pool, dry_run=not started, outcome=outcome))
         for move in plan.moves:
-            made = move in started
-            reason = move.reason if made else Reason.RECOMMEND_ONLY
-            log.info(
-                "move_started" if made else "move_not_started",
-                plan_id=plan.plan_id,
-                node=move.node,
-                pci_address=move.pci_address,
-                to_mode=move.to_mode.value,
-                reason=reason.value,
-                message=move.message,
-            )
-            if made:
+            if move in started:
+                log.info("move_started", **_fields(plan, move), reason=move.reason.value)
                 subject = Subject(SubjectKind.NODE, "", move.node)
                 await self._recorder.event(subject, move.reason, f"plan {plan.plan_id}: {move.message}")
+            elif move.pool in shown_only:
+                log.info("move_recommended", **_fields(plan, move), reason=Reason.RECOMMEND_ONLY.value)
         await self.refusals(plan.refusals)
 
     async def refusals(self, refusals: tuple[Refusal, ...]) -> None:
@@ -153,3 +145,13 @@ class Journalist:
             if self._ledger_down:
                 log.info("ledger_back")
             self._ledger_down = False
+
+
+def _fields(plan: Plan, move: Move) -> dict[str, str]:
+    return {
+        "plan_id": plan.plan_id,
+        "node": move.node,
+        "pci_address": move.pci_address,
+        "to_mode": move.to_mode.value,
+        "message": move.message,
+    }

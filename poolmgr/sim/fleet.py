@@ -211,7 +211,9 @@ class SimulatedFleet:
     def _gpu(self, node: SimNode, gpu: Gpu) -> Gpu:
         desired = node.desired.get(gpu.pci_address)
         pool = next((p.name for p in self.pools if p.takes(gpu.model, node.labels)), None)
-        return replace(gpu, desired_mode=desired[0] if desired else None, pool=pool)
+        if desired is None:
+            return replace(gpu, pool=pool)
+        return replace(gpu, desired_mode=desired[0], desired_plan_id=desired[1], pool=pool)
 
     def _vm(self, vm: SimVm) -> Vm:
         request = vm.request

@@ -19,7 +19,7 @@ def fence(node: Node, transition: Transition) -> Action:
             f"waiting for the kubelet of {node.name} to stop offering {conditions.names(shown)} to VMs",
         )
     return Advance(
-        Step.DRAIN, Reason.STEP_DONE, f"{conditions.names(gpus)} on {node.name} are offered to VMs no more"
+        Step.DRAIN, Reason.STEP_DONE, f"no longer offered to VMs: {conditions.names(gpus)} on {node.name}"
     )
 
 
@@ -58,5 +58,5 @@ def attach(node: Node, transition: Transition) -> Action:
             f"the driver has not yet told the UUID of {conditions.names(nameless)} on {node.name}",
         )
     return Advance(
-        Step.RELEASE, Reason.STEP_DONE, f"{conditions.names(gpus)} on {node.name} can be shared again"
+        Step.RELEASE, Reason.STEP_DONE, f"ready to be shared: {conditions.names(gpus)} on {node.name}"
     )

@@ -24,7 +24,7 @@ def fence(node: Node, transition: Transition) -> Action:
             f"closing {conditions.names(gpus)} on {node.name} to new vGPU pods",
         )
     return Advance(
-        Step.DRAIN, Reason.STEP_DONE, f"{conditions.names(gpus)} on {node.name} take no new vGPU pods"
+        Step.DRAIN, Reason.STEP_DONE, f"closed to new vGPU pods: {conditions.names(gpus)} on {node.name}"
     )
 
 
@@ -79,6 +79,4 @@ def attach(node: Node, transition: Transition) -> Action:
             Reason.STEP_WAITING,
             f"waiting for the kubelet of {node.name} to show {conditions.names(hidden)} to VMs",
         )
-    return Advance(
-        Step.RELEASE, Reason.STEP_DONE, f"{conditions.names(moved)} on {node.name} can be given to VMs"
-    )
+    return Advance(Step.RELEASE, Reason.STEP_DONE, f"ready for VMs: {conditions.names(moved)} on {node.name}")
