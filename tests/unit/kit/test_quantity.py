@@ -1,0 +1,33 @@
+"""Kubernetes quantities."""
+
+import pytest
+
+from poolmgr.kit.quantity import count, mebibytes, milli, parse_quantity
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3000", 3000),
+        ("3k", 3000),
+        ("3e3", 3000),
+        ("1.5k", 1500),
+        ("2E", 2 * 10**18),
+        ("2E1", 20),
+        (".5k", 500),
+        ("2Gi", 2**31),
+        (7, 7),
+    ],
+)
+def test_reads_what_the_api_server_stores(text: str | int, value: int) -> None:
+    assert parse_quantity(text) == value
+
+
+def test_rounds_up_as_the_scheduler_does() -> None:
+    assert (count("1500m"), milli("1.5"), mebibytes("1")) == (2, 1500, 1)
+
+
+@pytest.mark.parametrize("text", ["", "many", "3 k", "Gi", "--1", "NaN", "Infinity", "1e9999", "1Kib", " 1"])
+def test_refuses_what_is_no_quantity(text: str) -> None:
+    with pytest.raises(ValueError, match="not a Kubernetes quantity"):
+        parse_quantity(text)

@@ -1,0 +1,249 @@
+"""What happens to virtual machines at the door."""
+
+from typing import Any
+
+import pytest
+
+from poolmgr.domain.reasons import Reason
+from tests.unit.webhooks.objects import (
+    A10_RESOURCE,
+    T4,
+    T4_RESOURCE,
+    device,
+    fleet,
+    gpu_node,
+    gpu_pool,
+    node,
+    request,
+    small_fleet,
+    vm,
+    vmi,
+)
+from webhooks.fleet_view import FleetView
+from webhooks.review import WARNING_LIMIT, Answer
+from webhooks.slices import SliceResources
+from webhooks.virtual_machine import UnknownResources, decide_virtual_machine, device_requests
+
+FOLLOW = "follow with `kubectl -n desktops get vmi desk-1` and `kubectl -n desktops describe vmi desk-1`"
+
+
+def decide(
+    new: dict[str, Any],
+    view: FleetView | None,
+    old: dict[str, Any] | None = None,
+    unknown: UnknownResources = UnknownResources.REFUSE,
+) -> Answer:
+    return decide_virtual_machine(request(new, old), view, SliceResources(), unknown)
+
+
+REFUSALS = [
+    (
+        (A10_RESOURCE,) * 3,
+        Reason.MORE_THAN_ANY_NODE,
+        "The virtual machine asks for 3 nvidia.com/GA102GL_A10 (NVIDIA A10), but no node of this cluster has "
+        "more than 2. Ask for at most 2, or spread the work over several machines.",
+    ),
+    (
+        ("nvidia.com/GH100_H100",),
+        Reason.UNKNOWN_RESOURCE,
+        "No node of this cluster has nvidia.com/GH100_H100. Virtual machines can ask for "
+        "nvidia.com/GA102GL_A10 (NVIDIA A10).",
+    ),
+    (
+        ("nvidia.com/GA102GL_A10G",),
+        Reason.UNKNOWN_RESOURCE,
+        "No node of this cluster has nvidia.com/GA102GL_A10G; did you mean nvidia.com/GA102GL_A10 (NVIDIA A10)?",
+    ),
+    (
+        ("nvidia.com/gpu",),
+        Reason.INVALID_REQUEST,
+        "The virtual machine names nvidia.com/gpu as a device, but that is a slice for containers. Name a whole "
+        "GPU by its deviceName: nvidia.com/GA102GL_A10 (NVIDIA A10).",
+    ),
+]
+
+
+@pytest.mark.parametrize("build", [vm, vmi])
+@pytest.mark.parametrize(("gpus", "reason", "sentence"), REFUSALS)
+def test_refuses_what_no_node_can_give(
+    build: Any, gpus: tuple[str, ...], reason: Reason, sentence: str
+) -> None:
+    verdict = decide(build(*gpus), small_fleet()).verdict
+    assert (verdict.ok, verdict.reason, verdict.message) == (False, reason, sentence)
+
+
+def test_gpus_and_host_devices_are_added_up() -> None:
+    machine = vmi(A10_RESOURCE, host_devices=(A10_RESOURCE, "example.com/nic"))
+    assert device_requests(machine) == {A10_RESOURCE: 2, "example.com/nic": 1}
+    assert not decide(vmi(A10_RESOURCE, host_devices=(A10_RESOURCE,) * 2), small_fleet()).verdict.ok
+
+
+def test_devices_by_resource_claim_are_not_ours() -> None:
+    machine = vmi()
+    machine["spec"]["domain"]["devices"]["gpus"] = [{"name": "g", "claimName": "c", "requestName": "r"}]
+    assert decide(machine, small_fleet()).verdict.reason is Reason.NOT_OURS
+
+
+def test_a_halted_machine_that_is_impossible_is_refused_all_the_same() -> None:
+    assert not decide(vm(*(A10_RESOURCE,) * 3, run_strategy="Halted"), small_fleet()).verdict.ok
+
+
+def test_refuses_more_than_the_pools_let_machines_have() -> None:
+    verdict = decide(vmi(A10_RESOURCE), small_fleet(passthrough={"max": 0})).verdict
+    assert verdict.reason is Reason.AT_MAXIMUM
+    assert verdict.message == (
+        "The virtual machine asks for 1 nvidia.com/GA102GL_A10 (NVIDIA A10), but virtual machines may have at "
+        "most 0 of them (GPUPool a10: passthrough.max 0). Ask your administrator to raise the limit."
+    )
+
+
+def test_two_models_that_no_node_has_together_are_refused() -> None:
+    t4 = {"model": T4, "resourceName": T4_RESOURCE}
+    view = fleet(gpu_node("n1", device(0)), gpu_node("n2", device(0, "n2", **t4)))
+    verdict = decide(vmi(A10_RESOURCE, T4_RESOURCE), view).verdict
+    assert "together, but no node of this cluster has them all" in verdict.message
+    both = fleet(gpu_node("n1", device(0), device(1, **t4)))
+    assert decide(vmi(A10_RESOURCE, T4_RESOURCE), both).verdict.ok
+
+
+def test_devices_of_other_plugins_and_vendors_are_not_judged() -> None:
+    assert decide(vmi(host_devices=("example.com/nic",)), small_fleet()).verdict.ok
+    view = fleet(gpu_node("n1", device(0)), nodes=(node("x", capacity={"nvidia.com/NVIDIA_A10-4Q": "8"}),))
+    assert decide(vmi("nvidia.com/NVIDIA_A10-4Q"), view).verdict.ok
+
+
+def test_an_unknown_resource_can_be_a_warning_where_nodes_come_on_demand() -> None:
+    answer = decide(vmi("nvidia.com/GH100_H100"), small_fleet(), unknown=UnknownResources.WARN)
+    assert answer.verdict.ok
+    assert answer.warnings[0].startswith("No node of this cluster has nvidia.com/GH100_H100")
+
+
+def free_fleet() -> FleetView:
+    return fleet(gpu_node("n1", device(0, mode="Passthrough"), device(1)), pools=(gpu_pool(),))
+
+
+def busy(index: int, node_name: str = "n1") -> dict[str, Any]:
+    return device(index, node_name, "Passthrough", allocatedTo="launcher-uid")
+
+
+def test_no_warning_while_a_gpu_is_free() -> None:
+    answer = decide(vm(A10_RESOURCE), free_fleet())
+    assert (answer.verdict.reason, answer.warnings) == (Reason.ADMITTED, ())
+
+
+def test_a_passthrough_gpu_that_is_held_or_meant_to_leave_is_not_free() -> None:
+    for view in (
+        fleet(gpu_node("n1", busy(0))),
+        fleet(gpu_node("n1", device(0, mode="Passthrough", holders=[{"pid": 7}]))),
+        fleet(gpu_node("n1", device(0, mode="Passthrough", phase="Quarantined"))),
+        fleet(gpu_node("n1", device(0, mode="Passthrough"), desired={0: "Shared"})),
+    ):
+        assert decide(vmi(A10_RESOURCE), view).verdict.reason is Reason.WILL_WAIT
+
+
+WAITS = [
+    (
+        (gpu_node("n1", device(0), device(1)),),
+        {},
+        1,
+        "no NVIDIA A10 is free for VMs right now; poolmgr will move an idle one over (usually within a minute), "
+        "or as soon as one is idle",
+    ),
+    (
+        (gpu_node("n1", device(0), device(1), moving={0: "Passthrough"}),),
+        {},
+        1,
+        "no NVIDIA A10 is free for VMs right now; one is on its way over (usually within a minute), and poolmgr "
+        "brings more if others wait too",
+    ),
+    (
+        (gpu_node("n1", busy(0), busy(1)),),
+        {},
+        1,
+        "no NVIDIA A10 is free for VMs right now; all of them are with VMs already: it starts when enough of "
+        "those stop",
+    ),
+    (
+        (gpu_node("n1", busy(0), device(1)),),
+        {"passthrough": {"max": 1}},
+        1,
+        "no NVIDIA A10 is free for VMs right now; VMs have as many as they may (GPUPool a10: passthrough.max 1): "
+        "it starts when another VM stops",
+    ),
+    (
+        (gpu_node("n1", device(0)),),
+        {"rebalance": {"mode": "Recommend"}},
+        1,
+        "no NVIDIA A10 is free for VMs right now; poolmgr may not move one over by itself (GPUPool a10: "
+        "rebalance.mode Recommend): it starts when another VM stops, or when your administrator moves one",
+    ),
+    (
+        (gpu_node("n1", device(0), device(1)),),
+        {"models": ["Tesla T4"]},
+        1,
+        "no NVIDIA A10 is free for VMs right now; no GPUPool covers them, so poolmgr moves none: it starts when "
+        "another VM stops",
+    ),
+    (
+        (gpu_node("n1", device(0, mode="Passthrough"), device(1)),),
+        {},
+        2,
+        "no node has 2 NVIDIA A10 free for VMs right now; poolmgr will free 2 on one node as soon as so many are "
+        "idle there",
+    ),
+]
+
+
+@pytest.mark.parametrize(("gpu_nodes", "pool_spec", "number", "sentence"), WAITS)
+def test_a_machine_that_must_wait_is_told_what_happens_next(
+    gpu_nodes: tuple[Any, ...], pool_spec: dict[str, Any], number: int, sentence: str
+) -> None:
+    view = fleet(*gpu_nodes, pools=(gpu_pool(**pool_spec),))
+    for machine in (vm(*(A10_RESOURCE,) * number), vmi(*(A10_RESOURCE,) * number)):
+        answer = decide(machine, view)
+        assert answer.verdict.reason is Reason.WILL_WAIT
+        assert answer.warnings == (sentence, FOLLOW)
+        assert all(len(warning) <= WARNING_LIMIT for warning in answer.warnings)
+
+
+@pytest.mark.parametrize("strategy", ["Halted", "Manual", "WaitAsReceiver"])
+def test_a_machine_that_does_not_start_now_is_not_warned(strategy: str) -> None:
+    assert decide(vm(A10_RESOURCE, run_strategy=strategy), small_fleet()).warnings == ()
+
+
+def test_the_old_running_field_is_understood() -> None:
+    machine = vm(A10_RESOURCE)
+    del machine["spec"]["runStrategy"]
+    assert decide(machine, small_fleet()).warnings == ()
+    machine["spec"]["running"] = True
+    assert decide(machine, small_fleet()).warnings != ()
+
+
+def test_an_update_that_leaves_the_devices_alone_always_passes() -> None:
+    impossible = vm(*(A10_RESOURCE,) * 9)
+    changed = {**impossible, "metadata": {**impossible["metadata"], "finalizers": ["x"]}}
+    answer = decide(changed, small_fleet(), old=impossible)
+    assert (answer.verdict.ok, answer.warnings) == (True, ())
+
+
+def test_an_update_that_asks_for_more_is_judged() -> None:
+    assert not decide(vm(*(A10_RESOURCE,) * 9), small_fleet(), old=vm(A10_RESOURCE)).verdict.ok
+
+
+def test_a_machine_being_deleted_can_always_be_updated() -> None:
+    machine = vm(*(A10_RESOURCE,) * 9, metadata={"deletionTimestamp": "2026-11-22T10:00:00Z"})
+    assert decide(machine, small_fleet(), old=vm(A10_RESOURCE)).verdict.ok
+
+
+def test_a_machine_by_instancetype_shows_nothing_and_passes() -> None:
+    machine = vm()
+    machine["spec"]["instancetype"] = {"name": "gpu.large"}
+    assert decide(machine, small_fleet()).verdict.reason is Reason.NOT_OURS
+
+
+def test_without_a_view_machines_pass() -> None:
+    assert decide(vmi("nvidia.com/whatever"), None).verdict.reason is Reason.FLEET_UNKNOWN
+    assert decide(vmi("nvidia.com/gpu"), None).verdict.message == (
+        "The virtual machine names nvidia.com/gpu as a device, but that is a slice for containers. Name a whole "
+        "GPU by its deviceName."
+    )

@@ -1,0 +1,58 @@
+"""Which decision answers which path, and what a decision that breaks means: let the request pass, loudly."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from poolmgr.domain.reasons import Reason
+from webhooks.fleet_view import FleetFeed, FleetView
+from webhooks.gpu_pool import decide_gpu_pool
+from webhooks.gpu_reservation import decide_gpu_reservation
+from webhooks.pod import decide_pod
+from webhooks.review import AdmissionRequest, Answer, admitted
+from webhooks.slices import SliceResources
+from webhooks.virtual_machine import UnknownResources, decide_virtual_machine
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What an administrator sets about admission."""
+
+    resources: SliceResources = field(default_factory=SliceResources)
+    unknown: UnknownResources = UnknownResources.REFUSE
+
+
+Decision = Callable[[AdmissionRequest, FleetView | None], Answer]
+
+
+def decisions(policy: Policy, now: Callable[[], float]) -> Mapping[str, Decision]:
+    """By the last part of the path that the webhook configurations name."""
+
+    def virtual_machine(request: AdmissionRequest, fleet: FleetView | None) -> Answer:
+        return decide_virtual_machine(request, fleet, policy.resources, policy.unknown)
+
+    return {
+        "pods": lambda request, fleet: decide_pod(request, fleet, policy.resources),
+        "virtualmachines": virtual_machine,
+        "virtualmachineinstances": virtual_machine,
+        "gpupools": decide_gpu_pool,
+        "gpureservations": lambda request, fleet: decide_gpu_reservation(
+            request, fleet, policy.unknown, now()
+        ),
+    }
+
+
+def decide(kind: str, decision: Decision, request: AdmissionRequest, feed: FleetFeed) -> Answer:
+    """Fails open: a defect of ours must not keep a cluster from working. It is logged with the request's
+    uid, counted as `broken`, and the user is told that nothing was checked."""
+    try:
+        return decision(request, feed.current())
+    except Exception:
+        log.exception("admission_decision_broken", kind=kind, uid=request.uid, namespace=request.namespace)
+        return admitted(
+            Reason.INVARIANT_BROKEN,
+            warnings=("poolmgr could not check this request and let it pass; its webhook's log says why",),
+        )

@@ -1,0 +1,48 @@
+"""GPUReservations: refuse what the fleet can never give or what is over already."""
+
+from typing import Any
+
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.reasons import Reason
+from poolmgr.kit.clock import from_rfc3339
+from webhooks.fleet_view import FleetView
+from webhooks.review import AdmissionRequest, Answer, admitted, refused
+from webhooks.virtual_machine import UnknownResources
+from webhooks.wording import gpus_word, listing
+
+
+def decide_gpu_reservation(
+    request: AdmissionRequest, fleet: FleetView | None, unknown: UnknownResources, now: float
+) -> Answer:
+    """The answer for a GPUReservation being created or changed. `now` in Unix seconds."""
+    object_ = request.object or {}
+    spec: dict[str, Any] = object_.get("spec") or {}
+    if (object_.get("metadata") or {}).get("deletionTimestamp"):
+        return admitted()
+    if request.old_object and request.old_object.get("spec") == spec:
+        return admitted()
+    start, end = from_rfc3339(spec["start"]), from_rfc3339(spec["end"])
+    if end <= now:
+        return refused(
+            Reason.INVALID_REQUEST, f"The window ended at {spec['end']}, which is past: give a later end."
+        )
+    warnings = ("start is past: the window begins at once",) if start < now else ()
+    if fleet is None:
+        return admitted(Reason.FLEET_UNKNOWN, warnings=warnings)
+    model, gpus, mode = spec["model"], int(spec["gpus"]), Mode(spec.get("mode", Mode.PASSTHROUGH))
+    view = fleet.named(model)
+    if view is None:
+        message = (
+            f"No GPU of this cluster is a {model}. There are: {listing(fleet.model_names) or 'none yet'}."
+        )
+        if unknown is UnknownResources.REFUSE:
+            return refused(Reason.UNKNOWN_RESOURCE, message)
+        return admitted(warnings=(*warnings, message))
+    if gpus > view.limits[mode]:
+        return refused(
+            Reason.AT_MAXIMUM,
+            f"The reservation asks for {gpus} {view.model} in {mode}, but the cluster has {view.gpus} "
+            f"{gpus_word(view.gpus)} of this model and its pools let {view.limits[mode]} be in {mode}. "
+            f"Ask for at most {view.limits[mode]}.",
+        )
+    return admitted(warnings=warnings)

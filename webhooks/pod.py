@@ -1,0 +1,188 @@
+"""Pods: refuse vGPU requests that can never be met, keep new ones off GPUs that leave, and keep HAMi's
+webhook off the launcher pods of virtual machines. A pod that asks for no slice is never changed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from poolmgr.domain.identifiers import GpuUuid
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.reasons import Reason
+from webhooks.fleet_view import FleetView, ModelView
+from webhooks.review import AdmissionRequest, Answer, admitted, refused, set_in_map
+from webhooks.slices import (
+    NOUSE_TYPE,
+    NOUSE_UUID,
+    USE_TYPE,
+    USE_UUID,
+    WEBHOOK_LABEL,
+    Constraints,
+    SliceRequest,
+    SliceResources,
+    constraints_of,
+    slice_requests,
+)
+from webhooks.wording import gpus_word, listing
+
+LAUNCHER_LABEL = ("kubevirt.io", "virt-launcher")
+EXCLUDED_BY_US = "poolmgr.io/excluded-by-poolmgr"
+"""The part of `nvidia.com/nouse-gpuuuid` that we added, so that it can be taken back when a GPU returns."""
+
+
+def decide_pod(request: AdmissionRequest, fleet: FleetView | None, resources: SliceResources) -> Answer:
+    """The answer for a Pod being created. `fleet` is None while nothing is known: then nothing is refused."""
+    pod = request.object or {}
+    metadata = pod.get("metadata") or {}
+    labels = metadata.get("labels") or {}
+    if labels.get(LAUNCHER_LABEL[0]) == LAUNCHER_LABEL[1]:
+        return admitted(patch=set_in_map(pod, "labels", {WEBHOOK_LABEL: "ignore"}))
+    if labels.get(WEBHOOK_LABEL) == "ignore":
+        return admitted(Reason.NOT_OURS)
+    try:
+        wishes = slice_requests(pod, resources)
+    except ValueError:
+        # The API server's own validation refuses it with a better sentence than ours would be.
+        return admitted(Reason.NOT_OURS)
+    if not wishes:
+        return admitted(Reason.NOT_OURS)
+    constraints = constraints_of(metadata.get("annotations") or {})
+    contradiction = _contradiction(wishes, constraints, resources)
+    if contradiction:
+        return refused(Reason.INVALID_REQUEST, contradiction)
+    if fleet is None:
+        return admitted(Reason.FLEET_UNKNOWN)
+    if not fleet.uncovered and fleet.gpus:
+        impossible = _impossible(wishes, constraints, fleet, resources)
+        if impossible:
+            return refused(*impossible)
+    return _placed_around(pod, constraints, fleet)
+
+
+def _contradiction(
+    wishes: tuple[SliceRequest, ...], constraints: Constraints, names: SliceResources
+) -> str | None:
+    for wish in wishes:
+        for amount, name in ((wish.memory_percentage, names.memory_percentage), (wish.cores, names.cores)):
+            if amount > 100:
+                return (
+                    f"Container {wish.container} asks for {name}: {amount}, but this is a percentage of one "
+                    f"card: give a value from 1 to 100."
+                )
+    both = set(constraints.uuids) & set(constraints.excluded_uuids)
+    if both and both == set(constraints.uuids):
+        return (
+            f"The annotations {USE_UUID} and {NOUSE_UUID} name the same {gpus_word(len(both))} "
+            f"({listing(sorted(both))}), so none is left: remove it from one of them."
+        )
+    for wish in wishes:
+        if constraints.uuids and wish.gpus > len(set(constraints.uuids)):
+            return (
+                f"Container {wish.container} asks for slices of {wish.gpus} GPUs, but the annotation {USE_UUID} "
+                f"names only {len(set(constraints.uuids))}: name more, or ask for fewer."
+            )
+    clash = [
+        part
+        for part in constraints.models
+        if any(excluded.casefold() in part.casefold() for excluded in constraints.excluded_models)
+    ]
+    if clash and len(clash) == len(constraints.models):
+        return (
+            f"The annotation {NOUSE_TYPE} rules out all that {USE_TYPE} allows ({listing(clash)}): "
+            f"change one of them."
+        )
+    return None
+
+
+def _impossible(
+    wishes: tuple[SliceRequest, ...],
+    constraints: Constraints,
+    fleet: FleetView,
+    resources: SliceResources,
+) -> tuple[Reason, str] | None:
+    models = [view for view in fleet.models.values() if constraints.admit_model(view.model)]
+    if not models:
+        asked = f'{USE_TYPE} "{",".join(constraints.models)}"' if constraints.models else NOUSE_TYPE
+        return (
+            Reason.UNKNOWN_RESOURCE,
+            f"No GPU of this cluster matches the pod's annotation {asked}. "
+            f"There are: {listing(fleet.model_names)}.",
+        )
+    unknown = [uuid for uuid in constraints.uuids if uuid not in fleet.uuids]
+    if unknown and len(unknown) == len(constraints.uuids):
+        return (
+            Reason.UNKNOWN_RESOURCE,
+            f"No GPU of this cluster is named {listing(unknown)}, which is all that the annotation {USE_UUID} "
+            f"allows. `kubectl get gpunodes -o yaml` shows the names there are.",
+        )
+    for wish in wishes:
+        most = max(view.most_on_a_node for view in models)
+        if wish.gpus > most and wish.gpus > (most := _most_on_a_node(constraints, fleet)):
+            return (
+                Reason.MORE_THAN_ANY_NODE,
+                f"Container {wish.container} asks for slices of {wish.gpus} GPUs, but no node of this cluster "
+                f"has more than {most} that the pod accepts. Ask for fewer, or spread the work over several "
+                f"pods.",
+            )
+        largest = max(models, key=lambda view: view.memory_mib)
+        offered = int(largest.memory_mib * resources.memory_scaling)
+        if offered and wish.memory_mib > offered:
+            return (
+                Reason.MORE_MEMORY_THAN_ANY_CARD,
+                f"Container {wish.container} asks for {wish.memory_mib} MiB on one GPU, but the largest card "
+                f"that the pod accepts, {largest.model}, has {offered} MiB. Ask for less, or for several GPUs.",
+            )
+        reach = sum(view.limits[Mode.SHARED] for view in models)
+        if wish.gpus > reach:
+            return (
+                Reason.AT_MAXIMUM,
+                f"Container {wish.container} asks for slices of {wish.gpus} GPUs, but the pools' limits "
+                f"(shared.max) let containers have {reach} of the cards it accepts: "
+                f"{_pools_of(models)}. Ask for fewer, or ask your administrator to raise the limit.",
+            )
+    return None
+
+
+def _most_on_a_node(constraints: Constraints, fleet: FleetView) -> int:
+    """Cards that the pod accepts on the best node; they may be of different models."""
+    on_node: dict[str, int] = {}
+    for gpu in fleet.gpus:
+        if constraints.admit_model(gpu.model):
+            on_node[gpu.node] = on_node.get(gpu.node, 0) + 1
+    return max(on_node.values(), default=0)
+
+
+def _pools_of(models: list[ModelView]) -> str:
+    return listing(sorted({f"GPUPool {pool.name}" for view in models for pool in view.pools}))
+
+
+def _placed_around(pod: Mapping[str, Any], constraints: Constraints, fleet: FleetView) -> Answer:
+    """Admit; add what leaves to the GPUs that the pod must not get."""
+    annotations = (pod.get("metadata") or {}).get("annotations") or {}
+    warnings: list[str] = []
+    added: list[GpuUuid] = sorted(fleet.leaving - set(constraints.excluded_uuids))
+    patch: tuple[dict[str, Any], ...] = ()
+    if added:
+        given = annotations.get(NOUSE_UUID, "").strip().rstrip(",")
+        before = annotations.get(EXCLUDED_BY_US, "").strip().rstrip(",")
+        patch = set_in_map(
+            pod,
+            "annotations",
+            {
+                NOUSE_UUID: ",".join(([given] if given else []) + added),
+                EXCLUDED_BY_US: ",".join(([before] if before else []) + added),
+            },
+        )
+    if constraints.uuids and set(constraints.uuids) <= fleet.leaving:
+        warnings.append(
+            f"{listing(constraints.uuids)}, the only GPU that {USE_UUID} allows, is being moved to a virtual "
+            f"machine: the pod waits until it comes back"
+        )
+    else:
+        accepted = [view for view in fleet.models.values() if constraints.admit_model(view.model)]
+        if accepted and not any(view.in_shared for view in accepted) and not fleet.uncovered:
+            names = listing(sorted(view.model for view in accepted))
+            warnings.append(
+                f"no {names} serves containers right now: the pod waits until poolmgr can bring one back from "
+                f"the virtual machines"
+            )
+    reason = Reason.WILL_WAIT if warnings else Reason.GPU_LEAVING if added else Reason.ADMITTED
+    return admitted(reason, patch=patch, warnings=tuple(warnings))

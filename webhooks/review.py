@@ -1,0 +1,114 @@
+"""`admission.k8s.io/v1`: the request as we read it, the answer as we give it."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from poolmgr.domain.errors import Rejected
+from poolmgr.domain.plan import Verdict
+from poolmgr.domain.reasons import Reason
+
+WARNING_LIMIT = 256
+"""Characters after which the API server may cut a warning (Kubernetes, dynamic admission control)."""
+
+PatchOperation = dict[str, Any]
+"""One operation of RFC 6902."""
+
+
+class AdmissionRequest(msgspec.Struct, frozen=True, rename="camel"):
+    """The parts of an AdmissionRequest that decisions depend on."""
+
+    uid: str
+    operation: str
+    namespace: str = ""
+    name: str = ""
+    object: dict[str, Any] | None = None
+    old_object: dict[str, Any] | None = None
+
+
+class _Review(msgspec.Struct, frozen=True):
+    request: AdmissionRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Whether the request may pass, why, what to change in it and what to tell the user anyway."""
+
+    verdict: Verdict
+    patch: tuple[PatchOperation, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def admitted(
+    reason: Reason = Reason.ADMITTED,
+    *,
+    patch: tuple[PatchOperation, ...] = (),
+    warnings: tuple[str, ...] = (),
+) -> Answer:
+    return Answer(Verdict(True, reason), patch, warnings)
+
+
+def refused(reason: Reason, message: str) -> Answer:
+    return Answer(Verdict(False, reason, message))
+
+
+_decoder = msgspec.json.Decoder(_Review)
+_encoder = msgspec.json.Encoder()
+
+
+def decode_review(body: bytes) -> AdmissionRequest:
+    """Raises Rejected when `body` is not an AdmissionReview with a request."""
+    try:
+        return _decoder.decode(body).request
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Rejected(
+            Reason.INVALID_BODY,
+            f"This is not an AdmissionReview of admission.k8s.io/v1: {error}. Only an API server should call here.",
+        ) from error
+
+
+def encode_review(uid: str, answer: Answer) -> bytes:
+    """The AdmissionReview that carries `answer`. kubectl prints a refusal as
+    `Error from server (<reason>): admission webhook … denied the request: <message>`."""
+    response: dict[str, Any] = {"uid": uid, "allowed": answer.verdict.ok}
+    if not answer.verdict.ok:
+        response["status"] = {
+            "status": "Failure",
+            "code": 403,
+            "reason": answer.verdict.reason.value,
+            "message": answer.verdict.message,
+        }
+    if answer.patch:
+        response["patchType"] = "JSONPatch"
+        response["patch"] = base64.b64encode(_encoder.encode(answer.patch)).decode("ascii")
+    if answer.warnings:
+        response["warnings"] = [_shortened(text) for text in answer.warnings]
+    return _encoder.encode(
+        {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
+    )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= WARNING_LIMIT else text[: WARNING_LIMIT - 1] + "…"
+
+
+def set_in_map(
+    object_: Mapping[str, Any], field: str, values: Mapping[str, str]
+) -> tuple[PatchOperation, ...]:
+    """Operations that set `values` in `metadata.<field>` (labels or annotations); none where all are there."""
+    present: Mapping[str, str] | None = (object_.get("metadata") or {}).get(field)
+    if present is None:
+        return ({"op": "add", "path": f"/metadata/{field}", "value": dict(values)},)
+    return tuple(
+        {"op": "add", "path": f"/metadata/{field}/{_pointer(key)}", "value": value}
+        for key, value in values.items()
+        if present.get(key) != value
+    )
+
+
+def _pointer(key: str) -> str:
+    """RFC 6901: `~` and `/` have escapes."""
+    return key.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,241 @@
+"""VirtualMachines and VirtualMachineInstances: refuse what no node can ever give; say at apply time that a
+machine has to wait, and what happens next.
+
+A machine that gets its GPUs from an instancetype shows none here; the instance that KubeVirt makes of it
+does, and is judged then.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from poolmgr.domain.fleet import RebalanceMode
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.reasons import Reason
+from webhooks.fleet_view import FleetView, ModelView, Room
+from webhooks.review import AdmissionRequest, Answer, admitted, refused
+from webhooks.slices import SliceResources
+from webhooks.wording import listing
+
+NVIDIA = "nvidia.com"
+
+
+class UnknownResources(StrEnum):
+    """What to do with a GPU resource that no node of the cluster offers."""
+
+    REFUSE = "Refuse"
+    WARN = "Warn"
+    """For clusters whose autoscaler adds the first node of a kind only when something waits for it."""
+
+
+def decide_virtual_machine(
+    request: AdmissionRequest, fleet: FleetView | None, resources: SliceResources, unknown: UnknownResources
+) -> Answer:
+    """The answer for a VirtualMachine or VirtualMachineInstance being created or changed."""
+    machine = request.object or {}
+    metadata = machine.get("metadata") or {}
+    wishes = device_requests(machine)
+    if not wishes or metadata.get("deletionTimestamp"):
+        return admitted(Reason.NOT_OURS)
+    if request.operation == "UPDATE" and wishes == device_requests(request.old_object or {}):
+        # Controllers must always be able to update and finalise what once was admitted.
+        return admitted(Reason.ADMITTED)
+    for name in wishes:
+        if name in resources.names:
+            return refused(
+                Reason.INVALID_REQUEST,
+                f"The virtual machine names {name} as a device, but that is a slice for containers. Name a "
+                f"whole GPU by its deviceName{_offer(fleet)}.",
+            )
+    if fleet is None:
+        return admitted(Reason.FLEET_UNKNOWN)
+    impossible = _impossible(wishes, fleet)
+    if impossible:
+        reason, message, certain = impossible
+        if certain or unknown is UnknownResources.REFUSE:
+            return refused(reason, message)
+        return admitted(Reason.WILL_WAIT, warnings=(message,))
+    ours = Counter({name: number for name, number in wishes.items() if name in fleet.rooms})
+    if not ours or not starts_now(machine) or _fits_now(ours, fleet):
+        return admitted()
+    return admitted(Reason.WILL_WAIT, warnings=_what_happens_next(ours, fleet, request, metadata))
+
+
+def device_requests(machine: Mapping[str, Any]) -> Counter[str]:
+    """How many of each resource the machine's `gpus` and `hostDevices` name. Devices by resource claim have
+    no deviceName and are DRA's business."""
+    spec = machine.get("spec") or {}
+    template = spec.get("template")
+    if template is not None:
+        spec = template.get("spec") or {}
+    devices = (spec.get("domain") or {}).get("devices") or {}
+    return Counter(
+        device["deviceName"]
+        for device in [*(devices.get("gpus") or ()), *(devices.get("hostDevices") or ())]
+        if device.get("deviceName")
+    )
+
+
+def starts_now(machine: Mapping[str, Any]) -> bool:
+    """False for a VirtualMachine that waits for someone to start it."""
+    spec = machine.get("spec") or {}
+    if "template" not in spec:
+        return True
+    if "runStrategy" in spec:
+        return spec["runStrategy"] in ("Always", "RerunOnFailure", "Once")
+    return bool(spec.get("running"))
+
+
+def _impossible(wishes: Counter[str], fleet: FleetView) -> tuple[Reason, str, bool] | None:
+    """(reason, sentence, certain). Uncertain where a node that is not there yet could bring the resource."""
+    for name, number in wishes.items():
+        if name not in fleet.rooms and name not in fleet.foreign_resources:
+            if name.split("/")[0] != NVIDIA and not _vendor_is_ours(name, fleet):
+                continue
+            return (
+                Reason.UNKNOWN_RESOURCE,
+                f"No node of this cluster has {name}{_did_you_mean(name, fleet)}",
+                False,
+            )
+        most = max(
+            max((room.total for room in fleet.rooms.get(name, {}).values()), default=0),
+            fleet.foreign_resources.get(name, 0),
+        )
+        if name in fleet.rooms and number > most:
+            return (
+                Reason.MORE_THAN_ANY_NODE,
+                f"The virtual machine asks for {number} {_called(name, fleet)}, but no node of this cluster has "
+                f"more than {most}. Ask for at most {most}, or spread the work over several machines.",
+                True,
+            )
+        views = _views(name, fleet)
+        reach = sum(view.limits[Mode.PASSTHROUGH] for view in views)
+        if name in fleet.rooms and name not in fleet.foreign_resources and number > reach:
+            return (
+                Reason.AT_MAXIMUM,
+                f"The virtual machine asks for {number} {_called(name, fleet)}, but virtual machines may have at "
+                f"most {reach} of them ({_limits(views)}). Ask your administrator to raise the limit.",
+                True,
+            )
+    ours = Counter({name: number for name, number in wishes.items() if name in fleet.rooms})
+    if len(ours) > 1 and not any(_node_has(node, ours, fleet) for node in fleet.rooms[next(iter(ours))]):
+        return (
+            Reason.MORE_THAN_ANY_NODE,
+            f"The virtual machine asks for {_all_called(ours, fleet)} together, but no node of this cluster "
+            f"has them all.",
+            True,
+        )
+    return None
+
+
+def _vendor_is_ours(name: str, fleet: FleetView) -> bool:
+    vendor = name.split("/", maxsplit=1)[0]
+    return any(resource.split("/")[0] == vendor for resource in fleet.rooms)
+
+
+def _node_has(node: Any, wishes: Counter[str], fleet: FleetView, *, free: bool = False) -> bool:
+    for name, number in wishes.items():
+        room = fleet.rooms[name].get(node, Room(0, 0))
+        if (room.free if free else room.total) < number:
+            return False
+    return True
+
+
+def _fits_now(wishes: Counter[str], fleet: FleetView) -> bool:
+    rarest = min(wishes, key=lambda name: len(fleet.rooms[name]))
+    return any(_node_has(node, wishes, fleet, free=True) for node in fleet.rooms[rarest])
+
+
+def _what_happens_next(
+    wishes: Counter[str], fleet: FleetView, request: AdmissionRequest, metadata: Mapping[str, Any]
+) -> tuple[str, ...]:
+    short = next(
+        (
+            name
+            for name, number in wishes.items()
+            if not any(room.free >= number for room in fleet.rooms[name].values())
+        ),
+        next(iter(wishes)),
+    )
+    number = wishes[short]
+    views = _views(short, fleet)
+    model = listing(fleet.models_of_resource[short])
+    if number == 1:
+        state = f"no {model} is free for VMs right now"
+    else:
+        state = f"no node has {number} {model} free for VMs right now"
+    name = metadata.get("name") or metadata.get("generateName") or "NAME"
+    namespace = request.namespace or metadata.get("namespace") or "default"
+    return (
+        f"{state}; {_next(views, number)}",
+        f"follow with `kubectl -n {namespace} get vmi {name}` and `kubectl -n {namespace} describe vmi {name}`",
+    )
+
+
+def _next(views: list[ModelView], number: int) -> str:
+    """What will end the wait, in the order of what an operator would look at."""
+    pools = {pool.name: pool for view in views for pool in view.pools}
+    taken = sum(view.in_passthrough - view.free + view.arriving for view in views)
+    automatic = [pool for pool in pools.values() if pool.rebalance is RebalanceMode.AUTOMATIC]
+    if any(view.arriving for view in views) and number == 1:
+        return "one is on its way over (usually within a minute), and poolmgr brings more if others wait too"
+    if not any(view.in_shared for view in views):
+        return "all of them are with VMs already: it starts when enough of those stop"
+    if not pools:
+        return "no GPUPool covers them, so poolmgr moves none: it starts when another VM stops"
+    if not automatic:
+        pool = next(iter(pools.values()))
+        return (
+            f"poolmgr may not move one over by itself (GPUPool {pool.name}: rebalance.mode {pool.rebalance}): "
+            f"it starts when another VM stops, or when your administrator moves one"
+        )
+    reach = sum(view.limits[Mode.PASSTHROUGH] for view in views)
+    if taken + number > reach:
+        return f"VMs have as many as they may ({_limits(views)}): it starts when another VM stops"
+    if number == 1:
+        return "poolmgr will move an idle one over (usually within a minute), or as soon as one is idle"
+    return f"poolmgr will free {number} on one node as soon as so many are idle there"
+
+
+def _views(resource: str, fleet: FleetView) -> list[ModelView]:
+    found = (fleet.named(model) for model in fleet.models_of_resource.get(resource, ()))
+    return [view for view in found if view is not None]
+
+
+def _limits(views: list[ModelView]) -> str:
+    return listing(
+        sorted(
+            {
+                f"GPUPool {pool.name}: passthrough.max {pool.passthrough.max}"
+                for view in views
+                for pool in view.pools
+                if pool.passthrough.max is not None
+            }
+        )
+    )
+
+
+def _called(resource: str, fleet: FleetView) -> str:
+    models = fleet.models_of_resource.get(resource, ())
+    return f"{resource} ({listing(models)})" if models else resource
+
+
+def _all_called(wishes: Counter[str], fleet: FleetView) -> str:
+    return listing(f"{number} {_called(name, fleet)}" for name, number in wishes.items())
+
+
+def _offer(fleet: FleetView | None) -> str:
+    if fleet is None or not fleet.rooms:
+        return ""
+    return f": {listing(_called(name, fleet) for name in sorted(fleet.rooms))}"
+
+
+def _did_you_mean(resource: str, fleet: FleetView) -> str:
+    close = difflib.get_close_matches(resource, list(fleet.rooms), n=1, cutoff=0.8)
+    if close:
+        return f"; did you mean {_called(close[0], fleet)}?"
+    if not fleet.rooms:
+        return ", and no agent has reported a GPU yet."
+    return f". Virtual machines can ask for {listing(_called(name, fleet) for name in sorted(fleet.rooms))}."
