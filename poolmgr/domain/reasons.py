@@ -98,6 +98,8 @@ class Reason(StrEnum):
     API_UNAVAILABLE = "ApiUnavailable"
     STORE_UNAVAILABLE = "StoreUnavailable"
     INVARIANT_BROKEN = "InvariantBroken"
+    UNAUTHENTICATED = "Unauthenticated"  # a writing call without the right bearer token
+    METHOD_NOT_ALLOWED = "MethodNotAllowed"  # the path exists, the HTTP method does not
 
     # Idle VMs
     VM_IDLE = "VmIdle"

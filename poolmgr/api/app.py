@@ -1,0 +1,42 @@
+"""Puts the API together. Everything it needs is passed in; nothing is looked up."""
+
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI
+
+from poolmgr.api import problems
+from poolmgr.api.audit import AuditMiddleware
+from poolmgr.api.ports import Audit, Control, History
+from poolmgr.api.routers import health, nodes, pools, records
+from poolmgr.kit.clock import Clock
+
+DESCRIPTION = """\
+What poolmgr sees, decides and does, and the one thing that can be asked of it: to plan for a pool now.
+
+* Every decision, move and refusal carries a stable **reason code** and a sentence; the codes are listed in
+  `docs/reference/reasons.md`.
+* Every error is `application/problem+json` (RFC 9457). An answer that is an error means that nothing changed.
+* Lists that come from the ledger are paged with `pageSize` and `pageToken`, newest first.
+"""
+
+
+def create_app(*, control: Control, history: History, audit: Audit, clock: Clock, token: str = "") -> FastAPI:
+    """The ASGI app. `token`, where not empty, is asked of writing calls."""
+    app = FastAPI(
+        title="poolmgr",
+        version=version("poolmgr"),
+        summary="GPU pool manager for Kubernetes",
+        description=DESCRIPTION,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.control, app.state.history, app.state.token = control, history, token
+    app.add_middleware(AuditMiddleware, audit=audit, clock=clock)
+    api = APIRouter(prefix="/api/v1")
+    for module in (pools, nodes, records):
+        api.include_router(module.router)
+    app.include_router(api)
+    app.include_router(health.router)
+    problems.install(app)
+    return app

@@ -1,0 +1,76 @@
+"""The fleet as Prometheus metrics, counted at scrape time. Labels are bounded: pools, models, modes, states."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from poolmgr.api.ports import Control
+from poolmgr.domain.census import count_pools, gpu_uses
+
+
+class FleetCollector(Collector):
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def collect(self) -> Iterator[Metric]:
+        standing = self._control.standing
+        yield GaugeMetricFamily(
+            "poolmgr_leading", "1 while this manager holds the lease and acts.", value=float(bool(standing))
+        )
+        snapshot = self._control.snapshot
+        yield GaugeMetricFamily(
+            "poolmgr_synced",
+            "1 once the whole cluster has been read.",
+            value=float(snapshot is not None and snapshot.synced),
+        )
+        if snapshot is None:
+            return
+        yield GaugeMetricFamily(
+            "poolmgr_snapshot_timestamp_seconds",
+            "When the newest view was taken, Unix time.",
+            value=snapshot.taken_at,
+        )
+        gpus = GaugeMetricFamily(
+            "poolmgr_gpus", "GPUs by pool, model, mode and state.", labels=("pool", "model", "mode", "state")
+        )
+        tally = Counter(
+            (
+                use.gpu.pool or "",
+                use.gpu.model,
+                use.gpu.observed_mode.value if use.gpu.observed_mode else "",
+                use.state.value,
+            )
+            for use in gpu_uses(snapshot)
+        )
+        for labels, number in sorted(tally.items()):
+            gpus.add_metric(labels, number)
+        yield gpus
+        waiting = GaugeMetricFamily(
+            "poolmgr_waiting_workloads", "Workloads that wait for a GPU.", labels=("pool", "model", "kind")
+        )
+        shared = GaugeMetricFamily(
+            "poolmgr_shared_gpus_given_away",
+            "Sum of the given-away parts of shared GPUs, in GPUs.",
+            labels=("pool", "model"),
+        )
+        for (pool, model), count in sorted(count_pools(snapshot).items(), key=lambda item: str(item[0])):
+            waiting.add_metric((pool or "", model, "VM"), count.waiting_vms)
+            waiting.add_metric((pool or "", model, "Pod"), count.waiting_pods)
+            shared.add_metric((pool or "", model), count.shared_share)
+        yield waiting
+        yield shared
+        moves = GaugeMetricFamily("poolmgr_moves_in_flight", "Moves under way.", labels=("to_mode", "step"))
+        under_way = Counter((t.to_mode.value, t.step.value) for t in snapshot.transitions)
+        for way, number in sorted(under_way.items()):
+            moves.add_metric(way, number)
+        yield moves
+        plan = self._control.plan
+        if plan is not None:
+            refusals = GaugeMetricFamily(
+                "poolmgr_plan_refusals", "What the newest plan leaves alone, by reason.", labels=("reason",)
+            )
+            for reason, number in sorted(Counter(r.reason.value for r in plan.refusals).items()):
+                refusals.add_metric((reason,), number)
+            yield refusals

@@ -1,0 +1,53 @@
+"""What the API needs, as protocols. The controller and the store provide them; see `poolmgr.cli.manager`."""
+
+from typing import Protocol
+
+from poolmgr.controller.loop import RebalanceResult
+from poolmgr.domain.history import DemandSample, Page, PastPlan, PastTransition, RestCall
+from poolmgr.domain.plan import Plan, Verdict
+from poolmgr.domain.snapshot import ClusterSnapshot
+
+
+class Control(Protocol):
+    """The controller, as far as the API may see and ask it."""
+
+    @property
+    def snapshot(self) -> ClusterSnapshot | None:
+        """The newest view; None until there was one."""
+        ...
+
+    @property
+    def plan(self) -> Plan | None:
+        """The newest decision."""
+        ...
+
+    @property
+    def standing(self) -> Verdict:
+        """Whether this manager acts, and if not, why."""
+        ...
+
+    async def request_rebalance(
+        self, pool: str, *, dry_run: bool, generation: int | None = None
+    ) -> RebalanceResult:
+        """Plan for one pool now and, unless `dry_run`, start it. Raises PoolError; then nothing changed."""
+        ...
+
+
+class History(Protocol):
+    """The ledger's read side. Every method raises Unavailable when the ledger does not answer."""
+
+    async def plans(self, *, pool: str = "", page_size: int = 50, page_token: str = "") -> Page[PastPlan]: ...
+
+    async def transitions(
+        self, *, node: str = "", page_size: int = 50, page_token: str = ""
+    ) -> Page[PastTransition]: ...
+
+    async def samples(self, *, since: float, until: float, pool: str = "") -> tuple[DemandSample, ...]: ...
+
+    async def rest_calls(self, *, page_size: int = 50, page_token: str = "") -> Page[RestCall]: ...
+
+
+class Audit(Protocol):
+    async def record_call(self, call: RestCall) -> None:
+        """Keep one writing call. Raises Unavailable when the ledger does not answer."""
+        ...

@@ -1,0 +1,201 @@
+"""Domain values to the API's JSON. Pure."""
+
+from dataclasses import asdict
+
+from poolmgr.api import schemas
+from poolmgr.controller.loop import RebalanceResult
+from poolmgr.domain.census import Count, GpuUse, count_pool, gpu_uses
+from poolmgr.domain.fleet import Node, Pool, SideLimits, Transition
+from poolmgr.domain.history import DemandSample, PastPlan, PastTransition, RestCall
+from poolmgr.domain.identifiers import PoolName
+from poolmgr.domain.plan import Move, Plan, Refusal, Target
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.kit.clock import to_rfc3339
+
+
+def pool(found: Pool, snapshot: ClusterSnapshot, plan: Plan | None) -> schemas.Pool:
+    count = count_pool(snapshot, found.name)
+    targets = _targets(plan, found.name)
+    return schemas.Pool(
+        name=found.name,
+        generation=found.generation,
+        models=list(found.models),
+        node_selector=dict(found.node_labels),
+        rebalance=found.rebalance.value,
+        gpus=count.gpus,
+        passthrough=_side(
+            found.passthrough, count.passthrough, count.passthrough_used, targets and targets[0]
+        ),
+        shared=_side(found.shared, count.shared, count.shared_used, targets and targets[1]),
+        moving=count.moving,
+        trouble=count.trouble,
+        waiting_vms=count.waiting_vms,
+        waiting_pods=count.waiting_pods,
+    )
+
+
+def _targets(plan: Plan | None, name: PoolName) -> tuple[int, int] | None:
+    mine = [t for t in plan.targets if t.pool == name] if plan else []
+    return (sum(t.passthrough for t in mine), sum(t.shared for t in mine)) if mine else None
+
+
+def _side(limits: SideLimits, gpus: int, used: int, target: int | None) -> schemas.Side:
+    return schemas.Side(
+        min=limits.min, max=limits.max, headroom=limits.headroom, gpus=gpus, used=used, target=target
+    )
+
+
+def nodes(snapshot: ClusterSnapshot) -> list[schemas.Node]:
+    """Every node by name, with its GPUs and who is on them."""
+    uses: dict[str, list[GpuUse]] = {}
+    for use in gpu_uses(snapshot):
+        uses.setdefault(use.gpu.node, []).append(use)
+    return [_node(found, uses.get(found.name, [])) for found in sorted(snapshot.nodes, key=lambda n: n.name)]
+
+
+def _node(found: Node, uses: list[GpuUse]) -> schemas.Node:
+    return schemas.Node(
+        name=found.name,
+        ready=found.ready,
+        cordoned=found.cordoned,
+        reported=found.reported,
+        transition=move_under_way(found.transition) if found.transition else None,
+        gpus=[_gpu(use) for use in uses],
+    )
+
+
+def users(use: GpuUse) -> list[str]:
+    """Who is on a GPU, in words."""
+    names = [f"VM {use.vm.namespace}/{use.vm.name}"] if use.vm else []
+    names += [f"pod {p.namespace}/{p.name}" for p in use.pods]
+    if not names and use.gpu.allocated_to:
+        names.append(f"pod with UID {use.gpu.allocated_to}")
+    return names
+
+
+def _gpu(use: GpuUse) -> schemas.Gpu:
+    gpu = use.gpu
+    return schemas.Gpu(
+        pci_address=gpu.pci_address,
+        uuid=gpu.uuid,
+        model=gpu.model,
+        memory_mib=gpu.memory_mib,
+        pool=gpu.pool,
+        mode=gpu.observed_mode,
+        desired_mode=gpu.desired_mode,
+        phase=gpu.phase,
+        state=use.state,
+        share=round(use.share, 4),
+        users=users(use),
+        mode_since=to_rfc3339(gpu.mode_since) if gpu.mode_since else None,
+        reason=gpu.reason,
+        message=gpu.message,
+    )
+
+
+def move_under_way(transition: Transition) -> schemas.Move:
+    return schemas.Move(
+        node=transition.node,
+        plan_id=transition.plan_id,
+        devices=list(transition.devices),
+        to_mode=transition.to_mode,
+        step=transition.step,
+        started_at=to_rfc3339(transition.started_at),
+        step_started_at=to_rfc3339(transition.step_started_at),
+        reason=transition.reason,
+        message=transition.message,
+        rollback=transition.rollback,
+    )
+
+
+def planned_move(move: Move) -> schemas.PlannedMove:
+    return schemas.PlannedMove(
+        node=move.node,
+        pci_address=move.pci_address,
+        uuid=move.uuid,
+        pool=move.pool,
+        model=move.model,
+        to_mode=move.to_mode,
+        reason=move.reason.value,
+        message=move.message,
+        evict=list(move.evict),
+    )
+
+
+def refusal(found: Refusal) -> schemas.Refusal:
+    return schemas.Refusal(
+        kind=found.subject.kind,
+        namespace=found.subject.namespace,
+        name=found.subject.name,
+        reason=found.reason.value,
+        message=found.message,
+    )
+
+
+def _target(found: Target) -> schemas.Target:
+    return schemas.Target(
+        pool=found.pool,
+        model=found.model,
+        passthrough=found.passthrough,
+        shared=found.shared,
+        reason=found.reason.value,
+        message=found.message,
+    )
+
+
+def plan(found: Plan) -> schemas.Plan:
+    return schemas.Plan(
+        plan_id=found.plan_id,
+        snapshot_generation=found.snapshot_generation,
+        made_at=to_rfc3339(found.made_at),
+        moves=[planned_move(m) for m in found.moves],
+        refusals=[refusal(r) for r in found.refusals],
+        targets=[_target(t) for t in found.targets],
+    )
+
+
+def recorded_plan(past: PastPlan) -> schemas.RecordedPlan:
+    return schemas.RecordedPlan(
+        **plan(past.plan).model_dump(),
+        pool=past.pool,
+        dry_run=past.dry_run,
+        outcome=past.outcome,
+        refusals_left_out=past.refusals_left_out,
+    )
+
+
+def rebalance(name: str, result: RebalanceResult) -> schemas.Rebalance:
+    return schemas.Rebalance(
+        pool=name,
+        dry_run=result.dry_run,
+        plan=plan(result.plan),
+        started=[planned_move(m) for m in result.started],
+        held_back=[refusal(r) for r in result.refused],
+    )
+
+
+def transition(past: PastTransition) -> schemas.Transition:
+    return schemas.Transition(
+        plan_id=past.plan_id,
+        node=past.node,
+        devices=list(past.devices),
+        to_mode=past.to_mode,
+        started_at=to_rfc3339(past.started_at),
+        ended_at=None if past.ended_at is None else to_rfc3339(past.ended_at),
+        rolled_back=past.rolled_back,
+        steps=[
+            schemas.TransitionStep(
+                step=s.step, reason=s.reason, message=s.message, at=to_rfc3339(s.at), epoch=s.epoch
+            )
+            for s in past.steps
+        ],
+    )
+
+
+def sample(found: DemandSample) -> schemas.Sample:
+    count: Count = found.count
+    return schemas.Sample(at=to_rfc3339(found.at), **asdict(count))
+
+
+def call(found: RestCall) -> schemas.Call:
+    return schemas.Call(**{**asdict(found), "at": to_rfc3339(found.at)})

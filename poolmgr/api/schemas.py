@@ -1,0 +1,247 @@
+"""The API's JSON: camelCase like Kubernetes, instants as RFC 3339, every enum a string."""
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from poolmgr.domain.census import GpuState
+from poolmgr.domain.modes import DevicePhase, Mode, Step
+from poolmgr.domain.plan import SubjectKind
+
+
+def camel(name: str) -> str:
+    """`waiting_vms` → `waitingVMs`: abbreviations keep their capitals, as in the CRDs."""
+    return to_camel(name).replace("Vms", "VMs").replace("Mib", "MiB")
+
+
+class Schema(BaseModel):
+    model_config = ConfigDict(alias_generator=camel, populate_by_name=True, frozen=True)
+
+
+class Side(Schema):
+    """One side of a pool: its bounds, and its GPUs now."""
+
+    min: int = Field(description="Never fewer GPUs than this.")
+    max: int | None = Field(description="Never more; null for no limit.")
+    headroom: int = Field(description="Idle GPUs kept ready beyond demand.")
+    gpus: int = Field(description="GPUs in this mode now; one that moves counts on neither side.")
+    used: int = Field(description="Of these, how many have a workload.")
+    target: int | None = Field(description="GPUs that the last plan wants here; null before the first plan.")
+
+
+class Pool(Schema):
+    """A GPUPool with its numbers."""
+
+    name: str
+    generation: int = Field(description="metadata.generation of the GPUPool; give it to :rebalance.")
+    models: list[str] = Field(description="Product names; empty for all.")
+    node_selector: dict[str, str]
+    rebalance: str = Field(description="Automatic, Recommend or Off.")
+    gpus: int
+    passthrough: Side
+    shared: Side
+    moving: int
+    trouble: int = Field(description="GPUs that need a human.")
+    waiting_vms: int
+    waiting_pods: int
+
+
+class PoolList(Schema):
+    items: list[Pool]
+
+
+class Gpu(Schema):
+    pci_address: str
+    uuid: str
+    model: str
+    memory_mib: int
+    pool: str | None
+    mode: Mode | None = Field(description="Observed; null while on no driver.")
+    desired_mode: Mode | None
+    phase: DevicePhase
+    state: GpuState = Field(description="InUse, Idle, Moving or Trouble; exactly one holds.")
+    share: float = Field(description="Part of the card that is given away, 0 to 1.")
+    users: list[str] = Field(description="`VM ns/name` and `pod ns/name` on it.")
+    mode_since: str | None
+    reason: str = Field(description="Reason code of the agent; empty when all is well.")
+    message: str
+
+
+class Move(Schema):
+    """A move of GPUs of one node that is under way."""
+
+    node: str
+    plan_id: str
+    devices: list[str]
+    to_mode: Mode
+    step: Step
+    started_at: str
+    step_started_at: str
+    reason: str
+    message: str
+    rollback: bool = Field(description="It is being undone; toMode is where it returns to.")
+
+
+class Node(Schema):
+    name: str
+    ready: bool
+    cordoned: bool
+    reported: bool = Field(description="The agent has answered to its last orders.")
+    transition: Move | None
+    gpus: list[Gpu]
+
+
+class NodeList(Schema):
+    items: list[Node]
+    next_page_token: str = Field(description="Give it as pageToken for the next page; empty at the end.")
+
+
+class PlannedMove(Schema):
+    node: str
+    pci_address: str
+    uuid: str
+    pool: str
+    model: str
+    to_mode: Mode
+    reason: str = Field(description="Reason code.")
+    message: str = Field(description="One sentence: what moves, for whom, why this GPU.")
+    evict: list[str] = Field(description="UIDs of pods that are evicted first.")
+
+
+class Refusal(Schema):
+    """Something that was considered and not done."""
+
+    kind: SubjectKind
+    namespace: str = Field(description="For a GPU: its node.")
+    name: str = Field(description="For a GPU: its PCI address.")
+    reason: str
+    message: str
+
+
+class Target(Schema):
+    pool: str
+    model: str
+    passthrough: int
+    shared: int
+    reason: str
+    message: str
+
+
+class Plan(Schema):
+    """A decision: moves, and for everything that was left alone, why."""
+
+    plan_id: str
+    snapshot_generation: int
+    made_at: str
+    moves: list[PlannedMove]
+    refusals: list[Refusal]
+    targets: list[Target]
+
+
+class RecordedPlan(Plan):
+    pool: str = Field(description="Whose moves these are; empty for a plan without moves.")
+    dry_run: bool
+    outcome: str = Field(description="started, recommended or no_move.")
+    refusals_left_out: int = Field(description="Refusals beyond what the ledger keeps of one plan.")
+
+
+class PlanList(Schema):
+    items: list[RecordedPlan]
+    next_page_token: str
+
+
+class TransitionStep(Schema):
+    step: str
+    reason: str
+    message: str
+    at: str
+    epoch: int = Field(description="Lease epoch of the manager that took it.")
+
+
+class Transition(Schema):
+    """A move as the ledger has it, with all its steps."""
+
+    plan_id: str
+    node: str
+    devices: list[str]
+    to_mode: str
+    started_at: str
+    ended_at: str | None = Field(description="Null while it runs.")
+    rolled_back: bool
+    steps: list[TransitionStep]
+
+
+class TransitionList(Schema):
+    running: list[Move] = Field(description="Under way now, from the cluster itself.")
+    items: list[Transition] = Field(description="From the ledger, newest first.")
+    next_page_token: str
+
+
+class Sample(Schema):
+    """GPUs and demand at one instant."""
+
+    at: str
+    gpus: int
+    passthrough: int
+    passthrough_used: int
+    shared: int
+    shared_used: int
+    shared_share: float = Field(description="Sum of the given-away parts of shared GPUs, in GPUs.")
+    moving: int
+    trouble: int
+    running_vms: int
+    running_pods: int
+    waiting_vms: int
+    waiting_pods: int
+
+
+class SampleList(Schema):
+    items: list[Sample]
+
+
+class Call(Schema):
+    at: str
+    caller: str
+    method: str
+    path: str
+    status: int
+    code: str = Field(description="Reason code of the answer; empty when it succeeded.")
+    dry_run: bool
+    request_id: str
+
+
+class CallList(Schema):
+    items: list[Call]
+    next_page_token: str
+
+
+class RebalanceRequest(BaseModel):
+    """What to do. `dryRun` has no default: whether GPUs move must be said."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        alias_generator=camel,
+        json_schema_extra={"examples": [{"dryRun": True}, {"dryRun": False, "generation": 3}]},
+    )
+
+    dry_run: bool = Field(description="true: only say what would be done. false: do it.")
+    generation: int | None = Field(
+        default=None,
+        ge=0,
+        description="The pool's generation as the caller saw it; when the pool has changed since, nothing is "
+        "done and the answer is 412.",
+    )
+
+
+class Rebalance(Schema):
+    """What a rebalance came to."""
+
+    pool: str
+    dry_run: bool
+    plan: Plan
+    started: list[PlannedMove] = Field(
+        description="Moves that were started; with dryRun, those that would be started now."
+    )
+    held_back: list[Refusal] = Field(
+        description="Moves of the plan that the last check before acting stopped, and why."
+    )

@@ -1,0 +1,96 @@
+"""In-memory partners of the API: a controller that answers from values, a ledger that can be down."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from poolmgr.api.app import create_app
+from poolmgr.controller.loop import RebalanceResult
+from poolmgr.domain.errors import PoolError, Unavailable
+from poolmgr.domain.history import DemandSample, Page, PastPlan, PastTransition, RestCall
+from poolmgr.domain.plan import Plan, Verdict
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+from tests.showcase import NOW, fleet, plan
+
+
+class StillClock:
+    def now(self) -> float:
+        return NOW
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nothing here may wait")
+
+
+@dataclass
+class Steering:
+    """A controller as the API sees it; `refuse` makes it say no."""
+
+    snapshot: ClusterSnapshot | None = field(default_factory=fleet)
+    plan: Plan | None = field(default_factory=plan)
+    standing: Verdict = field(default_factory=lambda: Verdict(True, Reason.ADMITTED, "leading"))
+    refuse: PoolError | None = None
+    asked: list[tuple[str, bool, int | None]] = field(default_factory=list)
+
+    async def request_rebalance(
+        self, pool: str, *, dry_run: bool, generation: int | None = None
+    ) -> RebalanceResult:
+        self.asked.append((pool, dry_run, generation))
+        if self.refuse:
+            raise self.refuse
+        assert self.plan is not None
+        return RebalanceResult(self.plan, self.plan.moves, (), dry_run)
+
+
+@dataclass
+class Records:
+    """The ledger's read side and audit; `down` makes every call fail."""
+
+    past_plans: tuple[PastPlan, ...] = ()
+    past_transitions: tuple[PastTransition, ...] = ()
+    past_samples: tuple[DemandSample, ...] = ()
+    calls: list[RestCall] = field(default_factory=list)
+    down: bool = False
+    seen: dict[str, Any] = field(default_factory=dict)
+
+    def _check(self, **arguments: Any) -> None:
+        self.seen = arguments
+        if self.down:
+            raise Unavailable(Reason.STORE_UNAVAILABLE, "the ledger does not work", 15)
+
+    async def plans(self, *, pool: str = "", page_size: int = 50, page_token: str = "") -> Page[PastPlan]:
+        self._check(pool=pool, page_size=page_size, page_token=page_token)
+        return Page(self.past_plans)
+
+    async def transitions(
+        self, *, node: str = "", page_size: int = 50, page_token: str = ""
+    ) -> Page[PastTransition]:
+        self._check(node=node, page_size=page_size, page_token=page_token)
+        return Page(self.past_transitions)
+
+    async def samples(self, *, since: float, until: float, pool: str = "") -> tuple[DemandSample, ...]:
+        self._check(since=since, until=until, pool=pool)
+        return self.past_samples
+
+    async def rest_calls(self, *, page_size: int = 50, page_token: str = "") -> Page[RestCall]:
+        self._check()
+        return Page(tuple(self.calls))
+
+    async def record_call(self, call: RestCall) -> None:
+        self._check()
+        self.calls.append(call)
+
+
+def client(
+    control: Steering | None = None, records: Records | None = None, token: str = ""
+) -> httpx.AsyncClient:
+    """An HTTP client of the app, without a socket."""
+    records = records or Records()
+    app = create_app(
+        control=control or Steering(), history=records, audit=records, clock=StillClock(), token=token
+    )
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://poolmgr")
