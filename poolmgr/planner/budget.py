@@ -1,0 +1,88 @@
+"""How many GPUs may still move: the pool's bounds and its budget, spent as moves are chosen."""
+
+from dataclasses import dataclass
+
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.reasons import Reason
+from poolmgr.planner.eligibility import Objection
+from poolmgr.planner.stock import Shelf, Stock
+
+
+@dataclass(slots=True)
+class PoolBudget:
+    """One pool's room for moves, over all its models. Invariant: no choice that it admits takes a side over
+    its maximum or under its minimum, or more GPUs into motion than `max_in_flight`; the one exception is a
+    bundle larger than the whole budget, which may move when nothing else does, else it never could."""
+
+    name: str
+    passthrough: int
+    shared: int
+    moving: int
+    passthrough_min: int
+    passthrough_max: int
+    shared_min: int
+    shared_max: int
+    max_in_flight: int
+
+    def side_objection(self, to_mode: Mode, gpus: int) -> Objection | None:
+        """What the bounds of both sides say to moving `gpus` more."""
+        leaving, arriving = (
+            (self.shared, self.passthrough)
+            if to_mode is Mode.PASSTHROUGH
+            else (self.passthrough, self.shared)
+        )
+        least = self.shared_min if to_mode is Mode.PASSTHROUGH else self.passthrough_min
+        most = self.passthrough_max if to_mode is Mode.PASSTHROUGH else self.shared_max
+        if leaving - gpus < least:
+            return (
+                Reason.AT_MINIMUM,
+                f"pool {self.name} keeps at least {least} GPU(s) in {to_mode.other} and has {leaving}",
+            )
+        if arriving + gpus > most:
+            return (
+                Reason.AT_MAXIMUM,
+                f"pool {self.name} has at most {most} GPU(s) in {to_mode} and has {arriving}",
+            )
+        return None
+
+    def budget_objection(self, gpus: int) -> Objection | None:
+        if self.moving + gpus <= self.max_in_flight or (self.moving == 0 and gpus > 1):
+            return None
+        return (
+            Reason.BUDGET_SPENT,
+            f"pool {self.name} moves at most {self.max_in_flight} GPU(s) at once and {self.moving} are moving",
+        )
+
+    def objection(self, to_mode: Mode, gpus: int) -> Objection | None:
+        return self.side_objection(to_mode, gpus) or self.budget_objection(gpus)
+
+    def spend(self, to_mode: Mode, gpus: int) -> None:
+        sign = 1 if to_mode is Mode.PASSTHROUGH else -1
+        self.passthrough += sign * gpus
+        self.shared -= sign * gpus
+        self.moving += gpus
+
+
+UNBOUNDED = 1 << 40
+
+
+def budgets_of(stock: Stock) -> dict[str, PoolBudget]:
+    """The budgets of all pools, as of now."""
+    shelves: dict[str, list[Shelf]] = {}
+    for (name, _), shelf in stock.shelves.items():
+        shelves.setdefault(name, []).append(shelf)
+    budgets = {}
+    for name, members in shelves.items():
+        pool = members[0].pool
+        budgets[name] = PoolBudget(
+            name,
+            passthrough=sum(s.passthrough for s in members),
+            shared=sum(s.shared for s in members),
+            moving=sum(s.moving for s in members),
+            passthrough_min=pool.passthrough.min,
+            passthrough_max=UNBOUNDED if pool.passthrough.max is None else pool.passthrough.max,
+            shared_min=pool.shared.min,
+            shared_max=UNBOUNDED if pool.shared.max is None else pool.shared.max,
+            max_in_flight=pool.max_in_flight,
+        )
+    return budgets

@@ -1,0 +1,52 @@
+"""A plan in the making: what is left to give, and what has been decided so far."""
+
+from dataclasses import dataclass, field
+
+from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.plan import Move, Refusal
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.board import Board
+from poolmgr.planner.budget import PoolBudget
+from poolmgr.planner.eligibility import Objection
+from poolmgr.planner.stock import Shelf, ShelfKey, Stock, Unit
+
+
+@dataclass(slots=True)
+class Draft:
+    """A plan in the making."""
+
+    snapshot: ClusterSnapshot
+    stock: Stock
+    budgets: dict[str, PoolBudget]
+    boards: dict[ShelfKey, Board]
+    moves: list[Move] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    moved: dict[int, None] = field(default_factory=dict)
+    """ids of the units that move."""
+    directions: dict[NodeName, Mode] = field(default_factory=dict)
+    held_back: dict[ShelfKey, Objection] = field(default_factory=dict)
+    """What stopped further moves from a shelf: becomes the reason of its idle GPUs."""
+    reserved: dict[ShelfKey, int] = field(default_factory=dict)
+
+    def move(self, shelf: Shelf, unit: Unit, to_mode: Mode, reason: Reason, message: str) -> None:
+        budget = self.budgets[shelf.pool.name]
+        budget.spend(to_mode, unit.size)
+        self.moved[id(unit)] = None
+        node = unit.gpus[0].node
+        self.directions[node] = to_mode
+        for gpu in unit.gpus:
+            self.moves.append(
+                Move(
+                    node,
+                    gpu.pci_address,
+                    gpu.uuid,
+                    shelf.pool.name,
+                    gpu.model,
+                    to_mode,
+                    reason,
+                    message,
+                    unit.evict,
+                )
+            )

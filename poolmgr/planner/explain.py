@@ -1,0 +1,117 @@
+"""A reason and a sentence for everything that a plan leaves as it is."""
+
+from poolmgr.domain.fleet import RebalanceMode
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Target
+from poolmgr.domain.reasons import Reason
+from poolmgr.planner.draft import Draft
+from poolmgr.planner.eligibility import Objection, name_of
+from poolmgr.planner.flows import card_mib
+from poolmgr.planner.shared_fit import ShapeOutlook
+from poolmgr.planner.sizing import Spare
+from poolmgr.planner.stock import ShelfKey, Unit
+
+
+def explain_pods(draft: Draft, pods: list[ShapeOutlook]) -> None:
+    """A sentence for every waiting pod. Pods of one shape wait in order, so the first ones are served first."""
+    returning = sum(1 for move in draft.moves if move.to_mode is Mode.SHARED)
+    for group in pods:
+        moved = 0
+        if returning and group.unmet:
+            per_card = max(
+                (group.shape.per_card(card_mib(s)) for s in draft.stock.shelves.values()), default=0
+            )
+            moved = min(group.unmet, returning * per_card)
+        fate = _fate_of_unmet(draft, group)
+        for rank, pod in enumerate(group.pods):
+            if rank < group.fits_now:
+                said: Objection = Reason.FREE_CAPACITY, "a shared GPU has room for it; HAMi will place it"
+            elif rank < group.fits:
+                said = (
+                    Reason.MOVE_UNDER_WAY,
+                    "a GPU that will have room for it is on its way to the shared side",
+                )
+            elif rank < group.fits + moved:
+                continue  # a move of this plan is for it
+            else:
+                said = fate
+            draft.refusals.append(Refusal(Subject(SubjectKind.POD, pod.namespace, pod.name), *said))
+
+
+def _fate_of_unmet(draft: Draft, group: ShapeOutlook) -> Objection:
+    shelves = [s for s in draft.stock.shelves.values() if group.shape.accepts_model(s.model)]
+    if not shelves:
+        wanted = ", ".join(group.shape.models) or "any model"
+        return Reason.UNKNOWN_RESOURCE, f"no pooled GPU is of a model that it accepts ({wanted})"
+    if all(group.shape.per_card(card_mib(s)) == 0 for s in shelves):
+        return (
+            Reason.MORE_MEMORY_THAN_ANY_CARD,
+            f"it asks for {group.shape.memory_mib} MiB; the largest card has {max(map(card_mib, shelves))} MiB",
+        )
+    for shelf in shelves:
+        held = draft.held_back.get((str(shelf.pool.name), shelf.model))
+        if held is not None:
+            return held
+    free = sum(s.free for s in shelves)
+    if free:
+        return (
+            Reason.COOLDOWN,
+            f"{free} GPU(s) are free in passthrough but kept there for VMs or not yet rested",
+        )
+    return Reason.NO_CANDIDATE, "no shared GPU has room for it and no passthrough GPU is idle"
+
+
+def explain_gpus(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
+    for gpu, (reason, message) in draft.stock.refused:
+        draft.refusals.append(Refusal(Subject(SubjectKind.GPU, gpu.node, gpu.pci_address), reason, message))
+    now = draft.snapshot.taken_at
+    for key, shelf in draft.stock.shelves.items():
+        held = draft.held_back.get(key)
+        for stock in shelf.nodes.values():
+            for unit in (*stock.to_passthrough, *stock.by_eviction, *stock.to_shared):
+                if id(unit) in draft.moved:
+                    continue
+                for gpu in unit.gpus:
+                    said = _why_unit_stays(unit, held, spares[key], now, name_of(gpu))
+                    draft.refusals.append(Refusal(Subject(SubjectKind.GPU, gpu.node, gpu.pci_address), *said))
+
+
+def _why_unit_stays(unit: Unit, held: Objection | None, spare: Spare, now: float, name: str) -> Objection:
+    if held is not None:
+        return held
+    if unit.evict:
+        return Reason.GPU_BUSY, f"{name} is busy with {len(unit.evict)} best-effort pod(s) and no VM needs it"
+    if unit.gpus[0].observed_mode is Mode.SHARED:
+        return Reason.NO_DEMAND, f"{name} is idle in Shared and no VM needs it"
+    if unit.held_until > now:
+        return (
+            Reason.COOLDOWN,
+            f"{name} is idle in Passthrough and rests {unit.held_until - now:.0f} s longer",
+        )
+    if spare.keep:
+        return Reason.IN_PLACE, f"{name} is kept ready for the next VM: {spare.message}"
+    return Reason.NO_DEMAND, f"{name} is idle in Passthrough and no pod needs it"
+
+
+def only_automatic(draft: Draft) -> tuple[Move, ...]:
+    """Moves of pools in Recommend mode become refusals that say what would be done."""
+    recommended = {p.name for p in draft.snapshot.pools if p.rebalance is RebalanceMode.RECOMMEND}
+    if not recommended:
+        return tuple(draft.moves)
+    for move in draft.moves:
+        if move.pool in recommended:
+            subject = Subject(SubjectKind.GPU, move.node, move.pci_address)
+            message = f"recommended, not done: to {move.to_mode}: {move.message}"
+            draft.refusals.append(Refusal(subject, Reason.RECOMMEND_ONLY, message))
+    return tuple(m for m in draft.moves if m.pool not in recommended)
+
+
+def target_of(draft: Draft, key: ShelfKey, spare: Spare) -> Target:
+    shelf = draft.stock.shelves[key]
+    arriving = sum(1 for m in draft.moves if (m.pool, m.model) == key and m.to_mode is Mode.PASSTHROUGH)
+    leaving = sum(1 for m in draft.moves if (m.pool, m.model) == key and m.to_mode is Mode.SHARED)
+    passthrough = shelf.passthrough + arriving - leaving
+    message = (
+        f"{shelf.vm_busy} in use by VMs, {spare.keep} kept ready, {shelf.gpus - passthrough} for containers"
+    )
+    return Target(shelf.pool.name, shelf.model, passthrough, shelf.gpus - passthrough, spare.reason, message)

@@ -1,0 +1,80 @@
+"""The planner: one pure function from a snapshot to moves, targets, and a sentence for everything left alone.
+
+Order of a decision, each stage picking only from what the stage before left:
+1. stock     every GPU that a rule keeps where it is is out (`eligibility`, `stock`);
+2. VMs       waiting VMs, oldest first, get free GPUs, then GPUs on their way, then idle shared ones moved
+             over, then (where the pool allows it) GPUs freed of best-effort pods (`board`);
+3. minimum   sides under their minimum are filled;
+4. spare     GPUs wanted ready ahead of demand are moved over, never by eviction (`sizing`);
+5. return    GPUs idle in passthrough beyond their cooldown and the spare go back while pods wait that no
+             shared GPU has room for (`shared_fit`).
+
+Invariants, whatever the input: a GPU that is in use moves only where the pool's eviction rule names every pod
+on it; no move takes a side over its maximum or under its minimum; no more GPUs than the budget move; a node
+moves in one direction at a time; VMs are never touched.
+"""
+
+from hashlib import blake2s
+from typing import Any
+
+from poolmgr.domain.identifiers import PlanId
+from poolmgr.domain.plan import Move, Plan, Refusal, Subject, SubjectKind, Target
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.board import Board
+from poolmgr.planner.budget import budgets_of
+from poolmgr.planner.draft import Draft
+from poolmgr.planner.explain import explain_gpus, explain_pods, only_automatic, target_of
+from poolmgr.planner.flows import fetch_spare, fill_minimum, give_back
+from poolmgr.planner.port import Decision
+from poolmgr.planner.shared_fit import outlook
+from poolmgr.planner.sizing import HeadroomSizer, Sizer
+from poolmgr.planner.stock import take_stock
+from poolmgr.planner.usage import usage_of
+from poolmgr.planner.vms import serve_vms
+
+
+class PoolPlanner:
+    """The live planner. Holds configuration only; see the module for what it does."""
+
+    def __init__(self, sizer: Sizer | None = None, name: str = "poolmgr") -> None:
+        self._sizer = sizer or HeadroomSizer()
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+        if not snapshot.synced:
+            message = "the view of the cluster is not complete yet; nothing is planned on it"
+            refusals = tuple(
+                Refusal(Subject(SubjectKind.POOL, "", pool.name), Reason.NOT_SYNCED, message)
+                for pool in snapshot.pools
+            )
+            return Decision(_plan_of(snapshot, (), refusals, ()), memory)
+        stock = take_stock(snapshot, usage_of(snapshot))
+        spares, remembered = self._sizer.size(snapshot, stock, memory)
+        boards = {key: Board(shelf) for key, shelf in stock.shelves.items()}
+        draft = Draft(snapshot, stock, budgets_of(stock), boards)
+        pods = outlook(snapshot, stock.usage)
+        serve_vms(draft)
+        fill_minimum(draft)
+        fetch_spare(draft, spares)
+        give_back(draft, spares, pods)
+        explain_pods(draft, pods)
+        explain_gpus(draft, spares)
+        moves = only_automatic(draft)
+        targets = tuple(target_of(draft, key, spares[key]) for key in stock.shelves)
+        return Decision(_plan_of(snapshot, moves, tuple(draft.refusals), targets), remembered)
+
+
+def _plan_of(
+    snapshot: ClusterSnapshot,
+    moves: tuple[Move, ...],
+    refusals: tuple[Refusal, ...],
+    targets: tuple[Target, ...],
+) -> Plan:
+    text = repr((snapshot.generation, [(m.node, m.pci_address, m.to_mode) for m in moves]))
+    plan_id = PlanId(blake2s(text.encode(), digest_size=5).hexdigest())
+    return Plan(plan_id, snapshot.generation, snapshot.taken_at, moves, refusals, targets)

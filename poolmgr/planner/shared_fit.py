@@ -1,0 +1,237 @@
+"""Will HAMi place the waiting pods by itself? And how many more GPUs would the others need?
+
+Waiting pods are grouped by what they ask for; each group is laid, oldest first, onto the room that shared
+GPUs have left, fullest GPU first. What is left over is the shared side's unmet demand. An estimate of HAMi's
+placement, not a copy: it never says that a pod fits where no single GPU has the room.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from poolmgr.domain.demand import SharedPod
+from poolmgr.domain.fleet import Gpu, Node
+from poolmgr.domain.identifiers import GpuUuid
+from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.usage import Usage
+
+DEFAULT_SPLIT = 10
+"""HAMi's deviceSplitCount where a GPU is not yet registered."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodShape:
+    """What makes two waiting pods equal to a planner."""
+
+    gpus: int
+    memory_mib: int
+    memory_percent: int
+    cores_percent: int
+    models: tuple[str, ...]
+    excluded_models: tuple[str, ...]
+    allowed_uuids: tuple[GpuUuid, ...]
+    excluded_uuids: tuple[GpuUuid, ...]
+
+    def per_card(self, memory_mib: int, slots: int = DEFAULT_SPLIT) -> int:
+        """How many pods of this shape an empty card of `memory_mib` holds."""
+        memory = self.memory_on(memory_mib)
+        if memory > memory_mib:
+            return 0
+        by_memory = memory_mib // memory if memory else slots
+        by_cores = 100 // self.cores_percent if self.cores_percent else slots
+        return min(by_memory, by_cores, slots)
+
+    def memory_on(self, card_mib: int) -> int:
+        if self.memory_percent:
+            return card_mib * self.memory_percent // 100
+        return self.memory_mib or card_mib
+
+    def accepts_model(self, model: str) -> bool:
+        name = model.casefold()
+        return (not self.models or any(m.casefold() in name for m in self.models)) and not any(
+            m.casefold() in name for m in self.excluded_models
+        )
+
+
+def shape_of(pod: SharedPod) -> PodShape:
+    return PodShape(
+        pod.gpus,
+        pod.memory_mib,
+        pod.memory_percent,
+        pod.cores_percent,
+        pod.models,
+        pod.excluded_models,
+        pod.allowed_uuids,
+        pod.excluded_uuids,
+    )
+
+
+@dataclass(slots=True)
+class ShapeOutlook:
+    """What becomes of the waiting pods of one shape, oldest first."""
+
+    shape: PodShape
+    pods: list[SharedPod]
+    fits: int = 0
+    """The first so many fit on shared GPUs as they are or as they will be."""
+    fits_now: int = 0
+    """Of those, the ones that need no move to finish."""
+
+    @property
+    def unmet(self) -> int:
+        return len(self.pods) - self.fits
+
+
+@dataclass(slots=True)
+class _Room:
+    """Shared GPUs with room, as columns."""
+
+    gpus: list[Gpu]
+    nodes: npt.NDArray[np.int64]
+    memory: npt.NDArray[np.float64]
+    cores: npt.NDArray[np.float64]
+    slots: npt.NDArray[np.int64]
+    empty: npt.NDArray[np.bool_]
+    here: npt.NDArray[np.bool_]
+    """True for GPUs that HAMi can use now, False for those on their way."""
+
+
+def _usable_now(node: Node, gpu: Gpu) -> bool:
+    sharing = node.sharing
+    if gpu.observed_mode is not Mode.SHARED or gpu.phase is not DevicePhase.READY:
+        return False
+    if sharing is None:
+        return True
+    return gpu.uuid not in sharing.fenced and any(
+        r.uuid == gpu.uuid and r.healthy for r in sharing.registered
+    )
+
+
+def _room(snapshot: ClusterSnapshot, usage: Usage) -> _Room:
+    gpus: list[Gpu] = []
+    rows: list[tuple[int, float, float, int, bool, bool]] = []
+    for index, node in enumerate(snapshot.nodes):
+        if not node.ready or (node.cordoned and not node.cordoned_by_us):
+            continue
+        split = {r.uuid: r.split_count for r in node.sharing.registered} if node.sharing else {}
+        for gpu in node.gpus:
+            wanted = gpu.desired_mode or gpu.observed_mode
+            if wanted is not Mode.SHARED or gpu.phase not in (DevicePhase.READY, DevicePhase.MOVING):
+                continue
+            memory, cores, slots = float(gpu.memory_mib), 100.0, split.get(gpu.uuid, DEFAULT_SPLIT)
+            pods = usage.pods_by_gpu.get(gpu.uuid)
+            for pod in pods or ():
+                for part in pod.slices:
+                    if part.uuid == gpu.uuid:
+                        memory, cores, slots = memory - part.memory_mib, cores - part.cores_percent, slots - 1
+            if slots > 0 and memory > 0:
+                gpus.append(gpu)
+                here = not node.cordoned and _usable_now(node, gpu)
+                rows.append((index, memory, cores, slots, not pods, here))
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), 6)
+    return _Room(
+        gpus,
+        table[:, 0].astype(np.int64),
+        table[:, 1],
+        table[:, 2],
+        table[:, 3].astype(np.int64),
+        table[:, 4] > 0,
+        table[:, 5] > 0,
+    )
+
+
+def _capacity(room: _Room, shape: PodShape) -> npt.NDArray[np.int64]:
+    """How many slices of `shape` each GPU could take."""
+    count = len(room.gpus)
+    card = np.fromiter((g.memory_mib for g in room.gpus), np.float64, count)
+    if shape.memory_percent:
+        memory = np.floor(card * shape.memory_percent / 100)
+    else:
+        memory = np.full(count, float(shape.memory_mib)) if shape.memory_mib else card
+    fits = np.minimum(np.floor_divide(room.memory, np.maximum(memory, 1.0)), room.slots)
+    if shape.cores_percent:
+        fits = np.minimum(fits, np.floor_divide(room.cores, shape.cores_percent))
+    if shape.cores_percent == 100:
+        fits = np.where(room.empty, fits, 0)
+    if shape.models or shape.excluded_models:
+        names = {g.model: shape.accepts_model(g.model) for g in room.gpus}
+        fits = np.where([names[g.model] for g in room.gpus], fits, 0)
+    if shape.allowed_uuids or shape.excluded_uuids:
+        allowed, excluded = set(shape.allowed_uuids), set(shape.excluded_uuids)
+        fits = np.where(
+            [(not allowed or g.uuid in allowed) and g.uuid not in excluded for g in room.gpus], fits, 0
+        )
+    return np.maximum(fits, 0).astype(np.int64)
+
+
+def _lay(room: _Room, shape: PodShape, wanted: int, here: bool) -> int:
+    """Place up to `wanted` pods on GPUs that are here (or on those on their way); how many fitted."""
+    if not room.gpus or wanted <= 0:
+        return 0
+    fits = np.where(room.here == here, _capacity(room, shape), 0)
+    if shape.gpus > 1:
+        return _lay_multi(room, shape, wanted, fits)
+    order = np.argsort(room.memory, kind="stable")
+    filled = np.cumsum(fits[order])
+    take = np.minimum(fits[order], np.maximum(0, wanted - (filled - fits[order])))
+    _deduct(room, shape, order, take)
+    return int(take.sum())
+
+
+def _lay_multi(room: _Room, shape: PodShape, wanted: int, fits: npt.NDArray[np.int64]) -> int:
+    """Pods that want several distinct GPUs of one node; one pod per GPU set and round."""
+    able = np.flatnonzero(fits > 0)
+    if able.size == 0:
+        return 0
+    per_node = np.bincount(room.nodes[able], minlength=int(room.nodes.max()) + 1) // shape.gpus
+    placed = 0
+    for node in np.flatnonzero(per_node):
+        here = able[room.nodes[able] == node]
+        pods = min(int(per_node[node]), wanted - placed)
+        if pods <= 0:
+            break
+        chosen = here[: pods * shape.gpus]
+        _deduct(room, shape, chosen, np.ones(chosen.size, dtype=np.int64))
+        placed += pods
+    return placed
+
+
+def _deduct(room: _Room, shape: PodShape, rows: npt.NDArray[np.int64], take: npt.NDArray[np.int64]) -> None:
+    used = rows[take > 0]
+    if used.size == 0:
+        return
+    amount = take[take > 0]
+    memory = np.array([float(shape.memory_on(room.gpus[i].memory_mib)) for i in used])
+    room.memory[used] -= memory * amount
+    room.cores[used] -= shape.cores_percent * amount
+    room.slots[used] -= amount
+    room.empty[used] = False
+
+
+def outlook(snapshot: ClusterSnapshot, usage: Usage) -> list[ShapeOutlook]:
+    """For each shape of waiting pods, oldest shape first: how many will fit without another move."""
+    waiting = [p for p in snapshot.pods if p.node is None and not p.terminating]
+    if not waiting:
+        return []
+    waiting.sort(key=lambda p: (p.created_at, p.uid))
+    groups: dict[PodShape, ShapeOutlook] = {}
+    for pod in waiting:
+        shape = shape_of(pod)
+        group = groups.get(shape)
+        if group is None:
+            groups[shape] = ShapeOutlook(shape, [pod])
+        else:
+            group.pods.append(pod)
+    room = _room(snapshot, usage)
+    for group in groups.values():
+        group.fits_now = _lay(room, group.shape, len(group.pods), True)
+        group.fits = group.fits_now + _lay(room, group.shape, len(group.pods) - group.fits_now, False)
+    return list(groups.values())
+
+
+def cards_needed(group: ShapeOutlook, card_mib: int) -> float:
+    """Empty cards of `card_mib` that the group's unmet pods would fill, as a fraction; inf if none fits."""
+    per_card = group.shape.per_card(card_mib)
+    return group.unmet * group.shape.gpus / per_card if per_card else float("inf")

@@ -1,0 +1,39 @@
+"""How many GPUs should be ready for VMs beyond those in use? One answer per shelf, with its reason."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.stock import ShelfKey, Stock
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """GPUs to have free in passthrough."""
+
+    keep: int
+    """Idle ones up to this number are not given back."""
+    fetch: int
+    """Below this number, idle shared GPUs are moved over ahead of demand. Never above `keep`."""
+    reason: Reason
+    message: str
+
+
+class Sizer(Protocol):
+    def size(self, snapshot: ClusterSnapshot, stock: Stock, memory: Any) -> tuple[dict[ShelfKey, Spare], Any]:
+        """The spare GPUs wanted per shelf, and what to remember."""
+        ...
+
+
+class HeadroomSizer:
+    """What the pool's spec says, and nothing more: no forecast, no memory."""
+
+    def size(self, snapshot: ClusterSnapshot, stock: Stock, memory: Any) -> tuple[dict[ShelfKey, Spare], Any]:
+        spares = {}
+        for key, shelf in stock.shelves.items():
+            headroom = shelf.pool.passthrough.headroom
+            spares[key] = Spare(
+                headroom, headroom, Reason.HEADROOM, f"pool {shelf.pool.name} keeps {headroom} GPU(s) ready"
+            )
+        return spares, None

@@ -1,0 +1,80 @@
+"""Who uses what: workloads joined with the GPUs they are on."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from poolmgr.domain.demand import SharedPod, Vm
+from poolmgr.domain.fleet import Gpu, Holder
+from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.snapshot import ClusterSnapshot
+
+SHARING_DAEMONS = ("nvidia-device-p", "vgpu-monitor", "vGPUmonitor")
+"""Processes of HAMi itself that keep a shared GPU open (`/proc/<pid>/comm`, 15 characters). They leave when
+the executor detaches the node, so they do not make a GPU busy for the planner."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """Indexes over one snapshot. Build with `usage_of`."""
+
+    pods_by_gpu: dict[GpuUuid, list[SharedPod]]
+    vm_by_device: dict[tuple[NodeName, PciAddress], Vm]
+    vm_by_launcher: dict[str, Vm]
+    unplaced: Counter[tuple[NodeName, str]]
+    """(node, resource) → GPUs of VMs bound there whose devices no agent has reported yet."""
+
+    def pods_on(self, gpu: Gpu) -> list[SharedPod]:
+        return self.pods_by_gpu.get(gpu.uuid, []) if gpu.uuid else []
+
+    def vm_on(self, gpu: Gpu) -> Vm | None:
+        return self.vm_by_device.get((gpu.node, gpu.pci_address)) or (
+            self.vm_by_launcher.get(gpu.allocated_to) if gpu.allocated_to else None
+        )
+
+    def why_busy(self, gpu: Gpu) -> str:
+        """The end of the sentence "GPU … is busy with …"; empty when nothing uses it."""
+        vm = self.vm_on(gpu)
+        if vm is not None:
+            return f"VM {vm.namespace}/{vm.name}"
+        pods = self.pods_on(gpu)
+        if pods:
+            more = f" and {len(pods) - 1} more" if len(pods) > 1 else ""
+            return f"pod {pods[0].namespace}/{pods[0].name}{more}"
+        if gpu.allocated_to:
+            return f"the pod with UID {gpu.allocated_to}, to which the kubelet gave it"
+        for holder in foreign_holders(gpu):
+            return f"process {holder.command} (pid {holder.pid})"
+        return ""
+
+
+def foreign_holders(gpu: Gpu) -> list[Holder]:
+    """The processes on the GPU that detaching it from its side would not remove."""
+    if gpu.observed_mode is not Mode.SHARED:
+        return list(gpu.holders)
+    return [h for h in gpu.holders if not h.command.startswith(SHARING_DAEMONS)]
+
+
+def usage_of(snapshot: ClusterSnapshot) -> Usage:
+    """Index the snapshot's workloads. O(VMs + slices)."""
+    pods_by_gpu: dict[GpuUuid, list[SharedPod]] = {}
+    for pod in snapshot.pods:
+        for part in pod.slices:
+            known = pods_by_gpu.get(part.uuid)
+            if known is None:
+                pods_by_gpu[part.uuid] = [pod]
+            else:
+                known.append(pod)
+    vm_by_device: dict[tuple[NodeName, PciAddress], Vm] = {}
+    vm_by_launcher: dict[str, Vm] = {}
+    unplaced: Counter[tuple[NodeName, str]] = Counter()
+    allocated = {g.allocated_to for node in snapshot.nodes for g in node.gpus if g.allocated_to}
+    for vm in snapshot.vms:
+        if vm.launcher_uid:
+            vm_by_launcher[vm.launcher_uid] = vm
+        for node, address in vm.devices:
+            vm_by_device[(node, PciAddress(address))] = vm
+        if vm.node is not None and not vm.devices and vm.launcher_uid not in allocated:
+            for claim in vm.claims:
+                unplaced[(vm.node, claim.resource_name)] += claim.count
+    return Usage(pods_by_gpu, vm_by_device, vm_by_launcher, unplaced)

@@ -1,0 +1,141 @@
+"""Waiting VMs: who is given which GPUs, and what the others are told."""
+
+from poolmgr.domain.demand import Vm
+from poolmgr.domain.identifiers import PciAddress
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.plan import Refusal, Subject, SubjectKind
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.board import Offer
+from poolmgr.planner.draft import Draft
+from poolmgr.planner.eligibility import Objection, name_of
+from poolmgr.planner.stock import ShelfKey, Unit
+
+
+def serve_vms(draft: Draft) -> None:
+    waiting = [vm for vm in draft.snapshot.vms if vm.node is None and vm.claims]
+    waiting.sort(key=lambda vm: (vm.waiting_since or vm.created_at, vm.uid))
+    used = _used_by_namespace(draft.snapshot) if any(p.quotas for p in draft.snapshot.pools) else {}
+    for vm in waiting:
+        objection = _vm_objection(draft, vm) or _quota_objection(draft, vm, used)
+        if objection is None:
+            objection = _serve(draft, vm)
+        if objection is not None:
+            subject = Subject(SubjectKind.VM, vm.namespace, vm.name)
+            draft.refusals.append(Refusal(subject, *objection))
+
+
+def _vm_objection(draft: Draft, vm: Vm) -> Objection | None:
+    """Reasons why no move could ever serve the VM."""
+    resources = sorted({claim.resource_name for claim in vm.claims})
+    stock = draft.stock
+    if len(resources) > 1:
+        return (
+            Reason.NO_CANDIDATE,
+            f"it asks for GPUs of several kinds ({', '.join(resources)}); poolmgr plans one kind for a VM",
+        )
+    resource = resources[0]
+    if resource not in stock.shelves_by_resource:
+        return Reason.UNKNOWN_RESOURCE, f"no pooled GPU of this cluster is {resource}; check its deviceName"
+    if vm.gpus > stock.largest_by_resource[resource]:
+        return (
+            Reason.MORE_THAN_ANY_NODE,
+            f"it asks for {vm.gpus} GPUs of {resource}; the largest node has "
+            f"{stock.largest_by_resource[resource]}",
+        )
+    return None
+
+
+def _used_by_namespace(snapshot: ClusterSnapshot) -> dict[tuple[str, str], float]:
+    """(pool, namespace) → GPUs held, VMs' whole cards and pods' shares together."""
+    pool_by_device = {(g.node, g.pci_address): g.pool for n in snapshot.nodes for g in n.gpus}
+    by_uuid = {g.uuid: g for n in snapshot.nodes for g in n.gpus if g.uuid}
+    used: dict[tuple[str, str], float] = {}
+    for vm in snapshot.vms:
+        for device in vm.devices:
+            pool = pool_by_device.get((device[0], PciAddress(device[1])))
+            if pool is not None:
+                used[(pool, vm.namespace)] = used.get((pool, vm.namespace), 0.0) + 1
+    for pod in snapshot.pods:
+        for part in pod.slices:
+            gpu = by_uuid.get(part.uuid)
+            if gpu is not None and gpu.pool is not None:
+                share = max(part.memory_mib / max(gpu.memory_mib, 1), part.cores_percent / 100)
+                used[(gpu.pool, pod.namespace)] = used.get((gpu.pool, pod.namespace), 0.0) + share
+    return used
+
+
+def _quota_objection(draft: Draft, vm: Vm, used: dict[tuple[str, str], float]) -> Objection | None:
+    """The namespace's limit in the pool that would serve it; VMs planned before count already."""
+    if not used and not any(p.quotas for p in draft.snapshot.pools):
+        return None
+    key = draft.stock.shelves_by_resource[vm.claims[0].resource_name][0]
+    pool = draft.stock.shelves[key].pool
+    quota = next((q for q in pool.quotas if q.namespace == vm.namespace), None)
+    if quota is None or quota.max_gpus is None:
+        return None
+    held = used.get((pool.name, vm.namespace), 0.0)
+    if held + vm.gpus > quota.max_gpus:
+        return (
+            Reason.QUOTA_EXCEEDED,
+            f"namespace {vm.namespace} holds {held:.2g} GPU(s) of pool {pool.name} and may hold "
+            f"{quota.max_gpus:g}; {vm.gpus} more would exceed it",
+        )
+    used[(pool.name, vm.namespace)] = held + vm.gpus
+    return None
+
+
+def _serve(draft: Draft, vm: Vm) -> Objection | None:
+    """Reserve or move GPUs for one VM; what is said to its owner, None when moves of this plan serve it."""
+    keys = draft.stock.shelves_by_resource[vm.claims[0].resource_name]
+    for evict in (False, True):
+        for key in keys:
+            offer = draft.boards[key].best(vm.gpus, evict=evict)
+            if offer is not None:
+                return _accept(draft, key, vm, offer)
+    return _why_nothing(draft, keys, vm)
+
+
+def _accept(draft: Draft, key: ShelfKey, vm: Vm, offer: Offer) -> Objection | None:
+    shelf, budget = draft.stock.shelves[key], draft.budgets[key[0]]
+    moved: list[Unit] = []
+    stopped: Objection | None = None
+    for unit in offer.move:
+        stopped = budget.objection(Mode.PASSTHROUGH, unit.size)
+        if stopped is not None:
+            draft.held_back[key] = stopped
+            break
+        how = f"; {len(unit.evict)} best-effort pod(s) are evicted" if unit.evict else ", idle"
+        what = " and ".join(name_of(gpu) for gpu in unit.gpus[:2])
+        message = f"{what}{how}, goes to waiting VM {vm.namespace}/{vm.name}, which needs {vm.gpus} GPU(s)"
+        draft.move(shelf, unit, Mode.PASSTHROUGH, Reason.VM_WAITING, message)
+        moved.append(unit)
+    draft.boards[key].take(offer, vm.gpus, moved)
+    if stopped is not None:
+        return stopped
+    if moved:
+        return None
+    if offer.use_incoming:
+        return Reason.MOVE_UNDER_WAY, f"{offer.use_incoming} GPU(s) of {offer.node} are on their way for it"
+    return (
+        Reason.FREE_CAPACITY,
+        f"{vm.gpus} GPU(s) are free for it on {offer.node}; the scheduler will bind it",
+    )
+
+
+def _why_nothing(draft: Draft, keys: list[ShelfKey], vm: Vm) -> Objection:
+    """Every GPU of the model is in use, moving or kept: say what they are doing."""
+    counts: dict[Reason, int] = {}
+    example: dict[Reason, str] = {}
+    for gpu, (reason, message) in draft.stock.refused:
+        if gpu.resource_name == vm.claims[0].resource_name:
+            counts[reason] = counts.get(reason, 0) + 1
+            example.setdefault(reason, message)
+    if not counts:
+        return Reason.NO_CANDIDATE, f"no node has {vm.gpus} GPU(s) of its kind that are free or idle together"
+    most = max(counts, key=lambda reason: (counts[reason], reason))
+    total = sum(draft.stock.shelves[key].gpus for key in keys)
+    return (
+        Reason.NO_CANDIDATE,
+        f"none of {total} GPU(s) can be moved now: {counts[most]} of them {most}, e.g. {example[most]}",
+    )
