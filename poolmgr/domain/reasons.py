@@ -100,6 +100,7 @@ class Reason(StrEnum):
     INVARIANT_BROKEN = "InvariantBroken"
     UNAUTHENTICATED = "Unauthenticated"  # a writing call without the right bearer token
     METHOD_NOT_ALLOWED = "MethodNotAllowed"  # the path exists, the HTTP method does not
+    API_FORBIDDEN = "ApiForbidden"  # the service account lacks a verb
 
     # Idle VMs
     VM_IDLE = "VmIdle"

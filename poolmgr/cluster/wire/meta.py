@@ -1,0 +1,47 @@
+"""metav1: what every object carries."""
+
+import msgspec
+
+
+class Wire(msgspec.Struct, rename="camel", omit_defaults=True, gc=False, frozen=True):
+    """Base of all wire types: camelCase names, absent fields take their default.
+
+    `gc=False`: these are trees, never cycles; the collector need not walk hundreds of thousands of them.
+    """
+
+
+class OwnerReference(Wire, frozen=True):
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+    controller: bool = False
+
+
+class ObjectMeta(Wire, frozen=True):
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    owner_references: tuple[OwnerReference, ...] = ()
+
+
+class Condition(Wire, frozen=True):
+    type: str
+    status: str
+    """True, False or Unknown."""
+    reason: str = ""
+    message: str = ""
+    last_transition_time: str | None = None
+
+
+class Status(Wire, frozen=True):
+    """metav1.Status: the body of every error, and the object of a watch's ERROR event."""
+
+    message: str = ""
+    reason: str = ""
+    code: int = 0
