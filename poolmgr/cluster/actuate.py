@@ -1,0 +1,33 @@
+"""Writes what the manager wants of a node into `GPUNode.spec`, by compare-and-swap."""
+
+from poolmgr.cluster import kinds, wire
+from poolmgr.cluster.client import Client, ContentType
+from poolmgr.cluster.fence import EPOCH_ANNOTATION, Leadership, refuse_older, require_epoch
+from poolmgr.cluster.observe.gpu_nodes import spec_of
+from poolmgr.controller.ports import NodeIntent
+from poolmgr.domain.identifiers import NodeName
+
+
+class KubernetesFleet:
+    """Implements `controller.ports.FleetActuator`."""
+
+    def __init__(self, client: Client, leadership: Leadership) -> None:
+        self._client = client
+        self._leadership = leadership
+
+    async def write_intent(self, node: NodeName, intent: NodeIntent, revision: str) -> str:
+        """See `FleetActuator`. The transition is written in the current epoch, whoever began it; one of a
+        later epoch than ours is Stale. A merge patch that carries the resourceVersion is refused with 409 by
+        the API server once the object has moved on."""
+        what = f"GPUNode {node}"
+        epoch = require_epoch(self._leadership, what)
+        if intent.transition is not None:
+            refuse_older(str(intent.transition.epoch), epoch, what)
+        patch = {
+            "metadata": {"resourceVersion": revision, "annotations": {EPOCH_ANNOTATION: str(epoch)}},
+            "spec": spec_of(intent, epoch),
+        }
+        written = await self._client.write(
+            "PATCH", kinds.GPU_NODES.path(node), patch, wire.GpuNode, content_type=ContentType.MERGE_PATCH
+        )
+        return written.metadata.resource_version

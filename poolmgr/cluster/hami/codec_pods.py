@@ -1,0 +1,86 @@
+"""The pod annotations in which HAMi's scheduler says which GPU a pod got.
+
+`UUID,TYPE,MiB,cores:` per device, `;` after each container, init containers first from 2.9 on, empty
+containers keep an empty slot. `hami.io/vgpu-devices-allocated` stays for the pod's life and is the only
+truth about which GPU a pod is on. Decoding never raises and never loses a UUID: an entry that is not quite
+understood still says that its GPU is in use.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from poolmgr.domain.demand import Slice
+from poolmgr.domain.identifiers import GpuUuid
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One device given to one container."""
+
+    uuid: GpuUuid
+    kind: str
+    """HAMi's vendor word, `NVIDIA` for NVIDIA's GPUs."""
+    memory_mib: int
+    cores_percent: int
+
+
+class _MigAllocation(msgspec.Struct):
+    gpu_uuid: str = msgspec.field(name="gpuUUID", default="")
+
+
+def decode_assignments(text: str) -> tuple[tuple[Assignment, ...], ...]:
+    """Per container (init containers first), its devices."""
+    if not text:
+        return ()
+    containers = text.split(";")
+    if not containers[-1].strip():
+        containers.pop()
+    return tuple(
+        tuple(_decode_device(part) for part in container.split(":") if part.strip(" ,"))
+        for container in containers
+    )
+
+
+def encode_assignments(containers: Iterable[Iterable[Assignment]]) -> str:
+    """As HAMi 2.8 to 2.10 write it."""
+    return "".join(
+        "".join(f"{a.uuid},{a.kind},{a.memory_mib},{a.cores_percent}:" for a in devices) + ";"
+        for devices in containers
+    )
+
+
+def decode_mig_uuids(text: str) -> tuple[GpuUuid, ...]:
+    """GPUs named by `hami.io/vgpu-mig-allocations` (2.10); empty for what is no such JSON."""
+    if not text:
+        return ()
+    try:
+        allocations = msgspec.json.decode(text, type=list[_MigAllocation])
+    except msgspec.DecodeError:
+        return ()
+    return tuple(GpuUuid(a.gpu_uuid) for a in allocations if a.gpu_uuid)
+
+
+def slices(allocated: str, mig_allocations: str = "") -> tuple[Slice, ...]:
+    """What a pod holds, one Slice per GPU, amounts of its containers added up, in order of first mention."""
+    held: dict[GpuUuid, tuple[int, int]] = {}
+    for devices in decode_assignments(allocated):
+        for device in devices:
+            memory, cores = held.get(device.uuid, (0, 0))
+            held[device.uuid] = (memory + device.memory_mib, cores + device.cores_percent)
+    for uuid in decode_mig_uuids(mig_allocations):
+        held.setdefault(uuid, (0, 0))
+    return tuple(Slice(uuid, memory, cores) for uuid, (memory, cores) in held.items())
+
+
+def _decode_device(part: str) -> Assignment:
+    fields = [field.strip() for field in part.split(",")]
+    fields += [""] * (4 - len(fields))
+    # Up to 2.9 a MIG slice is written `UUID[template-slot]`: the card is what counts here.
+    uuid = fields[0].split("[", 1)[0]
+    return Assignment(GpuUuid(uuid), fields[1], _amount(fields[2]), _amount(fields[3]))
+
+
+def _amount(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0

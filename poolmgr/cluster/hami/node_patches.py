@@ -1,0 +1,136 @@
+"""What to change on a Node to move HAMi's levers. Pure: a Node in, a merge patch out, None when it is so
+already."""
+
+from typing import Any
+
+import msgspec
+
+from poolmgr.cluster.hami import names
+from poolmgr.cluster.hami.state import plugin_wanted, uuid_set
+from poolmgr.cluster.hami.version import DEVICE_CORDON_SINCE, Minor
+from poolmgr.cluster.wire import DaemonSet, Node
+from poolmgr.domain.errors import Rejected
+from poolmgr.domain.identifiers import GpuUuid
+from poolmgr.domain.reasons import Reason
+
+CORDONED = "poolmgr.io/cordoned"
+FENCED = "poolmgr.io/fenced"
+PLUGIN_LABELS = "poolmgr.io/plugin-labels"
+
+Patch = dict[str, Any]
+
+
+def fence_patch(node: Node, uuids: frozenset[GpuUuid], version: Minor) -> Patch | None:
+    """Close exactly `uuids` by HAMi's device cordon, leaving entries that others put there.
+
+    The handshake goes in the same patch: HAMi's scheduler notices a missing handshake at its next tick (15 s)
+    and only then reads the node's annotations again. Releases before 2.10 have no device cordon; there the
+    node cordon and the pods' own `nouse-gpuuuid` close a GPU, and this changes nothing.
+    """
+    if version < DEVICE_CORDON_SINCE:
+        return None
+    annotations = node.metadata.annotations
+    ours, present = uuid_set(annotations.fenced), uuid_set(annotations.device_cordon)
+    wanted = (present - ours) | uuids
+    if ours == uuids and present == wanted:
+        return None
+    return _annotate(
+        {
+            names.DEVICE_CORDON: ",".join(sorted(wanted)) or None,
+            names.HANDSHAKE: None,
+            FENCED: ",".join(sorted(uuids)) or None,
+        }
+    )
+
+
+def cordon_patch(node: Node, cordoned: bool, plan: str) -> Patch | None:
+    """Cordon in our name, or lift a cordon that is ours. A node that someone else cordoned is left so."""
+    ours = bool(node.metadata.annotations.cordoned)
+    if cordoned:
+        if node.spec.unschedulable:
+            return None
+        return {**_annotate({CORDONED: plan}), "spec": {"unschedulable": True}}
+    if not ours:
+        return None
+    patch = _annotate({CORDONED: None})
+    if node.spec.unschedulable:
+        patch["spec"] = {"unschedulable": None}
+    return patch
+
+
+def plugin_patch(node: Node, wanted: bool, plugin: DaemonSet | None) -> Patch | None:
+    """Take away the label that the plugin's DaemonSet selects, or put back what was taken.
+
+    Raises Rejected where there is no such lever: the plugin is no DaemonSet, or one without a node selector
+    of its own.
+    """
+    remembered = _remembered(node)
+    if wanted:
+        return _restore_patch(node, remembered, plugin)
+    if not plugin_wanted(node.metadata.labels, plugin):
+        if plugin is not None or remembered:
+            return None
+        raise Rejected(
+            Reason.UNSUITABLE,
+            "HAMi's device plugin was not found as a DaemonSet (label "
+            f"{names.COMPONENT_LABEL}={names.PLUGIN_COMPONENT}), so it cannot be stopped on one node.",
+        )
+    assert plugin is not None
+    key = _lever(plugin)
+    value = node.metadata.labels[key]
+    taken = msgspec.json.encode({**remembered, key: value}, order="sorted").decode()
+    return {"metadata": {"labels": {key: None}, "annotations": {PLUGIN_LABELS: taken}}}
+
+
+def unregister_patch(node: Node) -> Patch | None:
+    """Remove HAMi's registration, which nothing of HAMi's ever removes."""
+    annotations = node.metadata.annotations
+    present = {names.REGISTER: annotations.register, names.SCORE: annotations.score}
+    gone: dict[str, str | None] = {name: None for name, value in present.items() if value}
+    return _annotate(gone) if gone else None
+
+
+def _restore_patch(node: Node, remembered: dict[str, str], plugin: DaemonSet | None) -> Patch | None:
+    labels = node.metadata.labels
+    wanted = dict(plugin.spec.template.spec.node_selector) if plugin is not None else {}
+    # What was taken goes back as it was, even where the DaemonSet selects something else by now.
+    wanted = {**{k: v for k, v in wanted.items() if not _well_known(k)}, **remembered}
+    missing = {key: value for key, value in wanted.items() if labels.get(key) != value}
+    if not missing and not remembered:
+        return None
+    patch: Patch = {"metadata": {"annotations": {PLUGIN_LABELS: None}}}
+    if missing:
+        patch["metadata"]["labels"] = missing
+    return patch
+
+
+def _lever(plugin: DaemonSet) -> str:
+    """The one label to take away: never one that Kubernetes itself keeps."""
+    keys = sorted(key for key in plugin.spec.template.spec.node_selector if not _well_known(key))
+    if not keys:
+        raise Rejected(
+            Reason.UNSUITABLE,
+            f"DaemonSet {plugin.metadata.namespace}/{plugin.metadata.name} has no node selector of its own, "
+            "so HAMi's device plugin cannot be stopped on one node; set devicePlugin.nvidiaNodeSelector in "
+            "HAMi's chart.",
+        )
+    return keys[0]
+
+
+def _well_known(key: str) -> bool:
+    domain = key.partition("/")[0] if "/" in key else ""
+    return domain.endswith(("kubernetes.io", "k8s.io"))
+
+
+def _remembered(node: Node) -> dict[str, str]:
+    text = node.metadata.annotations.plugin_labels
+    if not text:
+        return {}
+    try:
+        return msgspec.json.decode(text, type=dict[str, str])
+    except msgspec.DecodeError:
+        return {}
+
+
+def _annotate(annotations: dict[str, str | None]) -> Patch:
+    return {"metadata": {"annotations": annotations}}

@@ -1,0 +1,100 @@
+"""A pod that asks HAMi for slices, as the planner sees it."""
+
+from sys import intern
+
+from poolmgr.cluster.hami import codec_pods
+from poolmgr.cluster.hami.resources import HamiConfig
+from poolmgr.cluster.instants import unix_or_zero
+from poolmgr.cluster.quantity import count
+from poolmgr.cluster.wire import Pod
+from poolmgr.cluster.wire.core import Container
+from poolmgr.domain.demand import SharedPod, Slice
+from poolmgr.domain.identifiers import GpuUuid, NodeName, WorkloadUid
+
+WHOLE_CARD_PERCENT = 100
+
+
+def shared_pod_of(
+    pod: Pod, config: HamiConfig, schedulers: frozenset[str], cpu_milli: int, memory_mib: int
+) -> SharedPod | None:
+    """None where no container asks for a slice, or where the pod waits for a scheduler that is not HAMi's or
+    is held back by a scheduling gate: such demand no move of ours can serve yet.
+
+    A pod may hold slices before it is bound: HAMi assigns at Filter. `evictable` is True here: only the
+    disruption budgets of the namespace, which a pod does not know, can say otherwise.
+    """
+    wants = [_Want.of(c, config) for c in (*pod.spec.containers, *pod.spec.init_containers)]
+    asking = [want for want in wants if want is not None]
+    if not asking:
+        return None
+    meta, spec, annotations = pod.metadata, pod.spec, pod.metadata.annotations
+    held = codec_pods.slices(annotations.allocated, annotations.mig_allocations)
+    if not spec.node_name and not held and (spec.scheduling_gates or spec.scheduler_name not in schedulers):
+        return None
+    # Containers of one pod may share a card, so the fewest cards that can serve it is the largest count;
+    # what they want together is spread over these.
+    cards = max(want.cards for want in asking)
+    created_at = unix_or_zero(meta.creation_timestamp)
+    node = intern(spec.node_name) if spec.node_name else None
+    return SharedPod(
+        uid=WorkloadUid(meta.uid),
+        namespace=intern(meta.namespace),
+        name=meta.name,
+        gpus=cards,
+        memory_mib=_per_card(sum(w.cards * w.memory_mib for w in asking), cards),
+        memory_percent=min(WHOLE_CARD_PERCENT, _per_card(sum(w.cards * w.percent for w in asking), cards)),
+        cores_percent=min(WHOLE_CARD_PERCENT, _per_card(sum(w.cards * w.cores for w in asking), cards)),
+        node=NodeName(node) if node else None,
+        slices=tuple(Slice(GpuUuid(intern(s.uuid)), s.memory_mib, s.cores_percent) for s in held),
+        created_at=created_at,
+        started_at=unix_or_zero(pod.status.start_time) or None,
+        waiting_since=None if node else _waiting_since(pod) or created_at,
+        models=_names(annotations.use_type),
+        excluded_models=_names(annotations.nouse_type),
+        allowed_uuids=tuple(GpuUuid(name) for name in _names(annotations.use_uuid)),
+        excluded_uuids=tuple(GpuUuid(name) for name in _names(annotations.nouse_uuid)),
+        best_effort=annotations.best_effort == "true",
+        evictable=True,
+        priority=spec.priority,
+        terminating=meta.deletion_timestamp is not None,
+        cpu_milli=cpu_milli,
+        memory_request_mib=memory_mib,
+    )
+
+
+class _Want:
+    """One container's wish: `cards`, and per card MiB, per cent of memory, per cent of cores."""
+
+    __slots__ = ("cards", "cores", "memory_mib", "percent")
+
+    def __init__(self, cards: int, memory_mib: int, percent: int, cores: int) -> None:
+        self.cards, self.memory_mib, self.percent, self.cores = cards, memory_mib, percent, cores
+
+    @classmethod
+    def of(cls, container: Container, config: HamiConfig) -> "_Want | None":
+        # Extended resources must have equal requests and limits; HAMi reads limits first.
+        wish = {**container.resources.requests, **container.resources.limits}
+        if not config.asks(wish):
+            return None
+        cards = count(wish[config.count]) if config.count in wish else config.default_count
+        if cards <= 0:
+            return None
+        percent = count(wish.get(config.memory_percent, 0))
+        memory = count(wish.get(config.memory, 0)) or (0 if percent else config.default_memory)
+        cores = count(wish[config.cores]) if config.cores in wish else config.default_cores
+        return cls(cards, memory * config.memory_factor, percent, cores)
+
+
+def _per_card(total: int, cards: int) -> int:
+    return -(-total // cards)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
+
+
+def _waiting_since(pod: Pod) -> float:
+    for condition in pod.status.conditions:
+        if condition.type == "PodScheduled" and condition.status == "False":
+            return unix_or_zero(condition.last_transition_time)
+    return 0.0

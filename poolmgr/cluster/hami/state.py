@@ -1,0 +1,100 @@
+"""SharingState of one node: what HAMi's scheduler, its plugin and the kubelet show of it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from poolmgr.cluster.hami.codec_register import UNREADABLE, decode_register
+from poolmgr.cluster.hami.resources import HamiConfig
+from poolmgr.cluster.hami.version import DEVICE_CORDON_SINCE, Minor
+from poolmgr.cluster.observe.pods import Placement, PluginPod
+from poolmgr.cluster.quantity import count
+from poolmgr.cluster.wire import DaemonSet, Node
+from poolmgr.domain.identifiers import GpuUuid
+from poolmgr.domain.sharing import RegisteredGpu, SharingState
+from poolmgr.kit.clock import from_rfc3339
+
+LOCK_TIMEOUT_SECONDS = 300.0
+"""HAMi's `--node-lock-timeout` default: an older lock is dropped by whoever meets it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HamiInstall:
+    """What is found of HAMi in the cluster, the same for every node."""
+
+    version: Minor
+    config: HamiConfig
+    plugin: DaemonSet | None
+    """The plugin's DaemonSet, where it is installed as one."""
+
+
+def sharing_state(
+    node: Node,
+    install: HamiInstall,
+    placements: Iterable[Placement],
+    plugin_pods: Iterable[PluginPod],
+    now: float,
+) -> SharingState:
+    """`placements` are of pods that HAMi put on this node, `plugin_pods` those bound to it."""
+    annotations = node.metadata.annotations
+    placed = tuple(placements)
+    pods = tuple(plugin_pods)
+    return SharingState(
+        version=install.version,
+        plugin_wanted=plugin_wanted(node.metadata.labels, install.plugin),
+        plugin_pods=len(pods),
+        plugin_ready=any(pod.ready for pod in pods),
+        allocatable=count(node.status.allocatable.get(install.config.count, 0)),
+        registered=_registered(annotations.register),
+        handshake=annotations.handshake,
+        locked_by=lock_owner(annotations.lock, now),
+        allocating=sum(p.allocating for p in placed),
+        last_placement_at=max((p.at for p in placed), default=0.0),
+        fenced=fenced(node, install.version),
+    )
+
+
+def plugin_wanted(labels: dict[str, str], plugin: DaemonSet | None) -> bool:
+    """True when the plugin's DaemonSet selects a node with these labels."""
+    if plugin is None:
+        return False
+    return all(labels.get(k) == v for k, v in plugin.spec.template.spec.node_selector.items())
+
+
+def fenced(node: Node, version: Minor) -> frozenset[GpuUuid]:
+    """GPUs that we closed by HAMi's device cordon and that its scheduler has taken note of.
+
+    HAMi judges by a cached copy of the node that it refreshes only on some events, a missing handshake among
+    them. Our patch removes the handshake together with changing the cordon, so a handshake that is there
+    again was stamped on a copy that has the cordon.
+    """
+    annotations = node.metadata.annotations
+    if version < DEVICE_CORDON_SINCE or not annotations.handshake:
+        return frozenset()
+    return frozenset(uuid_set(annotations.fenced) & uuid_set(annotations.device_cordon))
+
+
+def uuid_set(text: str) -> set[GpuUuid]:
+    """A comma-separated list of UUIDs."""
+    return {GpuUuid(part.strip()) for part in text.split(",") if part.strip()}
+
+
+def lock_owner(lock: str, now: float) -> str:
+    """`namespace/pod` that holds HAMi's node lock, or the raw value of an old form; empty when free."""
+    if not lock:
+        return ""
+    since, *owner = lock.split(",")
+    try:
+        if now - from_rfc3339(since) > LOCK_TIMEOUT_SECONDS:
+            return ""
+    except ValueError:
+        return lock
+    return "/".join(owner) if owner else lock
+
+
+def _registered(text: str) -> tuple[RegisteredGpu, ...]:
+    try:
+        return decode_register(text)
+    except ValueError:
+        return (
+            RegisteredGpu(UNREADABLE, split_count=0, memory_mib=0, cores_percent=0, model="", healthy=False),
+        )

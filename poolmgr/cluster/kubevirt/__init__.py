@@ -1,0 +1,1 @@
+"""KubeVirt: who asks for whole GPUs."""

@@ -1,0 +1,134 @@
+"""VirtualMachineInstances (and machines about to get one) as the planner sees them.
+
+The instance is the truth: an instancetype's GPUs appear only there. A machine that is to run but has no
+instance at this moment (restart, crash back-off) still counts with the GPUs of its own template, so that its
+GPU is not taken in the gap.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from poolmgr.cluster.instants import unix_or_zero
+from poolmgr.cluster.observe.pods import Launcher
+from poolmgr.cluster.wire import VirtualMachine, VirtualMachineInstance
+from poolmgr.cluster.wire.kubevirt import Devices
+from poolmgr.domain.demand import DeviceClaim, Vm
+from poolmgr.domain.identifiers import NodeName, WorkloadUid
+
+FINAL_PHASES = frozenset({"Succeeded", "Failed"})
+STARTING_STATUSES = frozenset({"Starting", "Provisioning"})
+"""`status.printableStatus` of a machine that was told to start and has no instance yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passthrough:
+    """What the fleet tells about passthrough devices."""
+
+    resource_names: frozenset[str]
+    """Every `resourceName` that some GPUNode reports."""
+    allocations: Mapping[str, tuple[tuple[NodeName, str], ...]]
+    """Launcher pod UID to the (node, PCI address) pairs that the kubelet gave it."""
+
+
+def vms_of(
+    machines: Iterable[VirtualMachine],
+    instances: Iterable[VirtualMachineInstance],
+    launchers: Iterable[Launcher],
+    passthrough: Passthrough,
+) -> tuple[Vm, ...]:
+    """Every machine that has, wants or is about to want a GPU, sorted by namespace and name."""
+    pods = _current_launchers(launchers)
+    found: dict[tuple[str, str], Vm] = {}
+    instance_names = set()
+    for instance in instances:
+        key = (instance.metadata.namespace, instance.metadata.name)
+        instance_names.add(key)
+        vm = vm_of_instance(instance, pods.get(instance.metadata.uid), passthrough)
+        if vm is not None:
+            found[key] = vm
+    for machine in machines:
+        key = (machine.metadata.namespace, machine.metadata.name)
+        if key not in instance_names:
+            vm = vm_of_machine(machine, passthrough)
+            if vm is not None:
+                found[key] = vm
+    return tuple(found[key] for key in sorted(found))
+
+
+def vm_of_instance(
+    instance: VirtualMachineInstance, launcher: Launcher | None, passthrough: Passthrough
+) -> Vm | None:
+    """None where it asks for no GPU, or is over and its launcher pod has let go."""
+    claims = claims_of(instance.spec.domain.devices, passthrough.resource_names)
+    if not claims:
+        return None
+    if launcher is None and instance.status.phase in FINAL_PHASES:
+        return None
+    meta = instance.metadata
+    created_at = unix_or_zero(meta.creation_timestamp)
+    node = (launcher.node if launcher else instance.status.node_name) or None
+    return Vm(
+        uid=WorkloadUid(meta.uid),
+        namespace=meta.namespace,
+        name=meta.name,
+        claims=claims,
+        node=NodeName(node) if node else None,
+        created_at=created_at,
+        waiting_since=None if node else _waiting_since(instance, launcher) or created_at,
+        launcher_uid=launcher.pod_uid if launcher else "",
+        devices=passthrough.allocations.get(launcher.pod_uid, ()) if launcher else (),
+        cpu_milli=launcher.cpu_milli if launcher else 0,
+        memory_mib=launcher.memory_mib if launcher else 0,
+    )
+
+
+def vm_of_machine(machine: VirtualMachine, passthrough: Passthrough) -> Vm | None:
+    """A machine without an instance: waiting, if it is to run by itself. None otherwise."""
+    claims = claims_of(machine.spec.template.spec.domain.devices, passthrough.resource_names)
+    if not claims or machine.metadata.deletion_timestamp is not None:
+        return None
+    wanted = machine.spec.run_strategy == "Always" or machine.spec.running is True
+    if not wanted and machine.status.printable_status not in STARTING_STATUSES:
+        return None
+    created_at = unix_or_zero(machine.metadata.creation_timestamp)
+    return Vm(
+        uid=WorkloadUid(machine.metadata.uid),
+        namespace=machine.metadata.namespace,
+        name=machine.metadata.name,
+        claims=claims,
+        created_at=created_at,
+        waiting_since=created_at,
+    )
+
+
+def claims_of(devices: Devices, known: frozenset[str]) -> tuple[DeviceClaim, ...]:
+    """Per resource name in order of first mention.
+
+    Everything under `gpus` counts, known or not, so that a wrong name can be told to its user. `hostDevices`
+    may be any PCI device and count only where a node reports that name as a GPU's.
+    """
+    wanted: dict[str, int] = {}
+    for device in devices.gpus:
+        if device.device_name:
+            wanted[device.device_name] = wanted.get(device.device_name, 0) + 1
+    for device in devices.host_devices:
+        if device.device_name in known:
+            wanted[device.device_name] = wanted.get(device.device_name, 0) + 1
+    return tuple(DeviceClaim(name, count) for name, count in wanted.items())
+
+
+def _current_launchers(launchers: Iterable[Launcher]) -> dict[str, Launcher]:
+    """By VMI uid. Of several (a migration's target beside its source) the oldest bound one."""
+    chosen: dict[str, Launcher] = {}
+    for launcher in sorted(launchers, key=lambda pod: (not pod.node, pod.created_at, pod.pod_uid)):
+        chosen.setdefault(launcher.vmi_uid, launcher)
+    return chosen
+
+
+def _waiting_since(instance: VirtualMachineInstance, launcher: Launcher | None) -> float:
+    if launcher is not None and launcher.unschedulable_since:
+        return launcher.unschedulable_since
+    for condition in instance.status.conditions:
+        if condition.type == "PodScheduled" and condition.status == "False":
+            return unix_or_zero(condition.last_transition_time)
+    return 0.0

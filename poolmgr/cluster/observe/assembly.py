@@ -1,0 +1,305 @@
+"""Keeps the decoded objects and puts a snapshot together from what changed since the last one.
+
+Invariant: a snapshot depends only on the objects present, not on the order or number of the changes that led
+there (tests rebuild from scratch and compare). What did not change is handed out again as the same value.
+"""
+
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+from poolmgr.cluster.hami import names as hami_names
+from poolmgr.cluster.hami.resources import HamiConfig, parse_device_config
+from poolmgr.cluster.hami.state import HamiInstall, sharing_state
+from poolmgr.cluster.hami.version import detect_version
+from poolmgr.cluster.kubevirt.vms import Passthrough, vms_of
+from poolmgr.cluster.observe.budgets import evictable
+from poolmgr.cluster.observe.node_index import NodeIndex
+from poolmgr.cluster.observe.nodes import node_of
+from poolmgr.cluster.observe.pods import Launcher, PodFacts
+from poolmgr.cluster.observe.pools import pool_from, reservation_from
+from poolmgr.cluster.wire import (
+    ConfigMap,
+    DaemonSet,
+    Deployment,
+    DisruptionBudget,
+    GpuNode,
+    GpuPool,
+    GpuReservation,
+    Node,
+    VirtualMachine,
+    VirtualMachineInstance,
+)
+from poolmgr.domain.demand import Reservation, SharedPod, Vm
+from poolmgr.domain.fleet import Node as FleetNode
+from poolmgr.domain.fleet import Pool
+from poolmgr.domain.identifiers import Generation, NodeName
+from poolmgr.domain.membership import by_age
+from poolmgr.domain.snapshot import ClusterSnapshot
+
+V = TypeVar("V")
+
+
+class _Sorted(Generic[V]):
+    """Values by key, handed out as a tuple in key order that is rebuilt only after a change."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, V] = {}
+        self._tuple: tuple[V, ...] | None = ()
+        self._keys: list[str] | None = []
+
+    def put(self, key: str, value: V | None) -> bool:
+        """Set, or remove with None. True when something is different now."""
+        old = self._values.get(key)
+        if old == value:
+            return False
+        if value is None:
+            del self._values[key]
+            self._keys = None
+        else:
+            if old is None:
+                self._keys = None
+            self._values[key] = value
+        self._tuple = None
+        return True
+
+    def get(self, key: str) -> V | None:
+        return self._values.get(key)
+
+    def tuple(self) -> tuple[V, ...]:
+        if self._tuple is None:
+            if self._keys is None:
+                self._keys = sorted(self._values)
+            self._tuple = tuple([self._values[key] for key in self._keys])
+        return self._tuple
+
+
+class Assembly:
+    """`apply_*` take one changed object each (None: it is gone); `snapshot` gives the whole."""
+
+    def __init__(self, *, hami_version: str = "") -> None:
+        self._hami_version = hami_version
+        self._generation = 0
+        self._changed = False
+
+        self._wire_nodes: dict[str, Node] = {}
+        self._gpu_nodes: dict[str, GpuNode] = {}
+        self._index = NodeIndex()
+        self._pods: dict[str, PodFacts] = {}
+        self._budgets: dict[str, dict[str, DisruptionBudget]] = {}
+        self._shared_keys: dict[str, set[str]] = {}
+        self._dirty_budgets: set[str] = set()
+        self._install: HamiInstall | None = None
+        self._plugins: dict[str, DaemonSet] = {}
+        self._schedulers: dict[str, Deployment] = {}
+        self._config = HamiConfig()
+        self._config_error = ""
+        self._machines: dict[str, VirtualMachine] = {}
+        self._instances: dict[str, VirtualMachineInstance] = {}
+        self._launchers: dict[str, Launcher] = {}
+
+        self._nodes: _Sorted[FleetNode] = _Sorted()
+        self._pools: _Sorted[Pool] = _Sorted()
+        self._reservations: _Sorted[Reservation] = _Sorted()
+        self._shared: _Sorted[SharedPod] = _Sorted()
+        self._vms: tuple[Vm, ...] = ()
+        self._dirty_nodes: set[str] = set()
+        self._locked_nodes: set[str] = set()
+        self._dirty_vms = False
+        self._passthrough = Passthrough(frozenset(), {})
+        self._dirty_passthrough = False
+
+    @property
+    def config(self) -> HamiConfig:
+        """HAMi's names as last read; pods are decoded with it."""
+        return self._config
+
+    @property
+    def config_error(self) -> str:
+        """Why HAMi's configuration could not be read; empty when it could or is absent."""
+        return self._config_error
+
+    @property
+    def plugin(self) -> DaemonSet | None:
+        """HAMi's plugin DaemonSet; of several the one whose key sorts first."""
+        return self._plugins[min(self._plugins)] if self._plugins else None
+
+    def node(self, name: NodeName) -> FleetNode | None:
+        """As of the last snapshot."""
+        return self._nodes.get(name)
+
+    def pod(self, key: str) -> PodFacts | None:
+        return self._pods.get(key)
+
+    def apply_node(self, key: str, node: Node | None) -> None:
+        _put(self._wire_nodes, key, node)
+        self._dirty_nodes.add(key)
+
+    def apply_gpu_node(self, key: str, node: GpuNode | None) -> None:
+        _put(self._gpu_nodes, key, node)
+        self._dirty_nodes.add(key)
+        self._dirty_passthrough = True
+
+    def apply_pool(self, key: str, pool: GpuPool | None) -> None:
+        if self._pools.put(key, pool_from(pool) if pool else None):
+            self._changed = True
+            self._dirty_nodes.update(self._gpu_nodes)
+
+    def apply_reservation(self, key: str, reservation: GpuReservation | None) -> None:
+        self._changed |= self._reservations.put(key, reservation_from(reservation) if reservation else None)
+
+    def apply_pod(self, key: str, pod: PodFacts | None) -> None:
+        old = self._pods.get(key)
+        _put(self._pods, key, pod)
+        self._dirty_nodes.update(self._index.move(key, old, pod))
+        launcher = pod.launcher if pod else None
+        if launcher != (old.launcher if old else None):
+            _put(self._launchers, key, launcher)
+            self._dirty_vms = True
+        self._place_shared(key, pod)
+
+    def apply_budget(self, key: str, budget: DisruptionBudget | None) -> None:
+        namespace = key.partition("/")[0]
+        _put(self._budgets.setdefault(namespace, {}), key, budget)
+        self._dirty_budgets.add(namespace)
+
+    def apply_plugin(self, key: str, plugin: DaemonSet | None) -> None:
+        _put(self._plugins, key, plugin)
+        self._dirty_nodes.update(self._gpu_nodes)
+
+    def apply_scheduler(self, key: str, scheduler: Deployment | None) -> None:
+        _put(self._schedulers, key, scheduler)
+        self._dirty_nodes.update(self._gpu_nodes)
+
+    def apply_device_config(self, key: str, config: ConfigMap | None) -> None:
+        """A text that cannot be read leaves the last good configuration in force and says so."""
+        text = config.data.get(hami_names.DEVICE_CONFIG_KEY, "") if config else ""
+        try:
+            self._config = parse_device_config(text) if text else HamiConfig()
+            self._config_error = ""
+        except ValueError as error:
+            self._config_error = f"ConfigMap {key}: {error}"
+        self._dirty_nodes.update(self._gpu_nodes)
+
+    def apply_machine(self, key: str, machine: VirtualMachine | None) -> None:
+        _put(self._machines, key, machine)
+        self._dirty_vms = True
+
+    def apply_instance(self, key: str, instance: VirtualMachineInstance | None) -> None:
+        _put(self._instances, key, instance)
+        self._dirty_vms = True
+
+    def snapshot(self, now: float, *, synced: bool) -> ClusterSnapshot:
+        """The cluster as applied so far. The generation rises only when something is different."""
+        if self._dirty_passthrough:
+            self._renew_passthrough()
+        if self._dirty_vms:
+            self._renew_vms()
+        for namespace in self._dirty_budgets:
+            for key in self._shared_keys.get(namespace, ()):
+                self._place_shared(key, self._pods[key])
+        self._dirty_budgets.clear()
+        self._renew_nodes(now)
+        if self._changed:
+            self._generation += 1
+            self._changed = False
+        return ClusterSnapshot(
+            generation=Generation(self._generation),
+            taken_at=now,
+            synced=synced,
+            nodes=self._nodes.tuple(),
+            pools=self._pools.tuple(),
+            vms=self._vms,
+            pods=self._shared.tuple(),
+            reservations=self._reservations.tuple(),
+        )
+
+    def _renew_nodes(self, now: float) -> None:
+        if not self._dirty_nodes and not self._locked_nodes:
+            return
+        install = self._find_install()
+        if install != self._install:
+            self._install = install
+            self._dirty_nodes.update(self._gpu_nodes)
+        # A node lock ends by time alone, so locked nodes are looked at again each time.
+        names = self._dirty_nodes | self._locked_nodes
+        pools = by_age(self._pools.tuple())
+        for name in names:
+            gpu_node = self._gpu_nodes.get(name)
+            if gpu_node is None:
+                self._locked_nodes.discard(name)
+                self._changed |= self._nodes.put(name, None)
+                continue
+            node = self._wire_nodes.get(name)
+            sharing = None
+            if install is not None and node is not None:
+                sharing = sharing_state(
+                    node, install, self._index.placements(name), self._index.plugin_pods(name), now
+                )
+            if sharing is not None and sharing.locked_by:
+                self._locked_nodes.add(name)
+            else:
+                self._locked_nodes.discard(name)
+            built = node_of(gpu_node, node, pools, self._index.usage(name), sharing)
+            self._changed |= self._nodes.put(name, built)
+        self._dirty_nodes = set()
+
+    def _find_install(self) -> HamiInstall | None:
+        """None where nothing of HAMi is in the cluster."""
+        register = next(
+            (a for n in self._gpu_nodes if (a := _register(self._wire_nodes.get(n)))),
+            "",
+        )
+        if not (self._plugins or self._schedulers or register):
+            return None
+        version = detect_version(
+            self._hami_version, self._schedulers.values(), self._config.minor_hint, register
+        )
+        return HamiInstall(version=version, config=self._config, plugin=self.plugin)
+
+    def _renew_passthrough(self) -> None:
+        names = set()
+        allocations: dict[str, tuple[tuple[NodeName, str], ...]] = {}
+        for name in sorted(self._gpu_nodes):
+            for device in self._gpu_nodes[name].status.devices:
+                if device.resource_name:
+                    names.add(device.resource_name)
+                if device.allocated_to:
+                    held = allocations.get(device.allocated_to, ())
+                    allocations[device.allocated_to] = (*held, (NodeName(name), device.pci_address))
+        renewed = Passthrough(frozenset(names), allocations)
+        if renewed != self._passthrough:
+            self._passthrough = renewed
+            self._dirty_vms = True
+        self._dirty_passthrough = False
+
+    def _renew_vms(self) -> None:
+        vms = vms_of(
+            self._machines.values(), self._instances.values(), self._launchers.values(), self._passthrough
+        )
+        if vms != self._vms:
+            self._vms = vms
+            self._changed = True
+        self._dirty_vms = False
+
+    def _place_shared(self, key: str, pod: PodFacts | None) -> None:
+        namespace = key.partition("/")[0]
+        shared = pod.shared if pod else None
+        if pod is None or shared is None:
+            self._shared_keys.get(namespace, set()).discard(key)
+        else:
+            self._shared_keys.setdefault(namespace, set()).add(key)
+            budgets = self._budgets.get(namespace)
+            if budgets and not evictable(pod.labels or {}, budgets.values()):
+                shared = replace(shared, evictable=False)
+        self._changed |= self._shared.put(key, shared)
+
+
+def _put(values: dict[str, V], key: str, value: V | None) -> None:
+    if value is None:
+        values.pop(key, None)
+    else:
+        values[key] = value
+
+
+def _register(node: Node | None) -> str:
+    return node.metadata.annotations.register if node is not None else ""

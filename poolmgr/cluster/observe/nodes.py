@@ -1,0 +1,64 @@
+"""A node of the fleet: the Node object, its GPUNode and what runs there, joined."""
+
+from dataclasses import dataclass
+
+from poolmgr.cluster.observe.gpu_nodes import gpus_of, reported, transition_of
+from poolmgr.cluster.quantity import mebibytes, milli
+from poolmgr.cluster.wire import GpuNode
+from poolmgr.cluster.wire import Node as WireNode
+from poolmgr.domain.fleet import Node, Pool
+from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.membership import pool_of
+from poolmgr.domain.sharing import SharingState
+
+
+@dataclass(slots=True)
+class Usage:
+    """What the pods bound to a node ask for, together."""
+
+    cpu_milli: int = 0
+    memory_mib: int = 0
+
+
+def node_of(
+    gpu_node: GpuNode,
+    node: WireNode | None,
+    pools_by_age: tuple[Pool, ...],
+    usage: Usage,
+    sharing: SharingState | None,
+) -> Node:
+    """`node` is None where the Node object is gone but its GPUNode is not yet: its GPUs still show, not ready,
+    so that nothing forgets them."""
+    name = gpu_node.metadata.name
+    wire = node if node is not None else WireNode()
+    labels = wire.metadata.labels
+    models = {device.model for device in gpu_node.status.devices}
+    pools = {model: pool_of(model, labels, pools_by_age) for model in models}
+    cpu = milli(wire.status.allocatable.get("cpu", 0))
+    memory = mebibytes(wire.status.allocatable.get("memory", 0))
+    return Node(
+        name=NodeName(name),
+        gpus=gpus_of(gpu_node, pools),
+        ready=node is not None and kubelet_ready(wire) and agent_ready(gpu_node),
+        cordoned=wire.spec.unschedulable,
+        cordoned_by_us=wire.spec.unschedulable and bool(wire.metadata.annotations.cordoned),
+        transition=transition_of(gpu_node),
+        sharing=sharing,
+        revision=gpu_node.metadata.resource_version,
+        labels=tuple(sorted(labels.items())),
+        cpu_milli=cpu,
+        memory_mib=memory,
+        cpu_milli_free=max(0, cpu - usage.cpu_milli),
+        memory_mib_free=max(0, memory - usage.memory_mib),
+        reported=reported(gpu_node),
+    )
+
+
+def kubelet_ready(node: WireNode) -> bool:
+    return any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)
+
+
+def agent_ready(node: GpuNode) -> bool:
+    """False where the agent says so, and until it has said anything."""
+    ready = next((c.status for c in node.status.conditions if c.type == "Ready"), None)
+    return ready == "True" if ready is not None else node.status.observed_generation > 0

@@ -1,0 +1,143 @@
+"""Pods, reduced at once to what is used: of an ordinary pod only its share of a node is kept.
+
+A cluster has a hundred thousand pods of which a few thousand matter here; keeping whole objects would cost
+gigabytes.
+"""
+
+import msgspec
+
+from poolmgr.cluster.hami import names as hami_names
+from poolmgr.cluster.hami.resources import HamiConfig
+from poolmgr.cluster.hami.shared_pods import shared_pod_of
+from poolmgr.cluster.instants import unix_or_zero
+from poolmgr.cluster.observe.requests import effective_request
+from poolmgr.cluster.wire import Pod
+from poolmgr.domain.demand import SharedPod
+
+LAUNCHER_LABEL = "kubevirt.io"
+LAUNCHER_VALUE = "virt-launcher"
+CREATED_BY_LABEL = "kubevirt.io/created-by"
+
+TERMINAL_PHASES = frozenset({"Succeeded", "Failed"})
+
+
+class Launcher(msgspec.Struct, frozen=True, gc=False):
+    """A virt-launcher pod."""
+
+    vmi_uid: str
+    pod_uid: str
+    node: str
+    cpu_milli: int
+    memory_mib: int
+    unschedulable_since: float
+    """Unix seconds; 0.0 unless the scheduler said that it fits nowhere."""
+    created_at: float
+
+
+class Placement(msgspec.Struct, frozen=True, gc=False):
+    """What HAMi's scheduler wrote on a pod, bound yet or not."""
+
+    node: str
+    at: float
+    """Unix seconds of the Filter that placed it."""
+    allocating: bool
+    """Between HAMi's bind and the plugin's answer."""
+
+
+class PluginPod(msgspec.Struct, frozen=True, gc=False):
+    """A pod of HAMi's device plugin."""
+
+    owner_uid: str
+    ready: bool
+
+
+class PodFacts(msgspec.Struct, frozen=True, gc=False):
+    """All that is kept of one pod that still occupies or waits for a node."""
+
+    namespace: str
+    node: str
+    cpu_milli: int
+    memory_mib: int
+    shared: SharedPod | None = None
+    labels: dict[str, str] | None = None
+    """Only of shared pods: disruption budgets select by them."""
+    placement: Placement | None = None
+    launcher: Launcher | None = None
+    plugin: PluginPod | None = None
+
+    @property
+    def ordinary(self) -> bool:
+        """True where only its CPU and memory matter."""
+        return self.shared is None and self.launcher is None and self.plugin is None
+
+
+def facts_of(pod: Pod, config: HamiConfig, schedulers: frozenset[str]) -> PodFacts | None:
+    """None for a pod that is over, or that neither sits on a node nor asks for a GPU.
+
+    `schedulers` are the names of the schedulers that can serve shared pods.
+    """
+    if pod.status.phase in TERMINAL_PHASES:
+        return None
+    meta, spec = pod.metadata, pod.spec
+    cpu, memory = effective_request(spec)
+    launcher = _launcher(pod, cpu, memory)
+    plugin = _plugin(pod)
+    shared = None if launcher or plugin else shared_pod_of(pod, config, schedulers, cpu, memory)
+    if not spec.node_name and launcher is None and shared is None:
+        return None
+    return PodFacts(
+        namespace=meta.namespace,
+        node=spec.node_name,
+        cpu_milli=cpu,
+        memory_mib=memory,
+        shared=shared,
+        labels=meta.labels if shared is not None else None,
+        placement=_placement(pod) if shared is not None else None,
+        launcher=launcher,
+        plugin=plugin,
+    )
+
+
+def _launcher(pod: Pod, cpu_milli: int, memory_mib: int) -> Launcher | None:
+    labels = pod.metadata.labels
+    if labels.get(LAUNCHER_LABEL) != LAUNCHER_VALUE:
+        return None
+    return Launcher(
+        vmi_uid=labels.get(CREATED_BY_LABEL, ""),
+        pod_uid=pod.metadata.uid,
+        node=pod.spec.node_name,
+        cpu_milli=cpu_milli,
+        memory_mib=memory_mib,
+        unschedulable_since=unschedulable_since(pod),
+        created_at=unix_or_zero(pod.metadata.creation_timestamp),
+    )
+
+
+def _plugin(pod: Pod) -> PluginPod | None:
+    if pod.metadata.labels.get(hami_names.COMPONENT_LABEL) != hami_names.PLUGIN_COMPONENT:
+        return None
+    owner = next((o for o in pod.metadata.owner_references if o.kind == "DaemonSet"), None)
+    ready = any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions)
+    return PluginPod(owner.uid if owner else "", ready and pod.metadata.deletion_timestamp is None)
+
+
+def _placement(pod: Pod) -> Placement | None:
+    annotations = pod.metadata.annotations
+    if not annotations.vgpu_node:
+        return None
+    at = annotations.vgpu_time
+    return Placement(
+        node=annotations.vgpu_node,
+        at=float(at) if at.isascii() and at.isdigit() else 0.0,
+        allocating=annotations.bind_phase == "allocating",
+    )
+
+
+def unschedulable_since(pod: Pod) -> float:
+    """When the scheduler said that the pod fits nowhere; 0.0 if it has not, or it is bound."""
+    if pod.spec.node_name:
+        return 0.0
+    for condition in pod.status.conditions:
+        if condition.type == "PodScheduled" and condition.status == "False":
+            return unix_or_zero(condition.last_transition_time)
+    return 0.0

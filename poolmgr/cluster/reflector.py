@@ -1,0 +1,308 @@
+"""Mirrors one kind of object from the API server into memory, and says how far it can be trusted.
+
+List in pages, then watch with bookmarks from where the list ended. A dropped watch goes on from the last
+resourceVersion; 410 lists again. Every failure waits with growing, jittered pauses, so that an API server
+that is down costs next to nothing. While it is down the mirror keeps what it has and `age` grows: whoever
+acts on it must look at `synced` and `age` first.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+import structlog
+
+from poolmgr.cluster.client import LIST_TIMEOUT_SECONDS, Absent, Client, Expired, backoff, decode, error_of
+from poolmgr.cluster.kinds import Kind
+from poolmgr.cluster.transport import Response
+from poolmgr.cluster.wire import Status, Wire
+from poolmgr.domain.errors import Fault, PoolError, Unavailable
+from poolmgr.domain.reasons import Reason
+
+W = TypeVar("W")
+R = TypeVar("R")
+
+PAGE_SIZE = 1000
+WATCH_SECONDS = 30.0
+"""The server ends a watch after this (up to half more, jittered) and it is opened again where it stopped:
+a bound on how long a connection that silently died goes unnoticed, at one cheap request a watch."""
+ABSENT_RECHECK_SECONDS = 10.0
+"""How often a kind that this cluster lacks is looked for."""
+ABSENT_CONFIRM_SECONDS = 30.0
+"""A kind that was there must be gone for so long before its objects are forgotten: an API server that is
+starting may answer 404 for custom resources."""
+QUICK_WATCH_SECONDS = 1.0
+"""A watch that ends sooner than this without an event counts as a failure, or it would be a hot loop."""
+
+
+class _ListMeta(Wire, frozen=True):
+    resource_version: str = ""
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+class _Page(Wire, frozen=True):
+    metadata: _ListMeta = _ListMeta()
+    items: list[msgspec.Raw] | None = None
+
+
+class _Event(msgspec.Struct, gc=False):
+    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
+    object: msgspec.Raw
+
+
+class _Key(Wire, frozen=True):
+    name: str = ""
+    namespace: str = ""
+    resource_version: str = ""
+
+
+class _Identity(Wire, frozen=True):
+    metadata: _Key = _Key()
+
+
+class Reflector(Generic[W, R]):
+    """Holds the records of one kind by key (`namespace/name`, or `name`).
+
+    `project` turns a wire object into the record that is kept, None to keep nothing; `apply` is told of every
+    record that differs from the one before. Both run in the event loop and must not wait.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        kind: Kind,
+        wire: type[W],
+        *,
+        project: Callable[[W], R | None],
+        apply: Callable[[str, R | None], None],
+        label_selector: str = "",
+        field_selector: str = "",
+        optional: bool = False,
+    ) -> None:
+        self._client = client
+        self._clock = client.clock
+        self._kind = kind
+        self._decoder = msgspec.json.Decoder(wire)
+        self._identity = msgspec.json.Decoder(_Identity)
+        self._event = msgspec.json.Decoder(_Event)
+        self._project = project
+        self._apply = apply
+        self._selectors = {
+            name: value
+            for name, value in (("labelSelector", label_selector), ("fieldSelector", field_selector))
+            if value
+        }
+        self._optional = optional
+        self._records: dict[str, R] = {}
+        self._resource_version = ""
+        self._synced = False
+        self._listed = asyncio.Event()
+        self._relist = False
+        self._heard_at = self._clock.monotonic()
+        self._absent_since: float | None = None
+        self._log = structlog.get_logger().bind(kind=str(kind))
+        self.problem = ""
+        """Why the mirror is not up to date, in a sentence; empty while it is."""
+
+    @property
+    def kind(self) -> Kind:
+        return self._kind
+
+    @property
+    def synced(self) -> bool:
+        """True once everything has been listed (or an optional kind is known to be absent)."""
+        return self._synced
+
+    async def wait_listed(self) -> None:
+        """Return once the first list (or the finding that the kind is absent) is done."""
+        await self._listed.wait()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the API server last confirmed the mirror: list, event, bookmark or end of a watch."""
+        return self._clock.monotonic() - self._heard_at
+
+    @property
+    def records(self) -> dict[str, R]:
+        """Do not change it."""
+        return self._records
+
+    def relist(self) -> None:
+        """List again at the next chance, because `project` has become another function."""
+        self._relist = True
+        self._synced = False
+
+    async def run(self) -> None:
+        """Until cancelled. Raises nothing of the API server's; a defect (Fault) is logged and retried too,
+        with the mirror not synced meanwhile."""
+        attempt = 0
+        while True:
+            try:
+                if not self._resource_version or self._relist:
+                    await self._list()
+                    attempt = 0
+                if self._resource_version:
+                    quick = await self._watch()
+                    attempt = attempt + 1 if quick else 0
+                    pause = backoff(self._client.rng, attempt) if quick else 0.0
+                else:
+                    pause = ABSENT_RECHECK_SECONDS
+            except Expired as error:
+                self._log.info("watch_expired", detail=error.message)
+                self._resource_version = ""
+                attempt += 1
+                pause = backoff(self._client.rng, attempt)
+            except PoolError as error:
+                attempt += 1
+                pause = self._failed(error, attempt)
+            if pause:
+                await self._clock.sleep(pause)
+            else:
+                await asyncio.sleep(0)
+
+    def _failed(self, error: PoolError, attempt: int) -> float:
+        """Note the failure; seconds to wait."""
+        self.problem = error.message
+        pause = backoff(self._client.rng, attempt)
+        if isinstance(error, Unavailable):
+            if attempt == 1:
+                self._log.warning("watch_interrupted", detail=error.message)
+            return max(pause, min(error.retry_after_seconds, pause * 4))
+        # Refused or not understood: what is in memory may be wrong from now on, so it is not trusted.
+        self._synced = False
+        self._resource_version = ""
+        self._log.error("watch_failed", reason=error.reason.value, detail=error.message)
+        return max(pause, 1.0)
+
+    async def _list(self) -> None:
+        self._relist = False
+        seen: set[str] = set()
+        query = {**self._selectors, "limit": str(PAGE_SIZE)}
+        path = self._kind.path()
+        while True:
+            try:
+                page = await self._client.read(
+                    path, _Page, query=query, timeout_seconds=LIST_TIMEOUT_SECONDS, deadline_seconds=0.0
+                )
+            except Absent:
+                if not self._optional:
+                    raise
+                self._found_absent()
+                return
+            for raw in page.items or ():
+                seen.add(self._store(raw))
+            # Other coroutines (lease renewal first of all) get their turn between pages.
+            await asyncio.sleep(0)
+            if not page.metadata.continue_:
+                break
+            query["continue"] = page.metadata.continue_
+        for key in [key for key in self._records if key not in seen]:
+            self._forget(key)
+        self._resource_version = page.metadata.resource_version
+        self._absent_since = None
+        self._confirmed()
+        self._synced = not self._relist
+        self._listed.set()
+
+    def _found_absent(self) -> None:
+        now = self._clock.monotonic()
+        if self._absent_since is None:
+            self._absent_since = now
+        self._resource_version = ""
+        if self._records and now - self._absent_since < ABSENT_CONFIRM_SECONDS:
+            self._synced = False
+            self.problem = (
+                f"{self._kind} has vanished from the API server; waiting to see whether it returns."
+            )
+            return
+        for key in list(self._records):
+            self._forget(key)
+        self._confirmed()
+        self._synced = True
+        self._listed.set()
+
+    async def _watch(self) -> bool:
+        """Follow until the server ends it. True if it ended at once without a word."""
+        seconds = WATCH_SECONDS * self._client.rng.uniform(1.0, 1.5)
+        query = {
+            **self._selectors,
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._resource_version,
+            "timeoutSeconds": str(int(seconds)),
+        }
+        started = self._clock.monotonic()
+        events = 0
+        # The server ends the watch by itself; silence beyond that is a dead connection.
+        async with self._client.watch(self._kind.path(), query, read_timeout_seconds=seconds + 10.0) as lines:
+            async for line in lines:
+                self._take(line)
+                events += 1
+                if self._relist:
+                    return False
+        self._confirmed()
+        return events == 0 and self._clock.monotonic() - started < QUICK_WATCH_SECONDS
+
+    def _take(self, line: bytes) -> None:
+        try:
+            event = self._event.decode(line)
+        except msgspec.DecodeError:
+            event = _Event("ERROR", msgspec.Raw(line))
+        match event.type:
+            case "ERROR":
+                body = bytes(event.object)
+                code = decode(body, Status, f"watch {self._kind.path()}").code
+                raise error_of(Response(code or 500, body), f"watch {self._kind.path()}")
+            case "BOOKMARK":
+                self._resource_version = self._identify(event.object).resource_version
+            case "DELETED":
+                meta = self._identify(event.object)
+                self._forget(_key(meta))
+                self._resource_version = meta.resource_version
+            case _:
+                meta = self._identify(event.object)
+                self._store(event.object, meta)
+                self._resource_version = meta.resource_version
+        self._confirmed()
+
+    def _store(self, raw: msgspec.Raw, meta: _Key | None = None) -> str:
+        key = _key(meta or self._identify(raw))
+        try:
+            record = self._project(self._decoder.decode(raw))
+        except (msgspec.DecodeError, ValueError) as error:
+            raise _unreadable(self._kind, key, error) from error
+        if record is None:
+            self._forget(key)
+        elif self._records.get(key) != record:
+            self._records[key] = record
+            self._apply(key, record)
+        return key
+
+    def _forget(self, key: str) -> None:
+        if self._records.pop(key, None) is not None:
+            self._apply(key, None)
+
+    def _identify(self, raw: msgspec.Raw) -> _Key:
+        try:
+            return self._identity.decode(raw).metadata
+        except msgspec.DecodeError as error:
+            raise _unreadable(self._kind, "an object", error) from error
+
+    def _confirmed(self) -> None:
+        self._heard_at = self._clock.monotonic()
+        self.problem = ""
+
+
+AnyReflector = Reflector[Any, Any]
+
+
+def _key(meta: _Key) -> str:
+    return f"{meta.namespace}/{meta.name}" if meta.namespace else meta.name
+
+
+def _unreadable(kind: Kind, key: str, error: Exception) -> PoolError:
+    return Fault(
+        Reason.INVARIANT_BROKEN,
+        f"{kind} {key} is not as its schema says ({error}). Nothing is moved until it can be read.",
+    )

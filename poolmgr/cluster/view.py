@@ -1,0 +1,192 @@
+"""ClusterView on watches: what the controller sees of the cluster, and whether it may trust it."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from poolmgr.cluster import kinds, wire
+from poolmgr.cluster.client import Client
+from poolmgr.cluster.hami import names as hami_names
+from poolmgr.cluster.observe.assembly import Assembly
+from poolmgr.cluster.observe.pods import PodFacts, facts_of
+from poolmgr.cluster.reflector import AnyReflector, Reflector
+from poolmgr.domain.fleet import Node
+from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.snapshot import ClusterSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSettings:
+    hami_version: str = ""
+    """HAMi's release, e.g. `2.10`; empty finds it out."""
+    hami_device_config: str = hami_names.DEVICE_CONFIG_MAP
+    """Name of HAMi's device ConfigMap, in any namespace (the chart's `<release>-scheduler-device`)."""
+    schedulers: frozenset[str] = frozenset({"hami-scheduler", "default-scheduler"})
+    """`spec.schedulerName` of pods that may wait for a slice. The default scheduler's are among them because
+    HAMi's webhook, which would have changed it, fails open."""
+    staleness_limit_seconds: float = 90.0
+    """A snapshot with a watch that was not confirmed for so long is not `synced`. Watches are confirmed at
+    least every 45 s (`reflector.WATCH_SECONDS`, half as much again for jitter)."""
+
+
+class KubernetesView:
+    """Implements `controller.ports.ClusterView`. `run` must be running for it to see anything."""
+
+    def __init__(self, client: Client, settings: ViewSettings | None = None) -> None:
+        self._client = client
+        self._clock = client.clock
+        self._settings = settings or ViewSettings()
+        self._assembly = Assembly(hami_version=self._settings.hami_version)
+        self._changed = asyncio.Event()
+        self._pods = self._reflect(kinds.PODS, wire.Pod, self._apply_pod, project=self._pod_facts)
+        self._device_config = self._reflect(
+            kinds.CONFIG_MAPS,
+            wire.ConfigMap,
+            self._apply_device_config,
+            field_selector=f"metadata.name={self._settings.hami_device_config}",
+        )
+        self._reflectors: tuple[AnyReflector, ...] = (
+            self._device_config,
+            self._reflect(kinds.NODES, wire.Node, self._assembly.apply_node, project=_without_version),
+            self._pods,
+            self._reflect(kinds.GPU_NODES, wire.GpuNode, self._assembly.apply_gpu_node),
+            self._reflect(kinds.GPU_POOLS, wire.GpuPool, self._assembly.apply_pool),
+            self._reflect(kinds.GPU_RESERVATIONS, wire.GpuReservation, self._assembly.apply_reservation),
+            self._reflect(kinds.DISRUPTION_BUDGETS, wire.DisruptionBudget, self._assembly.apply_budget),
+            self._reflect(
+                kinds.VIRTUAL_MACHINES, wire.VirtualMachine, self._assembly.apply_machine, optional=True
+            ),
+            self._reflect(
+                kinds.VIRTUAL_MACHINE_INSTANCES,
+                wire.VirtualMachineInstance,
+                self._assembly.apply_instance,
+                optional=True,
+            ),
+            self._reflect(
+                kinds.DAEMON_SETS,
+                wire.DaemonSet,
+                self._assembly.apply_plugin,
+                label_selector=f"{hami_names.COMPONENT_LABEL}={hami_names.PLUGIN_COMPONENT}",
+            ),
+            self._reflect(
+                kinds.DEPLOYMENTS,
+                wire.Deployment,
+                self._assembly.apply_scheduler,
+                label_selector=f"{hami_names.COMPONENT_LABEL}={hami_names.SCHEDULER_COMPONENT}",
+            ),
+        )
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for reflector in self._reflectors:
+                if reflector is not self._pods:
+                    group.create_task(reflector.run(), name=f"watch {reflector.kind}")
+            # Pods are the most, and are read with the resource names that HAMi's configuration gives.
+            await self._device_config.wait_listed()
+            group.create_task(self._pods.run(), name=f"watch {self._pods.kind}")
+
+    async def snapshot(self) -> ClusterSnapshot:
+        """See `ClusterView`. Costs time in proportion to what changed since the last one."""
+        self._changed.clear()
+        return self._assembly.snapshot(self._clock.now(), synced=not self.trouble())
+
+    async def wait_for_change(self, timeout_seconds: float) -> None:
+        """See `ClusterView`."""
+        waiting = asyncio.ensure_future(self._changed.wait())
+        timer = asyncio.ensure_future(self._clock.sleep(timeout_seconds))
+        try:
+            await asyncio.wait({waiting, timer}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            timer.cancel()
+            await asyncio.gather(waiting, timer, return_exceptions=True)
+
+    def trouble(self) -> tuple[str, ...]:
+        """Why a snapshot taken now would not be `synced`, one sentence each; empty when it would be."""
+        found = []
+        limit = self._settings.staleness_limit_seconds
+        for reflector in self._reflectors:
+            detail = f": {reflector.problem}" if reflector.problem else "."
+            if not reflector.synced:
+                found.append(f"{reflector.kind} are not listed yet{detail}")
+            elif reflector.age > limit:
+                found.append(f"{reflector.kind} were last confirmed {reflector.age:.0f} s ago{detail}")
+        if self._assembly.config_error:
+            found.append(self._assembly.config_error)
+        return tuple(found)
+
+    def ages(self) -> dict[str, float]:
+        """Seconds since each watch was confirmed, for metrics."""
+        return {str(reflector.kind): reflector.age for reflector in self._reflectors}
+
+    def node(self, name: NodeName) -> Node | None:
+        """One node as of the last snapshot."""
+        return self._assembly.node(name)
+
+    def plugin(self) -> wire.DaemonSet | None:
+        """HAMi's plugin DaemonSet as seen now."""
+        return self._assembly.plugin
+
+    def _reflect(
+        self,
+        kind: kinds.Kind,
+        as_type: type[Any],
+        apply: Callable[[str, Any], None],
+        *,
+        project: Callable[[Any], Any] | None = None,
+        label_selector: str = "",
+        field_selector: str = "",
+        optional: bool = False,
+    ) -> AnyReflector:
+        def applied(key: str, record: Any) -> None:
+            apply(key, record)
+            self._changed.set()
+
+        return Reflector(
+            self._client,
+            kind,
+            as_type,
+            project=project or _as_it_is,
+            apply=apply if kind is kinds.PODS else applied,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            optional=optional,
+        )
+
+    def _pod_facts(self, pod: wire.Pod) -> PodFacts | None:
+        return facts_of(pod, self._assembly.config, self._settings.schedulers)
+
+    def _apply_pod(self, key: str, facts: PodFacts | None) -> None:
+        old = self._assembly.pod(key)
+        self._assembly.apply_pod(key, facts)
+        # Ordinary pods come and go all the time and change no decision but by the room they leave.
+        if any(pod is not None and not pod.ordinary for pod in (old, facts)):
+            self._changed.set()
+
+    def _apply_device_config(self, key: str, config: wire.ConfigMap | None) -> None:
+        before = self._assembly.config
+        self._assembly.apply_device_config(key, config)
+        if self._assembly.config != before:
+            # Every pod was read with other resource names: read them again.
+            self._pods.relist()
+
+
+def _as_it_is(record: Any) -> Any:
+    return record
+
+
+def _without_version(node: wire.Node) -> wire.Node:
+    """A Node changes its resourceVersion at every heartbeat; without it such a node equals itself."""
+    return wire.Node(
+        metadata=wire.core.NodeMeta(
+            name=node.metadata.name,
+            uid=node.metadata.uid,
+            deletion_timestamp=node.metadata.deletion_timestamp,
+            labels=node.metadata.labels,
+            annotations=node.metadata.annotations,
+        ),
+        spec=node.spec,
+        status=node.status,
+    )

@@ -1,0 +1,81 @@
+"""GPUNode to and from the domain."""
+
+from poolmgr.cluster import wire
+from poolmgr.cluster.observe.gpu_nodes import gpus_of, reported, spec_of, transition_of
+from poolmgr.controller.ports import NodeIntent
+from poolmgr.domain.fleet import Transition
+from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PciAddress, PlanId, PoolName
+from poolmgr.domain.modes import DevicePhase, Mode, Step
+from tests.unit.cluster.builders import CREATED, CREATED_AT, as_wire, device, gpu_node
+
+MOVE = Transition(
+    node=NodeName("n1"),
+    plan_id=PlanId("ab12"),
+    epoch=LeaseEpoch(3),
+    to_mode=Mode.PASSTHROUGH,
+    devices=(PciAddress("0000:00:04.0"),),
+    step=Step.DRAIN,
+    started_at=CREATED_AT,
+    step_started_at=CREATED_AT + 5,
+    reason="VmWaiting",
+    message="for desktops/vm1",
+)
+
+
+def as_gpu_node(**over: object) -> wire.GpuNode:
+    return as_wire(gpu_node(**over), wire.GpuNode)  # type: ignore[arg-type]
+
+
+def test_intent_read_back_is_the_intent_written() -> None:
+    intent = NodeIntent(((PciAddress("0000:00:04.0"), Mode.PASSTHROUGH, PlanId("ab12")),), MOVE)
+    node = as_gpu_node(spec=spec_of(intent, LeaseEpoch(3)))
+    assert transition_of(node) == MOVE
+    (gpu,) = gpus_of(node, {"NVIDIA A10": PoolName("a10")})
+    assert (gpu.desired_mode, gpu.observed_mode, gpu.pool) == (Mode.PASSTHROUGH, Mode.SHARED, "a10")
+
+
+def test_transition_is_written_in_the_writers_epoch() -> None:
+    assert spec_of(NodeIntent((), MOVE), LeaseEpoch(9))["transition"]["epoch"] == 9
+
+
+def test_merge_patch_names_every_field_so_that_none_keeps_an_old_value() -> None:
+    assert spec_of(NodeIntent((), None), LeaseEpoch(3)) == {"devices": [], "transition": None}
+    plain = Transition(
+        MOVE.node, MOVE.plan_id, MOVE.epoch, MOVE.to_mode, MOVE.devices, Step.INTEND, CREATED_AT, CREATED_AT
+    )
+    written = spec_of(NodeIntent((), plain), LeaseEpoch(3))["transition"]
+    assert (written["reason"], written["message"], written["rollback"]) == ("", "", False)
+    assert written["startedAt"] == CREATED
+
+
+def test_node_has_reported_once_the_agent_echoed_the_generation() -> None:
+    assert reported(as_gpu_node(generation=3, observed=3))
+    assert not reported(as_gpu_node(generation=4, observed=3))
+    assert not reported(as_gpu_node(generation=0, observed=0))
+
+
+def test_gpu_on_no_driver_has_no_mode() -> None:
+    node = as_gpu_node(devices=[device(mode="", phase="Unbound")])
+    (gpu,) = gpus_of(node, {})
+    assert (gpu.observed_mode, gpu.phase, gpu.settled) == (None, DevicePhase.UNBOUND, False)
+
+
+def test_phase_of_a_newer_agent_is_left_alone_and_said() -> None:
+    (gpu,) = gpus_of(as_gpu_node(devices=[device(phase="Hibernating")]), {})
+    assert gpu.phase is DevicePhase.QUARANTINED
+    assert "Hibernating" in gpu.message
+
+
+def test_step_of_a_newer_manager_still_is_a_move_under_way() -> None:
+    spec = spec_of(NodeIntent((), MOVE), LeaseEpoch(3))
+    spec["transition"]["step"] = "Polish"
+    move = transition_of(as_gpu_node(spec=spec))
+    assert move is not None
+    assert move.step is Step.INTEND
+
+
+def test_holders_and_allocation_are_told() -> None:
+    holders = [{"pid": 42, "command": "python", "podUid": "u", "path": "/dev/nvidia0"}]
+    (gpu,) = gpus_of(as_gpu_node(devices=[device(holders=holders, allocatedTo="u2", advertised=True)]), {})
+    assert [(h.pid, h.command, h.pod_uid) for h in gpu.holders] == [(42, "python", "u")]
+    assert (gpu.allocated_to, gpu.advertised) == ("u2", True)
