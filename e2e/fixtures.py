@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from e2e.controlplane.hami import Hami
+    from e2e.controlplane.kubevirt import KubeVirt
     from e2e.controlplane.plane import ControlPlane
 
 ARTIFACTS = Path(__file__).resolve().parent / ".artifacts"
@@ -40,6 +42,46 @@ def kwok(control_plane: "ControlPlane") -> "ControlPlane":
     """The control plane with KWOK running: `kwok.add_fake_node(...)`."""
     control_plane.ensure_kwok()
     return control_plane
+
+
+@pytest.fixture(scope="session")
+def hami(kwok: "ControlPlane") -> "Hami":
+    """HAMi 2.10's scheduler and webhook on the session's control plane (`hami.plane`)."""
+    return running_hami(kwok, "2.10.0")
+
+
+@pytest.fixture(scope="module")
+def hami_2_8(artifacts: Path) -> Iterator["Hami"]:
+    """HAMi 2.8's scheduler and webhook on a control plane of its own (`hami_2_8.plane`): two HAMis cannot share."""
+    for plane in running_control_plane(artifacts / "controlplane-hami-2.8"):
+        yield running_hami(plane, "2.8.3")
+
+
+PERMITTED_DEVICES = {"10de:2236": "nvidia.com/GA102GL_A10"}
+"""PCI selector → resource that VMs of the session's `kubevirt` may ask for."""
+
+
+@pytest.fixture(scope="session")
+def kubevirt(kwok: "ControlPlane") -> "KubeVirt":
+    """KubeVirt's CRDs and virt-controller on the session's control plane; `PERMITTED_DEVICES` may be asked for."""
+    from e2e.controlplane.kubevirt import KubeVirt
+    from e2e.parts import PartMissing
+
+    try:
+        return KubeVirt(kwok).start(PERMITTED_DEVICES)
+    except PartMissing as missing:
+        pytest.skip(f"no KubeVirt: {missing}")
+
+
+def running_hami(plane: "ControlPlane", version: str) -> "Hami":
+    """HAMi of that release on `plane`; skips the test when its parts cannot be had."""
+    from e2e.controlplane.hami import Hami
+    from e2e.parts import PartMissing
+
+    try:
+        return Hami(plane, version).start()
+    except PartMissing as missing:
+        pytest.skip(f"no HAMi {version}: {missing}")
 
 
 def running_control_plane(folder: Path) -> Iterator["ControlPlane"]:

@@ -241,22 +241,21 @@ class ControlPlane:
         pods."""
         self.ensure_kwok()
         key, _, value = FAKE_NODE_ANNOTATION.partition("=")
-        self.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Node",
-                "metadata": {
-                    "name": name,
-                    "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}
-                    | dict(labels or {}),
-                    "annotations": {key: value} | dict(annotations or {}),
-                },
-            }
-        )
         amounts = {"cpu": "32", "memory": "256Gi", "pods": "110"} | dict(resources or {})
+        node = {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {
+                "name": name,
+                "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"} | dict(labels or {}),
+                "annotations": {key: value} | dict(annotations or {}),
+            },
+            # With its status from the first moment, as a kubelet registers: HAMi looks once when a node appears.
+            "status": {"capacity": amounts, "allocatable": amounts},
+        }
+        self.api.create("/api/v1/nodes", node)
         path = f"/api/v1/nodes/{name}"
         wait_until(f"node {name} to be Ready", lambda: _node_ready(self.api.get(path)))
-        self.api.patch(f"{path}/status", {"status": {"capacity": amounts, "allocatable": amounts}})
         return self.api.get(path)
 
     def wait_for(self, what: str, probe: Any, *, timeout_seconds: float = 30) -> Any:
