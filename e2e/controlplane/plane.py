@@ -241,7 +241,9 @@ class ControlPlane:
         pods."""
         self.ensure_kwok()
         key, _, value = FAKE_NODE_ANNOTATION.partition("=")
-        amounts = {"cpu": "32", "memory": "256Gi", "pods": "110"} | dict(resources or {})
+        amounts = {"cpu": "32", "memory": "256Gi", "ephemeral-storage": "100Gi", "pods": "110"} | dict(
+            resources or {}
+        )
         node = {
             "apiVersion": "v1",
             "kind": "Node",
