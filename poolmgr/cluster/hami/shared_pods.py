@@ -5,11 +5,11 @@ from sys import intern
 from poolmgr.cluster.hami import codec_pods
 from poolmgr.cluster.hami.resources import HamiConfig
 from poolmgr.cluster.instants import unix_or_zero
-from poolmgr.cluster.quantity import count
 from poolmgr.cluster.wire import Pod
 from poolmgr.cluster.wire.core import Container
 from poolmgr.domain.demand import SharedPod, Slice
 from poolmgr.domain.identifiers import GpuUuid, NodeName, WorkloadUid
+from poolmgr.kit.quantity import count
 
 WHOLE_CARD_PERCENT = 100
 

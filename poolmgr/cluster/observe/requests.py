@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from poolmgr.cluster.quantity import mebibytes, milli
 from poolmgr.cluster.wire.core import PodSpec, Quantities
+from poolmgr.kit.quantity import mebibytes, milli
 
 
 def effective_request(spec: PodSpec) -> tuple[int, int]:
