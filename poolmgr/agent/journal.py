@@ -91,7 +91,17 @@ class Journal:
         self._write = write or replace_durably
         self.complaint = ""
         """Set when the file could not be read and was put aside."""
+        self.rebooted = False
+        """This is the first agent since the node came up."""
         self.state = JournalState()
+
+    @staticmethod
+    def peek(path: Path) -> JournalState:
+        """What another process's journal says; empty where it cannot be read."""
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=JournalState)
+        except (OSError, msgspec.DecodeError):
+            return JournalState()
 
     def load(self, boot_id: str) -> None:
         """Read the file for this boot. A damaged one is put aside under `.damaged`, not believed in part:
@@ -102,12 +112,13 @@ class Journal:
                 raise msgspec.ValidationError(f"version {state.version} is of a newer agent")
         except FileNotFoundError:
             state = JournalState()
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except msgspec.DecodeError as error:
             aside = self._path.with_suffix(".damaged")
             self._path.replace(aside)
             self.complaint = f"the journal could not be read ({error}); it was put aside as {aside}"
             state = JournalState()
         self.state = state
+        self.rebooted = state.boot_id not in ("", boot_id)
         renewed = void_by_reboot(state, boot_id)
         if renewed != state:
             self.save(renewed)

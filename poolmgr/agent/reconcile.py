@@ -85,6 +85,12 @@ def _decide_one(
 ) -> Decision:
     at = sight.gpu.address
     wish = _wish(spec, sight, record, highest_epoch)
+    if sight.write_in_flight:
+        message = (
+            f"a write about {at} has not returned from the kernel: it is left alone. If it stays so, find out "
+            "who holds it (poolmgr agent show), drain the node and reboot it"
+        )
+        return Decision(at, Act.NOTHING, Reason.UNBIND_TIMED_OUT, message)
     if isinstance(wish, Decision):
         return wish
     blocked = _blocked(sight, record, wish, now)
@@ -137,7 +143,7 @@ def _wish_of_transition(
         )
         return Decision(at, Act.NOTHING, Reason.INVARIANT_BROKEN, message)
     # Fence, drain and detach are over from Rebind on; what a reboot at a later step undid is mended, too.
-    if transition.step.order < Step.REBIND.order or _arrived(gpu, to_mode):
+    if transition.step.order < Step.REBIND.order or arrived(gpu, to_mode):
         return Decision(at, Act.NOTHING, Reason.IN_PLACE, "")
     return _Wish(to_mode, Reason.STEP_STARTED, transition.message, plan, epoch)
 
@@ -147,7 +153,7 @@ def _wish_without_plan(spec: NodeSpec | None, gpu: Accelerator, record: DeviceRe
     mode, plan_id = _desired(spec, at, record)
     if mode is None and (gpu.driver is None or gpu.left_over_companions):
         mode = gpu.mode or Mode.SHARED
-    if mode is None or _arrived(gpu, mode):
+    if mode is None or arrived(gpu, mode):
         return Decision(at, Act.NOTHING, Reason.IN_PLACE, "")
     if gpu.driver is None:
         return _Wish(mode, Reason.RECOVERED, f"{at} was on no driver and goes to {mode}", plan_id)
@@ -168,25 +174,15 @@ def _desired(spec: NodeSpec | None, address: PciAddress, record: DeviceRecord) -
     return (wanted.mode, wanted.plan_id) if wanted is not None else (None, PlanId(""))
 
 
-def _arrived(gpu: Accelerator, mode: Mode) -> bool:
+def arrived(gpu: Accelerator, mode: Mode) -> bool:
     if gpu.mode is not mode:
         return False
     return gpu.passthrough_complete if mode is Mode.PASSTHROUGH else not gpu.left_over_companions
 
 
 def _blocked(sight: Sight, record: DeviceRecord, wish: _Wish, now: float) -> Decision | None:
-    """A hung or repeatedly failed device is left alone; a failed attempt is repeated with growing waits."""
+    """A device that failed too often is left alone; a failed attempt is repeated with growing waits."""
     at = sight.gpu.address
-    if sight.write_in_flight:
-        return Decision(
-            at,
-            Act.NOTHING,
-            Reason.UNBIND_TIMED_OUT,
-            f"a write about {at} has not returned from the kernel: it is left alone. If it stays so, find "
-            "out who holds it (poolmgr agent show), drain the node and reboot it",
-            wish.to_mode,
-            wish.plan_id,
-        )
     trouble = record.trouble
     if trouble is None:
         return None

@@ -85,6 +85,12 @@ class Reason(StrEnum):
     RESTORED_AFTER_REBOOT = "RestoredAfterReboot"
     RECOVERED = "Recovered"  # an interrupted move was finished or undone after a restart
     DEVICE_GONE = "DeviceGone"
+    AGENT_AT_WORK = "AgentAtWork"
+    JOURNAL_DAMAGED = "JournalDamaged"  # the agent's journal was unreadable and begun anew
+    IOMMU_PRESENT = "IommuPresent"
+    NVML_ANSWERS = "NvmlAnswers"
+    NVML_UNAVAILABLE = "NvmlUnavailable"
+    PLUGIN_REGISTERED = "PluginRegistered"  # the kubelet knows every passthrough resource of the node
     KUBELET_UNREACHABLE = "KubeletUnreachable"  # the kubelet's sockets do not answer
 
     # Service

@@ -1,0 +1,161 @@
+"""NVML: product names, UUIDs and memory by PCI address, and the vendor driver's own fence.
+
+NVML is C with process-wide state, so everything runs in one thread; a daemon one, because a call that
+hangs in the driver must not keep the agent from ending. A session is opened for one question and closed
+again: an open one keeps device files open and so would pin the very GPUs we want to move. All of it is
+optional: no library, an older one, a GPU it does not know are answers, not errors.
+"""
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pynvml
+
+from poolmgr.domain.identifiers import GpuUuid, PciAddress
+
+ANSWER_SECONDS = 30.0
+"""nvmlInit on a node without persistence wakes every GPU: about a second each."""
+_DRAINING = 1
+_NOT_DRAINING = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NvmlGpu:
+    """What NVML tells of one GPU on its vendor driver."""
+
+    uuid: GpuUuid
+    model: str
+    memory_mib: int
+    mig_enabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NvmlReport:
+    gpus: dict[PciAddress, NvmlGpu] = field(default_factory=dict)
+    error: str = ""
+    """Why nothing is known; empty when NVML answered."""
+
+
+class Nvml:
+    """The only user of pynvml. `library` is a parameter for tests."""
+
+    def __init__(self, library: Any = pynvml) -> None:
+        self._library = library
+        self._questions: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._stuck = False
+        self._was_persistent: set[PciAddress] = set()
+        threading.Thread(target=self._serve, name="nvml", daemon=True).start()
+
+    async def read(self) -> NvmlReport:
+        """All GPUs that NVML shows now."""
+        report: NvmlReport | None = await self._ask(self._read)
+        return report or NvmlReport(error=f"NVML has not answered within {ANSWER_SECONDS:.0f} s")
+
+    async def quiesce(self, address: PciAddress) -> None:
+        """Refuse new clients and end the driver's own hold on an idle GPU: persistence off (its daemon or
+        legacy mode keeps the device in use), then drain. Best effort: the check of holders decides."""
+        await self._ask(lambda: self._close(address))
+
+    async def resume(self, address: PciAddress) -> None:
+        """Take `quiesce` back once the GPU is on its vendor driver again."""
+        await self._ask(lambda: self._open(address))
+
+    def _serve(self) -> None:
+        while True:
+            self._questions.get()()
+
+    async def _ask(self, question: Callable[[], Any]) -> Any:
+        """The question's answer, or None when NVML hangs; it is not asked again then."""
+        if self._stuck:
+            return None
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+
+        def hand_over(result: Any) -> None:
+            if not answer.done():
+                answer.set_result(result)
+
+        def work() -> None:
+            result = question()
+            with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+                loop.call_soon_threadsafe(hand_over, result)
+
+        self._questions.put(work)
+        done, _ = await asyncio.wait({answer}, timeout=ANSWER_SECONDS)
+        self._stuck = not done
+        return answer.result() if done else None
+
+    @contextlib.contextmanager
+    def _session(self) -> Iterator[None]:
+        self._library.nvmlInit()
+        try:
+            yield
+        finally:
+            self._library.nvmlShutdown()
+
+    def _read(self) -> NvmlReport:
+        nvml = self._library
+        try:
+            with self._session():
+                found = {}
+                for index in range(nvml.nvmlDeviceGetCount()):
+                    with contextlib.suppress(nvml.NVMLError):  # one lost GPU must not hide the others
+                        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+                        found[_address(nvml, handle)] = self._describe(handle)
+                return NvmlReport(found)
+        except nvml.NVMLError as error:
+            return NvmlReport(error=f"NVML: {error}")
+
+    def _describe(self, handle: Any) -> NvmlGpu:
+        nvml = self._library
+        memory = 0
+        mig = False
+        with contextlib.suppress(nvml.NVMLError):
+            memory = nvml.nvmlDeviceGetMemoryInfo(handle).total >> 20
+        with contextlib.suppress(nvml.NVMLError):
+            mig = any(nvml.nvmlDeviceGetMigMode(handle))  # current and pending
+        return NvmlGpu(
+            GpuUuid(_text(nvml.nvmlDeviceGetUUID(handle))), _text(nvml.nvmlDeviceGetName(handle)), memory, mig
+        )
+
+    def _close(self, address: PciAddress) -> None:
+        nvml = self._library
+        with contextlib.suppress(nvml.NVMLError), self._session():
+            with contextlib.suppress(nvml.NVMLError):
+                handle = nvml.nvmlDeviceGetHandleByPciBusId(address.encode())
+                if nvml.nvmlDeviceGetPersistenceMode(handle) == nvml.NVML_FEATURE_ENABLED:
+                    nvml.nvmlDeviceSetPersistenceMode(handle, nvml.NVML_FEATURE_DISABLED)
+                    self._was_persistent.add(address)
+            nvml.nvmlDeviceModifyDrainState(self._pci_info(address), _DRAINING)
+
+    def _open(self, address: PciAddress) -> None:
+        nvml = self._library
+        with contextlib.suppress(nvml.NVMLError), self._session():
+            with contextlib.suppress(nvml.NVMLError):
+                # By bus numbers: a draining GPU gives no handle.
+                nvml.nvmlDeviceModifyDrainState(self._pci_info(address), _NOT_DRAINING)
+            if address in self._was_persistent:
+                handle = nvml.nvmlDeviceGetHandleByPciBusId(address.encode())
+                nvml.nvmlDeviceSetPersistenceMode(handle, nvml.NVML_FEATURE_ENABLED)
+                self._was_persistent.discard(address)
+
+    def _pci_info(self, address: PciAddress) -> Any:
+        domain, bus, rest = address.split(":")
+        info = self._library.nvmlPciInfo_t()
+        info.domain, info.bus, info.device = int(domain, 16), int(bus, 16), int(rest.partition(".")[0], 16)
+        return info
+
+
+def _address(nvml: Any, handle: Any) -> PciAddress:
+    """sysfs form of NVML's bus id, which has eight digits of domain where sysfs has four."""
+    domain, _, rest = _text(nvml.nvmlDeviceGetPciInfo(handle).busId).lower().partition(":")
+    return PciAddress(f"{int(domain, 16):04x}:{rest}")
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,107 @@
+"""One look at the node: PCI, holders, kubelet and, before anything is moved, the pods."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from poolmgr.agent.accelerators import Catalogue
+from poolmgr.agent.holders import DeviceNumber, device_number_of, find_holders
+from poolmgr.agent.inventory import Accelerator, scan
+from poolmgr.agent.podresources import KubeletView, PodName
+from poolmgr.agent.reconcile import Sight
+from poolmgr.agent.sysfs import Sysfs
+from poolmgr.domain.fleet import Holder
+from poolmgr.domain.identifiers import PciAddress
+
+BEING_ADMITTED = "being-admitted"
+"""Stands for the pod's UID while the kubelet admits it: it is not in the kubelet's list yet."""
+
+
+class Kubelet(Protocol):
+    async def read(self, resource_names: Iterable[str]) -> KubeletView: ...
+
+
+class Plugins(Protocol):
+    """The device plugin, as `deviceplugin.registry.PluginRegistry` provides it."""
+
+    error: str
+
+    @property
+    def resource_names(self) -> frozenset[str]: ...
+
+    async def set_offers(self, offers: Any) -> None: ...
+
+    def recently_granted(self, address: PciAddress) -> bool: ...
+
+    async def stop(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """The pods on this node, as the API server knows them."""
+
+    uids: Mapping[PodName, str] = field(default_factory=dict)
+    slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """GPU UUID → pods that the sharing layer placed on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    sights: dict[PciAddress, Sight]
+    kubelet: KubeletView
+
+
+class NodeObserver:
+    """Reads, never writes."""
+
+    def __init__(
+        self,
+        sysfs: Sysfs,
+        catalogue: Catalogue,
+        kubelet: Kubelet,
+        plugins: Plugins,
+        *,
+        proc: Path = Path("/proc"),
+        number_of: Callable[[Path], DeviceNumber | None] = device_number_of,
+    ) -> None:
+        self._sysfs = sysfs
+        self._catalogue = catalogue
+        self._kubelet = kubelet
+        self._plugins = plugins
+        self._proc = proc
+        self._number_of = number_of
+
+    async def observe(
+        self, uuids: Mapping[PciAddress, str], mig: frozenset[PciAddress], pods: Pods
+    ) -> Observation:
+        """All GPUs as they are now. `uuids` are those known of old, `mig` the GPUs in MIG mode."""
+        gpus = scan(self._sysfs, self._catalogue, self._proc)
+        holders = find_holders(gpus, self._proc, self._number_of)
+        resources = {gpu.resource_name for gpu in gpus} | self._plugins.resource_names
+        kubelet = await self._kubelet.read(resources)
+        sights = {
+            gpu.address: Sight(
+                gpu=gpu,
+                holders=holders[gpu.address],
+                allocated_to=self._allocated_to(gpu, kubelet, pods),
+                shared_pods=pods.slices.get(uuids.get(gpu.address, ""), ()),
+                listed=(gpu.resource_name, gpu.address) in kubelet.listed,
+                kubelet_known=kubelet.known,
+                write_in_flight=self._sysfs.write_in_flight(gpu.address),
+                mig_enabled=gpu.address in mig,
+            )
+            for gpu in gpus
+        }
+        return Observation(sights, kubelet)
+
+    def holders_of(self, gpu: Accelerator) -> tuple[Holder, ...]:
+        """The last look before an unbind: device files are read anew, too."""
+        now = [g for g in scan(self._sysfs, self._catalogue, self._proc) if g.address == gpu.address]
+        return find_holders(now, self._proc, self._number_of).get(gpu.address, ())
+
+    def _allocated_to(self, gpu: Accelerator, kubelet: KubeletView, pods: Pods) -> str:
+        pod = kubelet.given.get((gpu.resource_name, gpu.address))
+        if pod is not None:
+            return pods.uids.get(pod, f"{pod.namespace}/{pod.name}")
+        return BEING_ADMITTED if self._plugins.recently_granted(gpu.address) else ""

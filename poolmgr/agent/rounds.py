@@ -1,0 +1,290 @@
+"""One round of the agent: look, decide, withdraw or offer, rebind, report. Level-triggered: a round needs
+no memory of the one before but the journal, so it can be cut off anywhere and be begun again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from poolmgr.agent.deviceplugin.allocation import Offer
+from poolmgr.agent.journal import DeviceRecord, Journal, Move, Trouble
+from poolmgr.agent.nodespec import NodeSpec, decode_spec
+from poolmgr.agent.nvml import NvmlReport
+from poolmgr.agent.observe import NodeObserver, Observation, Plugins, Pods
+from poolmgr.agent.podresources import PodName
+from poolmgr.agent.rebind import Rebinder, RebindResult
+from poolmgr.agent.reconcile import MAX_ATTEMPTS, Act, Decision, Sight, arrived, decide
+from poolmgr.agent.report import Reporter
+from poolmgr.domain.identifiers import NodeName, PciAddress
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.reasons import Reason
+from poolmgr.kit.clock import Clock
+
+NVML_AGAIN_SECONDS = 60.0
+"""How often NVML is asked while a GPU on its vendor driver is still unknown to it: each question opens the
+GPUs for a moment, which a GPU about to leave cannot have."""
+
+log = structlog.get_logger()
+
+
+class Api(Protocol):
+    """What a round needs of the API server; `apiserver.ApiServer` provides it."""
+
+    async def read_or_create(self) -> dict[str, Any]: ...
+
+    async def patch_status(self, status: dict[str, Any], resource_version: str) -> dict[str, Any]: ...
+
+    async def list_pods(self) -> tuple[dict[PodName, str], dict[str, tuple[str, ...]]]: ...
+
+
+class NvmlDoor(Protocol):
+    async def read(self) -> NvmlReport: ...
+
+
+@dataclass(slots=True)
+class _Identity:
+    """What NVML said last, and whether it has to be asked again."""
+
+    report: NvmlReport
+    asked_for: frozenset[PciAddress]
+    asked_at: float
+
+
+class NodeAgent:
+    """The agent of one node. Not concurrent: one round at a time."""
+
+    def __init__(
+        self,
+        node: NodeName,
+        api: Api,
+        observer: NodeObserver,
+        rebinder: Rebinder,
+        plugins: Plugins,
+        nvml: NvmlDoor,
+        journal: Journal,
+        reporter: Reporter,
+        clock: Clock,
+    ) -> None:
+        self._node = node
+        self._api = api
+        self._observer = observer
+        self._rebinder = rebinder
+        self._plugins = plugins
+        self._nvml = nvml
+        self._journal = journal
+        self._reporter = reporter
+        self._clock = clock
+        self._identity = _Identity(NvmlReport(), frozenset(), 0.0)
+        self._pods = Pods()
+
+    async def restore(self) -> bool:
+        """Once after a reboot, before the API server is asked: bring unheld GPUs back to the modes that the
+        journal holds, so that nothing else takes hold of them first. True when something was moved."""
+        if not self._journal.rebooted:
+            return False
+        decisions, _ = await self._decide(None)
+        acting = [d for d in decisions if d.act is Act.REBIND]
+        for decision in acting:
+            await self._carry_out(decision)
+        return bool(acting)
+
+    async def round(self, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """Act on our GPUNode `body` and report. Returns the object as it is afterwards, and whether the
+        next round should follow at once."""
+        spec = decode_spec(self._node, body)
+        self._remember_wishes(spec)
+        decisions, seen = await self._decide(spec)
+        await self._plugins.set_offers(self._offers(spec, seen, decisions))
+        acted = False
+        if any(d.act is Act.REBIND for d in decisions):
+            # What follows cannot be taken back. The spec is read anew, and the kubelet, the holders and the
+            # pods once more, now that no withdrawn device can be allocated any more.
+            body = await self._api.read_or_create()
+            spec = decode_spec(self._node, body)
+            self._remember_wishes(spec)
+            self._pods = Pods(*await self._api.list_pods())
+            decisions, seen = await self._decide(spec, self._pods.slices)
+            body = await self._report(body, spec, seen, decisions)
+            await self._plugins.set_offers(self._offers(spec, seen, decisions))
+            for decision in decisions:
+                if decision.act is Act.REBIND:
+                    await self._carry_out(decision)
+                    acted = True
+            decisions, seen = await self._decide(spec, self._pods.slices)
+            await self._plugins.set_offers(self._offers(spec, seen, decisions))
+        self._confirm(spec, seen, decisions)
+        return await self._report(body, spec, seen, decisions), acted
+
+    async def _decide(
+        self, spec: NodeSpec | None, slices: Mapping[str, tuple[str, ...]] | None = None
+    ) -> tuple[tuple[Decision, ...], Observation]:
+        """Look and decide. `slices` (pods by GPU UUID) are asked for only before something is moved."""
+        seen = await self._look(slices or {})
+        unknown = [p for p in seen.kubelet.given.values() if p not in self._pods.uids]
+        if unknown and spec is not None:
+            self._pods = Pods(*await self._api.list_pods())
+            seen = await self._look(slices or {})
+        await self._identify(seen)
+        decisions = decide(
+            spec,
+            seen.sights,
+            {PciAddress(a): r for a, r in self._journal.state.devices.items()},
+            self._journal.state.highest_epoch,
+            self._clock.now(),
+        )
+        return decisions, seen
+
+    async def _look(self, slices: Mapping[str, tuple[str, ...]]) -> Observation:
+        uuids = {PciAddress(a): r.uuid for a, r in self._journal.state.devices.items()}
+        mig = frozenset(a for a, g in self._identity.report.gpus.items() if g.mig_enabled)
+        return await self._observer.observe(uuids, mig, Pods(self._pods.uids, slices))
+
+    async def _identify(self, seen: Observation) -> None:
+        """Learn names and UUIDs while a GPU is on its vendor driver; on vfio-pci nobody can tell them."""
+        on_host = frozenset(a for a, s in seen.sights.items() if s.gpu.mode is Mode.SHARED)
+        nameless = any(not self._journal.state.device(a).uuid for a in on_host)
+        last = self._identity
+        due = nameless and self._clock.monotonic() - last.asked_at > NVML_AGAIN_SECONDS
+        if on_host and (on_host != last.asked_for or due):
+            self._identity = _Identity(await self._nvml.read(), on_host, self._clock.monotonic())
+        for address, sight in seen.sights.items():
+            self._journal.update(address, **self._identity_of(sight, self._journal.state.device(address)))
+
+    def _identity_of(self, sight: Sight, record: DeviceRecord) -> dict[str, object]:
+        function = sight.gpu.function
+        known = self._identity.report.gpus.get(sight.gpu.address)
+        product = sight.gpu.vendor.product(function.device_id)
+        same_card = record.device_id in ("", function.device_id)
+        return {
+            "uuid": known.uuid if known else (record.uuid if same_card else ""),
+            "model": known.model if known else ((record.model if same_card else "") or product.model),
+            "memory_mib": (known.memory_mib if known else 0)
+            or (record.memory_mib if same_card else 0)
+            or product.memory_mib,
+            "vendor_id": function.vendor_id,
+            "device_id": function.device_id,
+            "class_id": function.class_id,
+        }
+
+    def _remember_wishes(self, spec: NodeSpec) -> None:
+        """Before anything is done about them, so that they outlive a crash or reboot."""
+        if spec.complaint:
+            return
+        if spec.transition is not None:
+            self._journal.raise_epoch(spec.transition.epoch)
+        for address, wanted in spec.desired.items():
+            self._journal.update(address, desired_mode=wanted.mode, desired_plan_id=wanted.plan_id)
+        for name, record in self._journal.state.devices.items():
+            if record.desired_mode is not None and PciAddress(name) not in spec.desired:
+                self._journal.update(PciAddress(name), desired_mode=None, desired_plan_id="")
+
+    def _offers(
+        self, spec: NodeSpec, seen: Observation, decisions: tuple[Decision, ...]
+    ) -> tuple[Offer, ...]:
+        """Passthrough GPUs that a VM may get: verified, wanted there, and nothing is wrong with them."""
+        offers = []
+        for decision in decisions:
+            gpu = seen.sights[decision.address].gpu
+            wanted = spec.desired.get(gpu.address)
+            if (
+                wanted is not None
+                and wanted.mode is Mode.PASSTHROUGH
+                and gpu.usable_by_vm
+                and gpu.iommu_group is not None
+                and not seen.sights[gpu.address].write_in_flight
+            ):
+                offers.append(Offer(gpu.address, gpu.resource_name, gpu.iommu_group, gpu.numa_node))
+        return tuple(offers)
+
+    async def _carry_out(self, decision: Decision) -> None:
+        """Intent → act → confirm."""
+        assert decision.to_mode is not None
+        at = decision.address
+        now = self._clock.now()
+        interrupted = self._journal.state.device(at).move is not None
+        self._journal.update(at, move=Move(decision.plan_id, decision.epoch, decision.to_mode, now))
+        log.info(
+            "rebind_started",
+            gpu=at,
+            to_mode=decision.to_mode,
+            plan_id=decision.plan_id,
+            reason=decision.reason,
+        )
+        result = await self._rebinder.rebind(at, decision.to_mode)
+        record = self._journal.state.device(at)
+        if result.ok:
+            note = Reason.RECOVERED if interrupted else decision.reason
+            planned = note is Reason.STEP_STARTED
+            self._journal.update(
+                at,
+                move=None,
+                trouble=None,
+                mode=result.mode,
+                mode_since=self._clock.now(),
+                done_plan_id=decision.plan_id or record.done_plan_id,
+                note_reason="" if planned else note,
+                note_message="" if planned else result.message,
+            )
+        else:
+            self._journal.update(at, move=None, trouble=self._trouble(decision, record, result))
+        log.info("rebind_ended", gpu=at, ok=result.ok, reason=result.reason, message=result.message)
+
+    def _trouble(self, decision: Decision, record: DeviceRecord, result: RebindResult) -> Trouble | None:
+        """A holder that was there first is no trouble: nothing was touched, and it may leave at any time."""
+        if result.reason is Reason.HOLDER_PRESENT:
+            return record.trouble
+        assert decision.to_mode is not None
+        before = record.trouble
+        same = before is not None and (before.plan_id, before.to_mode) == (decision.plan_id, decision.to_mode)
+        attempts = before.attempts + 1 if before is not None and same else 1
+        reason = Reason.UNBIND_TIMED_OUT if result.hung else result.reason
+        return Trouble(
+            reason=reason,
+            message=result.message,
+            plan_id=decision.plan_id,
+            to_mode=decision.to_mode,
+            at=self._clock.now(),
+            attempts=attempts,
+            quarantined=result.hung or attempts >= MAX_ATTEMPTS,
+        )
+
+    def _confirm(self, spec: NodeSpec, seen: Observation, decisions: tuple[Decision, ...]) -> None:
+        """Write down what was reached: by this round, or by an agent that did not live to say so."""
+        for decision in decisions:
+            sight = seen.sights[decision.address]
+            record = self._journal.state.device(decision.address)
+            changes: dict[str, object] = {}
+            if sight.gpu.mode is not None and sight.gpu.mode is not record.mode:
+                changes |= {"mode": sight.gpu.mode, "mode_since": self._clock.now()}
+            wanted = spec.desired.get(decision.address)
+            if decision.act is Act.NOTHING and not sight.write_in_flight and decision.to_mode is None:
+                if record.move is not None:
+                    message = f"{decision.address} was being moved when the agent ended; it is on {sight.gpu.driver}"
+                    changes |= {"move": None, "note_reason": Reason.RECOVERED, "note_message": message}
+                if (
+                    wanted is not None
+                    and arrived(sight.gpu, wanted.mode)
+                    and decision.reason is Reason.IN_PLACE
+                ):
+                    changes |= {"done_plan_id": wanted.plan_id, "trouble": None}
+            if changes:
+                self._journal.update(decision.address, **changes)
+
+    async def _report(
+        self, body: dict[str, Any], spec: NodeSpec, seen: Observation, decisions: tuple[Decision, ...]
+    ) -> dict[str, Any]:
+        status = self._reporter.status(
+            body,
+            spec,
+            seen,
+            decisions,
+            self._journal,
+            self._plugins.error,
+            self._identity.report,
+            self._clock.now(),
+        )
+        if status == body.get("status"):
+            return body
+        return await self._api.patch_status(status, body["metadata"]["resourceVersion"])

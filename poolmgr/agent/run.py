@@ -1,0 +1,169 @@
+"""The agent's process: wires the doors and runs rounds until it is told to stop.
+
+Woken by a change of our GPUNode and by time; a failed round is logged and repeated, never fatal.
+"""
+
+import asyncio
+import contextlib
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import structlog
+
+from poolmgr.agent.accelerators import load_catalogue
+from poolmgr.agent.apiserver import ApiServer
+from poolmgr.agent.credentials import from_kubeconfig, in_cluster
+from poolmgr.agent.deviceplugin.registry import PluginRegistry
+from poolmgr.agent.journal import Journal
+from poolmgr.agent.kernelmodules import KernelModules
+from poolmgr.agent.kernelwrite import ChildWriter
+from poolmgr.agent.nvml import Nvml
+from poolmgr.agent.observe import NodeObserver
+from poolmgr.agent.podresources import PodResources
+from poolmgr.agent.rebind import Rebinder
+from poolmgr.agent.report import Reporter
+from poolmgr.agent.rounds import NodeAgent
+from poolmgr.agent.settings import AgentSettings
+from poolmgr.agent.status import NodeFacts
+from poolmgr.agent.sysfs import Sysfs
+from poolmgr.domain.errors import PoolError, Stale
+from poolmgr.kit.clock import Clock, SystemClock
+
+FAILED_ROUND_SECONDS = 3.0
+
+log = structlog.get_logger()
+
+
+async def run_agent(settings: AgentSettings, environment: Mapping[str, str] | None = None) -> None:
+    """Run until cancelled. Raises Rejected where the settings cannot work."""
+    clock = SystemClock()
+    credentials = (
+        from_kubeconfig(settings.kubeconfig)
+        if settings.kubeconfig is not None
+        else in_cluster(os.environ if environment is None else environment)
+    )
+    boot_id = (settings.proc_root / "sys/kernel/random/boot_id").read_text().strip()
+    journal = Journal(settings.state_dir / "journal.json")
+    journal.load(boot_id)
+    api = ApiServer(credentials, settings.node, clock)
+    plugins = PluginRegistry(settings.kubelet_dir / "device-plugins", clock)
+    agent = build_agent(settings, api, plugins, journal, clock)
+    log.info("agent_started", node=settings.node, boot_id=boot_id, rebooted=journal.rebooted)
+    try:
+        await agent.restore()
+        await Loop(agent, api, settings, clock).run()
+    finally:
+        await plugins.stop()
+        await api.close()
+
+
+def build_agent(
+    settings: AgentSettings, api: ApiServer, plugins: PluginRegistry, journal: Journal, clock: Clock
+) -> NodeAgent:
+    """The agent on this machine's own sysfs, proc and NVML."""
+    catalogue = load_catalogue(settings.accelerators)
+    sysfs = Sysfs(ChildWriter(clock, settings.proc_root), settings.sys_root)
+    kubelet = PodResources(settings.kubelet_dir / "pod-resources/kubelet.sock")
+    observer = NodeObserver(sysfs, catalogue, kubelet, plugins, proc=settings.proc_root)
+    nvml = Nvml()
+    rebinder = Rebinder(
+        sysfs,
+        catalogue,
+        KernelModules(sysfs),
+        nvml,
+        observer.holders_of,
+        proc=settings.proc_root,
+        unbind_deadline_seconds=settings.unbind_deadline_seconds,
+    )
+    facts = NodeFacts(journal.state.boot_id, platform.release(), metadata.version("poolmgr"))
+    return NodeAgent(settings.node, api, observer, rebinder, plugins, nvml, journal, Reporter(facts), clock)
+
+
+class Loop:
+    """Rounds, and what wakes them."""
+
+    def __init__(
+        self,
+        agent: NodeAgent,
+        api: ApiServer,
+        settings: AgentSettings,
+        clock: Clock,
+    ) -> None:
+        self._agent = agent
+        self._api = api
+        self._settings = settings
+        self._clock = clock
+        self._body: dict[str, Any] = {}
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        watcher = asyncio.create_task(self._watch())
+        try:
+            while True:
+                pause = await self._round()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), pause)
+                self._changed.clear()
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+
+    async def _round(self) -> float:
+        """One round; returns how long to wait before the next."""
+        try:
+            if not self._body:
+                self._body = await self._api.read_or_create()
+            body, acted = await self._agent.round(self._body)
+            self._take(body)
+        except Stale:
+            # Somebody else wrote the object since: read it again, decide again.
+            self._body = {}
+            return 0.05
+        except (PoolError, OSError) as error:
+            log.warning("round_failed", error=str(error))
+            return FAILED_ROUND_SECONDS
+        if acted:
+            return 0.0
+        moving = (self._body.get("spec") or {}).get("transition")
+        return self._settings.busy_poll_seconds if moving else self._settings.poll_seconds
+
+    async def _watch(self) -> None:
+        while True:
+            version = self._body.get("metadata", {}).get("resourceVersion", "")
+            if not version:
+                await self._clock.sleep(0.2)
+                continue
+            try:
+                async for body in self._api.watch(version):
+                    self._take(body)
+                await self._clock.sleep(0.2)
+            except Stale:
+                self._body = {}
+                self._changed.set()
+                await self._clock.sleep(1.0)
+            except (PoolError, OSError) as error:
+                log.warning("watch_interrupted", error=str(error))
+                await self._clock.sleep(FAILED_ROUND_SECONDS)
+
+    def _take(self, body: dict[str, Any]) -> None:
+        """Keep the newer of what the watch and our own writes brought; wake up on a new spec."""
+        if not body:  # deleted: it is made again in the next round
+            self._body = {}
+            self._changed.set()
+            return
+        if _version(body) < _version(self._body):
+            return
+        news = body.get("metadata", {}).get("generation") != self._body.get("metadata", {}).get("generation")
+        self._body = body
+        if news:
+            self._changed.set()
+
+
+def _version(body: Mapping[str, Any]) -> int:
+    """resourceVersions of one object can be compared as numbers since Kubernetes 1.35 (KEP-5504); before,
+    with etcd, they could in practice."""
+    text = str(body.get("metadata", {}).get("resourceVersion", "0"))
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,25 @@
+"""What an agent has to be told. Built once by the command line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from poolmgr.domain.identifiers import NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    node: NodeName
+    kubeconfig: Path | None = None
+    """None: the pod's own service account."""
+    accelerators: tuple[str, ...] = ("nvidia",)
+    """Data files by name, or by path where there is a `/` in it."""
+    state_dir: Path = Path("/var/lib/poolmgr")
+    """Holds the journal; must survive the pod and the node's reboot."""
+    kubelet_dir: Path = Path("/var/lib/kubelet")
+    sys_root: Path = Path("/sys")
+    proc_root: Path = Path("/proc")
+    poll_seconds: float = 5.0
+    """Longest time between two looks. Holders and drivers change without telling anybody."""
+    busy_poll_seconds: float = 1.0
+    """The same while a move is under way on this node."""
+    unbind_deadline_seconds: float = 60.0

@@ -1,0 +1,253 @@
+"""`poolmgr agent`: the node agent, and what an operator may want to do at one node by hand."""
+
+import asyncio
+import contextlib
+import json
+import platform
+import signal
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from poolmgr.agent.accelerators import built_in
+from poolmgr.agent.byhand import ByHand, Finding, checks, describe_steps
+from poolmgr.agent.settings import AgentSettings
+from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.modes import Mode
+from poolmgr.kit import log
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="The node agent, and what can be done at one node by hand.",
+)
+
+DEFAULTS = AgentSettings(NodeName(""))
+
+
+class Side(StrEnum):
+    PASSTHROUGH = "passthrough"
+    SHARED = "shared"
+
+    @property
+    def mode(self) -> Mode:
+        return Mode.PASSTHROUGH if self is Side.PASSTHROUGH else Mode.SHARED
+
+
+Accelerators = Annotated[
+    str,
+    typer.Option(
+        envvar="POOLMGR_ACCELERATORS",
+        help=f"Which accelerators to look after, with commas: {', '.join(built_in())}, or paths of files.",
+    ),
+]
+StateDir = Annotated[
+    Path, typer.Option(envvar="POOLMGR_STATE_DIR", help="Where the journal is; must survive a reboot.")
+]
+KubeletDir = Annotated[
+    Path, typer.Option(envvar="POOLMGR_KUBELET_DIR", help="The kubelet's folder, with its sockets.")
+]
+Address = Annotated[str, typer.Argument(metavar="PCI", help="PCI address, e.g. 0000:3b:00.0 or 3b:00.0.")]
+DEFAULT_ACCELERATORS = ",".join(DEFAULTS.accelerators)
+
+
+def _settings(accelerators: str, state_dir: Path, kubelet_dir: Path, **more: Any) -> AgentSettings:
+    names = tuple(name.strip() for name in accelerators.split(",") if name.strip())
+    node = more.pop("node", NodeName(platform.node()))
+    return AgentSettings(node=node, accelerators=names, state_dir=state_dir, kubelet_dir=kubelet_dir, **more)
+
+
+@app.command()
+def run(
+    node_name: Annotated[
+        str, typer.Option(envvar="NODE_NAME", help="Name of this machine's Node in Kubernetes.")
+    ] = "",
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(envvar="KUBECONFIG", help="How to reach the API server; in a pod leave it out."),
+    ] = None,
+    accelerators: Accelerators = DEFAULT_ACCELERATORS,
+    state_dir: StateDir = DEFAULTS.state_dir,
+    kubelet_dir: KubeletDir = DEFAULTS.kubelet_dir,
+    poll_seconds: Annotated[
+        float, typer.Option(envvar="POOLMGR_POLL_SECONDS", help="Longest time between two looks.", min=0.2)
+    ] = DEFAULTS.poll_seconds,
+    unbind_deadline_seconds: Annotated[
+        float,
+        typer.Option(
+            envvar="POOLMGR_UNBIND_DEADLINE_SECONDS",
+            help="An unbind that takes longer is given up on and the GPU quarantined.",
+            min=1.0,
+        ),
+    ] = DEFAULTS.unbind_deadline_seconds,
+    log_level: Annotated[str, typer.Option(envvar="POOLMGR_LOG_LEVEL")] = "info",
+    log_text: Annotated[bool, typer.Option("--log-text", help="Log for people instead of JSON.")] = False,
+) -> None:
+    """Run the agent of this node until it is told to stop. Needs root and the host's PID namespace.
+
+    \b
+    In the DaemonSet:    poolmgr agent run
+    By hand on a node:   poolmgr agent run --node-name gpu-7 --kubeconfig /etc/kubernetes/kubelet.conf --log-text
+    On a test node:      poolmgr agent run --accelerators nvidia,emulated
+    """
+    from poolmgr.agent.run import run_agent
+
+    log.configure(json_lines=not log_text, level=log_level)
+    settings = _settings(
+        accelerators,
+        state_dir,
+        kubelet_dir,
+        node=NodeName(node_name or platform.node()),
+        kubeconfig=kubeconfig,
+        poll_seconds=poll_seconds,
+        unbind_deadline_seconds=unbind_deadline_seconds,
+    )
+
+    async def until_told() -> None:
+        work = asyncio.ensure_future(run_agent(settings))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+
+    asyncio.run(until_told())
+
+
+@app.command()
+def show(
+    accelerators: Accelerators = DEFAULT_ACCELERATORS,
+    state_dir: StateDir = DEFAULTS.state_dir,
+    kubelet_dir: KubeletDir = DEFAULTS.kubelet_dir,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array instead of a table.")] = False,
+) -> None:
+    """List this node's GPUs, where they are and who holds them. Touches nothing.
+
+    \b
+    poolmgr agent show
+    poolmgr agent show --json | jq '.[] | select(.holders != [])'
+    """
+    found = asyncio.run(ByHand(_settings(accelerators, state_dir, kubelet_dir)).look())
+    if as_json:
+        print(json.dumps([_as_json(f) for f in found], indent=2))
+        return
+    if not found:
+        print(f"no GPU of the accelerators '{accelerators}' on this node (all: {', '.join(built_in())})")
+        return
+    table = Table("PCI", "Model", "Mode", "Driver", "IOMMU group", "NUMA", "Held by", "Resource", box=None)
+    for finding in found:
+        table.add_row(*_as_row(finding))
+    Console().print(table)
+
+
+@app.command()
+def preflight(
+    pci: Address,
+    to: Annotated[Side | None, typer.Option(help="Side to ask for; default: the other one.")] = None,
+    accelerators: Accelerators = DEFAULT_ACCELERATORS,
+    state_dir: StateDir = DEFAULTS.state_dir,
+    kubelet_dir: KubeletDir = DEFAULTS.kubelet_dir,
+) -> None:
+    """Say whether a GPU could be moved now, and what is in the way. Touches nothing; exits 1 if not.
+
+    \b
+    poolmgr agent preflight 3b:00.0
+    """
+    sight = asyncio.run(ByHand(_settings(accelerators, state_dir, kubelet_dir)).find(pci))
+    mode = to.mode if to else (sight.gpu.mode or Mode.PASSTHROUGH).other
+    if not _print_checks(sight, mode):
+        raise typer.Exit(1)
+
+
+@app.command()
+def rebind(
+    pci: Address,
+    to: Annotated[Side, typer.Option(help="Side to bring it to.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    accelerators: Accelerators = DEFAULT_ACCELERATORS,
+    state_dir: StateDir = DEFAULTS.state_dir,
+    kubelet_dir: KubeletDir = DEFAULTS.kubelet_dir,
+) -> None:
+    """Move a GPU by hand, with all of the agent's checks. There is no --force: a held GPU is not unbound.
+
+    A running agent brings the GPU back to the mode that GPUNode.spec wants of it; while it runs, change
+    the GPUPool instead.
+
+    \b
+    poolmgr agent rebind 3b:00.0 --to passthrough --dry-run
+    poolmgr agent rebind 0000:3b:00.0 --to shared
+    """
+    hand = ByHand(_settings(accelerators, state_dir, kubelet_dir))
+
+    async def work() -> int:
+        sight = await hand.find(pci)
+        allowed = _print_checks(sight, to.mode)
+        for step in describe_steps(sight.gpu, to.mode):
+            print(f"  {'would ' if dry_run else ''}{step}")
+        if not allowed:
+            print("refused: see above; nothing was touched")
+            return 1
+        if dry_run:
+            return 0
+        result = await hand.rebind(sight.gpu, to.mode)
+        print(f"{'done' if result.ok else 'FAILED'}: {result.message} ({result.reason})")
+        return 0 if result.ok else 1
+
+    raise typer.Exit(asyncio.run(work()))
+
+
+def _print_checks(sight: Any, mode: Mode) -> bool:
+    answers = checks(sight, mode)
+    print(f"{sight.gpu.address} ({sight.gpu.driver or 'no driver'}) to {mode}:")
+    for name, verdict in answers:
+        print(
+            f"  {'ok' if verdict else 'NO':>2}  {name:<10}  {verdict.message if not verdict else ''}".rstrip()
+        )
+    return all(verdict for _, verdict in answers)
+
+
+def _as_row(finding: Finding) -> tuple[str, ...]:
+    gpu = finding.sight.gpu
+    holders = ", ".join(f"{h.command}[{h.pid}]" for h in finding.sight.holders[:3])
+    return (
+        gpu.address,
+        finding.model,
+        gpu.mode or "-",
+        gpu.driver or "none",
+        "-" if gpu.iommu_group is None else str(gpu.iommu_group),
+        "-" if gpu.numa_node is None else str(gpu.numa_node),
+        holders or finding.sight.allocated_to or "-",
+        gpu.resource_name,
+    )
+
+
+def _as_json(finding: Finding) -> dict[str, Any]:
+    gpu = finding.sight.gpu
+    return {
+        "pciAddress": gpu.address,
+        "uuid": finding.uuid,
+        "model": finding.model,
+        "memoryMiB": finding.memory_mib,
+        "mode": gpu.mode,
+        "driver": gpu.driver,
+        "iommuGroup": gpu.iommu_group,
+        "groupDevices": list(gpu.group_devices),
+        "numaNode": gpu.numa_node,
+        "resourceName": gpu.resource_name,
+        "bootDisplay": gpu.boot_display,
+        "virtualFunctions": gpu.virtual_functions,
+        "holders": [
+            {"pid": h.pid, "command": h.command, "podUid": h.pod_uid, "path": h.path}
+            for h in finding.sight.holders
+        ],
+        "allocatedTo": finding.sight.allocated_to,
+        "advertised": finding.sight.listed,
+    }
+
+
+if __name__ == "__main__":
+    app()
