@@ -69,6 +69,14 @@ def wait_until(
         time.sleep(interval_seconds)
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process of that id runs; one that has ended and was not waited for does not count."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class Process:
     """One program under one name: start, stop, kill, start again. Output is appended to `log`."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.processes import Process, ProcessFailed, wait_until
+from e2e.processes import Process, ProcessFailed, is_alive, wait_until
 
 _PARENT = """
 import pathlib, sys, threading, time
@@ -23,13 +23,6 @@ time.sleep(600)
 """
 
 
-def _alive(pid: int) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
-
-
 def test_kill_minus_nine_of_the_parent_leaves_no_child(tmp_path: Path) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", _PARENT, str(tmp_path)], stdout=subprocess.PIPE, text=True
@@ -37,10 +30,10 @@ def test_kill_minus_nine_of_the_parent_leaves_no_child(tmp_path: Path) -> None:
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     time.sleep(0.3)  # the thread that asked for the child has ended by now; the child must not care
-    assert _alive(child)
+    assert is_alive(child)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    wait_until("the child to be gone", lambda: not _alive(child), timeout_seconds=5)
+    wait_until("the child to be gone", lambda: not is_alive(child), timeout_seconds=5)
 
 
 def test_a_process_that_ends_early_shows_its_log(tmp_path: Path) -> None:
@@ -56,4 +49,4 @@ def test_stop_ends_a_process_that_ignores_sigterm(tmp_path: Path) -> None:
     grandchild = int(process.log.read_text())
     process.stop(grace_seconds=0.3)
     assert process.returncode == -signal.SIGKILL
-    wait_until("its child to be gone", lambda: not _alive(grandchild), timeout_seconds=5)
+    wait_until("its child to be gone", lambda: not is_alive(grandchild), timeout_seconds=5)

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-LOOPBACK_ADDRESSES = ("127.0.0.1", "10.0.2.2")
-"""Every server certificate names both: 10.0.2.2 is this machine's loopback seen from a QEMU user-network
+LOOPBACK_ADDRESSES = ("127.0.0.1", "10.0.2.2", "10.96.0.1")
+"""Every server certificate names these: 10.0.2.2 is this machine's loopback seen from a QEMU user-network
 guest."""
 
 

@@ -52,6 +52,9 @@ class Hami:
                 if kind in _APPLIED and "admission" not in name
             )
         )
+        # With no replicas, and so that HAMi's release can be read off its image as in any cluster.
+        deployment = self.objects["Deployment", "hami-scheduler"]
+        plane.apply(deployment | {"spec": deployment["spec"] | {"replicas": 0}})
         kubeconfig = plane.service_account_kubeconfig(NAMESPACE, "hami-scheduler")
         self._start_extender(kubeconfig)
         self._start_kube_scheduler(kubeconfig)

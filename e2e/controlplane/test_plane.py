@@ -1,5 +1,7 @@
 """The control plane as tests use it: versions, rights, fake nodes, outages."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from e2e.controlplane.build import pinned
 from e2e.controlplane.client import ApiError
 from e2e.controlplane.plane import CommandFailed, ControlPlane
 from e2e.fixtures import running_control_plane
+from e2e.processes import is_alive, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -90,3 +93,25 @@ def test_data_survives_outages_and_the_scheduler_goes_on(own_plane: ControlPlane
     own_plane.restart("kube-scheduler")
     path = "/api/v1/namespaces/before/pods/waits"
     own_plane.wait_for("the pod to be bound", lambda: own_plane.api.get(path)["spec"].get("nodeName"))
+
+
+_SESSION = """
+import pathlib, sys, time
+from e2e.controlplane.plane import ControlPlane
+plane = ControlPlane(pathlib.Path(sys.argv[1])).start()
+plane.ensure_scheduler()
+plane.ensure_kwok()
+print(*(process.pid for process in plane.processes.values()), flush=True)
+time.sleep(600)
+"""
+
+
+def test_kill_minus_nine_of_a_session_leaves_no_process(control_plane: ControlPlane, tmp_path: Path) -> None:
+    session = subprocess.Popen([sys.executable, "-c", _SESSION, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert session.stdout is not None
+    lines = (line for line in session.stdout if line[0].isdigit())
+    children = [int(word) for word in next(lines).split()]
+    assert len(children) == 4
+    session.kill()
+    session.wait()
+    wait_until("etcd, API server, scheduler and KWOK to be gone", lambda: not any(map(is_alive, children)))

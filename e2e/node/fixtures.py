@@ -3,11 +3,18 @@
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from e2e.node.machine import NodeUnavailable, require_programs
 from e2e.node.node import GuestNode
+
+if TYPE_CHECKING:
+    from e2e.controlplane.hami import Hami
+    from e2e.controlplane.plane import ControlPlane
+    from e2e.node.hami_plugin import HamiPlugin
+    from e2e.node.kubelet import KubeNode
 
 TEST_TIMEOUT_SECONDS = 900
 """For a test that uses the node: it may pay the boot, and an emulated node is some ten times slower."""
@@ -24,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def guest_node(artifacts: Path) -> Iterator[GuestNode]:
-    """The session's node with two GPUs, each alone in its IOMMU group.
+    """The session's node with two GPUs, each alone in its IOMMU group; nothing of Kubernetes runs on it yet.
 
     Skips, with the reason, where QEMU or virtme-ng are missing.
     """
@@ -40,3 +47,26 @@ def guest_node(artifacts: Path) -> Iterator[GuestNode]:
         yield node
     finally:
         node.close()
+
+
+@pytest.fixture(scope="session")
+def kube_node(guest_node: GuestNode, control_plane: "ControlPlane") -> "KubeNode":
+    """The session's node, joined to the session's control plane by the real kubelet. It carries no `gpu=on`."""
+    from e2e.node.kubelet import KubeNode
+    from e2e.node.launcher import launcher_image
+
+    node = KubeNode(guest_node, control_plane).join()
+    node.load_images([launcher_image()])
+    return node
+
+
+@pytest.fixture(scope="session")
+def hami_plugin(kube_node: "KubeNode", hami: "Hami") -> "HamiPlugin":
+    """HAMi's device plugin as its chart's DaemonSet, on the session's node as long as that has `gpu=on`."""
+    from e2e.node.hami_plugin import HamiPlugin
+    from e2e.parts import PartMissing
+
+    try:
+        return HamiPlugin(kube_node, hami).install()
+    except PartMissing as missing:
+        pytest.skip(f"no HAMi device plugin: {missing}")

@@ -14,11 +14,14 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from e2e.cache import cache_folder
 from e2e.node.machine_lock import MachineLock
 from e2e.processes import Process, free_port
 
 HERE = Path(__file__).resolve().parent
 GUEST = HERE / "guest"
+PYTHON = Path(sys.executable).resolve()
+"""The interpreter that runs the guest's own programs, at the same path there."""
 COMMAND_PORT = 7070
 """The command server's port in the guest; the host's side is a free loopback port."""
 KUBELET_PORT = 10250
@@ -119,6 +122,20 @@ def hardware(spec: MachineSpec, disk: Path, command_port: int, kubelet_port: int
     return options
 
 
+def shared_folder(tag: str, folder: Path, options: str = "") -> list[str]:
+    """QEMU's arguments for a folder of this machine that the guest mounts by `tag`."""
+    return [
+        "-fsdev", f"local,id={tag},path={folder},security_model=none,multidevs=remap{options}",
+        "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}",
+    ]  # fmt: skip
+
+
+def cached_folders() -> list[Path]:
+    """Folders with programs that the guest starts often; see init.sh. /usr is always among them."""
+    candidates = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), cache_folder()}
+    return sorted(path for path in candidates if not path.is_relative_to("/usr") and path.is_dir())
+
+
 class Machine:
     """A booted QEMU; files of the session lie under `directory` (console.log, disk.img, token)."""
 
@@ -163,13 +180,7 @@ class Machine:
     def _qemu_command(self, virtme: Path) -> list[str]:
         initramfs = self.directory / "initramfs"
         initramfs.unlink(missing_ok=True)
-        script = [
-            GUEST / "init.sh",
-            Path(sys.executable).resolve(),
-            self.directory,
-            COMMAND_PORT,
-            self.spec.name,
-        ]
+        script = [GUEST / "init.sh", PYTHON, COMMAND_PORT, self.spec.name, *cached_folders()]
         # nowatchdog: under load the emulated CPU stands still for seconds, which is no lockup
         options = [
             "intel_iommu=on",
@@ -183,7 +194,7 @@ class Machine:
                 virtme, "--kimg", newest_kernel(), "--mods", "auto", "--force-9p",
                 "--disable-kvm", "--disable-microvm", "--name", self.spec.name, "--cwd", "/",
                 "--memory", self.spec.memory, "--cpus", str(self.spec.cpus),
-                "--show-boot-console", "--verbose", "--rwdir", self.directory, "--no-dhcp",
+                "--show-boot-console", "--verbose", "--no-dhcp",
                 "--script-sh", shlex.join(map(str, script)),
                 *(argument for option in options for argument in ("--kopt", option)),
                 "--save-initramfs", initramfs, "--show-command", "--dry-run",
@@ -192,7 +203,12 @@ class Machine:
             env={**os.environ, "TMPDIR": str(self.directory)},
         )  # fmt: skip
         command = shlex.split(listing.stdout.strip().splitlines()[-1])
-        return command + hardware(self.spec, self.disk, self.command_port, self.kubelet_port)
+        return [
+            *command,
+            *hardware(self.spec, self.disk, self.command_port, self.kubelet_port),
+            *shared_folder("host", Path("/"), ",readonly=on"),
+            *shared_folder("session", self.directory),
+        ]
 
     @property
     def running(self) -> bool:

@@ -20,6 +20,8 @@ BOOT_SECONDS = 240
 SILENT_SECONDS = 120
 """A booting guest whose console says nothing for this long is taken for wedged."""
 LOG_DIRECTORY = "/var/log/node"
+SESSION_DIRECTORY = "/run/session"
+"""Where the guest sees this session's folder, writable."""
 
 
 class NodeFailed(AssertionError):
@@ -239,9 +241,10 @@ class GuestNode:
 
     def save_logs(self) -> Path:
         """Copies programs' logs, pods' logs and dmesg into the session's folder and returns it."""
-        target = self.directory / f"logs-boot-{self.boots}"
+        name = f"logs-boot-{self.boots}"
+        target = f"{SESSION_DIRECTORY}/{name}"
         self.run(
             f"mkdir -p {target}; cp {LOG_DIRECTORY}/*.log {target}/ 2>/dev/null; "
             f"cp -rL /var/log/pods {target}/ 2>/dev/null; dmesg >{target}/dmesg.log; true"
         )
-        return target
+        return self.directory / name
