@@ -118,6 +118,15 @@ class Rig:
             registered = {g.uuid for g in node.sharing.registered} if node.sharing.allocatable else set()
             both = [g.pci_address for g in node.gpus if g.advertised and g.uuid in registered]
             assert not both, f"{both} on {node.name} offered to VMs and pods at once"
+            moving = node.transition
+            if moving is None or moving.step is not Step.REBIND:
+                continue
+            # The agent would refuse as well; the manager must not even ask.
+            for gpu in node.gpus:
+                if gpu.pci_address in moving.devices and gpu.mode not in (None, moving.to_mode):
+                    users = [p.uid for p, _ in self.fleet.world.slices_on(gpu.uuid)]
+                    users += [gpu.allocated_to] if gpu.allocated_to else []
+                    assert not users, f"asked to rebind {gpu.pci_address} while {users} had it"
 
     def state(self) -> str:
         return "; ".join(
