@@ -5,7 +5,12 @@ from poolmgr.cluster.client import Client, ContentType
 from poolmgr.cluster.fence import EPOCH_ANNOTATION, Leadership, refuse_older, require_epoch
 from poolmgr.cluster.observe.gpu_nodes import spec_of
 from poolmgr.controller.ports import NodeIntent
+from poolmgr.domain.errors import Rejected, Stale
 from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.reasons import Reason
+
+EPOCH_RULE = "transition.epoch must not go back"
+"""Beginning of the CRD's own words where a transition carries a later leader's epoch."""
 
 
 class KubernetesFleet:
@@ -27,7 +32,12 @@ class KubernetesFleet:
             "metadata": {"resourceVersion": revision, "annotations": {EPOCH_ANNOTATION: str(epoch)}},
             "spec": spec_of(intent, epoch),
         }
-        written = await self._client.write(
-            "PATCH", kinds.GPU_NODES.path(node), patch, wire.GpuNode, content_type=ContentType.MERGE_PATCH
-        )
+        try:
+            written = await self._client.write(
+                "PATCH", kinds.GPU_NODES.path(node), patch, wire.GpuNode, content_type=ContentType.MERGE_PATCH
+            )
+        except Rejected as refusal:
+            if EPOCH_RULE in refusal.message:
+                raise Stale(Reason.STALE_EPOCH, f"{what} was not written: {refusal.message}") from refusal
+            raise
         return written.metadata.resource_version

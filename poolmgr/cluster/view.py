@@ -8,11 +8,13 @@ from typing import Any
 from poolmgr.cluster import kinds, wire
 from poolmgr.cluster.client import Client
 from poolmgr.cluster.hami import names as hami_names
+from poolmgr.cluster.hami.version import Minor
 from poolmgr.cluster.observe.assembly import Assembly
 from poolmgr.cluster.observe.pods import PodFacts, facts_of
+from poolmgr.cluster.references import ObjectReference, references
 from poolmgr.cluster.reflector import AnyReflector, Reflector
-from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.plan import Subject
 from poolmgr.domain.snapshot import ClusterSnapshot
 
 
@@ -40,6 +42,10 @@ class KubernetesView:
         self._assembly = Assembly(hami_version=self._settings.hami_version)
         self._changed = asyncio.Event()
         self._pods = self._reflect(kinds.PODS, wire.Pod, self._apply_pod, project=self._pod_facts)
+        self._nodes = self._reflect(
+            kinds.NODES, wire.Node, self._assembly.apply_node, project=_without_version
+        )
+        self._gpu_nodes = self._reflect(kinds.GPU_NODES, wire.GpuNode, self._assembly.apply_gpu_node)
         self._device_config = self._reflect(
             kinds.CONFIG_MAPS,
             wire.ConfigMap,
@@ -48,9 +54,9 @@ class KubernetesView:
         )
         self._reflectors: tuple[AnyReflector, ...] = (
             self._device_config,
-            self._reflect(kinds.NODES, wire.Node, self._assembly.apply_node, project=_without_version),
+            self._nodes,
             self._pods,
-            self._reflect(kinds.GPU_NODES, wire.GpuNode, self._assembly.apply_gpu_node),
+            self._gpu_nodes,
             self._reflect(kinds.GPU_POOLS, wire.GpuPool, self._assembly.apply_pool),
             self._reflect(kinds.GPU_RESERVATIONS, wire.GpuReservation, self._assembly.apply_reservation),
             self._reflect(kinds.DISRUPTION_BUDGETS, wire.DisruptionBudget, self._assembly.apply_budget),
@@ -121,13 +127,32 @@ class KubernetesView:
         """Seconds since each watch was confirmed, for metrics."""
         return {str(reflector.kind): reflector.age for reflector in self._reflectors}
 
-    def node(self, name: NodeName) -> Node | None:
-        """One node as of the last snapshot."""
-        return self._assembly.node(name)
+    def references(self, subject: Subject) -> tuple[ObjectReference, ...]:
+        """The Kubernetes objects that `subject` is, as seen now."""
+        return references(subject, self._assembly)
+
+    def pool(self, name: str) -> wire.GpuPool | None:
+        return self._assembly.wire_pool(name)
 
     def plugin(self) -> wire.DaemonSet | None:
         """HAMi's plugin DaemonSet as seen now."""
         return self._assembly.plugin
+
+    def hami_version(self, node: NodeName) -> Minor | None:
+        """HAMi's release as of the last snapshot; None where the node has no HAMi."""
+        found = self._assembly.node(node)
+        return found.sharing.version if found is not None and found.sharing is not None else None
+
+    def plan_of(self, node: NodeName) -> str:
+        """The plan that moves GPUs of the node as of the last snapshot; empty when none does."""
+        found = self._assembly.node(node)
+        return found.transition.plan_id if found is not None and found.transition is not None else ""
+
+    def highest_epoch(self) -> int | None:
+        """The highest lease epoch that any object carries; None until nodes and GPUNodes are listed."""
+        if not (self._nodes.synced and self._gpu_nodes.synced):
+            return None
+        return self._assembly.highest_epoch()
 
     def _reflect(
         self,

@@ -7,6 +7,7 @@ there (tests rebuild from scratch and compare). What did not change is handed ou
 from dataclasses import replace
 from typing import Generic, TypeVar
 
+from poolmgr.cluster.fence import EPOCH_ANNOTATION
 from poolmgr.cluster.hami import names as hami_names
 from poolmgr.cluster.hami.resources import HamiConfig, parse_device_config
 from poolmgr.cluster.hami.state import HamiInstall, sharing_state
@@ -83,6 +84,7 @@ class Assembly:
 
         self._wire_nodes: dict[str, Node] = {}
         self._gpu_nodes: dict[str, GpuNode] = {}
+        self._wire_pools: dict[str, GpuPool] = {}
         self._index = NodeIndex()
         self._pods: dict[str, PodFacts] = {}
         self._budgets: dict[str, dict[str, DisruptionBudget]] = {}
@@ -130,6 +132,28 @@ class Assembly:
     def pod(self, key: str) -> PodFacts | None:
         return self._pods.get(key)
 
+    def gpu_node(self, name: str) -> GpuNode | None:
+        return self._gpu_nodes.get(name)
+
+    def wire_node(self, name: str) -> Node | None:
+        return self._wire_nodes.get(name)
+
+    def wire_pool(self, name: str) -> GpuPool | None:
+        return self._wire_pools.get(name)
+
+    def machine(self, key: str) -> VirtualMachine | None:
+        return self._machines.get(key)
+
+    def instance(self, key: str) -> VirtualMachineInstance | None:
+        return self._instances.get(key)
+
+    def highest_epoch(self) -> int:
+        """The highest lease epoch that any object carries; 0 where none does."""
+        written = [node.metadata.annotations.epoch for node in self._wire_nodes.values()]
+        written += [node.metadata.annotations.get(EPOCH_ANNOTATION, "") for node in self._gpu_nodes.values()]
+        moves = [n.spec.transition.epoch for n in self._gpu_nodes.values() if n.spec.transition is not None]
+        return max((*moves, *(int(text) for text in written if text.isascii() and text.isdigit())), default=0)
+
     def apply_node(self, key: str, node: Node | None) -> None:
         _put(self._wire_nodes, key, node)
         self._dirty_nodes.add(key)
@@ -140,6 +164,7 @@ class Assembly:
         self._dirty_passthrough = True
 
     def apply_pool(self, key: str, pool: GpuPool | None) -> None:
+        _put(self._wire_pools, key, pool)
         if self._pools.put(key, pool_from(pool) if pool else None):
             self._changed = True
             self._dirty_nodes.update(self._gpu_nodes)

@@ -14,6 +14,9 @@ from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import to_rfc3339
 
+NO_NUMA = -1
+"""What sysfs says where the platform tells no NUMA node."""
+
 _MODES = {mode.value: mode for mode in Mode}
 _PHASES = {phase.value: phase for phase in DevicePhase}
 _STEPS = {step.value: step for step in Step}
@@ -101,9 +104,10 @@ def _gpu(node: NodeName, device: DeviceStatus, desired: DesiredDevice | None, po
         uuid=GpuUuid(device.uuid),
         resource_name=device.resource_name,
         desired_mode=_MODES.get(desired.mode) if desired else None,
+        desired_plan_id=PlanId(desired.plan_id) if desired else PlanId(""),
         pool=pool,
         iommu_group=device.iommu_group,
-        numa_node=device.numa_node,
+        numa_node=device.numa_node if device.numa_node != NO_NUMA else None,
         nvswitch_domain=device.nvswitch_domain,
         holders=tuple(Holder(h.pid, h.command, h.pod_uid, h.path) for h in device.holders),
         allocated_to=device.allocated_to,

@@ -1,0 +1,262 @@
+"""Who leads: an elector on a coordination.k8s.io Lease.
+
+Invariants:
+- At most one elector holds an epoch at any moment, whatever their wall clocks say. A holder counts from
+  *before* its renewal was sent and stops after `renew_deadline_seconds`; anyone else counts from *after* it
+  saw the lease change and waits `duration_seconds`, which is longer. Only monotonic clocks are compared, each
+  with itself; the instants in the lease are for people.
+- Epochs strictly rise. Every acquisition, also by the same process again, increments `leaseTransitions`; where
+  the lease was deleted the count goes on from the highest epoch found on the objects that leaders wrote.
+- `epoch` is None as soon as the lease is not surely held, also when this process was stopped for a while and
+  has not yet noticed anything.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from poolmgr.cluster import kinds
+from poolmgr.cluster.client import (
+    REQUEST_TIMEOUT_SECONDS,
+    Absent,
+    Client,
+    ContentType,
+    decode,
+    encode_body,
+    ok,
+)
+from poolmgr.cluster.wire import Lease, LeaseSpec, ObjectMeta
+from poolmgr.domain.errors import PoolError, Rejected, Stale, Unavailable
+from poolmgr.domain.identifiers import LeaseEpoch
+from poolmgr.domain.reasons import Reason
+from poolmgr.kit.clock import to_rfc3339_micro
+
+log = structlog.get_logger()
+
+NEVER = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseSettings:
+    """The defaults are client-go's. A write that was begun while leading must be over before anyone else can
+    lead, hence the rule that is checked."""
+
+    namespace: str = "poolmgr-system"
+    name: str = "poolmgr-manager"
+    duration_seconds: int = 15
+    renew_deadline_seconds: float = 10.0
+    retry_seconds: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not (
+            self.retry_seconds > 0
+            and self.renew_deadline_seconds >= 2 * self.retry_seconds
+            and self.duration_seconds > self.renew_deadline_seconds + REQUEST_TIMEOUT_SECONDS
+        ):
+            raise Rejected(
+                Reason.INVALID_REQUEST,
+                f"The lease settings do not fit together: the duration ({self.duration_seconds} s) must exceed "
+                f"the renew deadline ({self.renew_deadline_seconds} s) by more than a request may take "
+                f"({REQUEST_TIMEOUT_SECONDS} s), and the deadline two retries ({self.retry_seconds} s each).",
+            )
+
+
+class Elector:
+    """Implements `controller.ports.Leadership`.
+
+    `identity` names this process and must be unique to it (pod name and a random part). `floor` answers the
+    highest epoch that the cluster's objects carry, None while that is not known.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        identity: str,
+        floor: Callable[[], int | None],
+        settings: LeaseSettings | None = None,
+    ) -> None:
+        self._client = client
+        self._clock = client.clock
+        self._identity = identity
+        self._floor = floor
+        self._settings = settings or LeaseSettings()
+        self._collection = kinds.LEASES.path(namespace=self._settings.namespace)
+        self._path = kinds.LEASES.path(self._settings.name, namespace=self._settings.namespace)
+        self._lease: Lease | None = None
+        self._held: LeaseEpoch | None = None
+        self._deadline = NEVER
+        self._seen: tuple[str, str, str] = ("", "", "")
+        self._seen_at = NEVER
+        self.holder = ""
+        """Identity of the leader last seen, for people; empty when unknown."""
+
+    @property
+    def epoch(self) -> LeaseEpoch | None:
+        """See `Leadership`."""
+        return self._held if self._clock.monotonic() < self._deadline else None
+
+    async def run(self, lead: Callable[[LeaseEpoch], Awaitable[None]]) -> None:
+        """Acquire, run `lead(epoch)` while the lease is held, cancel it when it is lost, and start over.
+
+        Returns when `lead` returns; raises what it raises. Cancel to stop: `lead` is cancelled and waited
+        for, then the lease is given back so that a successor need not wait for it to expire.
+        """
+        while True:
+            epoch = await self._acquire()
+            log.info("lease_acquired", lease_epoch=epoch, identity=self._identity)
+            leading = asyncio.ensure_future(lead(epoch))
+            renewing = asyncio.ensure_future(self._renew_until_lost())
+            try:
+                await asyncio.wait({leading, renewing}, return_when=asyncio.FIRST_COMPLETED)
+                if leading.done():
+                    leading.result()
+                    return
+                log.warning("lease_lost", lease_epoch=epoch, holder=self.holder)
+            finally:
+                # The work first: as long as it runs the lease is not given away.
+                await _ended(leading)
+                await _ended(renewing)
+                await self._release()
+
+    async def _acquire(self) -> LeaseEpoch:
+        complained = False
+        while True:
+            try:
+                epoch = await self._try_acquire()
+                if epoch is not None:
+                    return epoch
+                complained = False
+            except PoolError as error:
+                # Down, forbidden or outrun: not leading is always safe, so it is simply tried again.
+                if not complained:
+                    log.warning("lease_not_acquired", reason=error.reason.value, detail=error.message)
+                complained = not isinstance(error, Stale)
+            await self._clock.sleep(self._settings.retry_seconds * self._client.rng.uniform(1.0, 1.5))
+
+    async def _try_acquire(self) -> LeaseEpoch | None:
+        try:
+            lease = await self._get()
+        except Absent:
+            lease = None
+        now = self._clock.monotonic()
+        if lease is not None and not self._free(lease, now):
+            return None
+        floor = self._floor()
+        if floor is None:
+            return None
+        if lease is None:
+            lease = Lease(metadata=ObjectMeta(name=self._settings.name, namespace=self._settings.namespace))
+        epoch = LeaseEpoch(max(lease.spec.lease_transitions or 0, floor) + 1)
+        instant = to_rfc3339_micro(self._clock.now())
+        await self._put(lease, self._spec(epoch, acquired=instant))
+        self._held = epoch
+        return epoch
+
+    def _free(self, lease: Lease, now: float) -> bool:
+        spec = lease.spec
+        self.holder = spec.holder_identity or ""
+        # Our own name there, without our holding it, is a write of ours whose answer was lost.
+        if not self.holder or self.holder == self._identity:
+            return True
+        seen = (self.holder, spec.renew_time or "", lease.metadata.resource_version)
+        if seen != self._seen:
+            self._seen, self._seen_at = seen, now
+        duration = max(self._settings.duration_seconds, spec.lease_duration_seconds or 0)
+        return now - self._seen_at >= duration
+
+    async def _renew_until_lost(self) -> None:
+        pause = self._settings.retry_seconds
+        while True:
+            await self._clock.sleep(pause)
+            pause = self._settings.retry_seconds
+            remaining = self._deadline - self._clock.monotonic()
+            if remaining <= 0:
+                return
+            try:
+                await self._renew()
+            except Stale:
+                if not await self._still_ours():
+                    self._deadline = NEVER
+                    return
+                # Read again just now, so this try will not conflict; the deadline is near after lost answers.
+                pause = 0.2 if remaining < self._settings.renew_deadline_seconds / 2 else pause
+            except Unavailable as error:
+                log.warning("lease_not_renewed", seconds_left=round(remaining, 1), detail=error.message)
+            except PoolError as error:
+                log.error("lease_not_renewed", reason=error.reason.value, detail=error.message)
+
+    async def _renew(self) -> None:
+        lease = self._lease
+        assert lease is not None
+        assert self._held is not None
+        await self._put(lease, self._spec(self._held, acquired=lease.spec.acquire_time))
+
+    async def _still_ours(self) -> bool:
+        """After a conflict: True where the lease is still in our name and epoch (an earlier renewal arrived
+        although its answer was lost), or where that cannot be found out now."""
+        try:
+            lease = await self._get()
+        except Absent:
+            return False
+        except PoolError:
+            return True
+        self.holder = lease.spec.holder_identity or ""
+        if self.holder != self._identity or lease.spec.lease_transitions != self._held:
+            return False
+        self._lease = lease
+        return True
+
+    async def _release(self) -> None:
+        """Give the lease back, if it is still surely held; otherwise leave it to expire."""
+        held, self._held = self.epoch, None
+        self._deadline = NEVER
+        if held is None or self._lease is None:
+            return
+        spec = LeaseSpec(
+            holder_identity="",
+            lease_duration_seconds=self._settings.duration_seconds,
+            acquire_time=self._lease.spec.acquire_time,
+            renew_time=to_rfc3339_micro(self._clock.now()),
+            lease_transitions=held,
+        )
+        try:
+            await self._put(self._lease, spec)
+            log.info("lease_released", lease_epoch=held)
+        except PoolError as error:
+            log.warning("lease_not_released", reason=error.reason.value, detail=error.message)
+        finally:
+            self._deadline = NEVER
+
+    def _spec(self, epoch: LeaseEpoch, *, acquired: str | None) -> LeaseSpec:
+        return LeaseSpec(
+            holder_identity=self._identity,
+            lease_duration_seconds=self._settings.duration_seconds,
+            acquire_time=acquired,
+            renew_time=to_rfc3339_micro(self._clock.now()),
+            lease_transitions=epoch,
+        )
+
+    async def _get(self) -> Lease:
+        response = await self._client.call("GET", self._path)
+        return decode(ok(response, f"GET {self._path}").body, Lease, self._path)
+
+    async def _put(self, lease: Lease, spec: LeaseSpec) -> None:
+        """Create or replace by compare-and-swap; on success the lease is held from before the request."""
+        begun = self._clock.monotonic()
+        body = Lease(api_version="coordination.k8s.io/v1", kind="Lease", metadata=lease.metadata, spec=spec)
+        exists = bool(lease.metadata.resource_version)
+        method, path = ("PUT", self._path) if exists else ("POST", self._collection)
+        self._lease = await self._client.write(
+            method, path, encode_body(body), Lease, content_type=ContentType.JSON
+        )
+        self.holder = spec.holder_identity or ""
+        self._deadline = begun + self._settings.renew_deadline_seconds
+
+
+async def _ended(task: "asyncio.Future[None]") -> None:
+    """Cancel and wait; what the task raised is the caller's to look at, not ours."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,313 @@
+"""Leadership: never two at once, epochs strictly rising, whatever clocks, networks and processes do."""
+
+import asyncio
+import random
+
+import pytest
+
+from poolmgr.cluster.client import Client
+from poolmgr.cluster.lease import Elector, LeaseSettings
+from poolmgr.domain.errors import Rejected
+from poolmgr.domain.identifiers import LeaseEpoch
+from tests.unit.cluster.fake_api import FakeApi, FakeTransport
+from tests.unit.cluster.virtual_clock import Skewed, VirtualClock
+
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/poolmgr-system/leases"
+LEASE = f"{LEASES}/poolmgr-manager"
+
+
+class Candidate:
+    """One manager process with its own connection and wall clock."""
+
+    def __init__(self, bench: "Bench", name: str, wall_offset: float = 0.0) -> None:
+        self.name = name
+        self.transport: FakeTransport = bench.api.transport()
+        self.clock = Skewed(bench.clock, wall_offset)
+        client = Client(self.transport, clock=self.clock, rng=random.Random(name))
+        self.elector = Elector(client, identity=name, floor=lambda: bench.floor)
+        self.working = False
+        self.led: list[int] = []
+        self._bench = bench
+        self._task: asyncio.Future[None] | None = None
+
+    def start(self) -> "Candidate":
+        self._task = asyncio.ensure_future(self.elector.run(self.lead))
+        return self
+
+    async def stop(self) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        while not self._task.done():  # giving the lease back may have to wait for a slow network
+            await self._bench.clock.advance(1, each=self._bench.check)
+
+    async def lead(self, epoch: LeaseEpoch) -> None:
+        self.led.append(epoch)
+        self._bench.epochs.append(epoch)
+        self.working = True
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.working = False
+
+
+class Bench:
+    def __init__(self, floor: int | None = 0) -> None:
+        self.clock = VirtualClock()
+        self.api = FakeApi(self.clock)
+        self.api.kinds.add(LEASES)
+        self.floor = floor
+        self.epochs: list[int] = []
+        self.candidates: list[Candidate] = []
+
+    def candidate(self, name: str, wall_offset: float = 0.0) -> Candidate:
+        candidate = Candidate(self, name, wall_offset)
+        self.candidates.append(candidate)
+        return candidate.start()
+
+    def check(self) -> None:
+        holders = [c.name for c in self.candidates if c.elector.epoch is not None]
+        assert len(holders) <= 1, f"two hold at {self.clock.monotonic()}: {holders}"
+        held = [c.elector.epoch for c in self.candidates if c.elector.epoch is not None]
+        assert all(epoch == max(self.epochs or [epoch]) for epoch in held if epoch is not None)
+
+    async def advance(self, seconds: float) -> None:
+        await self.clock.advance(seconds, each=self.check)
+        self.check()
+
+    async def close(self) -> None:
+        for candidate in self.candidates:
+            await candidate.stop()
+        assert self.epochs == sorted(set(self.epochs)), f"epochs do not strictly rise: {self.epochs}"
+
+
+async def test_first_candidate_leads_in_epoch_1_and_the_second_waits() -> None:
+    bench = Bench()
+    one = bench.candidate("one")
+    await bench.advance(3)
+    two = bench.candidate("two")
+    await bench.advance(120)
+    assert one.elector.epoch == 1
+    assert one.working
+    assert two.elector.epoch is None
+    assert two.elector.holder == "one"
+    await bench.close()
+
+
+async def test_stopping_gives_the_lease_back_at_once() -> None:
+    bench = Bench()
+    one = bench.candidate("one")
+    await bench.advance(3)
+    two = bench.candidate("two")
+    await bench.advance(3)
+    await one.stop()
+    assert one.elector.epoch is None
+    await bench.advance(4)
+    assert two.elector.epoch == 2
+    await bench.close()
+
+
+async def test_killed_leader_is_followed_after_the_lease_has_expired() -> None:
+    bench = Bench()
+    one = bench.candidate("one")
+    await bench.advance(3)
+    two = bench.candidate("two")
+    await bench.advance(3)
+    one.transport.down = True
+    await bench.advance(9)
+    assert two.elector.epoch is None
+    await bench.advance(15)
+    assert two.elector.epoch == 2
+    await bench.close()
+
+
+async def test_leader_cut_off_stops_before_anyone_else_can_begin() -> None:
+    bench = Bench()
+    one, two = bench.candidate("one"), bench.candidate("two")
+    await bench.advance(6)
+    leader, follower = (one, two) if one.elector.epoch else (two, one)
+    leader.transport.down = True
+    stopped_at = None
+    for second in range(40):
+        await bench.advance(1)
+        if leader.elector.epoch is None and stopped_at is None:
+            stopped_at = second
+            assert not leader.working or second < 12
+            assert follower.elector.epoch is None
+    assert stopped_at is not None
+    assert stopped_at <= 10
+    assert follower.elector.epoch == 2
+    assert not leader.working
+    await bench.close()
+
+
+async def test_connection_error_never_escapes_and_the_old_leader_comes_back() -> None:
+    bench = Bench()
+    one = bench.candidate("one")
+    await bench.advance(3)
+    one.transport.down = True
+    await bench.advance(60)
+    assert one.elector.epoch is None
+    assert not one.working
+    one.transport.down = False
+    await bench.advance(25)
+    assert one.elector.epoch == 2
+    await bench.close()
+
+
+async def test_short_outage_costs_nothing() -> None:
+    bench = Bench()
+    one = bench.candidate("one")
+    await bench.advance(3)
+    one.transport.down = True
+    await bench.advance(6)
+    one.transport.down = False
+    await bench.advance(30)
+    assert (one.elector.epoch, one.led) == (1, [1])
+    await bench.close()
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0, 1e9])
+async def test_jump_of_the_wall_clock_changes_nothing(jump: float) -> None:
+    bench = Bench()
+    one = bench.candidate("one")
+    await bench.advance(3)
+    two = bench.candidate("two", wall_offset=-7200.0)
+    await bench.advance(10)
+    one.clock.wall_offset = jump
+    await bench.advance(30)
+    two.clock.wall_offset = -jump
+    await bench.advance(60)
+    assert (one.elector.epoch, two.elector.epoch) == (1, None)
+    await bench.close()
+
+
+async def test_process_that_was_stopped_knows_at_once_that_it_does_not_lead() -> None:
+    bench = Bench()
+    one = bench.candidate("one")
+    await bench.advance(3)
+    assert one.elector.epoch == 1
+    await bench.clock.stop(30)
+    assert one.elector.epoch is None
+    await bench.advance(30)
+    assert one.led[0] == 1
+    await bench.close()
+
+
+async def test_lost_answers_to_renewals_are_recognised_as_our_own() -> None:
+    bench = Bench()
+    one = bench.candidate("one")
+    await bench.advance(3)
+    one.transport.lose_answers = True
+    await bench.advance(5)
+    one.transport.lose_answers = False
+    await bench.advance(20)
+    assert (one.elector.epoch, one.led) == (1, [1])
+    await bench.close()
+
+
+async def test_lost_answer_to_the_acquisition_costs_one_epoch_and_no_wait() -> None:
+    bench = Bench()
+    one = bench.candidate("one")
+    one.transport.lose_answers = True
+    await bench.advance(1)
+    one.transport.lose_answers = False
+    await bench.advance(4)
+    assert one.elector.epoch == 2
+    await bench.close()
+
+
+async def test_lease_that_someone_deletes_does_not_bring_epochs_back() -> None:
+    bench = Bench(floor=41)
+    one = bench.candidate("one")
+    await bench.advance(3)
+    assert one.elector.epoch == 42
+    bench.floor = 42
+    bench.api.remove(LEASE)
+    await bench.advance(20)
+    assert one.elector.epoch == 43
+    await bench.close()
+
+
+async def test_nobody_leads_before_the_epochs_in_the_cluster_are_known() -> None:
+    bench = Bench(floor=None)
+    one = bench.candidate("one")
+    await bench.advance(30)
+    assert one.elector.epoch is None
+    bench.floor = 7
+    await bench.advance(5)
+    assert one.elector.epoch == 8
+    await bench.close()
+
+
+async def test_work_that_ends_by_itself_gives_the_lease_back_and_its_error_is_told() -> None:
+    bench = Bench()
+    one = Candidate(bench, "one")
+
+    async def fails(epoch: LeaseEpoch) -> None:
+        raise RuntimeError(f"at epoch {epoch}")
+
+    running = asyncio.ensure_future(one.elector.run(fails))
+    await bench.clock.advance(3)
+    with pytest.raises(RuntimeError, match="at epoch 1"):
+        await running
+    assert bench.api.get(LEASE)["spec"]["holderIdentity"] == ""
+    assert one.elector.epoch is None
+
+
+async def test_lease_is_kept_until_the_cancelled_work_has_ended() -> None:
+    bench = Bench()
+    one = Candidate(bench, "one")
+    ending = asyncio.Event()
+
+    async def slow(epoch: LeaseEpoch) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await ending.wait()
+
+    running = asyncio.ensure_future(one.elector.run(slow))
+    await bench.clock.advance(3)
+    running.cancel()
+    await bench.clock.advance(1)
+    assert bench.api.get(LEASE)["spec"]["holderIdentity"] == "one"
+    ending.set()
+    await asyncio.gather(running, return_exceptions=True)
+    assert bench.api.get(LEASE)["spec"]["holderIdentity"] == ""
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_three_candidates_under_random_faults_never_lead_together(seed: int) -> None:
+    rng = random.Random(seed)
+    bench = Bench()
+    for name in ("one", "two", "three"):
+        bench.candidate(name, wall_offset=rng.uniform(-1e6, 1e6))
+    for _ in range(60):
+        candidate = rng.choice(bench.candidates)
+        match rng.randrange(6):
+            case 0:
+                candidate.transport.down = not candidate.transport.down
+            case 1:
+                candidate.transport.delay = rng.choice([0.0, 0.5, 3.0, 6.0])
+            case 2:
+                candidate.transport.lose_answers = not candidate.transport.lose_answers
+            case 3:
+                candidate.clock.wall_offset = rng.uniform(-1e9, 1e9)
+            case 4:
+                await candidate.stop()
+                candidate.start()
+            case _:
+                await bench.clock.stop(rng.uniform(0, 20))
+                bench.check()
+        await bench.advance(rng.uniform(0, 12))
+    assert len(bench.epochs) >= 2
+    for candidate in bench.candidates:
+        candidate.transport.down = candidate.transport.lose_answers = False
+        candidate.transport.delay = 0.0
+    await bench.advance(60)
+    assert sum(c.elector.epoch is not None for c in bench.candidates) == 1
+    await bench.close()
+
+
+def test_settings_that_would_let_two_lead_are_refused() -> None:
+    with pytest.raises(Rejected, match="must exceed the renew deadline"):
+        LeaseSettings(duration_seconds=12)
