@@ -1,6 +1,7 @@
 """Session-wide pytest fixtures of the real parts. What cannot be had on this machine skips its tests, and
 says why."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,8 +17,26 @@ if TYPE_CHECKING:
     from e2e.controlplane.plane import ControlPlane
 
 ARTIFACTS = Path(__file__).resolve().parent / ".artifacts"
+_PLANES = {"control_plane", "hami_2_8", "own_plane"}
+"""Fixtures that start a control plane."""
 KEPT_RUNS = 8
 """Older runs' logs are thrown away."""
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the control plane before the first test that wants it: no test's time limit has room for that."""
+    if session.config.option.collectonly or not any(
+        _PLANES.intersection(getattr(item, "fixturenames", ())) for item in session.items
+    ):
+        return
+    from e2e.controlplane.build import BuildFailed, ensure_programs
+
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        try:
+            ensure_programs()
+        except BuildFailed as failed:
+            print(f"· {failed}", flush=True)
 
 
 @pytest.fixture(scope="session")
