@@ -48,6 +48,10 @@ bench: setup ## the benchmarks; writes docs/benchmarks.md
 proto: setup ## regenerate the messages of the kubelet's sockets (poolmgr/agent/wire)
 	@cd poolmgr/agent/wire && ../../../$(PY) -m grpc_tools.protoc -I . --python_out=. --pyi_out=. *.proto
 
+.PHONY: docs
+docs: setup ## rewrite the reference pages that are made from code (reason codes, OpenAPI)
+	@$(PY) tools/reference.py
+
 .PHONY: clean
 clean: ## remove what was built in this checkout
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache e2e/.artifacts libhook/build*

@@ -184,7 +184,7 @@ def _next(views: list[ModelView], number: int) -> str:
     if not any(view.in_shared for view in views):
         return "all of them are with VMs already: it starts when enough of those stop"
     if not pools:
-        return "no GPUPool covers them, so poolmgr moves none: it starts when another VM stops"
+        return "no GPUPool covers them, so poolmgr moves none: ask your administrator for one"
     if not automatic:
         pool = next(iter(pools.values()))
         return (

@@ -88,7 +88,7 @@ class NodeObserver:
                 shared_pods=pods.slices.get(uuids.get(gpu.address, ""), ()),
                 listed=(gpu.resource_name, gpu.address) in kubelet.listed,
                 kubelet_known=kubelet.known,
-                write_in_flight=self._sysfs.write_in_flight(gpu.address),
+                write_in_flight=any(self._sysfs.write_in_flight(f.address) for f in gpu.functions),
                 mig_enabled=gpu.address in mig,
             )
             for gpu in gpus

@@ -1,6 +1,6 @@
 """From what is wanted, what is there and what is remembered to what to do with each GPU. Pure.
 
-Invariants, each asserted by the sweep in tests/unit/agent/test_sweep.py:
+Invariants, each asserted by the sweep in tests/integration/agent/test_sweep.py:
 - a GPU on a driver is rebound only without holder, without pod, and for one of two reasons: a transition
   that names it has come to its Rebind step, or nothing moves it and its desired mode is another;
 - a GPU that is leaving passthrough is rebound only once the kubelet no longer lists it;
@@ -158,13 +158,16 @@ def _wish_without_plan(spec: NodeSpec | None, gpu: Accelerator, record: DeviceRe
     if gpu.driver is None:
         return _Wish(mode, Reason.RECOVERED, f"{at} was on no driver and goes to {mode}", plan_id)
     message = f"{at} is on {gpu.driver} and its desired mode is {mode}"
-    return _Wish(mode, _reason_without_plan(gpu, record, mode), message, plan_id)
+    return _Wish(mode, _reason_without_plan(spec, gpu, record, mode), message, plan_id)
 
 
-def _reason_without_plan(gpu: Accelerator, record: DeviceRecord, wanted: Mode) -> Reason:
+def _reason_without_plan(
+    spec: NodeSpec | None, gpu: Accelerator, record: DeviceRecord, wanted: Mode
+) -> Reason:
     if gpu.mode is wanted:
         return Reason.RECOVERED
-    return Reason.RESTORED_AFTER_REBOOT if record.mode is wanted else Reason.OPERATOR_REQUEST
+    restored = spec is None or record.mode is wanted
+    return Reason.RESTORED_AFTER_REBOOT if restored else Reason.OPERATOR_REQUEST
 
 
 def _desired(spec: NodeSpec | None, address: PciAddress, record: DeviceRecord) -> tuple[Mode | None, PlanId]:

@@ -1,5 +1,6 @@
 """Puts the API together. Everything it needs is passed in; nothing is looked up."""
 
+import asyncio
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
@@ -8,6 +9,8 @@ from poolmgr.api import problems
 from poolmgr.api.audit import AuditMiddleware
 from poolmgr.api.ports import Audit, Control, History
 from poolmgr.api.routers import health, nodes, pools, records
+from poolmgr.api.ui import router as ui
+from poolmgr.api.ui.live import LivePage
 from poolmgr.kit.clock import Clock
 
 DESCRIPTION = """\
@@ -20,8 +23,22 @@ What poolmgr sees, decides and does, and the one thing that can be asked of it: 
 """
 
 
-def create_app(*, control: Control, history: History, audit: Audit, clock: Clock, token: str = "") -> FastAPI:
-    """The ASGI app. `token`, where not empty, is asked of writing calls."""
+def create_app(
+    *,
+    control: Control,
+    history: History,
+    audit: Audit,
+    clock: Clock,
+    token: str = "",
+    cluster: str = "",
+    pace: str = "",
+    stopping: asyncio.Event | None = None,
+) -> FastAPI:
+    """The ASGI app.
+
+    `token`, where not empty, is asked of writing calls. `cluster` names it on the dashboard; `pace` stands
+    beside the clock. Once `stopping` is set, open event streams end, so that the server can.
+    """
     app = FastAPI(
         title="poolmgr",
         version=version("poolmgr"),
@@ -32,11 +49,14 @@ def create_app(*, control: Control, history: History, audit: Audit, clock: Clock
         redoc_url=None,
     )
     app.state.control, app.state.history, app.state.token = control, history, token
+    app.state.cluster, app.state.stopping = cluster, stopping or asyncio.Event()
+    app.state.live = LivePage(control, history, pace)
     app.add_middleware(AuditMiddleware, audit=audit, clock=clock)
     api = APIRouter(prefix="/api/v1")
     for module in (pools, nodes, records):
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(health.router)
+    app.include_router(ui.router)
     problems.install(app)
     return app

@@ -3,8 +3,9 @@
 from typing import Protocol
 
 from poolmgr.controller.loop import RebalanceResult
-from poolmgr.domain.history import DemandSample, Page, PastPlan, PastTransition, RestCall
+from poolmgr.domain.history import DemandSample, Page, PastDecision, PastPlan, PastTransition, RestCall
 from poolmgr.domain.plan import Plan, Verdict
+from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 
 
@@ -37,6 +38,10 @@ class History(Protocol):
     """The ledger's read side. Every method raises Unavailable when the ledger does not answer."""
 
     async def plans(self, *, pool: str = "", page_size: int = 50, page_token: str = "") -> Page[PastPlan]: ...
+
+    async def decisions(self, *, limit: int, without: frozenset[Reason]) -> tuple[PastDecision, ...]:
+        """The newest moves begun and workloads told to wait, except for the reasons in `without`."""
+        ...
 
     async def transitions(
         self, *, node: str = "", page_size: int = 50, page_token: str = ""

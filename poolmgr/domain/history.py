@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from poolmgr.domain.census import Count
-from poolmgr.domain.plan import Plan
+from poolmgr.domain.plan import Plan, Subject
+from poolmgr.domain.reasons import Reason
 
 Item = TypeVar("Item")
 
@@ -29,6 +30,18 @@ class PastPlan:
     outcome: str
     refusals_left_out: int = 0
     """Refusals beyond what the ledger keeps of one plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastDecision:
+    """One sentence of a past plan: a move that was begun, or a workload that was told to wait."""
+
+    at: float
+    subject: Subject
+    """The GPU of a move; the VM or pod of a refusal."""
+    moved: bool
+    reason: Reason
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,11 @@ class Database:
         """The URL without its password, for messages."""
         return self._url.render_as_string(hide_password=True)
 
+    async def quiet(self) -> None:
+        """Return when everything asked for so far has been done."""
+        if self._waiting:
+            await asyncio.get_running_loop().run_in_executor(self._worker, lambda: None)
+
     async def run(self, work: Callable[[Session], Result]) -> Result:
         """`work` in a transaction of its own. Raises Unavailable; then nothing was written, or, after a
         timeout, it may still be."""

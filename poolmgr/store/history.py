@@ -10,7 +10,15 @@ from sqlmodel import Session, SQLModel, col
 
 from poolmgr.domain.census import Count
 from poolmgr.domain.errors import Rejected
-from poolmgr.domain.history import DemandSample, Page, PastPlan, PastStep, PastTransition, RestCall
+from poolmgr.domain.history import (
+    DemandSample,
+    Page,
+    PastDecision,
+    PastPlan,
+    PastStep,
+    PastTransition,
+    RestCall,
+)
 from poolmgr.domain.identifiers import (
     Generation,
     GpuUuid,
@@ -57,6 +65,36 @@ class SqlHistory:
         def work(session: Session) -> Page[PastPlan]:
             rows, token = _page(session, query, PlanRow, before, page_size)
             return Page(tuple(_past_plan(session, row) for row in rows), token)
+
+        return await self._database.run(work)
+
+    async def decisions(self, *, limit: int, without: frozenset[Reason]) -> tuple[PastDecision, ...]:
+        """The newest moves begun and workloads told to wait, except for the reasons in `without`; newest first."""
+        made = select(MoveRow, col(PlanRow.made_at)).join(PlanRow, col(MoveRow.plan) == col(PlanRow.id))
+        moves = made.where(col(PlanRow.dry_run).is_(False)).order_by(col(MoveRow.id).desc()).limit(limit)
+        told = select(RefusalRow, col(PlanRow.made_at)).join(PlanRow, col(RefusalRow.plan) == col(PlanRow.id))
+        refusals = (
+            told.where(
+                col(RefusalRow.kind).in_((SubjectKind.VM.value, SubjectKind.POD.value)),
+                col(RefusalRow.reason).not_in([reason.value for reason in without]),
+            )
+            .order_by(col(RefusalRow.id).desc())
+            .limit(limit)
+        )
+
+        def work(session: Session) -> tuple[PastDecision, ...]:
+            found = [
+                PastDecision(
+                    at, Subject(SubjectKind.GPU, m.node, m.pci_address), True, Reason(m.reason), m.message
+                )
+                for m, at in session.execute(moves).all()
+            ] + [
+                PastDecision(
+                    at, Subject(SubjectKind(r.kind), r.namespace, r.name), False, Reason(r.reason), r.message
+                )
+                for r, at in session.execute(refusals).all()
+            ]
+            return tuple(sorted(found, key=lambda decision: decision.at, reverse=True)[:limit])
 
         return await self._database.run(work)
 

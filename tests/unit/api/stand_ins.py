@@ -8,7 +8,7 @@ import httpx
 from poolmgr.api.app import create_app
 from poolmgr.controller.loop import RebalanceResult
 from poolmgr.domain.errors import PoolError, Unavailable
-from poolmgr.domain.history import DemandSample, Page, PastPlan, PastTransition, RestCall
+from poolmgr.domain.history import DemandSample, Page, PastDecision, PastPlan, PastTransition, RestCall
 from poolmgr.domain.plan import Plan, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
@@ -52,6 +52,7 @@ class Records:
 
     past_plans: tuple[PastPlan, ...] = ()
     past_transitions: tuple[PastTransition, ...] = ()
+    past_decisions: tuple[PastDecision, ...] = ()
     past_samples: tuple[DemandSample, ...] = ()
     calls: list[RestCall] = field(default_factory=list)
     down: bool = False
@@ -65,6 +66,10 @@ class Records:
     async def plans(self, *, pool: str = "", page_size: int = 50, page_token: str = "") -> Page[PastPlan]:
         self._check(pool=pool, page_size=page_size, page_token=page_token)
         return Page(self.past_plans)
+
+    async def decisions(self, *, limit: int, without: frozenset[Reason]) -> tuple[PastDecision, ...]:
+        self._check(limit=limit)
+        return self.past_decisions
 
     async def transitions(
         self, *, node: str = "", page_size: int = 50, page_token: str = ""

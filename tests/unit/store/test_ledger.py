@@ -128,6 +128,21 @@ async def test_samples_are_summed_over_pools_and_bounded_in_time(database: Datab
     assert isinstance(samples[0].count, Count)
 
 
+async def test_decisions_are_moves_begun_and_workloads_told_to_wait(database: Database) -> None:
+    ledger, history = SqlLedger(database), SqlHistory(database)
+    await ledger.record_plan(plan(made_at=NOW - 5), pool="desktops", dry_run=True, outcome="no_move")
+    await ledger.record_plan(plan(), pool="desktops", dry_run=False, outcome="started")
+    decisions = await history.decisions(limit=10, without=frozenset())
+    assert [(d.at, d.moved, d.subject.name) for d in decisions] == [
+        (NOW, True, "0000:02:00.0"),
+        (NOW, False, "ada-workstation"),
+        (NOW - 5, False, "ada-workstation"),
+    ]
+    [move] = await history.decisions(limit=10, without=frozenset({Reason.MOVE_UNDER_WAY}))
+    assert move.moved
+    assert await history.decisions(limit=1, without=frozenset()) == decisions[:1]
+
+
 async def test_planner_memory_is_the_last_one_saved(database: Database) -> None:
     ledger = SqlLedger(database)
     assert await ledger.load_memory("threshold") is None

@@ -181,8 +181,8 @@ WAITS = [
         (gpu_node("n1", device(0), device(1)),),
         {"models": ["Tesla T4"]},
         1,
-        "no NVIDIA A10 is free for VMs right now; no GPUPool covers them, so poolmgr moves none: it starts when "
-        "another VM stops",
+        "no NVIDIA A10 is free for VMs right now; no GPUPool covers them, so poolmgr moves none: ask your "
+        "administrator for one",
     ),
     (
         (gpu_node("n1", device(0, mode="Passthrough"), device(1)),),

@@ -1,0 +1,175 @@
+"""`poolmgr demo`: the whole manager on a simulated fleet, on this machine, with a dashboard to watch.
+
+Controller, planner, ledger, API and webhook are the real ones; only the cluster is simulated, with a clock of
+its own that runs faster than ours. With `--kubeconfig` nothing is simulated: that is `poolmgr manager`.
+"""
+
+import asyncio
+import contextlib
+import socket
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from poolmgr.api.app import create_app
+from poolmgr.api.ui.wording import clock_time
+from poolmgr.cli.serving import listen, serve, stop_on_signals
+from poolmgr.controller.loop import Controller, LoopSettings
+from poolmgr.controller.loop import Doors as ControllerDoors
+from poolmgr.kit.clock import SystemClock
+from poolmgr.kit.log import configure
+from poolmgr.planner.rebalance import PoolPlanner
+from poolmgr.sim.desktop_day import DesktopDay, desktop_day
+from poolmgr.sim.doors import FixedLeadership
+from poolmgr.sim.fleet import SimulatedFleet
+from poolmgr.store.database import Database
+from poolmgr.store.history import SqlHistory
+from poolmgr.store.ledger import SqlLedger
+
+app = typer.Typer(add_completion=False)
+
+MORNING_SECONDS = 3.5 * 3_600
+"""Replayed as fast as it goes before the page opens, so that it opens on a working fleet with a chart."""
+FRAME_SECONDS = 2.0
+"""Virtual seconds of the replay between two looks whether the ledger has caught up: while the controller waits
+for it, simulated time runs on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Demo:
+    """What runs: every part composed, nothing started."""
+
+    fleet: SimulatedFleet
+    controller: Controller
+    database: Database
+    ledger: SqlLedger
+    speed: float
+
+    async def replay_morning(self, console: Console) -> None:
+        begin = self.fleet.clock.now()
+        columns = (TextColumn("  replaying the morning"), BarColumn(30), TextColumn("{task.description}"))
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task(clock_time(begin), total=MORNING_SECONDS)
+            while self.fleet.clock.now() < begin + MORNING_SECONDS:
+                await self.fleet.clock.run_for(FRAME_SECONDS)
+                await self.database.quiet()
+                progress.update(task, advance=FRAME_SECONDS, description=clock_time(self.fleet.clock.now()))
+
+    async def run(self, console: Console, listener: socket.socket) -> None:
+        stopping = asyncio.Event()
+        stop_on_signals(stopping)
+        work = asyncio.create_task(self.controller.run(), name="controller")
+        morning = asyncio.create_task(self.replay_morning(console), name="morning")
+        ended = asyncio.create_task(stopping.wait(), name="stop")
+        parts = {work, morning, ended}
+        try:
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            if morning.done() and not work.done():
+                await morning
+                _say_where(console, listener, self)
+                time = asyncio.create_task(self.fleet.clock.run_paced(SystemClock(), self.speed), name="time")
+                web = asyncio.create_task(serve(self._web(stopping), listener, stopping), name="web")
+                parts |= {time, web}
+                await asyncio.wait({work, time, web, ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            failed = [p.exception() for p in parts if p.done() and not p.cancelled()]
+            stopping.set()
+            for part in parts:
+                if part.get_name() != "web":
+                    part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+            await self.database.close()
+        for error in failed:
+            if error is not None:
+                raise error
+        console.print("\n[dim]Ended; nothing is left running.[/dim]")
+
+    def _web(self, stopping: asyncio.Event) -> object:
+        day = self.fleet
+        return create_app(
+            control=self.controller,
+            history=SqlHistory(self.database),
+            audit=self.ledger,
+            clock=day.clock,
+            cluster="simulated fleet",
+            pace=f"{self.speed:g} times real time",
+            stopping=stopping,
+        )
+
+
+def compose(day: DesktopDay, seed: int, speed: float, url: str) -> _Demo:
+    """Put the demo together on a ledger at `url`."""
+    fleet = desktop_day(seed, day)
+    database = Database(url)
+    ledger = SqlLedger(database)
+    doors = ControllerDoors(
+        clock=fleet.clock,
+        view=fleet,
+        fleet=fleet.doors,
+        sharing=fleet.doors,
+        evictor=fleet.doors,
+        recorder=fleet.doors,
+        ledger=ledger,
+        leadership=FixedLeadership(),
+        reporter=fleet.doors,
+    )
+    controller = Controller(doors, PoolPlanner(), LoopSettings(busy_seconds=2.0))
+    return _Demo(fleet, controller, database, ledger, speed)
+
+
+def _say_where(console: Console, listener: socket.socket, run: _Demo) -> None:
+    host, port = listener.getsockname()[:2]
+    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+    hour = clock_time(run.fleet.clock.now())
+    console.print(
+        f"""
+  [bold]Dashboard[/bold]  [bold cyan]{address}/[/bold cyan]
+  REST API   {address}/api/v1/pools    (described at /api/v1/openapi.json)
+
+It is {hour} on a Monday there, and a minute takes {60 / run.speed:.1f} s. People start desktops that need a
+whole GPU, jobs ask for slices of one; poolmgr moves GPUs between the two and says why.
+
+Ask what it would do now, without doing it:
+  curl -s -X POST {address}/api/v1/pools/desktops:rebalance \\
+       -H 'Content-Type: application/json' -d '{{"dryRun": true}}'
+
+Ctrl-C ends everything.""",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(help="Port of dashboard and REST API.", min=0, max=65535)] = 8080,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    speed: Annotated[float, typer.Option(help="Simulated seconds per second.", min=1, max=600)] = 60,
+    nodes: Annotated[int, typer.Option(help="Simulated nodes.", min=1, max=200)] = 6,
+    gpus: Annotated[int, typer.Option(help="GPUs of each node.", min=1, max=16)] = 8,
+    days: Annotated[int, typer.Option(help="Days of demand.", min=1, max=28)] = 5,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal days.")] = 7,
+    database: Annotated[
+        str, typer.Option(help="SQLAlchemy URL of the ledger; by default SQLite in a temporary folder.")
+    ] = "",
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="Run the manager on this cluster instead of a simulated one.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option(help="Print the manager's log.")] = False,
+) -> None:
+    """Run poolmgr on a simulated fleet, with its dashboard, on this machine."""
+    configure(json_lines=False, level="info" if verbose else "error")
+    console = Console(highlight=False)
+    listener = listen(host, port)
+    with tempfile.TemporaryDirectory(prefix="poolmgr-demo-") as folder:
+        url = database or f"sqlite:///{folder}/ledger.sqlite"
+        console.print(
+            f"[bold]poolmgr demo[/bold]: {nodes} simulated nodes with {gpus} NVIDIA A10 each, seed {seed}"
+        )
+        run = compose(DesktopDay(nodes=nodes, gpus_per_node=gpus, days=days), seed, speed, url)
+        console.print(f"  ledger at {run.database.where}")
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(run.run(console, listener))

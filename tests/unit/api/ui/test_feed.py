@@ -1,0 +1,39 @@
+"""The last decisions in sentences."""
+
+from poolmgr.api.ui import feed
+from poolmgr.domain.history import PastDecision, PastStep, PastTransition
+from poolmgr.domain.plan import Subject, SubjectKind
+from poolmgr.domain.reasons import Reason
+from tests.showcase import NOW, plan
+
+
+def told(at: float, message: str = "every A10 is busy") -> PastDecision:
+    return PastDecision(at, Subject(SubjectKind.VM, "cad", "ada"), False, Reason.NO_CANDIDATE, message)
+
+
+def ended(at: float, rolled_back: bool = False) -> PastTransition:
+    last = PastStep("Done", "MoveCompleted", "GPU 1 on n1 is Shared now", at, 1)
+    return PastTransition("p", "n1", ("0000:01:00.0",), "Shared", at - 75, at, rolled_back, (last,))
+
+
+def test_newest_first_and_how_long_a_move_took() -> None:
+    lines = feed.from_ledger([told(NOW)], [ended(NOW + 60)])
+    assert [(line.kind, line.text) for line in lines] == [
+        ("done", "GPU 1 on n1 is Shared now, after 1 min."),
+        ("refused", "VM cad/ada: every A10 is busy."),
+    ]
+
+
+def test_same_sentence_is_told_once_at_its_first_time() -> None:
+    lines = feed.from_ledger([told(NOW + 9), told(NOW), told(NOW + 5, "no A10 at all")], [])
+    assert [line.at for line in lines] == [NOW + 5, NOW]
+
+
+def test_undone_move_looks_different() -> None:
+    assert [line.kind for line in feed.from_ledger([], [ended(NOW, rolled_back=True)])] == ["undone"]
+
+
+def test_without_a_ledger_the_newest_plan_speaks() -> None:
+    # The VM of the plan has a GPU on its way: that is no news worth a line.
+    assert [line.kind for line in feed.from_plan(plan())] == ["move"]
+    assert feed.from_plan(None) == ()

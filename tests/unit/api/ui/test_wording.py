@@ -1,0 +1,31 @@
+"""Numbers and instants in words."""
+
+import pytest
+
+from poolmgr.api.ui.wording import clock_time, day_and_time, duration, plural, sentence
+from tests.showcase import NOW
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-3, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (3_599, "59 min"),
+        (3_900, "1 h 05 min"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_duration(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_instants_are_utc() -> None:
+    assert clock_time(NOW) == "08:00"
+    assert day_and_time(NOW) == "Fri 15 Jan 2027, 08:00 UTC"
+
+
+def test_plural_and_sentence() -> None:
+    assert (plural(1, "GPU"), plural(2, "GPU"), plural(2, "is", "are")) == ("1 GPU", "2 GPUs", "2 are")
+    assert (sentence("it waits"), sentence("Why?"), sentence("")) == ("It waits.", "Why?", "")

@@ -1,0 +1,72 @@
+"""Writes the reference pages that are made from code, or checks that they are up to date.
+
+python tools/reference.py            # write docs/reference/{reasons.md,openapi.json}
+python tools/reference.py --check    # exit 1 naming the pages that differ
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from poolmgr.api.app import create_app
+from poolmgr.domain import reasons
+from poolmgr.domain.reasons import Reason
+from poolmgr.kit.clock import SystemClock
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "docs" / "reference"
+
+
+def reason_page() -> str:
+    """Every reason code with its meaning, in the groups of `poolmgr/domain/reasons.py`."""
+    lines = [
+        "# Reason codes",
+        "",
+        "Every decision, step and refusal carries one of these codes and a sentence: in the log, in Kubernetes",
+        "Events, in the API, in metrics and on the dashboard. A code is never reused or renamed.",
+        "",
+        "<!-- Made from poolmgr/domain/reasons.py by `make docs`. -->",
+    ]
+    for line in Path(reasons.__file__).read_text().splitlines():
+        if group := re.fullmatch(r"    # (.+)", line):
+            lines += ["", f"## {group[1]}", "", "| code | used when |", "|---|---|"]
+        elif member := re.fullmatch(r'    ([A-Z_]+) = "(\w+)"(?:  # (.+))?', line):
+            lines.append(f"| `{member[2]}` | {member[3] or _words(member[1])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").lower()
+
+
+def openapi() -> str:
+    """The REST API's OpenAPI document."""
+    # The document depends on routes and schemas only; nothing is ever asked of these partners.
+    nobody = None
+    app = create_app(control=nobody, history=nobody, audit=nobody, clock=SystemClock())  # type: ignore[arg-type]
+    return json.dumps(app.openapi(), indent=1, ensure_ascii=False) + "\n"
+
+
+PAGES = {"reasons.md": reason_page, "openapi.json": openapi}
+
+
+def main() -> int:
+    assert all(f"`{reason.value}`" in reason_page() for reason in Reason), "a reason is missing from its page"
+    stale = [
+        name
+        for name, make in PAGES.items()
+        if not (FOLDER / name).exists() or (FOLDER / name).read_text() != make()
+    ]
+    if "--check" in sys.argv:
+        if stale:
+            sys.stderr.write(f"out of date in docs/reference: {', '.join(stale)}; run: make docs\n")
+        return bool(stale)
+    for name in stale:
+        (FOLDER / name).write_text(PAGES[name]())
+        sys.stdout.write(f"wrote docs/reference/{name}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
