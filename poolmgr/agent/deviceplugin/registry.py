@@ -5,6 +5,7 @@ The kubelet forgets its plugins when it restarts and removes every socket in its
 """
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -56,7 +57,7 @@ class PluginRegistry:
         async with self._lock:
             for name, devices in by_resource.items():
                 if name not in self._services:
-                    socket = self._folder / f"poolmgr-{re.sub(r'[^A-Za-z0-9_-]', '-', name)}.sock"
+                    socket = self._folder / socket_name(name)
                     self._services[name] = ResourceService(name, socket, self._note_grant, self._lock)
                     self._unregistered.add(name)
                 await self._services[name].set_offers(devices)
@@ -110,6 +111,13 @@ class PluginRegistry:
                 response_deserializer=wire.Empty.FromString,
             )
             await register(request, timeout=REGISTER_SECONDS)
+
+
+def socket_name(resource_name: str) -> str:
+    """File name of a resource's socket. A unix socket's whole path may have 107 characters, and some product
+    names alone have 60: the readable part is cut, a hash keeps it unique."""
+    readable = re.sub(r"[^A-Za-z0-9_-]", "-", resource_name)[:30]
+    return f"poolmgr-{readable}-{hashlib.sha256(resource_name.encode()).hexdigest()[:8]}.sock"
 
 
 def _identity(socket: Path) -> tuple[int, int] | None:

@@ -1,0 +1,106 @@
+"""The agent's requests and how answers are understood, on a server in memory."""
+
+import json
+import ssl
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from poolmgr.agent.apiserver import ApiServer
+from poolmgr.agent.credentials import Credentials
+from poolmgr.agent.podresources import PodName
+from poolmgr.domain.errors import Rejected, Stale, Unavailable
+from poolmgr.domain.identifiers import NodeName
+from tests.fake_node import FakeClock
+
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+def server(answer: Answer) -> ApiServer:
+    credentials = Credentials("https://api:6443", ssl.create_default_context(), token="t0")
+    return ApiServer(credentials, NodeName("n1"), FakeClock(), httpx.MockTransport(answer))
+
+
+async def test_makes_the_missing_gpunode_and_gives_it_to_the_node() -> None:
+    made = {}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["authorization"] == "Bearer t0"
+        match request.method, request.url.path:
+            case "GET", "/apis/poolmgr.io/v1alpha1/gpunodes/n1":
+                return httpx.Response(404, json={"message": "not found"})
+            case "GET", "/api/v1/nodes/n1":
+                return httpx.Response(200, json={"metadata": {"uid": "u-1"}})
+            case "POST", "/apis/poolmgr.io/v1alpha1/gpunodes":
+                made.update(json.loads(request.content))
+                return httpx.Response(201, json=made)
+        raise AssertionError(request.url)
+
+    await server(answer).read_or_create()
+    assert made["metadata"]["ownerReferences"] == [
+        {"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u-1"}
+    ]
+
+
+async def test_the_status_is_patched_under_its_version() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.path.endswith("/gpunodes/n1/status")
+        assert request.headers["content-type"] == "application/merge-patch+json"
+        return httpx.Response(200, json=json.loads(request.content))
+
+    patched = await server(answer).patch_status({"summary": {}}, "41")
+    assert patched["metadata"] == {"resourceVersion": "41"}
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [(409, Stale), (410, Stale), (403, Rejected), (422, Rejected), (503, Unavailable)]
+)
+async def test_answers_become_what_the_caller_must_do(code: int, error: type[Exception]) -> None:
+    api = server(lambda request: httpx.Response(code, json={"message": "says why"}))
+    with pytest.raises(error, match="says why"):
+        await api.patch_status({}, "1")
+
+
+async def test_a_server_that_comes_back_is_asked_again() -> None:
+    answers = iter(
+        [httpx.Response(503, json={}), httpx.ConnectError("down"), httpx.Response(200, json={"a": 1})]
+    )
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        one = next(answers)
+        if isinstance(one, Exception):
+            raise one
+        return one
+
+    assert await server(answer).read_or_create() == {"a": 1}
+
+
+async def test_watch_yields_objects_and_says_when_its_version_is_too_old() -> None:
+    lines = [
+        {"type": "MODIFIED", "object": {"metadata": {"resourceVersion": "2"}}},
+        {"type": "DELETED", "object": {"metadata": {"resourceVersion": "3"}}},
+        {"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}},
+    ]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.params["fieldSelector"] == "metadata.name=n1"
+        return httpx.Response(200, text="\n".join(json.dumps(line) for line in lines))
+
+    seen = []
+    with pytest.raises(Stale, match="too old"):
+        async for body in server(answer).watch("1"):
+            seen.append(body)
+    assert seen == [{"metadata": {"resourceVersion": "2"}}, {}]
+
+
+async def test_pods_give_uids_and_who_has_slices_of_which_gpu() -> None:
+    allocated = "GPU-a,NVIDIA,3000,30:GPU-b,NVIDIA,3000,30:;"
+    pods = [
+        {"metadata": {"namespace": "ml", "name": "t", "uid": "u1", "annotations": {"hami.io/vgpu-devices-allocated": allocated}}},
+        {"metadata": {"namespace": "ml", "name": "done", "uid": "u2", "annotations": {"hami.io/vgpu-devices-allocated": allocated}}, "status": {"phase": "Succeeded"}},
+        {"metadata": {"namespace": "web", "name": "w", "uid": "u3"}},
+    ]  # fmt: skip
+    uids, slices = await server(lambda r: httpx.Response(200, json={"items": pods})).list_pods()
+    assert uids[PodName("web", "w")] == "u3"
+    assert slices == {"GPU-a": ("ml/t",), "GPU-b": ("ml/t",)}

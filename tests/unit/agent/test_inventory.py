@@ -1,0 +1,106 @@
+"""What the inventory reads from sysfs, and who it finds holding a GPU."""
+
+from pathlib import Path
+
+from poolmgr.agent.accelerators import load_catalogue
+from poolmgr.agent.holders import find_holders
+from poolmgr.agent.inventory import Accelerator, DeviceFile, scan
+from poolmgr.agent.sysfs import Sysfs
+from poolmgr.domain.identifiers import PciAddress
+from poolmgr.domain.modes import Mode
+from tests.fake_node import FakeNode
+
+A = "0000:3b:00.0"
+
+
+def look(node: FakeNode) -> dict[str, Accelerator]:
+    found = scan(Sysfs(node, node.sys), load_catalogue(["nvidia", "emulated"]), node.proc)
+    return {gpu.address: gpu for gpu in found}
+
+
+def nvidia(node: FakeNode, address: str = A, **more: object) -> None:
+    settings = {"vendor": "10de", "device": "2236", "pci_class": "030200", "host_driver": "nvidia"}
+    node.add_device(address, **{**settings, **more})  # type: ignore[arg-type]
+
+
+def test_finds_gpus_by_vendor_and_class_and_leaves_the_rest(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    nvidia(node, numa=1)
+    node.add_device("0000:00:1f.0", vendor="8086", device="0001", pci_class="060100", driver="")
+    gpu = look(node)[A]
+    assert list(look(node)) == [A]
+    assert (gpu.driver, gpu.mode, gpu.numa_node, gpu.iommu_group) == ("nvidia", Mode.SHARED, 1, 1)
+    assert gpu.resource_name == "nvidia.com/GA102GL_A10"
+
+
+def test_the_minor_number_is_the_drivers_own_word(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    nvidia(node)
+    folder = node.proc / "driver/nvidia/gpus" / A
+    folder.mkdir(parents=True)
+    (folder / "information").write_text("Model: \t\t NVIDIA A10\nDevice Minor: \t 3\n")
+    assert look(node)[A].device_files == (DeviceFile("nvidia3", 195, 3),)
+
+
+def test_a_variant_of_vfio_counts_as_passthrough(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    node.add_driver("nvgrace_gpu_vfio_pci")
+    nvidia(node, device="2342", driver="nvgrace_gpu_vfio_pci")
+    assert look(node)[A].mode is Mode.PASSTHROUGH
+
+
+def test_bridges_of_the_group_do_not_matter_and_strangers_do(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    nvidia(node, group=5)
+    node.add_device("0000:3a:00.0", vendor="8086", pci_class="060400", group=5, driver="")
+    assert look(node)[A].strangers == ()
+    node.add_device("0000:3c:00.0", vendor="8086", pci_class="020000", group=5, driver="")
+    assert [f.address for f in look(node)[A].strangers] == ["0000:3c:00.0"]
+
+
+def test_pretended_groups_of_noiommu_mode_are_none(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    nvidia(node, group=0)
+    (node.sys / "kernel/iommu_groups/0/name").write_text("vfio-noiommu\n")
+    assert look(node)[A].iommu_group is None
+
+
+def test_gpus_beside_an_nvswitch_form_one_domain(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    nvidia(node)
+    assert look(node)[A].nvswitch_domain == ""
+    nvidia(node, "0000:c1:00.0", device="22a3", pci_class="068000", driver="")
+    assert look(node)[A].nvswitch_domain == "nvswitch"
+
+
+def test_a_holder_is_found_by_number_whatever_its_path_says(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    nvidia(node, driver="vfio-pci", group=7)
+    node._numbers["/mnt/renamed"] = (243, 7)
+    pod = "0f0e0d0c-0000-4000-8000-000000000001"
+    pid = node.start_process("/mnt/renamed", command="qemu-system-x86", pod_uid=pod.replace("-", "_"))
+    node.start_process("/dev/vfio/8", command="other")
+    holders = find_holders(look(node).values(), node.proc, node.number_of)[PciAddress(A)]
+    assert [(h.pid, h.command, h.pod_uid, h.path) for h in holders] == [
+        (pid, "qemu-system-x86", pod, "/mnt/renamed")
+    ]
+
+
+def test_an_open_vfio_device_counts_where_the_kernel_names_it(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    nvidia(node, driver="vfio-pci", group=7)
+    pid = node.start_process("anon_inode:[vfio-device]", command="vmm")
+    info = node.proc / str(pid) / "fdinfo"
+    info.mkdir()
+    (info / "7").write_text(f"pos:\t0\nvfio-device-syspath: /sys/devices/pci0000:3a/{A}\n")
+    holders = find_holders(look(node).values(), node.proc, node.number_of)[PciAddress(A)]
+    assert [h.pid for h in holders] == [pid]
+
+
+def test_a_process_that_ends_meanwhile_is_no_error(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    nvidia(node, driver="vfio-pci", group=7)
+    pid = node.start_process("/dev/vfio/7")
+    (node.proc / str(pid) / "fd/7").unlink()
+    (node.proc / "4711").mkdir()  # no fd folder any more
+    assert find_holders(look(node).values(), node.proc, node.number_of)[PciAddress(A)] == ()

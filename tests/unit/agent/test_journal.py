@@ -1,0 +1,95 @@
+"""The journal survives crashes, reboots and damage."""
+
+from pathlib import Path
+
+import pytest
+
+from poolmgr.agent.journal import Journal, Move, Trouble, replace_durably
+from poolmgr.domain.identifiers import PciAddress
+from poolmgr.domain.modes import Mode
+
+A = PciAddress("0000:00:04.0")
+
+
+def journal(path: Path, boot_id: str = "boot-1") -> Journal:
+    made = Journal(path / "journal.json")
+    made.load(boot_id)
+    return made
+
+
+def test_what_was_saved_is_there_for_the_next_process(tmp_path: Path) -> None:
+    first = journal(tmp_path)
+    first.raise_epoch(7)
+    first.update(A, uuid="GPU-a", desired_mode=Mode.PASSTHROUGH, move=Move("p", 7, Mode.PASSTHROUGH, 1.0))
+    second = journal(tmp_path)
+    assert second.state == first.state
+    assert not second.rebooted
+
+
+def test_a_reboot_voids_moves_and_keeps_wishes_names_and_epoch(tmp_path: Path) -> None:
+    first = journal(tmp_path)
+    first.raise_epoch(7)
+    first.update(
+        A,
+        uuid="GPU-a",
+        desired_mode=Mode.PASSTHROUGH,
+        move=Move("p", 7, Mode.PASSTHROUGH, 1.0),
+        trouble=Trouble("UnbindTimedOut", "hung", "p", Mode.PASSTHROUGH, 1.0, quarantined=True),
+    )
+    second = journal(tmp_path, "boot-2")
+    record = second.state.device(A)
+    assert second.rebooted
+    assert (record.move, record.trouble) == (None, None)
+    assert (record.uuid, record.desired_mode, second.state.highest_epoch) == ("GPU-a", Mode.PASSTHROUGH, 7)
+
+
+def test_the_first_start_ever_is_no_reboot(tmp_path: Path) -> None:
+    assert not journal(tmp_path).rebooted
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"version": 99}', b'{"devices": 3}'])
+def test_a_damaged_file_is_put_aside_and_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "journal.json").write_bytes(content)
+    begun = journal(tmp_path)
+    assert "put aside" in begun.complaint
+    assert (tmp_path / "journal.damaged").read_bytes() == content
+    assert begun.state.devices == {}
+
+
+def test_an_older_epoch_does_not_lower_the_highest(tmp_path: Path) -> None:
+    begun = journal(tmp_path)
+    begun.raise_epoch(7)
+    begun.raise_epoch(3)
+    assert begun.state.highest_epoch == 7
+
+
+def test_nothing_is_written_when_nothing_changed(tmp_path: Path) -> None:
+    writes = []
+    begun = Journal(tmp_path / "j", lambda path, content: writes.append(content))
+    begun.load("boot-1")
+    begun.update(A, uuid="GPU-a")
+    count = len(writes)
+    begun.update(A, uuid="GPU-a")
+    assert len(writes) == count
+
+
+def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError("disk full")
+
+    begun = Journal(tmp_path / "j", full)
+    before = begun.state
+    with pytest.raises(OSError, match="disk full"):
+        begun.update(A, uuid="GPU-a")
+    assert begun.state is before
+
+
+def test_a_crash_before_the_rename_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "journal.json"
+    replace_durably(target, b"old")
+    monkeypatch.setattr(Path, "replace", lambda self, other: (_ for _ in ()).throw(OSError("power cut")))
+    with pytest.raises(OSError, match="power cut"):
+        replace_durably(target, b"new")
+    assert target.read_bytes() == b"old"

@@ -1,0 +1,120 @@
+# ruff: noqa: N802, N815 - the names are NVML's
+"""NVML as an optional, possibly hanging, source of names."""
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from poolmgr.agent import nvml as door
+from poolmgr.agent.nvml import Nvml
+from poolmgr.domain.identifiers import PciAddress
+
+
+class FakeError(Exception):
+    pass
+
+
+class FakeLibrary:
+    """As much of pynvml as is used, with sessions counted."""
+
+    NVMLError = FakeError
+    NVML_FEATURE_ENABLED = 1
+    NVML_FEATURE_DISABLED = 0
+    nvmlPciInfo_t = SimpleNamespace
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.persistence = 1
+        self.calls: list[Any] = []
+
+    def nvmlInit(self) -> None:
+        self.open += 1
+
+    def nvmlShutdown(self) -> None:
+        self.open -= 1
+
+    def nvmlDeviceGetCount(self) -> int:
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        if index == 1:
+            raise FakeError("GPU is lost")
+        return index
+
+    def nvmlDeviceGetHandleByPciBusId(self, bus_id: bytes) -> bytes:
+        return bus_id
+
+    def nvmlDeviceGetPciInfo(self, handle: int) -> Any:
+        return SimpleNamespace(busId=b"00000000:3B:00.0")
+
+    def nvmlDeviceGetUUID(self, handle: int) -> bytes:
+        return b"GPU-a"
+
+    def nvmlDeviceGetName(self, handle: int) -> str:
+        return "NVIDIA A10"
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
+        return SimpleNamespace(total=23028 << 20)
+
+    def nvmlDeviceGetMigMode(self, handle: int) -> list[int]:
+        raise FakeError("Not Supported")
+
+    def nvmlDeviceGetPersistenceMode(self, handle: bytes) -> int:
+        return self.persistence
+
+    def nvmlDeviceSetPersistenceMode(self, handle: bytes, mode: int) -> None:
+        self.persistence = mode
+        self.calls.append(("persistence", mode))
+
+    def nvmlDeviceModifyDrainState(self, info: Any, state: int) -> None:
+        self.calls.append(("drain", info.bus, info.device, state))
+
+
+async def test_a_lost_gpu_and_unsupported_questions_hide_nothing_else() -> None:
+    library = FakeLibrary()
+    report = await Nvml(library).read()
+    gpu = report.gpus[PciAddress("0000:3b:00.0")]
+    assert (gpu.uuid, gpu.model, gpu.memory_mib, gpu.mig_enabled) == ("GPU-a", "NVIDIA A10", 23028, False)
+    assert len(report.gpus) == 1
+    assert library.open == 0, "an open session would pin the GPUs"
+
+
+async def test_no_library_is_an_answer() -> None:
+    library = FakeLibrary()
+    library.nvmlInit = lambda: (_ for _ in ()).throw(FakeError("library not found"))  # type: ignore[method-assign]
+    report = await Nvml(library).read()
+    assert (report.gpus, report.error) == ({}, "NVML: library not found")
+
+
+async def test_quiesce_ends_persistence_before_it_drains_and_resume_takes_both_back() -> None:
+    library = FakeLibrary()
+    nvml = Nvml(library)
+    await nvml.quiesce(PciAddress("0000:3b:00.0"))
+    await nvml.resume(PciAddress("0000:3b:00.0"))
+    assert library.calls == [
+        ("persistence", 0),
+        ("drain", 0x3B, 0, 1),
+        ("drain", 0x3B, 0, 0),
+        ("persistence", 1),
+    ]
+    assert library.open == 0
+
+
+async def test_a_hanging_library_is_given_up_and_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "ANSWER_SECONDS", 0.05)
+    library = FakeLibrary()
+    release = threading.Event()
+    asked = []
+
+    def hang() -> None:
+        asked.append(1)
+        release.wait(10)
+
+    library.nvmlInit = hang  # type: ignore[method-assign]
+    nvml = Nvml(library)
+    assert "has not answered" in (await nvml.read()).error
+    assert "has not answered" in (await nvml.read()).error
+    assert asked == [1]
+    release.set()
