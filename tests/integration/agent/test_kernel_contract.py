@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.fake_node import FakeNode
 
 from poolmgr.agent.accelerators import load_catalogue
 from poolmgr.agent.holders import DeviceNumber, device_number_of, find_holders
@@ -28,6 +27,7 @@ from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import SystemClock
+from tests.fake_node import FakeNode
 
 REAL = os.environ.get("POOLMGR_REAL_GPU", "")
 HOST_DRIVER = "bochs-drm"

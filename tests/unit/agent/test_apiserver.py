@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from tests.fake_node import FakeClock
 
 from poolmgr.agent.apiserver import ApiServer
 from poolmgr.agent.credentials import Credentials
 from poolmgr.agent.podresources import PodName
 from poolmgr.domain.errors import Rejected, Stale, Unavailable
 from poolmgr.domain.identifiers import NodeName
+from tests.fake_node import FakeClock
 
 Answer = Callable[[httpx.Request], httpx.Response]
 

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from tests.fake_node import FakeNode
-
 from poolmgr.agent.accelerators import load_catalogue
 from poolmgr.agent.holders import find_holders
 from poolmgr.agent.inventory import Accelerator, DeviceFile, scan
 from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode
+from tests.fake_node import FakeNode
 
 A = "0000:3b:00.0"
 
