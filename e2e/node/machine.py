@@ -20,8 +20,8 @@ from e2e.processes import Process, free_port
 
 HERE = Path(__file__).resolve().parent
 GUEST = HERE / "guest"
-PYTHON = Path(sys.executable).resolve()
-"""The interpreter that runs the guest's own programs, at the same path there."""
+PYTHON = Path(sys.executable).absolute()
+"""This environment's interpreter, with its packages; it lies at the same path in the guest."""
 COMMAND_PORT = 7070
 """The command server's port in the guest; the host's side is a free loopback port."""
 KUBELET_PORT = 10250
