@@ -2,13 +2,14 @@
 
 Nodes with equal numbers are equal for a VM of any size, so a VM is matched against the classes (at most a few
 hundred), not against the nodes (thousands). Within a class the cheapest node is taken, names breaking ties.
+What eviction could free is worked out only once a VM cannot be served without it.
 """
 
 import heapq
 from dataclasses import dataclass, field
 
 from poolmgr.domain.identifiers import NodeName
-from poolmgr.planner.stock import NodeStock, Shelf, Unit
+from poolmgr.planner.stock import NodeStock, Shelf, Stock, Unit
 
 _Class = tuple[int, int, int, int]
 """(free or incoming, idle GPUs that could move, GPUs that eviction would free, size of a unit)."""
@@ -24,46 +25,60 @@ class Offer:
     use_incoming: int
     move: list[Unit] = field(default_factory=list)
 
-    @property
-    def moved_gpus(self) -> int:
-        return sum(unit.size for unit in self.move)
-
 
 class Board:
     """The nodes of one shelf, consumed as VMs are placed on them."""
 
     def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
         self._stocks: dict[NodeName, NodeStock] = {}
+        self._evictable: dict[NodeName, list[Unit]] = {}
+        self._priced = False
         self._classes: dict[_Class, list[tuple[float, NodeName]]] = {}
         for name, stock in shelf.nodes.items():
-            if stock.free or stock.incoming or stock.to_passthrough or stock.by_eviction:
+            if stock.free or stock.incoming or stock.to_passthrough:
                 stock.to_passthrough.sort(key=_unit_order)
-                stock.by_eviction.sort(key=_unit_order)
                 self._stocks[name] = stock
                 self._enter(name)
 
-    def _class_of(self, stock: NodeStock) -> _Class:
+    def allow_eviction(self, stock: Stock) -> None:
+        """Price the busy units; those that nobody may disturb stay out."""
+        if self._priced:
+            return
+        self._priced = True
+        for name, at in self._shelf.nodes.items():
+            priced = [stock.evictable(self._shelf, gpus) for gpus in at.busy_shared]
+            units = sorted((unit for unit in priced if unit is not None), key=_unit_order)
+            if units:
+                self._stocks[name] = at
+                self._evictable[name] = units
+        self._classes.clear()
+        for name in self._stocks:
+            self._enter(name)
+
+    def _class_of(self, name: NodeName) -> _Class:
+        stock, busy = self._stocks[name], self._evictable.get(name, [])
+        size = max((u.size for u in (*stock.to_passthrough, *busy)), default=1)
         idle = sum(unit.size for unit in stock.to_passthrough)
-        evictable = sum(unit.size for unit in stock.by_eviction)
-        size = max((u.size for u in (*stock.to_passthrough, *stock.by_eviction)), default=1)
-        return (stock.free + stock.incoming, idle, evictable, size)
+        return (stock.free + stock.incoming, idle, sum(unit.size for unit in busy), size)
 
     def _enter(self, name: NodeName) -> None:
-        stock = self._stocks[name]
-        lost = sum(unit.lost_gpu_seconds for unit in stock.by_eviction)
-        heapq.heappush(self._classes.setdefault(self._class_of(stock), []), (lost, name))
+        cheapest = self._evictable.get(name, ())
+        lost = cheapest[0].lost_gpu_seconds if cheapest else 0.0
+        heapq.heappush(self._classes.setdefault(self._class_of(name), []), (lost, name))
 
-    def best(self, gpus: int, *, evict: bool) -> Offer | None:
-        """The cheapest way to `gpus` GPUs on one node: fewest evictions, then fewest moves, then least
-        room left over on the node (so that large holes stay for large VMs). None if there is none."""
-        best: tuple[tuple[int, int, int], _Class] | None = None
+    def best(self, gpus: int) -> Offer | None:
+        """The cheapest way to `gpus` GPUs on one node: fewest evictions, then fewest moves, then least work
+        lost, then least room left over on the node (so that large holes stay for large VMs)."""
+        best: tuple[tuple[int, int, float, int], _Class] | None = None
         for key, nodes in self._classes.items():
             free, idle, evictable, size = key
-            if not nodes or free + idle + (evictable if evict else 0) < gpus:
+            if not nodes or free + idle + evictable < gpus:
                 continue
             moves = -(-max(0, gpus - free) // size) * size
             evictions = max(0, moves - idle)
-            rank = (evictions, moves, free + idle + evictable - gpus)
+            lost = nodes[0][0] if evictions else 0.0
+            rank = (evictions, moves, lost, free + idle + evictable - gpus)
             if best is None or rank < best[0]:
                 best = (rank, key)
         if best is None:
@@ -74,7 +89,7 @@ class Board:
         use_incoming = min(stock.incoming, gpus - use_free)
         offer = Offer(name, use_free, use_incoming)
         missing = gpus - use_free - use_incoming
-        for unit in (*stock.to_passthrough, *(stock.by_eviction if evict else ())):
+        for unit in (*stock.to_passthrough, *self._evictable.get(name, ())):
             if missing <= 0:
                 break
             offer.move.append(unit)
@@ -84,13 +99,15 @@ class Board:
     def take(self, offer: Offer, gpus: int, moved: list[Unit]) -> None:
         """Give `gpus` GPUs of the offer's node to a VM; `moved` are the units that do move for it now."""
         stock = self._stocks[offer.node]
-        heapq.heappop(self._classes[self._class_of(stock)])
+        heapq.heappop(self._classes[self._class_of(offer.node)])
         stock.free -= offer.use_free
         stock.incoming -= offer.use_incoming
         chosen = {id(unit) for unit in moved}
         stock.to_passthrough = [u for u in stock.to_passthrough if id(u) not in chosen]
-        stock.by_eviction = [u for u in stock.by_eviction if id(u) not in chosen]
+        left = [u for u in self._evictable.get(offer.node, ()) if id(u) not in chosen]
+        self._evictable[offer.node] = left
         surplus = offer.use_free + offer.use_incoming + sum(u.size for u in moved) - gpus
+        self._shelf.free -= offer.use_free + offer.use_incoming - max(0, surplus)
         stock.incoming += max(0, surplus)
         self._enter(offer.node)
 

@@ -11,8 +11,7 @@ from poolmgr.planner.stock import Shelf, Stock
 @dataclass(slots=True)
 class PoolBudget:
     """One pool's room for moves, over all its models. Invariant: no choice that it admits takes a side over
-    its maximum or under its minimum, or more GPUs into motion than `max_in_flight`; the one exception is a
-    bundle larger than the whole budget, which may move when nothing else does, else it never could."""
+    its maximum or under its minimum, or more GPUs into motion than `max_in_flight`."""
 
     name: str
     passthrough: int
@@ -46,8 +45,14 @@ class PoolBudget:
         return None
 
     def budget_objection(self, gpus: int) -> Objection | None:
-        if self.moving + gpus <= self.max_in_flight or (self.moving == 0 and gpus > 1):
+        if self.moving + gpus <= self.max_in_flight:
             return None
+        if gpus > self.max_in_flight:
+            return (
+                Reason.BUDGET_SPENT,
+                f"{gpus} GPUs can only move together and pool {self.name} moves at most {self.max_in_flight} at "
+                "once; raise rebalance.maxInFlight to let them",
+            )
         return (
             Reason.BUDGET_SPENT,
             f"pool {self.name} moves at most {self.max_in_flight} GPU(s) at once and {self.moving} are moving",

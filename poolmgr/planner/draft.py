@@ -21,14 +21,18 @@ class Draft:
     stock: Stock
     budgets: dict[str, PoolBudget]
     boards: dict[ShelfKey, Board]
+    explain: bool = True
+    """False leaves out sentences about what stays as it is: for replays of weeks."""
     moves: list[Move] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     moved: dict[int, None] = field(default_factory=dict)
     """ids of the units that move."""
+    moved_uuids: set[str] = field(default_factory=set)
     directions: dict[NodeName, Mode] = field(default_factory=dict)
+    shortages: dict[str, Objection] = field(default_factory=dict)
+    """Resource → what its GPUs are doing, said once for all VMs that it lacks for."""
     held_back: dict[ShelfKey, Objection] = field(default_factory=dict)
     """What stopped further moves from a shelf: becomes the reason of its idle GPUs."""
-    reserved: dict[ShelfKey, int] = field(default_factory=dict)
 
     def move(self, shelf: Shelf, unit: Unit, to_mode: Mode, reason: Reason, message: str) -> None:
         budget = self.budgets[shelf.pool.name]
@@ -37,6 +41,7 @@ class Draft:
         node = unit.gpus[0].node
         self.directions[node] = to_mode
         for gpu in unit.gpus:
+            self.moved_uuids.add(gpu.uuid)
             self.moves.append(
                 Move(
                     node,

@@ -4,8 +4,6 @@ A rule looks at one GPU, its node and its pool and answers with a reason and a s
 order is from "not ours" through "not now" to "in use", so that the sentence names what has to change first.
 """
 
-from collections import Counter
-
 from poolmgr.domain.demand import SharedPod
 from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, RebalanceMode
 from poolmgr.domain.modes import DevicePhase, Mode
@@ -56,8 +54,8 @@ def not_in_pool(gpu: Gpu) -> Objection:
     return Reason.NOT_IN_POOL, f"no GPUPool selects {name_of(gpu)}"
 
 
-def gpu_objection(gpu: Gpu, node: Node, pool: Pool, groups: Counter[int]) -> Objection | None:
-    """What keeps the GPU where it is, apart from its use. `groups` counts the node's GPUs by IOMMU group."""
+def gpu_objection(gpu: Gpu, node: Node, pool: Pool) -> Objection | None:
+    """What keeps the GPU where it is, apart from its use."""
     move = node.transition
     if gpu.phase is DevicePhase.MOVING or (move is not None and gpu.pci_address in move.devices):
         to = move.to_mode if move is not None else gpu.desired_mode
@@ -74,7 +72,7 @@ def gpu_objection(gpu: Gpu, node: Node, pool: Pool, groups: Counter[int]) -> Obj
         return Reason(gpu.reason), f"{name_of(gpu)} cannot be rebound: {gpu.message or gpu.reason}"
     if gpu.iommu_group is None:
         return Reason.NO_IOMMU, f"{name_of(gpu)} is in no IOMMU group; enable the IOMMU on {node.name}"
-    if groups[gpu.iommu_group] > 1:
+    if sum(other.iommu_group == gpu.iommu_group for other in node.gpus) > 1:
         return (
             Reason.IOMMU_GROUP_SHARED,
             f"{name_of(gpu)} shares IOMMU group {gpu.iommu_group} with another GPU and cannot move alone",

@@ -1,15 +1,14 @@
 """A reason and a sentence for everything that a plan leaves as it is."""
 
-from poolmgr.domain.fleet import RebalanceMode
+from poolmgr.domain.fleet import Gpu, RebalanceMode
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Target
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.draft import Draft
-from poolmgr.planner.eligibility import Objection, name_of
-from poolmgr.planner.flows import card_mib
+from poolmgr.planner.eligibility import Objection, name_of, not_in_pool, use_objection
 from poolmgr.planner.shared_fit import ShapeOutlook
 from poolmgr.planner.sizing import Spare
-from poolmgr.planner.stock import ShelfKey, Unit
+from poolmgr.planner.stock import ShelfKey, Unit, objection_of
 
 
 def explain_pods(draft: Draft, pods: list[ShapeOutlook]) -> None:
@@ -19,7 +18,7 @@ def explain_pods(draft: Draft, pods: list[ShapeOutlook]) -> None:
         moved = 0
         if returning and group.unmet:
             per_card = max(
-                (group.shape.per_card(card_mib(s)) for s in draft.stock.shelves.values()), default=0
+                (group.shape.per_card(s.memory_mib) for s in draft.stock.shelves.values()), default=0
             )
             moved = min(group.unmet, returning * per_card)
         fate = _fate_of_unmet(draft, group)
@@ -43,10 +42,10 @@ def _fate_of_unmet(draft: Draft, group: ShapeOutlook) -> Objection:
     if not shelves:
         wanted = ", ".join(group.shape.models) or "any model"
         return Reason.UNKNOWN_RESOURCE, f"no pooled GPU is of a model that it accepts ({wanted})"
-    if all(group.shape.per_card(card_mib(s)) == 0 for s in shelves):
+    if all(group.shape.per_card(s.memory_mib) == 0 for s in shelves):
         return (
             Reason.MORE_MEMORY_THAN_ANY_CARD,
-            f"it asks for {group.shape.memory_mib} MiB; the largest card has {max(map(card_mib, shelves))} MiB",
+            f"it asks for {group.shape.memory_mib} MiB; the largest card has {max(s.memory_mib for s in shelves)} MiB",
         )
     for shelf in shelves:
         held = draft.held_back.get((str(shelf.pool.name), shelf.model))
@@ -62,25 +61,46 @@ def _fate_of_unmet(draft: Draft, group: ShapeOutlook) -> Objection:
 
 
 def explain_gpus(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
-    for gpu, (reason, message) in draft.stock.refused:
-        draft.refusals.append(Refusal(Subject(SubjectKind.GPU, gpu.node, gpu.pci_address), reason, message))
+    usage, moved = draft.stock.usage, draft.moved
+    for gpu, node, pool, why in draft.stock.refused:
+        if pool is None:
+            said: Objection = not_in_pool(gpu)
+        else:
+            found = objection_of(gpu, node, pool, usage)
+            if found is None:
+                found = (Reason.GPU_BUSY if "may be this one" in why else Reason.NOT_CHOSEN, "")
+            said = found[0], found[1] or f"{name_of(gpu)} stays: {why}"
+            if why and found[1]:
+                said = found[0], f"{found[1]}; {why}"
+        draft.refusals.append(_about(gpu, said))
     now = draft.snapshot.taken_at
     for key, shelf in draft.stock.shelves.items():
-        held = draft.held_back.get(key)
+        held, spare = draft.held_back.get(key), spares[key]
         for stock in shelf.nodes.values():
-            for unit in (*stock.to_passthrough, *stock.by_eviction, *stock.to_shared):
-                if id(unit) in draft.moved:
-                    continue
-                for gpu in unit.gpus:
-                    said = _why_unit_stays(unit, held, spares[key], now, name_of(gpu))
-                    draft.refusals.append(Refusal(Subject(SubjectKind.GPU, gpu.node, gpu.pci_address), *said))
+            for gpus in stock.busy_shared:
+                if gpus[0].uuid not in draft.moved_uuids:
+                    busy = [g for g in gpus if use_objection(g, usage) is not None]
+                    for gpu in gpus:
+                        said = use_objection(gpu, usage) or (
+                            Reason.NOT_CHOSEN,
+                            f"{name_of(gpu)} moves only with its neighbours, and "
+                            f"{name_of(busy[0])} is busy with {usage.why_busy(busy[0])}",
+                        )
+                        draft.refusals.append(_about(gpu, said))
+            for unit in (*stock.to_passthrough, *stock.to_shared):
+                if id(unit) not in moved:
+                    for gpu in unit.gpus:
+                        said = _why_unit_stays(unit, held, spare, now, name_of(gpu))
+                        draft.refusals.append(_about(gpu, said))
+
+
+def _about(gpu: Gpu, said: Objection) -> Refusal:
+    return Refusal(Subject(SubjectKind.GPU, gpu.node, gpu.pci_address), *said)
 
 
 def _why_unit_stays(unit: Unit, held: Objection | None, spare: Spare, now: float, name: str) -> Objection:
     if held is not None:
         return held
-    if unit.evict:
-        return Reason.GPU_BUSY, f"{name} is busy with {len(unit.evict)} best-effort pod(s) and no VM needs it"
     if unit.gpus[0].observed_mode is Mode.SHARED:
         return Reason.NO_DEMAND, f"{name} is idle in Shared and no VM needs it"
     if unit.held_until > now:

@@ -8,7 +8,7 @@ from poolmgr.planner.draft import Draft
 from poolmgr.planner.eligibility import name_of
 from poolmgr.planner.shared_fit import ShapeOutlook, cards_needed
 from poolmgr.planner.sizing import Spare
-from poolmgr.planner.stock import NodeStock, Shelf, ShelfKey, Unit
+from poolmgr.planner.stock import NodeStock, ShelfKey, Unit
 
 
 def fill_minimum(draft: Draft) -> None:
@@ -39,6 +39,11 @@ def fetch_spare(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
             )
 
 
+def may_give_back(draft: Draft, spares: dict[ShelfKey, Spare]) -> bool:
+    """True when some shelf has more idle GPUs than it wants ready: only then do waiting pods matter."""
+    return any(shelf.free > spares[key].keep for key, shelf in draft.stock.shelves.items())
+
+
 def give_back(draft: Draft, spares: dict[ShelfKey, Spare], pods: list[ShapeOutlook]) -> None:
     """Move idle passthrough GPUs to where pods wait for them, one group of equal pods after the other."""
     wanted: dict[ShelfKey, float] = {}
@@ -49,7 +54,7 @@ def give_back(draft: Draft, spares: dict[ShelfKey, Spare], pods: list[ShapeOutlo
             (shelf, cards)
             for key, shelf in draft.stock.shelves.items()
             if group.shape.accepts_model(shelf.model)
-            and (cards := cards_needed(group, card_mib(shelf))) < float("inf")
+            and (cards := cards_needed(group, shelf.memory_mib)) < float("inf")
         ]
         if fitting:
             shelf, cards = max(fitting, key=lambda pair: (pair[0].free, pair[0].model))
@@ -71,14 +76,6 @@ def give_back(draft: Draft, spares: dict[ShelfKey, Spare], pods: list[ShapeOutlo
         surplus = shelf.free - spares[key].keep
         if short > 0 and surplus > 0:
             _pull(draft, key, Mode.SHARED, min(short, surplus), reason, message, now=draft.snapshot.taken_at)
-
-
-def card_mib(shelf: Shelf) -> int:
-    for stock in shelf.nodes.values():
-        for gpu in stock.node.gpus:
-            if gpu.model == shelf.model:
-                return gpu.memory_mib
-    return 0
 
 
 def _candidates(draft: Draft, stock: NodeStock, to_mode: Mode, now: float) -> list[Unit]:

@@ -25,7 +25,7 @@ from poolmgr.planner.board import Board
 from poolmgr.planner.budget import budgets_of
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.explain import explain_gpus, explain_pods, only_automatic, target_of
-from poolmgr.planner.flows import fetch_spare, fill_minimum, give_back
+from poolmgr.planner.flows import fetch_spare, fill_minimum, give_back, may_give_back
 from poolmgr.planner.port import Decision
 from poolmgr.planner.shared_fit import outlook
 from poolmgr.planner.sizing import HeadroomSizer, Sizer
@@ -37,9 +37,11 @@ from poolmgr.planner.vms import serve_vms
 class PoolPlanner:
     """The live planner. Holds configuration only; see the module for what it does."""
 
-    def __init__(self, sizer: Sizer | None = None, name: str = "poolmgr") -> None:
+    def __init__(self, sizer: Sizer | None = None, name: str = "poolmgr", *, explain: bool = True) -> None:
+        """`explain=False` leaves out the sentences about what stays where it is."""
         self._sizer = sizer or HeadroomSizer()
         self._name = name
+        self._explain = explain
 
     @property
     def name(self) -> str:
@@ -56,14 +58,17 @@ class PoolPlanner:
         stock = take_stock(snapshot, usage_of(snapshot))
         spares, remembered = self._sizer.size(snapshot, stock, memory)
         boards = {key: Board(shelf) for key, shelf in stock.shelves.items()}
-        draft = Draft(snapshot, stock, budgets_of(stock), boards)
-        pods = outlook(snapshot, stock.usage)
+        draft = Draft(snapshot, stock, budgets_of(stock), boards, self._explain)
         serve_vms(draft)
         fill_minimum(draft)
         fetch_spare(draft, spares)
-        give_back(draft, spares, pods)
-        explain_pods(draft, pods)
-        explain_gpus(draft, spares)
+        if self._explain or may_give_back(draft, spares):
+            pods = outlook(snapshot, stock.usage)
+            give_back(draft, spares, pods)
+            if self._explain:
+                explain_pods(draft, pods)
+        if self._explain:
+            explain_gpus(draft, spares)
         moves = only_automatic(draft)
         targets = tuple(target_of(draft, key, spares[key]) for key in stock.shelves)
         return Decision(_plan_of(snapshot, moves, tuple(draft.refusals), targets), remembered)

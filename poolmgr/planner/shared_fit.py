@@ -55,19 +55,6 @@ class PodShape:
         )
 
 
-def shape_of(pod: SharedPod) -> PodShape:
-    return PodShape(
-        pod.gpus,
-        pod.memory_mib,
-        pod.memory_percent,
-        pod.cores_percent,
-        pod.models,
-        pod.excluded_models,
-        pod.allowed_uuids,
-        pod.excluded_uuids,
-    )
-
-
 @dataclass(slots=True)
 class ShapeOutlook:
     """What becomes of the waiting pods of one shape, oldest first."""
@@ -215,13 +202,22 @@ def outlook(snapshot: ClusterSnapshot, usage: Usage) -> list[ShapeOutlook]:
     waiting = [p for p in snapshot.pods if p.node is None and not p.terminating]
     if not waiting:
         return []
-    waiting.sort(key=lambda p: (p.created_at, p.uid))
-    groups: dict[PodShape, ShapeOutlook] = {}
+    waiting.sort(key=lambda p: p.created_at)
+    groups: dict[tuple[object, ...], ShapeOutlook] = {}
     for pod in waiting:
-        shape = shape_of(pod)
-        group = groups.get(shape)
+        key = (
+            pod.gpus,
+            pod.memory_mib,
+            pod.memory_percent,
+            pod.cores_percent,
+            pod.models,
+            pod.excluded_models,
+            pod.allowed_uuids,
+            pod.excluded_uuids,
+        )
+        group = groups.get(key)
         if group is None:
-            groups[shape] = ShapeOutlook(shape, [pod])
+            groups[key] = ShapeOutlook(PodShape(*key), [pod])
         else:
             group.pods.append(pod)
     room = _room(snapshot, usage)

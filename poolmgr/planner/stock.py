@@ -1,26 +1,17 @@
 """The supply as a planner sees it: per pool and model, which GPUs are free, on their way, and movable.
 
-One pass over the snapshot. Every GPU ends up in exactly one place: refused with its objection, or in the
-stock of its node as free, idle, or evictable; later stages only ever pick from the stock, so what the rules
-of `eligibility` refuse cannot be moved by any planner built on it.
+One pass over the snapshot. Every GPU ends up in exactly one place: in the stock of its node as free or idle,
+among the busy ones, or refused; later stages only ever pick from the stock, so what the rules of
+`eligibility` refuse cannot be moved by any planner built on it. Sentences are made later, by `explain`.
 """
 
-from collections import Counter
 from dataclasses import dataclass, field
 
-from poolmgr.domain.fleet import Gpu, Granularity, Node, Pool
+from poolmgr.domain.fleet import Gpu, Granularity, Node, Pool, RebalanceMode
 from poolmgr.domain.identifiers import NodeName, WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
-from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.eligibility import (
-    Objection,
-    gpu_objection,
-    lost_work,
-    name_of,
-    not_in_pool,
-    use_objection,
-)
+from poolmgr.planner.eligibility import Objection, gpu_objection, lost_work, node_objection, use_objection
 from poolmgr.planner.usage import Usage
 
 ShelfKey = tuple[str, str]
@@ -52,12 +43,14 @@ class NodeStock:
     """Passthrough GPUs that the scheduler can give to a VM now."""
     incoming: int = 0
     """GPUs on their way to passthrough."""
+    unplaced: int = 0
+    """GPUs of VMs bound here whose devices are not yet known."""
     to_passthrough: list[Unit] = field(default_factory=list)
     """Idle shared units."""
-    by_eviction: list[Unit] = field(default_factory=list)
-    """Shared units that are free once best-effort pods have been evicted."""
     to_shared: list[Unit] = field(default_factory=list)
     """Idle passthrough units; a part of `free`."""
+    busy_shared: list[tuple[Gpu, ...]] = field(default_factory=list)
+    """Units that only their pods keep where they are."""
 
 
 @dataclass(slots=True)
@@ -66,6 +59,8 @@ class Shelf:
 
     pool: Pool
     model: str
+    memory_mib: int
+    """Of one card."""
     nodes: dict[NodeName, NodeStock] = field(default_factory=dict)
     gpus: int = 0
     passthrough: int = 0
@@ -74,144 +69,163 @@ class Shelf:
     moving: int = 0
     vm_busy: int = 0
     shared_busy: int = 0
-    largest_node: int = 0
-
-    @property
-    def free(self) -> int:
-        return sum(stock.free + stock.incoming for stock in self.nodes.values())
+    free: int = 0
+    """Free in passthrough or on the way there, nobody's yet."""
 
 
 @dataclass(slots=True)
 class Stock:
     usage: Usage
     shelves: dict[ShelfKey, Shelf]
-    refused: list[tuple[Gpu, Objection]]
-    """GPUs that no rule lets move, and why."""
+    refused: list[tuple[Gpu, Node, Pool | None, str]]
+    """GPUs that no rule lets move; the last field is why a bundle's other members keep it, if they do."""
     shelves_by_resource: dict[str, list[ShelfKey]]
-    largest_by_resource: Counter[str]
+    largest_by_resource: dict[str, int]
     """Most GPUs of the resource on any one node."""
+    taken_at: float
 
-    def pool_shelves(self, pool: Pool) -> list[Shelf]:
-        return [shelf for (name, _), shelf in self.shelves.items() if name == pool.name]
+    def evictable(self, shelf: Shelf, gpus: tuple[Gpu, ...]) -> Unit | None:
+        """The busy unit as one that eviction would free; None where the pool or a pod does not allow it."""
+        lost = 0.0
+        victims: dict[WorkloadUid, None] = {}
+        for gpu in gpus:
+            if gpu.uuid not in self.usage.pods_by_gpu and use_objection(gpu, self.usage) is None:
+                continue
+            price = lost_work(gpu, shelf.pool, self.usage, self.taken_at)
+            if price is None:
+                return None
+            lost += price[0]
+            victims.update((pod.uid, None) for pod in price[1])
+        return Unit(gpus, lost, tuple(victims))
 
 
 def take_stock(snapshot: ClusterSnapshot, usage: Usage) -> Stock:
     """Sort every GPU of the snapshot into the stock. O(GPUs + slices)."""
-    pools = {pool.name: pool for pool in snapshot.pools}
-    stock = Stock(usage, {}, [], {}, Counter())
+    pools = {str(pool.name): pool for pool in snapshot.pools}
+    stock = Stock(usage, {}, [], {}, {}, snapshot.taken_at)
     for node in snapshot.nodes:
-        groups = Counter(g.iommu_group for g in node.gpus if g.iommu_group is not None)
         members: dict[ShelfKey, list[Gpu]] = {}
+        resources: dict[str, int] = {}
         for gpu in node.gpus:
             pool = pools.get(gpu.pool) if gpu.pool is not None else None
             if pool is None:
-                stock.refused.append((gpu, not_in_pool(gpu)))
+                stock.refused.append((gpu, node, None, ""))
                 continue
-            key = (str(pool.name), gpu.model)
-            if key not in stock.shelves:
-                stock.shelves[key] = Shelf(pool, gpu.model)
-            members.setdefault(key, []).append(gpu)
-        for resource, count in Counter(g.resource_name for g in node.gpus if g.resource_name).items():
-            stock.largest_by_resource[resource] = max(stock.largest_by_resource[resource], count)
+            key = (gpu.pool or "", gpu.model)
+            known = members.get(key)
+            if known is None:
+                members[key] = [gpu]
+            else:
+                known.append(gpu)
+            resource = gpu.resource_name
+            if resource:
+                resources[resource] = resources.get(resource, 0) + 1
+                keys = stock.shelves_by_resource.setdefault(resource, [])
+                if key not in keys:
+                    keys.append(key)
+        for resource, count in resources.items():
+            if count > stock.largest_by_resource.get(resource, 0):
+                stock.largest_by_resource[resource] = count
         for key, gpus in members.items():
-            for resource in {g.resource_name for g in gpus if g.resource_name}:
-                if key not in stock.shelves_by_resource.setdefault(resource, []):
-                    stock.shelves_by_resource[resource].append(key)
-            _shelve(stock, stock.shelves[key], node, gpus, groups, snapshot.taken_at)
+            shelf = stock.shelves.get(key)
+            if shelf is None:
+                shelf = stock.shelves[key] = Shelf(pools[key[0]], gpus[0].model, gpus[0].memory_mib)
+            _shelve(stock, shelf, node, gpus, resources)
     return stock
 
 
-def _shelve(
-    stock: Stock, shelf: Shelf, node: Node, gpus: list[Gpu], groups: Counter[int], now: float
-) -> None:
-    """Put one node's GPUs of one shelf where they belong."""
+def lonely_groups(node: Node) -> bool:
+    """True when no two GPUs of the node share an IOMMU group."""
+    groups = [g.iommu_group for g in node.gpus if g.iommu_group is not None]
+    return len(set(groups)) == len(groups)
+
+
+def objection_of(gpu: Gpu, node: Node, pool: Pool, usage: Usage) -> Objection | None:
+    """The first rule that keeps this one GPU where it is, with its sentence."""
+    return gpu_objection(gpu, node, pool) or use_objection(gpu, usage)
+
+
+def _shelve(stock: Stock, shelf: Shelf, node: Node, gpus: list[Gpu], resources: dict[str, int]) -> None:
+    """Put one node's GPUs of one shelf where they belong. The hot loop of planning: attributes are read once
+    and no sentence is made here."""
     shelf.gpus += len(gpus)
-    shelf.largest_node = max(shelf.largest_node, len(gpus))
     at = shelf.nodes[node.name] = NodeStock(node)
-    unplaced = 0
-    if stock.usage.unplaced:
-        unplaced = sum(stock.usage.unplaced[(node.name, r)] for r in {g.resource_name for g in gpus})
-    bundles: dict[str, list[tuple[Gpu, Objection | None]]] = {}
-    for gpu in gpus:
-        objection = gpu_objection(gpu, node, shelf.pool, groups) or use_objection(gpu, stock.usage)
-        _count(shelf, at, gpu, node, busy=objection is not None and objection[0] is Reason.GPU_BUSY)
-        bundles.setdefault(_bundle_of(shelf.pool, gpu), []).append((gpu, objection))
-    if unplaced:
-        at.free = max(0, at.free - unplaced)
-    for bundle in bundles.values():
-        _sort_bundle(stock, shelf, at, bundle, unplaced, now)
-
-
-def _bundle_of(pool: Pool, gpu: Gpu) -> str:
-    """GPUs with equal answers move together or not at all."""
-    if pool.granularity is Granularity.NODE:
-        return "node"
-    return gpu.nvswitch_domain or gpu.pci_address
-
-
-def _count(shelf: Shelf, at: NodeStock, gpu: Gpu, node: Node, *, busy: bool) -> None:
-    wanted = gpu.desired_mode or gpu.observed_mode
-    arriving = gpu.observed_mode is not wanted or gpu.phase is DevicePhase.MOVING
-    shelf.passthrough += wanted is Mode.PASSTHROUGH
-    shelf.shared += wanted is Mode.SHARED
-    shelf.moving += arriving or (node.transition is not None and gpu.pci_address in node.transition.devices)
-    if busy:
-        shelf.vm_busy += wanted is Mode.PASSTHROUGH
-        shelf.shared_busy += wanted is Mode.SHARED
+    usage, pool = stock.usage, shelf.pool
+    if usage.unplaced:
+        at.unplaced = sum(usage.unplaced[(node.name, r)] for r in resources)
+    move = node.transition
+    leaving = move.devices if move is not None else ()
     usable = node.ready and (not node.cordoned or node.cordoned_by_us)
-    sound = gpu.phase in (DevicePhase.READY, DevicePhase.MOVING)
-    if wanted is Mode.PASSTHROUGH and usable and sound and not busy and not gpu.allocated_to:
-        if arriving or not gpu.advertised:
-            at.incoming += 1
+    still = node_objection(node) is not None or not lonely_groups(node)
+    whole = pool.granularity is Granularity.NODE
+    bundles: dict[str, list[tuple[Gpu, bool, bool]]] = {}
+    pods_by_gpu, vm_by_device = usage.pods_by_gpu, usage.vm_by_device
+    for gpu in gpus:
+        mode, phase = gpu.observed_mode, gpu.phase
+        wanted = gpu.desired_mode or mode
+        busy = bool(
+            gpu.allocated_to
+            or gpu.uuid in pods_by_gpu
+            or (mode is Mode.PASSTHROUGH and vm_by_device and (node.name, gpu.pci_address) in vm_by_device)
+            or (gpu.holders and use_objection(gpu, usage) is not None)
+        )
+        arriving = mode is not wanted or phase is DevicePhase.MOVING
+        shelf.moving += arriving or gpu.pci_address in leaving
+        if wanted is Mode.PASSTHROUGH:
+            shelf.passthrough += 1
+            shelf.vm_busy += busy
+            if usable and not busy and phase in (DevicePhase.READY, DevicePhase.MOVING):
+                if arriving or not gpu.advertised:
+                    at.incoming += 1
+                else:
+                    at.free += 1
+        elif wanted is Mode.SHARED:
+            shelf.shared += 1
+            shelf.shared_busy += busy
+        kept = still or arriving or phase is not DevicePhase.READY
+        if not kept and (
+            gpu.reason or gpu.iommu_group is None or mode is None or pool.rebalance is RebalanceMode.OFF
+        ):
+            kept = gpu_objection(gpu, node, pool) is not None
+        if whole or gpu.nvswitch_domain:
+            bundles.setdefault("" if whole else gpu.nvswitch_domain, []).append((gpu, kept, busy))
+        elif kept or (busy and mode is not Mode.SHARED):
+            stock.refused.append((gpu, node, pool, ""))
+        elif busy:
+            at.busy_shared.append((gpu,))
         else:
-            at.free += 1
+            _idle(at, (gpu,), pool, stock)
+    at.free = max(0, at.free - at.unplaced)
+    for bundle in bundles.values():
+        _sort_bundle(stock, pool, at, bundle)
+    shelf.free += at.free + at.incoming
 
 
-def _sort_bundle(
-    stock: Stock,
-    shelf: Shelf,
-    at: NodeStock,
-    bundle: list[tuple[Gpu, Objection | None]],
-    unplaced: int,
-    now: float,
-) -> None:
-    gpus = tuple(gpu for gpu, _ in bundle)
-    objections = [o for _, o in bundle if o is not None]
+def _idle(at: NodeStock, gpus: tuple[Gpu, ...], pool: Pool, stock: Stock) -> None:
+    held_until = max(g.mode_since for g in gpus) + pool.cooldown_seconds
+    if gpus[0].observed_mode is Mode.SHARED:
+        at.to_passthrough.append(Unit(gpus, held_until=held_until))
+    elif at.unplaced:
+        why = f"a VM is bound to {at.node.name} and its GPU is not yet known; it may be this one"
+        stock.refused.extend((gpu, at.node, pool, why) for gpu in gpus)
+    else:
+        at.to_shared.append(Unit(gpus, held_until=held_until))
+
+
+def _sort_bundle(stock: Stock, pool: Pool, at: NodeStock, bundle: list[tuple[Gpu, bool, bool]]) -> None:
+    """GPUs that move together: all of them may, or none does."""
+    gpus = tuple(gpu for gpu, _, _ in bundle)
     modes = {gpu.observed_mode for gpu in gpus}
-    if not objections and len(modes) == 1:
-        held_until = max(g.mode_since for g in gpus) + shelf.pool.cooldown_seconds
-        unit = Unit(gpus, held_until=held_until)
+    kept = [gpu for gpu, kept, _ in bundle if kept]
+    busy = [gpu for gpu, _, busy in bundle if busy]
+    if len(modes) == 1 and not kept:
+        if not busy:
+            return _idle(at, gpus, pool, stock)
         if modes == {Mode.SHARED}:
-            at.to_passthrough.append(unit)
-        elif unplaced:
-            text = f"a VM is bound to {at.node.name} and its GPU is not yet known"
-            stock.refused.extend((g, (Reason.GPU_BUSY, f"{name_of(g)} may be busy: {text}")) for g in gpus)
-        else:
-            at.to_shared.append(unit)
-        return
-    if modes == {Mode.SHARED} and all(o[0] is Reason.GPU_BUSY for o in objections):
-        unit_or_none = _evictable(stock, shelf, bundle, now)
-        if unit_or_none is not None:
-            at.by_eviction.append(unit_or_none)
-            return
-    partner = objections[0][1] if objections else "they are in different modes"
-    for gpu, objection in bundle:
-        alone = (Reason.NOT_CHOSEN, f"{name_of(gpu)} moves only with its neighbours, and {partner}")
-        stock.refused.append((gpu, objection or alone))
-
-
-def _evictable(
-    stock: Stock, shelf: Shelf, bundle: list[tuple[Gpu, Objection | None]], now: float
-) -> Unit | None:
-    """The bundle as a unit that eviction would free; None where the pool or a pod does not allow it."""
-    lost = 0.0
-    victims: dict[WorkloadUid, None] = {}
-    for gpu, objection in bundle:
-        if objection is None:
-            continue
-        price = lost_work(gpu, shelf.pool, stock.usage, now)
-        if price is None:
-            return None
-        lost += price[0]
-        victims.update((pod.uid, None) for pod in price[1])
-    return Unit(tuple(gpu for gpu, _ in bundle), lost, tuple(victims))
+            return at.busy_shared.append(gpus)
+    cause = (kept or busy or list(gpus))[0]
+    objection = objection_of(cause, at.node, pool, stock.usage)
+    partner = objection[1] if objection else "they are in different modes"
+    for gpu in gpus:
+        stock.refused.append((gpu, at.node, pool, f"it moves only with its neighbours, and {partner}"))
+    return None

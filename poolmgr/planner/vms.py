@@ -1,6 +1,7 @@
 """Waiting VMs: who is given which GPUs, and what the others are told."""
 
 from poolmgr.domain.demand import Vm
+from poolmgr.domain.fleet import EvictionRule
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Refusal, Subject, SubjectKind
@@ -8,8 +9,8 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.board import Offer
 from poolmgr.planner.draft import Draft
-from poolmgr.planner.eligibility import Objection, name_of
-from poolmgr.planner.stock import ShelfKey, Unit
+from poolmgr.planner.eligibility import Objection, name_of, use_objection
+from poolmgr.planner.stock import ShelfKey, Unit, objection_of
 
 
 def serve_vms(draft: Draft) -> None:
@@ -88,12 +89,22 @@ def _quota_objection(draft: Draft, vm: Vm, used: dict[tuple[str, str], float]) -
 def _serve(draft: Draft, vm: Vm) -> Objection | None:
     """Reserve or move GPUs for one VM; what is said to its owner, None when moves of this plan serve it."""
     keys = draft.stock.shelves_by_resource[vm.claims[0].resource_name]
-    for evict in (False, True):
-        for key in keys:
-            offer = draft.boards[key].best(vm.gpus, evict=evict)
+    for key in keys:
+        offer = draft.boards[key].best(vm.gpus)
+        if offer is not None:
+            return _accept(draft, key, vm, offer)
+    for key in keys:
+        if draft.stock.shelves[key].pool.eviction is EvictionRule.BEST_EFFORT:
+            draft.boards[key].allow_eviction(draft.stock)
+            offer = draft.boards[key].best(vm.gpus)
             if offer is not None:
                 return _accept(draft, key, vm, offer)
-    return _why_nothing(draft, keys, vm)
+    if not draft.explain:
+        return Reason.NO_CANDIDATE, "no GPU of its kind can be moved now"
+    resource = vm.claims[0].resource_name
+    if resource not in draft.shortages:
+        draft.shortages[resource] = _why_nothing(draft, keys, vm)
+    return draft.shortages[resource]
 
 
 def _accept(draft: Draft, key: ShelfKey, vm: Vm, offer: Offer) -> Objection | None:
@@ -125,12 +136,22 @@ def _accept(draft: Draft, key: ShelfKey, vm: Vm, offer: Offer) -> Objection | No
 
 def _why_nothing(draft: Draft, keys: list[ShelfKey], vm: Vm) -> Objection:
     """Every GPU of the model is in use, moving or kept: say what they are doing."""
+    resource = vm.claims[0].resource_name
+    said = [
+        objection
+        for gpu, node, pool, _ in draft.stock.refused
+        if gpu.resource_name == resource and pool is not None
+        if (objection := objection_of(gpu, node, pool, draft.stock.usage)) is not None
+    ]
+    for key in keys:
+        for stock in draft.stock.shelves[key].nodes.values():
+            busy = (use_objection(gpu, draft.stock.usage) for gpus in stock.busy_shared for gpu in gpus)
+            said.extend(objection for objection in busy if objection is not None)
     counts: dict[Reason, int] = {}
     example: dict[Reason, str] = {}
-    for gpu, (reason, message) in draft.stock.refused:
-        if gpu.resource_name == vm.claims[0].resource_name:
-            counts[reason] = counts.get(reason, 0) + 1
-            example.setdefault(reason, message)
+    for reason, message in said:
+        counts[reason] = counts.get(reason, 0) + 1
+        example.setdefault(reason, message)
     if not counts:
         return Reason.NO_CANDIDATE, f"no node has {vm.gpus} GPU(s) of its kind that are free or idle together"
     most = max(counts, key=lambda reason: (counts[reason], reason))

@@ -327,9 +327,13 @@ def test_nvswitch_domain_moves_as_one_or_not_at_all() -> None:
 
 
 def test_granularity_node_moves_whole_nodes_only() -> None:
-    whole = pool(granularity=Granularity.NODE, max_in_flight=1)
+    whole = pool(granularity=Granularity.NODE)
     plan = decide(snapshot(node("a", "sss"), vms=(vm("v"),), pools=(whole,)))
     assert len(plan.moves) == 3
+    small = pool(granularity=Granularity.NODE, max_in_flight=2)
+    plan = decide(snapshot(node("a", "sss"), vms=(vm("v"),), pools=(small,)))
+    assert plan.empty
+    assert "raise rebalance.maxInFlight" in said(plan, SubjectKind.VM, "v")[1]
 
 
 # Form

@@ -1,0 +1,153 @@
+"""What a replay counts, inside its measured window [0, horizon) only."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from poolmgr.sim.demand import Demand
+
+WITHIN_SECONDS = 60.0
+"""w60: the share of VMs that have a GPU within a minute."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """Shares are of GPUs × time unless said otherwise."""
+
+    vm_served: float
+    """Seconds of VM sessions served / asked for, in GPU-seconds."""
+    vm_within_60s: float
+    """Of all VMs that asked."""
+    vm_wait_p99_s: float
+    """Of all VMs that asked; one that gave up counts with its whole patience."""
+    vm_lost: int
+    goodput: float
+    """VM seconds served and pod seconds that were not thrown away."""
+    allocation: float
+    flips_per_gpu_day: float
+    flip_loss: float
+    evictions: int
+    evicted_gpu_hours: float
+    pod_wait_mean_s: float
+    pod_wait_p90_s: float
+    weighted_wait: float
+    """GPU-seconds that pods waited / GPU-seconds that they asked for."""
+    rollbacks: int
+    vm_kills: int = 0
+    pdb_violations: int = 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts events as they happen. GPU-seconds are clipped to the window."""
+
+    demand: Demand
+    gpus: int
+    flip_seconds: float
+    patience_seconds: float
+    asked: dict[int, float] = field(default_factory=dict)
+    bound: dict[int, float] = field(default_factory=dict)
+    vm_seconds: float = 0.0
+    pod_seconds: float = 0.0
+    """Work that counts: finished, or still going on at the end."""
+    lost_seconds: float = 0.0
+    pod_began: dict[int, float] = field(default_factory=dict)
+    pod_waits: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """pod → (asked at, waited so far)."""
+    flips: int = 0
+    evictions: int = 0
+    evicted_seconds: float = 0.0
+    rollbacks: int = 0
+    moves: int = 0
+    end: float = 0.0
+    _running: set[int] = field(default_factory=set)
+
+    def _clip(self, begin: float, end: float) -> float:
+        return max(0.0, min(end, self.demand.horizon) - max(begin, 0.0))
+
+    def vm_asked(self, vm: int, at: float) -> None:
+        self.asked[vm] = at
+
+    def vm_bound(self, vm: int, at: float) -> None:
+        self.bound[vm] = at
+        self._running.add(vm)
+
+    def vm_ended(self, vm: int, at: float) -> None:
+        if vm in self._running:
+            self._running.discard(vm)
+            self.vm_seconds += self._clip(self.bound[vm], at) * int(self.demand.vm_gpus[vm])
+
+    def pod_asked(self, pod: int, at: float) -> None:
+        self.pod_waits[pod] = (at, -1.0)
+
+    def pod_started(self, pod: int, at: float) -> None:
+        self.pod_began[pod] = at
+        asked, waited = self.pod_waits[pod]
+        if waited < 0:
+            self.pod_waits[pod] = (asked, at - asked)
+
+    def _share(self, pod: int) -> float:
+        return float(self.demand.pod_milli[pod]) / 1_000
+
+    def pod_ended(self, pod: int, at: float, *, unfinished: bool = False) -> None:
+        self.pod_seconds += self._clip(self.pod_began.pop(pod), at) * self._share(pod)
+
+    def pod_evicted(self, pod: int, at: float, began: float) -> None:
+        self.pod_began.pop(pod, None)
+        lost = self._clip(began, at) * self._share(pod)
+        if at >= 0:
+            self.evictions += 1
+            self.evicted_seconds += lost
+            self.lost_seconds += lost
+
+    def move_begun(self, gpus: int, at: float) -> None:
+        self.moves += gpus if at >= 0 else 0
+
+    def flipped(self, at: float) -> None:
+        self.flips += at >= 0
+
+    def rolled_back(self, at: float) -> None:
+        self.rollbacks += at >= 0
+
+    def close(self, at: float) -> None:
+        self.end = at
+
+    def figures(self) -> Figures:
+        horizon, demand = self.demand.horizon, self.demand
+        total = self.gpus * horizon
+        asked = [vm for vm, at in self.asked.items() if at >= 0]
+        waits = np.array(
+            [min(self.bound.get(vm, np.inf) - self.asked[vm], self.patience_seconds) for vm in asked] or [0.0]
+        )
+        asked_seconds = sum(
+            self._clip(float(demand.vm_start[vm]), float(demand.vm_end[vm])) * int(demand.vm_gpus[vm])
+            for vm in self.asked
+        )
+        pods = [(at, w if w >= 0 else self.end - at) for at, w in self.pod_waits.values() if at >= 0]
+        pod_waits = np.array([w for _, w in pods] or [0.0])
+        rows = [p for p, (at, _) in self.pod_waits.items() if at >= 0]
+        asked_work = sum(float(demand.pod_seconds[p]) * self._share(p) for p in rows)
+        waiting_work = sum(
+            (w if w >= 0 else self.end - at) * self._share(p)
+            for p, (at, w) in self.pod_waits.items()
+            if at >= 0
+        )
+        return Figures(
+            vm_served=self.vm_seconds / asked_seconds if asked_seconds else 1.0,
+            vm_within_60s=float((waits <= WITHIN_SECONDS).mean()),
+            vm_wait_p99_s=float(np.percentile(waits, 99)),
+            vm_lost=sum(1 for vm in asked if vm not in self.bound and self._gave_up(vm)),
+            goodput=(self.vm_seconds + self.pod_seconds) / total,
+            allocation=(self.vm_seconds + self.pod_seconds + self.lost_seconds) / total,
+            flips_per_gpu_day=self.flips / self.gpus / (horizon / 86_400),
+            flip_loss=self.flips * self.flip_seconds / total,
+            evictions=self.evictions,
+            evicted_gpu_hours=self.evicted_seconds / 3_600,
+            pod_wait_mean_s=float(pod_waits.mean()),
+            pod_wait_p90_s=float(np.percentile(pod_waits, 90)),
+            weighted_wait=waiting_work / asked_work if asked_work else 0.0,
+            rollbacks=self.rollbacks,
+        )
+
+    def _gave_up(self, vm: int) -> bool:
+        return self.asked[vm] + self.patience_seconds <= self.end
