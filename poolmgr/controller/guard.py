@@ -92,8 +92,10 @@ def _may_move(
         return Verdict(False, Reason.IN_PLACE, f"{where} already is {move.to_mode.value}")
     if gpu.desired_mode is not gpu.observed_mode:
         return Verdict(False, Reason.GPU_MOVING, f"{where} is not yet where an earlier plan wants it")
-    evicted = frozenset(move.evict)
-    in_the_way = [name for uid, name in users.get((node.name, gpu.pci_address), []) if uid not in evicted]
+    # Pods that are evicted by rule, or left to end behind the fence, do not stand in the way of a start: the
+    # executor unbinds nothing before they have gone.
+    leaving = frozenset(move.evict) | frozenset(move.wait_for)
+    in_the_way = [name for uid, name in users.get((node.name, gpu.pci_address), []) if uid not in leaving]
     if in_the_way:
         return Verdict(False, Reason.GPU_BUSY, f"{where} is in use by {', '.join(in_the_way[:3])}")
     return Verdict(True, Reason.ADMITTED)

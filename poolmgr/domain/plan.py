@@ -31,6 +31,8 @@ class Move:
     """One sentence for a human: what moves, for whom, why this GPU."""
     evict: tuple[WorkloadUid, ...] = ()
     """Pods to evict first; only ones that the pool's eviction rule names."""
+    wait_for: tuple[WorkloadUid, ...] = ()
+    """Pods that may end in their own time first: the GPU is closed to new ones and moves once it is empty."""
 
 
 class SubjectKind(StrEnum):

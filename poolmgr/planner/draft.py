@@ -53,5 +53,6 @@ class Draft:
                     reason,
                     message,
                     unit.evict,
+                    unit.wait_for,
                 )
             )

@@ -2,6 +2,8 @@
 
 from math import ceil
 
+from poolmgr.domain.fleet import Gpu
+from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.draft import Draft
@@ -20,7 +22,7 @@ def fill_minimum(draft: Draft) -> None:
             )
             if missing > 0:
                 message = f"pool {shelf.pool.name} is {missing} GPU(s) under its minimum in {mode}"
-                _pull(draft, key, mode, missing, Reason.BELOW_MINIMUM, message, now=float("inf"))
+                pull(draft, key, mode, missing, Reason.BELOW_MINIMUM, message, now=float("inf"))
 
 
 def fetch_spare(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
@@ -28,7 +30,7 @@ def fetch_spare(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
         spare = spares[key]
         missing = spare.fetch - shelf.free
         if missing > 0:
-            _pull(
+            pull(
                 draft,
                 key,
                 Mode.PASSTHROUGH,
@@ -37,6 +39,50 @@ def fetch_spare(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
                 spare.message,
                 now=draft.snapshot.taken_at,
             )
+
+
+def drain_ahead(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
+    """Close GPUs in use to new pods where the forecast wants more than can be fetched idle. Nobody on them is
+    disturbed; those expected to fall free first are taken. A pod's residual life grows with its age (openb's
+    durations are heavy-tailed), so "first" is where the oldest pod is youngest. GPUs that eviction could free are
+    left for VMs that cannot wait."""
+    now = draft.snapshot.taken_at
+    for key, shelf in draft.stock.shelves.items():
+        spare, budget = spares[key], draft.budgets[key[0]]
+        missing = spare.drain - shelf.free - shelf.draining
+        # A node that drains can make no other move: most nodes stay open for VMs that cannot wait.
+        drains = sum(1 for stock in shelf.nodes.values() if stock.draining)
+        missing = min(missing, int(spare.drain_share * len(shelf.nodes)) - drains)
+        if missing <= 0:
+            continue
+        ages: list[tuple[bool, float, str, tuple[Gpu, ...], NodeName]] = []
+        for name, stock in shelf.nodes.items():
+            if draft.directions.get(name, Mode.PASSTHROUGH) is Mode.PASSTHROUGH:
+                for gpus in stock.busy_shared:
+                    if gpus[0].uuid not in draft.moved_uuids:
+                        evictable = draft.stock.evictable(shelf, gpus) is not None
+                        ages.append((evictable, _oldest(draft, gpus, now), gpus[0].uuid, gpus, name))
+        ages.sort(key=lambda entry: entry[:3])
+        for _, _, _, gpus, _ in ages:
+            if missing <= 0:
+                break
+            objection = budget.objection(Mode.PASSTHROUGH, len(gpus))
+            if objection is not None:
+                draft.held_back.setdefault(key, objection)
+                break
+            pods = tuple(dict.fromkeys(p.uid for g in gpus for p in draft.stock.usage.pods_on(g)))
+            message = (
+                f"{name_of(gpus[0])} is closed to new pods and moves when its {len(pods)} pod(s) have ended"
+            )
+            unit = Unit(gpus, wait_for=pods)
+            draft.move(shelf, unit, Mode.PASSTHROUGH, spare.reason, f"{message}: {spare.message}")
+            missing -= len(gpus)
+
+
+def _oldest(draft: Draft, gpus: tuple[Gpu, ...], now: float) -> float:
+    """Age in seconds of the oldest pod on them."""
+    pods = (p for g in gpus for p in draft.stock.usage.pods_on(g))
+    return max((now - p.started_at for p in pods if p.started_at is not None), default=0.0)
 
 
 def may_give_back(draft: Draft, spares: dict[ShelfKey, Spare]) -> bool:
@@ -75,7 +121,7 @@ def give_back(draft: Draft, spares: dict[ShelfKey, Spare], pods: list[ShapeOutlo
             )
         surplus = shelf.free - spares[key].keep
         if short > 0 and surplus > 0:
-            _pull(draft, key, Mode.SHARED, min(short, surplus), reason, message, now=draft.snapshot.taken_at)
+            pull(draft, key, Mode.SHARED, min(short, surplus), reason, message, now=draft.snapshot.taken_at)
 
 
 def _candidates(draft: Draft, stock: NodeStock, to_mode: Mode, now: float) -> list[Unit]:
@@ -95,7 +141,7 @@ def _candidates(draft: Draft, stock: NodeStock, to_mode: Mode, now: float) -> li
     return [u for u in units if u.held_until <= now]
 
 
-def _pull(
+def pull(
     draft: Draft, key: ShelfKey, to_mode: Mode, gpus: int, reason: Reason, message: str, *, now: float
 ) -> None:
     """Move up to `gpus` idle GPUs. Nodes whose units fit the need best go first: emptying small remainders

@@ -5,12 +5,13 @@ Order of a decision, each stage picking only from what the stage before left:
 2. VMs       waiting VMs, oldest first, get free GPUs, then GPUs on their way, then idle shared ones moved
              over, then (where the pool allows it) GPUs freed of best-effort pods (`board`);
 3. minimum   sides under their minimum are filled;
-4. spare     GPUs wanted ready ahead of demand are moved over, never by eviction (`sizing`);
+4. spare     GPUs wanted ready ahead of demand are moved over, idle ones first; where those do not suffice,
+             GPUs in use are closed to new pods and move once they are empty, never by eviction (`sizing`);
 5. return    GPUs idle in passthrough beyond their cooldown and the spare go back while pods wait that no
              shared GPU has room for (`shared_fit`).
 
-Invariants, whatever the input: a GPU that is in use moves only where the pool's eviction rule names every pod
-on it; no move takes a side over its maximum or under its minimum; no more GPUs than the budget move; a node
+Invariants, whatever the input: a GPU that is in use moves only after the pods on it have ended by themselves, or
+where the pool's eviction rule names every one of them; no move takes a side over its maximum or under its minimum; no more GPUs than the budget move; a node
 moves in one direction at a time; VMs are never touched.
 """
 
@@ -25,7 +26,7 @@ from poolmgr.planner.board import Board
 from poolmgr.planner.budget import budgets_of
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.explain import explain_gpus, explain_pods, only_automatic, target_of
-from poolmgr.planner.flows import fetch_spare, fill_minimum, give_back, may_give_back
+from poolmgr.planner.flows import drain_ahead, fetch_spare, fill_minimum, give_back, may_give_back
 from poolmgr.planner.port import Decision
 from poolmgr.planner.shared_fit import outlook
 from poolmgr.planner.sizing import HeadroomSizer, Sizer
@@ -62,6 +63,7 @@ class PoolPlanner:
         serve_vms(draft)
         fill_minimum(draft)
         fetch_spare(draft, spares)
+        drain_ahead(draft, spares)
         if self._explain or may_give_back(draft, spares):
             pods = outlook(snapshot, stock.usage)
             give_back(draft, spares, pods)

@@ -15,6 +15,7 @@ from poolmgr.domain.fleet import Gpu, Node
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.stock import ShelfKey, Stock
 from poolmgr.planner.usage import Usage
 
 DEFAULT_SPLIT = 10
@@ -231,3 +232,19 @@ def cards_needed(group: ShapeOutlook, card_mib: int) -> float:
     """Empty cards of `card_mib` that the group's unmet pods would fill, as a fraction; inf if none fits."""
     per_card = group.shape.per_card(card_mib)
     return group.unmet * group.shape.gpus / per_card if per_card else float("inf")
+
+
+def wanted_by_pods(snapshot: ClusterSnapshot, stock: Stock) -> dict[ShelfKey, float]:
+    """GPUs' worth of pods that run or wait, by shelf; a waiting pod counts for the first shelf it accepts."""
+    wanted: dict[ShelfKey, float] = {key: float(shelf.shared_busy) for key, shelf in stock.shelves.items()}
+    if not stock.shelves:
+        return wanted
+    first = next(iter(stock.shelves))
+    card = max(stock.shelves[first].memory_mib, 1)
+    for pod in snapshot.pods:
+        if pod.node is None:
+            key = first
+            if pod.models:
+                key = next((k for k in stock.shelves if pod.accepts(k[1], GpuUuid(""))), first)
+            wanted[key] += pod.gpus * max(pod.memory_mib / card, pod.cores_percent / 100)
+    return wanted

@@ -18,6 +18,10 @@ class Spare:
     """Below this number, idle shared GPUs are moved over ahead of demand. Never above `keep`."""
     reason: Reason
     message: str
+    drain: int = 0
+    """Below this number, GPUs in use are closed to new pods so that they fall free; nobody is disturbed."""
+    drain_share: float = 0.5
+    """Of the shelf's nodes, how many may be draining at once."""
 
 
 class Sizer(Protocol):
@@ -37,3 +41,14 @@ class HeadroomSizer:
                 headroom, headroom, Reason.HEADROOM, f"pool {shelf.pool.name} keeps {headroom} GPU(s) ready"
             )
         return spares, None
+
+
+def wanted_by_vms(snapshot: ClusterSnapshot, stock: Stock) -> dict[ShelfKey, int]:
+    """GPUs that VMs have or wait for, by shelf."""
+    wanted = {key: shelf.vm_busy for key, shelf in stock.shelves.items()}
+    for vm in snapshot.vms:
+        if vm.node is None and vm.claims:
+            keys = stock.shelves_by_resource.get(vm.claims[0].resource_name)
+            if keys:
+                wanted[keys[0]] += vm.gpus
+    return wanted

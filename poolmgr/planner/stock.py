@@ -26,6 +26,8 @@ class Unit:
     lost_gpu_seconds: float = 0.0
     """Work that moving it throws away."""
     evict: tuple[WorkloadUid, ...] = ()
+    wait_for: tuple[WorkloadUid, ...] = ()
+    """Pods that are left to end before it moves."""
     held_until: float = 0.0
     """End of its cooldown, Unix seconds."""
 
@@ -43,6 +45,8 @@ class NodeStock:
     """Passthrough GPUs that the scheduler can give to a VM now."""
     incoming: int = 0
     """GPUs on their way to passthrough."""
+    draining: int = 0
+    """GPUs on their way there once their pods have ended."""
     unplaced: int = 0
     """GPUs of VMs bound here whose devices are not yet known."""
     to_passthrough: list[Unit] = field(default_factory=list)
@@ -69,6 +73,8 @@ class Shelf:
     moving: int = 0
     vm_busy: int = 0
     shared_busy: int = 0
+    draining: int = 0
+    """On their way to passthrough, but not before the pods on them have ended."""
     free: int = 0
     """Free in passthrough or on the way there, nobody's yet."""
 
@@ -173,9 +179,13 @@ def _shelve(stock: Stock, shelf: Shelf, node: Node, gpus: list[Gpu], resources: 
         shelf.moving += arriving or gpu.pci_address in leaving
         if wanted is Mode.PASSTHROUGH:
             shelf.passthrough += 1
-            shelf.vm_busy += busy
-            if usable and not busy and phase in (DevicePhase.READY, DevicePhase.MOVING):
-                if arriving or not gpu.advertised:
+            drains = mode is Mode.SHARED
+            shelf.vm_busy += busy and not drains
+            if usable and (drains or not busy) and phase in (DevicePhase.READY, DevicePhase.MOVING):
+                if mode is Mode.SHARED and gpu.uuid in pods_by_gpu:
+                    shelf.draining += 1
+                    at.draining += 1
+                elif arriving or not gpu.advertised:
                     at.incoming += 1
                 else:
                     at.free += 1

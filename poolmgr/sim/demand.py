@@ -33,7 +33,7 @@ def even_fleet(nodes: int, gpus: int, model: str = "NVIDIA A10", *, nvswitch: bo
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Times are seconds; the measured window is [0, horizon), what starts before warms the fleet up."""
+    """Times are seconds; the window is [0, horizon); what runs at its begin starts there."""
 
     horizon: float
     vm_start: Floats

@@ -28,9 +28,13 @@ from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.plan import Move
 from poolmgr.domain.sharing import RegisteredGpu, SharingState
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.forecast import EPOCH_MONDAY, bin_of
 from poolmgr.planner.port import Planner
 from poolmgr.sim.demand import Demand, FleetPlan
 from poolmgr.sim.tally import Tally
+
+ORIGIN = EPOCH_MONDAY + 2_900 * 7 * 86_400.0
+"""Unix seconds of the window's begin as planners see it: a Monday, as in the session traces."""
 
 CARD_MIB = 24_000
 """Memory of every simulated card: openb tells shares of a card, not MiB, so one size serves all models."""
@@ -142,16 +146,14 @@ class Replay:
 
     # The run
 
-    def run(self, begin: float) -> Tally:
-        """Replay from `begin` (before 0: warm-up) to the horizon."""
+    def run(self) -> Tally:
+        """Replay the whole window."""
         demand, settings = self._demand, self._settings
-        self.now = begin
         for vm in range(len(demand.vm_start)):
             self._at(float(demand.vm_start[vm]), "vm", vm)
         for pod in range(len(demand.pod_start)):
             self._at(float(demand.pod_start[pod]), "pod", pod)
-        tick = begin
-        decided = begin - settings.idle_tick_seconds
+        tick, decided = 0.0, -settings.idle_tick_seconds
         while tick < demand.horizon:
             self._drain_events(tick)
             self.now = tick
@@ -205,7 +207,7 @@ class Replay:
 
     def _vm_view(self, vm: int) -> Vm:
         demand, gpus = self._demand, self._vm_gpus.get(vm, [])
-        at = float(demand.vm_start[vm])
+        at = ORIGIN + float(demand.vm_start[vm])
         node = self._nodes[gpus[0].node].name if gpus else None
         idle_at = at + float(demand.vm_idle_after[vm])
         return Vm(
@@ -219,7 +221,7 @@ class Replay:
             launcher_uid=f"launcher-{vm:07d}",
             devices=tuple((self._nodes[g.node].name, g.address) for g in gpus),
             patience_until=at + self._settings.patience_seconds,
-            idle_since=idle_at if gpus and idle_at <= self.now else None,
+            idle_since=idle_at if gpus and idle_at <= ORIGIN + self.now else None,
         )
 
     def _bind_vms(self) -> None:
@@ -287,9 +289,9 @@ class Replay:
             cores_percent=cores,
             node=self._nodes[gpu.node].name if gpu else None,
             slices=(Slice(gpu.uuid, memory, cores),) if gpu else (),
-            created_at=float(demand.pod_start[pod]),
-            started_at=self._pod_started.get(pod),
-            waiting_since=None if gpu else float(demand.pod_start[pod]),
+            created_at=ORIGIN + float(demand.pod_start[pod]),
+            started_at=ORIGIN + self._pod_started[pod] if gpu else None,
+            waiting_since=None if gpu else ORIGIN + float(demand.pod_start[pod]),
             models=() if every else tuple(m for n, m in enumerate(self._models) if mask >> n & 1),
             best_effort=best_effort,
             evictable=best_effort,
@@ -409,8 +411,8 @@ class Replay:
             to_mode,
             tuple(g.address for g in gpus),
             Step.DRAIN,
-            self.now,
-            self.now,
+            ORIGIN + self.now,
+            ORIGIN + self.now,
             moves[0].reason,
         )
         doomed = {int(uid.removeprefix("pod-")) for move in moves for uid in move.evict}
@@ -444,7 +446,7 @@ class Replay:
         move = node.move
         if move is None or node.closed:
             return
-        if self.now - move.started_at < self._pool.drain_timeout_seconds - 1e-6:
+        if ORIGIN + self.now - move.started_at < self._pool.drain_timeout_seconds - 1e-6:
             return
         for gpu in self._moving(node):
             gpu.fenced, gpu.desired = False, gpu.mode
@@ -478,7 +480,7 @@ class Replay:
                 node.view = self._node_view(node)
         return ClusterSnapshot(
             generation=Generation(self._generation),
-            taken_at=self.now,
+            taken_at=ORIGIN + self.now,
             synced=True,
             nodes=tuple(node.view for node in self._nodes if node.view is not None),
             pools=(self._pool,),
@@ -515,7 +517,7 @@ class Replay:
             nvswitch_domain=node.name if node.nvswitch else "",
             allocated_to=f"launcher-{gpu.vm:07d}" if gpu.vm >= 0 else "",
             advertised=gpu.mode is Mode.PASSTHROUGH and gpu.desired is gpu.mode,
-            mode_since=gpu.mode_since,
+            mode_since=ORIGIN + gpu.mode_since,
         )
 
     def _close(self) -> None:
@@ -524,6 +526,16 @@ class Replay:
         for pod in list(self._pod_gpu):
             self.tally.pod_ended(pod, self.now, unfinished=True)
         self.tally.close(self.now)
+
+
+def remembered(demand: Demand, models: tuple[str, ...], pool: Pool) -> Any:
+    """The planner's memory as a manager that has watched the weeks before would hold it; None if none did."""
+    shelves = {}
+    for model, levels in zip(models, demand.weekly_history, strict=False):
+        if levels:
+            first = bin_of(ORIGIN) - len(levels)
+            shelves[f"{pool.name}/{model}"] = {"ledger": {"first": first, "levels": list(levels)}}
+    return {"shelves": shelves} if shelves else None
 
 
 def resource_of(model: int) -> str:

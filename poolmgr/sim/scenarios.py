@@ -10,7 +10,6 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.sim.demand import Demand, FleetPlan, busy_gpus, even_fleet, presence
 from poolmgr.sim.traces import DAY, WEEK, PodTable, Sessions, read_pods, read_sessions
 
-WARM_UP = DAY
 LONGEST_POD = 2 * DAY
 """Pods that the trace shows running longer than this (0.7 % of them, many for months) are cut off there: in a
 replay of a week they are no jobs but a constant, and they would only make the cluster smaller for everybody."""
@@ -51,8 +50,9 @@ def superpose(
 ) -> tuple[PodTable, float]:
     """Copies of the pods' busy days, shifted by whole days and wrapped, until they offer `wanted_gpus`.
 
-    Whole copies first; the last one is thinned by chance to meet the load. Returns the pods with starts in
-    [-WARM_UP, horizon) and the number of copies.
+    A few copies too many are laid and thinned by chance so that the work that arrives in [0, horizon) meets the
+    load. Pods that would be running at 0 begin there with what they have left. Returns the pods with starts in
+    [0, horizon) and the number of copies that they amount to.
     """
     known = pods.pick((pods.gpus == 1) & np.isfinite(pods.start) & (pods.duration > 0))
     last = np.floor(known.start.max() / DAY)
@@ -60,22 +60,25 @@ def superpose(
     origin = (last - POD_DAYS) * DAY
     seconds = np.minimum(known.duration, LONGEST_POD)
     per_copy = float((seconds * known.milli / 1_000).sum() / (POD_DAYS * DAY))
-    copies = wanted_gpus / per_copy
     rows, starts = [], []
-    for copy in range(int(np.ceil(copies))):
+    for _ in range(int(np.ceil(1.3 * wanted_gpus / per_copy)) + 1):
         shift = float(chance.integers(POD_DAYS)) * DAY
-        at = (known.start - origin + shift) % (POD_DAYS * DAY) - WARM_UP
-        keep = at < horizon
-        if copy == int(np.floor(copies)):
-            keep &= chance.random(len(at)) < copies - np.floor(copies)
+        at = (known.start - origin + shift) % (POD_DAYS * DAY) - LONGEST_POD
+        keep = (at < horizon) & (at + seconds > 0)
         rows.append(np.flatnonzero(keep))
         starts.append(at[keep])
     row, start = np.concatenate(rows), np.concatenate(starts)
+    work = seconds[row] * known.milli[row] / 1_000
+    offered = float(work[start >= 0].sum() / horizon)
+    kept = min(1.0, wanted_gpus / offered) if offered else 0.0
+    keep = chance.random(len(row)) < kept
+    row, start = row[keep], start[keep]
     order = np.argsort(start, kind="stable")
     row, start = row[order], start[order]
+    left = np.minimum(seconds[row] + start, seconds[row])
     table = PodTable(
-        start,
-        seconds[row],
+        np.maximum(start, 0.0),
+        left,
         known.gpus[row],
         known.milli[row],
         known.best_effort[row],
@@ -83,7 +86,7 @@ def superpose(
         known.memory_mib[row],
         tuple(known.models[r] for r in row),
     )
-    return table, copies
+    return table, kept * len(rows)
 
 
 def campus_day(data: Path, load: float, seed: int, split: str, days: int) -> Scenario:
@@ -96,19 +99,19 @@ def campus_day(data: Path, load: float, seed: int, split: str, days: int) -> Sce
     week = weeks[int(chance.integers(len(weeks)))]
     horizon = days * DAY
     lo = week * WEEK
-    near = (sessions.start < lo + horizon) & (sessions.start + sessions.duration > lo - WARM_UP)
-    start = np.maximum(sessions.start[near] - lo, -WARM_UP)
+    near = (sessions.start < lo + horizon) & (sessions.start + sessions.duration > lo)
+    start = np.maximum(sessions.start[near] - lo, 0.0)
     end = sessions.start[near] + sessions.duration[near] - lo
     ones = np.ones(len(start), dtype=np.int64)
     vm_mean = busy_gpus(start, end, ones.astype(np.float64), 0.0, horizon)
     pods, copies = superpose(read_pods(data), max(0.0, load * fleet.total - vm_mean), horizon, chance)
-    pod_mean = float((pods.duration * pods.milli / 1_000)[pods.start >= 0].sum() / horizon)
+    pod_mean = float((pods.duration * pods.milli / 1_000)[pods.start > 0].sum() / horizon)
     before = max(0.0, lo - HISTORY_WEEKS * WEEK)
     history: tuple[int, ...] = ()
     if lo - before >= DAY:
         everyone = np.ones(len(sessions.start), dtype=np.int64)
         wanted = presence(
-            sessions.start, sessions.start + sessions.duration, everyone, before, lo - WARM_UP, BIN_SECONDS
+            sessions.start, sessions.start + sessions.duration, everyone, before, lo, BIN_SECONDS
         )
         history = tuple(int(x) for x in wanted)
     zeros = np.zeros(len(start), dtype=np.int64)
@@ -134,3 +137,17 @@ def campus_day(data: Path, load: float, seed: int, split: str, days: int) -> Sce
     )
     note = f"week {week} of the sessions, {copies:.1f} copies of openb, offered {demand.facts['offered']:.2f}"
     return Scenario("S2", load, seed, fleet, demand, note)
+
+
+SCENARIOS = {"S2": campus_day}
+LIMIT = "the scenarios are {}; see docs/explanation/planning.md"
+
+
+def build(name: str, data: Path, load: float, seed: int, split: str, days: int) -> Scenario:
+    """The scenario of that name. Raises Rejected for an unknown name or missing files."""
+    maker = SCENARIOS.get(name)
+    if maker is None:
+        raise Rejected(
+            Reason.NOT_FOUND, f"there is no scenario {name!r}; {LIMIT.format(', '.join(SCENARIOS))}"
+        )
+    return maker(data, load, seed, split, days)

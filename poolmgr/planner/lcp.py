@@ -1,0 +1,94 @@
+"""Lazy capacity provisioning: sizing with a price on changing, never worse than three times the best.
+
+Lin, Wierman, Andrew and Thereska (INFOCOM 2011) for the continuous problem; Albers and Quedenfeld (SPAA 2018)
+for integers, where 3 is the best that a deterministic algorithm can have. The problem per shelf: choose x GPUs
+for passthrough each step; pay `weight_vm` for each GPU that VMs lack and `weight_shared` for each that pods
+lack, and `beta` for each GPU moved either way. The guarantee is for this desired size: VMs that may not be
+disturbed make the realised size follow later.
+
+W(x) is the least cost of all histories that end with x. Reading it with the price of moving charged once on
+the way up and once on the way down gives a lower and an upper limit for x; being lazy is to move only when
+the present size lies outside them, and then only to the nearer limit.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.shared_fit import wanted_by_pods
+from poolmgr.planner.sizing import Spare, wanted_by_vms
+from poolmgr.planner.stock import ShelfKey, Stock
+
+Costs = npt.NDArray[np.float64]
+
+
+def step_cost(
+    gpus: int, vms: float, pods: float, seconds: float, weight_vm: float, weight_shared: float
+) -> Costs:
+    """Cost of every size 0..gpus over `seconds` with `vms` and `pods` GPUs wanted."""
+    size = np.arange(gpus + 1, dtype=np.float64)
+    lacking = weight_vm * np.maximum(vms - size, 0.0) + weight_shared * np.maximum(pods - (gpus - size), 0.0)
+    cost: Costs = seconds * lacking
+    return cost
+
+
+def advance(work: Costs, cost: Costs, beta: float) -> Costs:
+    """W_t(x) = f_t(x) + min_y [W_{t-1}(y) + beta |x - y|], two running minima instead of a square."""
+    size = np.arange(len(work), dtype=np.float64)
+    from_below = np.minimum.accumulate(work - beta * size) + beta * size
+    from_above = np.minimum.accumulate((work + beta * size)[::-1])[::-1] - beta * size
+    following: Costs = cost + np.minimum(from_below, from_above)
+    return following
+
+
+def limits(work: Costs, beta: float) -> tuple[int, int]:
+    """The least and the greatest size that a lazy provider stays at."""
+    size = np.arange(len(work), dtype=np.float64)
+    low = int(np.argmin(work + beta * size))
+    reach = work - beta * size
+    high = len(work) - 1 - int(np.argmin(reach[::-1]))
+    return min(low, high), max(low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class LcpSettings:
+    beta_seconds: float = 120.0
+    """What moving one GPU costs, in GPU-seconds: two flips of a minute, there and back, halved."""
+    weight_vm: float = 4.0
+    """A person who waits is worth four containers that wait."""
+    weight_shared: float = 1.0
+
+
+class LcpSizer:
+    """B10: the size that lazy capacity provisioning holds, from demand seen so far alone."""
+
+    def __init__(self, settings: LcpSettings | None = None) -> None:
+        self._settings = settings or LcpSettings()
+
+    def size(self, snapshot: ClusterSnapshot, stock: Stock, memory: Any) -> tuple[dict[ShelfKey, Spare], Any]:
+        s, now = self._settings, snapshot.taken_at
+        known: dict[str, Any] = (memory or {}).get("lcp", {})
+        vms, pods = wanted_by_vms(snapshot, stock), wanted_by_pods(snapshot, stock)
+        spares: dict[ShelfKey, Spare] = {}
+        remembered: dict[str, Any] = {}
+        for key, shelf in stock.shelves.items():
+            entry = known.get("/".join(key))
+            size = shelf.passthrough if entry is None else min(int(entry["size"]), shelf.gpus)
+            work = np.zeros(shelf.gpus + 1)
+            seconds = 10.0
+            if entry is not None and len(entry["work"]) == shelf.gpus + 1:
+                work, seconds = np.asarray(entry["work"]), min(now - float(entry["at"]), 600.0)
+            cost = step_cost(shelf.gpus, vms[key], pods[key], seconds, s.weight_vm, s.weight_shared)
+            work = advance(work, cost, s.beta_seconds)
+            work -= work.min()
+            low, high = limits(work, s.beta_seconds)
+            size = min(max(size, low), high)
+            remembered["/".join(key)] = {"size": size, "work": work.tolist(), "at": now}
+            spare = max(0, size - shelf.vm_busy)
+            text = f"lazy capacity provisioning holds {size} GPU(s) (between {low} and {high})"
+            spares[key] = Spare(spare, spare, Reason.HEADROOM, text)
+        return spares, {"lcp": remembered}

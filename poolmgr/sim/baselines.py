@@ -1,0 +1,230 @@
+"""What operators could choose today, each as a planner of its own behind the same protocol.
+
+They share the rules of what may be moved at all (`poolmgr.planner.stock`), so none of them can be better or
+worse by being unsafe; they differ in when they move what. Where a choice had to be made it was made in the
+baseline's favour and is said.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+
+from poolmgr.domain.fleet import EvictionRule, Granularity, Pool, SideLimits
+from poolmgr.domain.identifiers import NodeName, PlanId
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.plan import Plan
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.board import Board
+from poolmgr.planner.budget import budgets_of
+from poolmgr.planner.draft import Draft
+from poolmgr.planner.flows import pull
+from poolmgr.planner.port import Decision, Planner
+from poolmgr.planner.stock import Unit, take_stock
+from poolmgr.planner.usage import usage_of
+from poolmgr.planner.vms import serve_vms
+
+
+def _draft(snapshot: ClusterSnapshot) -> Draft:
+    stock = take_stock(snapshot, usage_of(snapshot))
+    boards = {key: Board(shelf) for key, shelf in stock.shelves.items()}
+    return Draft(snapshot, stock, budgets_of(stock), boards, explain=False)
+
+
+def _decision(draft: Draft, memory: Any) -> Decision:
+    snapshot = draft.snapshot
+    plan_id = PlanId(f"b{snapshot.generation:x}")
+    return Decision(Plan(plan_id, snapshot.generation, snapshot.taken_at, tuple(draft.moves)), memory)
+
+
+@dataclass(frozen=True, slots=True)
+class StaticSplit:
+    """B0, B1: nothing ever moves."""
+
+    name: str = "static"
+
+    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+        return Decision(Plan(PlanId("b0"), snapshot.generation, snapshot.taken_at), memory)
+
+
+@dataclass(frozen=True, slots=True)
+class PerClaim:
+    """B4 and B5: a GPU is bound to vfio-pci for one VM's claim and goes back when the VM ends; no pools, no
+    forecast. B5's pool allows eviction of best-effort pods. In their favour: asked the moment a GPU falls
+    free, before HAMi can refill it, with no budget and no cooldown."""
+
+    name: str
+
+    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+        draft = _draft(snapshot)
+        serve_vms(draft)
+        for key, shelf in draft.stock.shelves.items():
+            if shelf.free > 0:
+                pull(
+                    draft, key, Mode.SHARED, shelf.free, Reason.NO_DEMAND, "unprepared", now=snapshot.taken_at
+                )
+        return _decision(draft, memory)
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """B6: flip when VMs have been pending for `pending_seconds`; back when idle for the pool's cooldown."""
+
+    name: str = "threshold"
+    pending_seconds: float = 30.0
+    idle_seconds: float = 600.0
+
+    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+        draft, now = _draft(snapshot), snapshot.taken_at
+        known = memory or {"pending": None, "idle": {}}
+        waiting = any(vm.node is None for vm in snapshot.vms)
+        since = (known["pending"] if known["pending"] is not None else now) if waiting else None
+        if since is not None and now - since >= self.pending_seconds:
+            serve_vms(draft)
+        idle: dict[str, float] = {}
+        for key, shelf in draft.stock.shelves.items():
+            rested = 0
+            for stock in shelf.nodes.values():
+                for unit in stock.to_shared:
+                    name = f"{stock.node.name}/{unit.gpus[0].pci_address}"
+                    idle[name] = known["idle"].get(name, now)
+                    if now - idle[name] < self.idle_seconds:
+                        unit.held_until = now + 1.0
+                    else:
+                        rested += unit.size
+            if rested and not waiting:
+                pull(draft, key, Mode.SHARED, rested, Reason.NO_DEMAND, "idle", now=now)
+        return _decision(draft, {"pending": since, "idle": idle})
+
+
+@dataclass(frozen=True, slots=True)
+class HourlyAdmin:
+    """B2: at each full hour somebody relabels whole nodes to ceil(1.2 × VMs' GPUs); drain only."""
+
+    name: str = "admin-hourly"
+
+    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+        hour = int(snapshot.taken_at // 3_600)
+        if memory == hour:
+            return Decision(Plan(PlanId("b2"), snapshot.generation, snapshot.taken_at), memory)
+        draft = _draft(snapshot)
+        for _key, shelf in draft.stock.shelves.items():
+            waiting = sum(vm.gpus for vm in snapshot.vms if vm.node is None)
+            goal = min(ceil(1.2 * (shelf.vm_busy + waiting)), shelf.gpus)
+            nodes = sorted(shelf.nodes.values(), key=lambda s: s.node.name)
+            for stock in nodes:
+                gpus = stock.node.gpus
+                shared = all(g.observed_mode is Mode.SHARED for g in gpus) and stock.node.transition is None
+                if shared and shelf.passthrough + len(draft.moves) + len(gpus) <= goal + len(gpus) - 1:
+                    pods = tuple(dict.fromkeys(p.uid for g in gpus for p in draft.stock.usage.pods_on(g)))
+                    unit = Unit(gpus, wait_for=pods)
+                    draft.move(shelf, unit, Mode.PASSTHROUGH, Reason.OPERATOR_REQUEST, "relabelled")
+            surplus = shelf.passthrough - goal
+            for stock in nodes:
+                free = sum(u.size for u in stock.to_shared)
+                if not draft.moves and free == len(stock.node.gpus) <= surplus:
+                    surplus -= free
+                    for unit in stock.to_shared:
+                        draft.move(shelf, unit, Mode.SHARED, Reason.OPERATOR_REQUEST, "relabelled")
+        return _decision(draft, hour)
+
+
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """B7, after nos: what pending workloads lack is planned in batches (60 s, or 10 s without a new one); only
+    free GPUs change, used ones never."""
+
+    inner: Planner
+    name: str = "nos"
+    window_seconds: float = 60.0
+    idle_seconds: float = 10.0
+
+    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+        now = snapshot.taken_at
+        state = memory or {"opened": None, "newest": None, "seen": -1.0}
+        born = [vm.created_at for vm in snapshot.vms if vm.node is None]
+        born += [pod.created_at for pod in snapshot.pods if pod.node is None]
+        newest = max(born, default=-1.0)
+        opened, last = state["opened"], state["newest"]
+        if newest > state["seen"]:
+            opened, last = (now if opened is None else opened), now
+        due = opened is not None and (
+            now - opened >= self.window_seconds or now - (last or now) >= self.idle_seconds
+        )
+        if not due:
+            held = {"opened": opened, "newest": last, "seen": newest}
+            return Decision(Plan(PlanId("b7"), snapshot.generation, now), held)
+        plan = self.inner.decide(snapshot, None).plan
+        return Decision(plan, {"opened": None, "newest": None, "seen": newest})
+
+
+@dataclass(frozen=True, slots=True)
+class Lyra:
+    """B9, after Lyra/Aryl: idle passthrough GPUs are loaned to containers at once; when VMs lack GPUs, whole
+    servers are reclaimed greedily, least preempted work for each GPU gained first."""
+
+    name: str = "lyra"
+
+    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+        draft = _draft(snapshot)
+        evicting = [(s.pool.eviction, s) for s in draft.stock.shelves.values()]
+        for _, shelf in evicting:
+            shelf.pool = replace(shelf.pool, eviction=EvictionRule.NEVER)
+        serve_vms(draft)
+        served = len(draft.moves)
+        for rule, shelf in evicting:
+            shelf.pool = replace(shelf.pool, eviction=rule)
+            waiting = sum(vm.gpus for vm in snapshot.vms if vm.node is None)
+            short = waiting - shelf.free - served
+            servers: list[tuple[float, NodeName, list[Unit]]] = []
+            for name, stock in shelf.nodes.items():
+                if name in draft.directions or short <= 0:
+                    continue
+                priced = [draft.stock.evictable(shelf, gpus) for gpus in stock.busy_shared]
+                units = [u for u in priced if u is not None]
+                if units:
+                    cost = sum(u.lost_gpu_seconds for u in units) / sum(u.size for u in units)
+                    servers.append((cost, name, units))
+            for _, _, units in sorted(servers, key=lambda s: s[:2]):
+                for unit in units:
+                    if short > 0:
+                        draft.move(shelf, unit, Mode.PASSTHROUGH, Reason.VM_WAITING, "reclaimed")
+                        short -= unit.size
+            key = (str(shelf.pool.name), shelf.model)
+            if not waiting and any(p.node is None for p in snapshot.pods):
+                pull(
+                    draft, key, Mode.SHARED, shelf.free, Reason.SHARED_DEMAND, "loaned", now=snapshot.taken_at
+                )
+        return _decision(draft, memory)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A planner together with the pool and the start that suit it."""
+
+    name: str
+    make: Callable[[], Planner]
+    passthrough_at_start: float = 0.3
+    """Share of the GPUs; the warm-up day evens it out for all that move."""
+    eviction: EvictionRule = EvictionRule.NEVER
+    granularity: Granularity = Granularity.GPU
+    cooldown_seconds: int = 300
+    in_flight_share: float = 1.0
+    drain_timeout_seconds: int = 86_400
+    on_release: bool = False
+    forecasts: bool = False
+    """It is given what a manager would have recorded in the weeks before."""
+    note: str = ""
+
+    def pool(self, pool: Pool, gpus: int) -> Pool:
+        return replace(
+            pool,
+            eviction=self.eviction,
+            granularity=self.granularity,
+            cooldown_seconds=self.cooldown_seconds,
+            max_in_flight=max(1, round(self.in_flight_share * gpus)),
+            drain_timeout_seconds=self.drain_timeout_seconds,
+            shared=SideLimits(),
+            passthrough=SideLimits(),
+        )
