@@ -1,0 +1,136 @@
+"""The chart itself: lints, renders in every variant, refuses wrong values, keeps to Pod Security."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.controlplane.client import ApiError
+from e2e.controlplane.plane import CommandFailed, ControlPlane
+from tests.integration.helm.installation import CHART, NAMESPACE, installation
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+
+def rendered(plane: ControlPlane, *values: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Objects by kind and name."""
+    sets = [word for value in values for word in ("--set", value)]
+    text = plane.helm("template", "poolmgr", str(CHART), "-n", NAMESPACE, *sets)
+    return {(o["kind"], o["metadata"]["name"]): o for o in yaml.safe_load_all(text) if o}
+
+
+def test_lints_without_a_complaint(control_plane: ControlPlane) -> None:
+    assert "0 chart(s) failed" in control_plane.helm("lint", "--strict", str(CHART))
+
+
+def test_the_default_has_every_part(control_plane: ControlPlane) -> None:
+    kinds = {kind for kind, _ in rendered(control_plane)}
+    assert kinds >= {"Deployment", "DaemonSet", "Service", "PodDisruptionBudget", "ValidatingAdmissionPolicy"}
+
+
+def test_our_webhook_is_asked_before_hamis(control_plane: ControlPlane) -> None:
+    names = [name for kind, name in rendered(control_plane) if kind == "MutatingWebhookConfiguration"]
+    assert names == ["00-poolmgr"]
+    assert sorted([*names, "hami-webhook"]) == [*names, "hami-webhook"]
+
+
+def test_a_webhook_elsewhere_needs_no_deployment(control_plane: ControlPlane) -> None:
+    objects = rendered(control_plane, "webhook.url=https://192.0.2.7:9443/")
+    assert ("Deployment", "poolmgr-webhook") not in objects
+    assert ("Service", "poolmgr-webhook") not in objects
+    hook = objects["MutatingWebhookConfiguration", "00-poolmgr"]["webhooks"][0]
+    assert hook["clientConfig"] == {"url": "https://192.0.2.7:9443/admit/pods"}
+
+
+def test_cert_manager_can_make_the_certificate(control_plane: ControlPlane) -> None:
+    objects = rendered(control_plane, "webhook.certificate.source=certManager")
+    certificate = objects["Certificate", "poolmgr-webhook"]
+    assert certificate["spec"]["dnsNames"] == ["poolmgr-webhook.poolmgr-system.svc"]
+    annotations = objects["ValidatingWebhookConfiguration", "00-poolmgr"]["metadata"]["annotations"]
+    assert annotations == {"cert-manager.io/inject-ca-from": "poolmgr-system/poolmgr-webhook"}
+    assert ("Role", "poolmgr-webhook") not in objects
+    settings = objects["ConfigMap", "poolmgr-webhook"]["data"]
+    assert settings["POOLMGR_TLS_CERTIFICATE"] == "/tls/tls.crt"
+
+
+def test_an_agent_for_a_node_without_a_registry_can_run_from_the_nodes_root(
+    control_plane: ControlPlane,
+) -> None:
+    values = {
+        "agent": {
+            "image": "localhost/tiny:1",
+            "command": [
+                "/bin/busybox",
+                "chroot",
+                "/host",
+                "python3",
+                "-m",
+                "poolmgr.cli.main",
+                "agent",
+                "run",
+            ],
+            "extraEnv": [{"name": "KUBECONFIG", "value": "/etc/agent.kubeconfig"}],
+            "extraVolumes": [{"name": "root", "hostPath": {"path": "/"}}],
+            "extraVolumeMounts": [{"name": "root", "mountPath": "/host"}],
+        }
+    }
+    text = control_plane.helm(
+        "template", "poolmgr", str(CHART), "-n", NAMESPACE, "-f", "-", stdin=json.dumps(values)
+    )
+    (agent,) = [o for o in yaml.safe_load_all(text) if o and o["kind"] == "DaemonSet"]
+    container = agent["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == "localhost/tiny:1"
+    assert container["command"][:3] == ["/bin/busybox", "chroot", "/host"]
+    assert "args" not in container
+    assert {"name": "root", "mountPath": "/host"} in container["volumeMounts"]
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("webhook.timeoutSeconds=30", "/webhook/timeoutSeconds"),
+        ("webhook.hooks.pods.failurePolicy=Sometimes", "/webhook/hooks/pods/failurePolicy"),
+        ("manager.replica=3", "replica"),
+        ("webhook.unknownResources=Maybe", "/webhook/unknownResources"),
+        ("webhook.url=http://plain", "/webhook/url"),
+        ("agent.nodeSelector=gpu", "/agent/nodeSelector"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(
+    control_plane: ControlPlane, value: str, complaint: str
+) -> None:
+    with pytest.raises(CommandFailed) as refused:
+        rendered(control_plane, value)
+    assert complaint in str(refused.value)
+
+
+def test_manager_and_webhook_keep_to_restricted_pod_security_and_the_agent_cannot(
+    control_plane: ControlPlane,
+) -> None:
+    control_plane.ensure_namespace("restricted", {"pod-security.kubernetes.io/enforce": "restricted"})
+    objects = rendered(control_plane)
+
+    def pod_of(kind: str, name: str) -> dict[str, Any]:
+        template = objects[kind, name]["spec"]["template"]
+        spec = template["spec"] | {"serviceAccountName": "default"}
+        spec.pop("priorityClassName", None)
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "trial"}, "spec": spec}
+
+    path = "/api/v1/namespaces/restricted/pods"
+    for name in ("poolmgr-manager", "poolmgr-webhook"):
+        control_plane.api.create(path, pod_of("Deployment", name), dryRun="All")
+    with pytest.raises(ApiError, match="violates PodSecurity"):
+        control_plane.api.create(path, pod_of("DaemonSet", "poolmgr-agent"), dryRun="All")
+
+
+def test_installs_upgrades_and_leaves_pools_when_it_goes(control_plane: ControlPlane) -> None:
+    with installation(control_plane, "defaultPool.enabled=true") as release:
+        notes = control_plane.helm("get", "notes", "poolmgr", "-n", NAMESPACE)
+        assert "kubectl describe gpupool default" in notes
+        release.install("defaultPool.enabled=true", "manager.replicas=3")
+        path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/poolmgr-manager"
+        assert control_plane.api.get(path)["spec"]["replicas"] == 3
+        control_plane.helm("uninstall", "poolmgr", "-n", NAMESPACE)
+        assert control_plane.api.exists("/apis/poolmgr.io/v1alpha1/gpupools/default")
+        release.install()
