@@ -1,0 +1,207 @@
+"""The manager's settings: read once from the environment, frozen, handed down.
+
+Every field can be set as `POOLMGR_<FIELD>`, those of a group as `POOLMGR_<GROUP>__<FIELD>`; the chart renders
+them into a ConfigMap. Contradictions are refused at the start rather than met at 3 a.m.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from poolmgr.domain.errors import Rejected
+from poolmgr.domain.reasons import Reason
+
+PREFIX = "POOLMGR_"
+DATA_FOLDER = Path("/var/lib/poolmgr")
+"""Where the chart mounts the manager's volume."""
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ApiSettings(_Group):
+    host: str = "0.0.0.0"
+    """Address to listen on."""
+    port: int = Field(default=8080, ge=0, le=65_535)
+    """Port of dashboard, REST API, metrics and health; the chart's probes use it."""
+    token: SecretStr = SecretStr("")
+    """What writing calls must send as `Authorization: Bearer …`. Empty: whoever reaches the port may write."""
+    token_file: Path | None = None
+    """File with that token (a mounted Secret); read at the start."""
+    cluster_name: str = ""
+    """Shown on the dashboard; for people who watch several clusters."""
+
+    @model_validator(mode="after")
+    def _one_token(self) -> Self:
+        if self.token_file is not None and self.token.get_secret_value():
+            raise ValueError("set token or token_file, not both")
+        return self
+
+
+class LeaseSettings(_Group):
+    name: str = "poolmgr-manager"
+    """Name of the Lease in `namespace`; managers that share it take turns."""
+    duration_seconds: int = Field(default=15, ge=5)
+    """A standby takes over so long after the leader was last heard of."""
+    renew_deadline_seconds: float = Field(default=10.0, gt=0)
+    """A leader that could not renew for so long stops. Shorter than the duration, so that two never lead."""
+    retry_seconds: float = Field(default=2.0, gt=0)
+    """Between two attempts to get or renew the lease."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.duration_seconds > self.renew_deadline_seconds > self.retry_seconds:
+            raise ValueError(
+                "duration_seconds must be above renew_deadline_seconds, and that above retry_seconds"
+            )
+        return self
+
+
+class LoopSettings(_Group):
+    idle_seconds: float = Field(default=10.0, gt=0)
+    """Longest pause between two looks at the cluster while nothing moves; a change ends it at once."""
+    busy_seconds: float = Field(default=1.0, gt=0)
+    """The same while something moves or waits."""
+    stale_after_seconds: float = Field(default=60.0, gt=0)
+    """A view older than this is not acted on."""
+    sample_seconds: float = Field(default=60.0, gt=0)
+    """Between two samples of demand for the forecast and the chart."""
+
+
+class LedgerSettings(_Group):
+    timeout_seconds: float = Field(default=5.0, gt=0)
+    """Longest wait for the database; history is lost beyond it, control goes on."""
+    plans_days: float = Field(default=30.0, gt=0)
+    """How long plans and their refusals are kept."""
+    transitions_days: float = Field(default=180.0, gt=0)
+    """How long moves with their steps are kept: few, and what an audit asks for."""
+    samples_days: float = Field(default=70.0, gt=0)
+    """How long demand samples are kept; the forecast looks for a weekly rhythm and wants several weeks."""
+    rest_calls_days: float = Field(default=180.0, gt=0)
+    """How long the audit of writing REST calls is kept."""
+
+
+class ManagerSettings(BaseSettings):
+    """Everything that `poolmgr manager` can be told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        env_ignore_empty=True,
+    )
+
+    namespace: str = "poolmgr-system"
+    """Namespace of the manager's Lease."""
+    kubeconfig: Path | None = None
+    """Kubeconfig file; without one the pod's service account is used."""
+    context: str | None = None
+    """Context in that file; without one its current context."""
+    database_url: SecretStr = SecretStr("")
+    """SQLAlchemy URL of the ledger. Empty: SQLite in /var/lib/poolmgr, or in the working folder where there is
+    none. Replicas that are to share history need PostgreSQL."""
+    hami_version: str = ""
+    """HAMi's release, e.g. 2.10; empty finds it out from the cluster."""
+    hami_device_config: str = "hami-scheduler-device"
+    """Name of HAMi's device ConfigMap, in any namespace."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level that is logged."""
+    log_text: bool = False
+    """Log lines for people instead of JSON."""
+    api: ApiSettings = ApiSettings()
+    """Dashboard, REST API, metrics, health."""
+    lease: LeaseSettings = LeaseSettings()
+    """Which replica leads."""
+    loop: LoopSettings = LoopSettings()
+    """How often the manager looks and acts."""
+    ledger: LedgerSettings = LedgerSettings()
+    """How long history is kept."""
+
+    @property
+    def ledger_url(self) -> str:
+        """The URL of the ledger, with the default filled in."""
+        given = self.database_url.get_secret_value()
+        if given:
+            return given
+        folder = DATA_FOLDER if os.access(DATA_FOLDER, os.W_OK) else Path()
+        return f"sqlite:///{folder / 'poolmgr.sqlite'}"
+
+    @property
+    def write_token(self) -> str:
+        """The bearer token that writing calls need; empty for none. Raises Rejected where its file is not there."""
+        path = self.api.token_file
+        if path is None:
+            return self.api.token.get_secret_value()
+        try:
+            token = path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise Rejected(
+                Reason.INVALID_REQUEST,
+                f"POOLMGR_API__TOKEN_FILE names {path}, which cannot be read ({error.strerror}); "
+                "mount the Secret there or unset it",
+            ) from error
+        if not token:
+            raise Rejected(
+                Reason.INVALID_REQUEST,
+                f"the token file {path} is empty: anyone could write; put a token in or unset it",
+            )
+        return token
+
+
+def load(**overrides: object) -> ManagerSettings:
+    """Settings from the environment; `overrides` (from the command line) win.
+
+    Raises Rejected with one sentence for each setting that is wrong.
+    """
+    try:
+        return ManagerSettings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{variable(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
+        )
+        raise Rejected(Reason.INVALID_REQUEST, f"the settings cannot be used: {faults}") from error
+
+
+def variable(path: Iterable[object]) -> str:
+    """The environment variable of a field: `("api", "port")` → `POOLMGR_API__PORT`."""
+    return PREFIX + "__".join(str(part) for part in path).upper()
+
+
+def known_variables() -> list[str]:
+    """Every variable that is looked at."""
+    names = []
+    for name, field in ManagerSettings.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, _Group):
+            names += [variable((name, inner)) for inner in group.model_fields]
+        else:
+            names.append(variable((name,)))
+    return names
+
+
+SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_|$)")
+"""What Kubernetes puts into a pod's environment for each Service, e.g. POOLMGR_WEBHOOK_SERVICE_HOST."""
+
+
+def misspelt(environment: Iterable[str]) -> dict[str, str]:
+    """Variables that look like settings of ours and are none → the one that was probably meant."""
+    known = known_variables()
+    strangers = {
+        name
+        for name in environment
+        if name.startswith(PREFIX) and name not in known and not SERVICE_LINK.search(name)
+    }
+    return {
+        name: (difflib.get_close_matches(name, known, n=1, cutoff=0.5) or [""])[0]
+        for name in sorted(strangers)
+    }
