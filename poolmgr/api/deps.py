@@ -36,6 +36,10 @@ ControlDep = Annotated[Control, Depends(control)]
 HistoryDep = Annotated[History, Depends(history)]
 SnapshotDep = Annotated[ClusterSnapshot, Depends(snapshot)]
 PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=500, description="At most so many items.")]
+RecordToken = Annotated[
+    str,
+    Query(alias="pageToken", pattern="^[0-9]{0,18}$", description="nextPageToken of the page before."),
+]
 PageToken = Annotated[
     str, Query(alias="pageToken", max_length=400, description="nextPageToken of the page before.")
 ]

@@ -1,6 +1,8 @@
 """The API's JSON: camelCase like Kubernetes, instants as RFC 3339, every enum a string."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from poolmgr.domain.census import GpuState
@@ -214,6 +216,11 @@ class CallList(Schema):
     next_page_token: str
 
 
+def whole(value: Any) -> Any:
+    """`3.0` is an integer in JSON Schema; Python's strict mode would refuse it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class RebalanceRequest(BaseModel):
     """What to do. `dryRun` has no default: whether GPUs move must be said."""
 
@@ -225,9 +232,8 @@ class RebalanceRequest(BaseModel):
     )
 
     dry_run: bool = Field(description="true: only say what would be done. false: do it.")
-    generation: int | None = Field(
+    generation: Annotated[int, Field(ge=0), BeforeValidator(whole)] | None = Field(
         default=None,
-        ge=0,
         description="The pool's generation as the caller saw it; when the pool has changed since, nothing is "
         "done and the answer is 412.",
     )

@@ -1,7 +1,5 @@
 """Reading history: pages of plans, moves and REST calls, and samples for the chart. Newest first."""
 
-import base64
-import binascii
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -45,6 +43,8 @@ from poolmgr.store.tables import (
 
 MAX_PAGE = 500
 """Rows; a larger page is cut to this."""
+MAX_TOKEN = 18
+"""Digits: what every database compares without overflow."""
 
 Row = TypeVar("Row", bound=SQLModel)
 
@@ -155,22 +155,15 @@ def _page(
     if before is not None:
         query = query.where(table.id < before)
     rows = list(session.execute(query.order_by(table.id.desc()).limit(size + 1)).scalars())
-    return rows[:size], _token(rows[size - 1].id) if len(rows) > size else ""
-
-
-def _token(row_id: int) -> str:
-    return base64.urlsafe_b64encode(f"before:{row_id}".encode()).decode().rstrip("=")
+    return rows[:size], str(rows[size - 1].id) if len(rows) > size else ""
 
 
 def _position(token: str) -> int | None:
+    """The row before which a page begins: a page token is the id of the last row of the page before."""
     if not token:
         return None
-    try:
-        word, _, number = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode().partition(":")
-        if word == "before":
-            return int(number)
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        pass
+    if token.isascii() and token.isdigit() and len(token) <= MAX_TOKEN:
+        return int(token)
     raise Rejected(
         Reason.INVALID_REQUEST, "this page token is not one that was handed out here; start again without one"
     )

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 
 from poolmgr.api import present, schemas
 from poolmgr.api.auth import Writer
-from poolmgr.api.deps import ControlDep, HistoryDep, PageSize, PageToken, SnapshotDep
+from poolmgr.api.deps import ControlDep, HistoryDep, PageSize, RecordToken, SnapshotDep
 from poolmgr.api.problems import documented
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.reasons import Reason
@@ -19,7 +19,7 @@ DAY = 86_400
 
 @router.get("/plans", tags=["plans"], summary="List past plans", responses=documented(422, 503))
 async def list_plans(
-    history: HistoryDep, pool: PoolFilter = "", page_size: PageSize = 20, page_token: PageToken = ""
+    history: HistoryDep, pool: PoolFilter = "", page_size: PageSize = 20, page_token: RecordToken = ""
 ) -> schemas.PlanList:
     """Decisions that differed from the one before, with their moves, refusals and targets."""
     page = await history.plans(pool=pool, page_size=page_size, page_token=page_token)
@@ -45,7 +45,7 @@ async def list_transitions(
     snapshot: SnapshotDep,
     node: Annotated[str, Query(max_length=253, description="Only of this node.")] = "",
     page_size: PageSize = 20,
-    page_token: PageToken = "",
+    page_token: RecordToken = "",
 ) -> schemas.TransitionList:
     """Moves under way, from the cluster, and past ones with all their steps, from the ledger."""
     page = await history.transitions(node=node, page_size=page_size, page_token=page_token)
@@ -71,7 +71,7 @@ async def list_samples(
 
 @router.get("/calls", tags=["calls"], summary="Audit of writing calls", responses=documented(401, 422, 503))
 async def list_calls(
-    history: HistoryDep, caller: Writer, page_size: PageSize = 50, page_token: PageToken = ""
+    history: HistoryDep, caller: Writer, page_size: PageSize = 50, page_token: RecordToken = ""
 ) -> schemas.CallList:
     """Who asked for what through this API, and what was answered. Needs the token where one is set."""
     page = await history.rest_calls(page_size=page_size, page_token=page_token)

@@ -82,7 +82,7 @@ async def test_pages_of_plans_meet_without_gap_or_overlap(database: Database) ->
     assert seen == ["p4", "p3", "p2", "p1", "p0"]
 
 
-@pytest.mark.parametrize("token", ["x", "....", "YmVmb3JlOng", "ÿ"])
+@pytest.mark.parametrize("token", ["x", "-1", "1" * 19, "١"])
 async def test_foreign_page_token_is_rejected(database: Database, token: str) -> None:
     with pytest.raises(Rejected) as refused:
         await SqlHistory(database).plans(page_token=token)
