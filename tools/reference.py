@@ -1,6 +1,6 @@
 """Writes the reference pages that are made from code, or checks that they are up to date.
 
-python tools/reference.py            # write docs/reference/{reasons.md,openapi.json}
+python tools/reference.py            # write docs/reference/{reasons.md,openapi.json,manager-settings.md}
 python tools/reference.py --check    # exit 1 naming the pages that differ
 """
 
@@ -9,7 +9,10 @@ import re
 import sys
 from pathlib import Path
 
+from pydantic import BaseModel, SecretStr
+
 from poolmgr.api.app import create_app
+from poolmgr.cli.settings import ManagerSettings, variable
 from poolmgr.domain import reasons
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import SystemClock
@@ -48,7 +51,40 @@ def openapi() -> str:
     return json.dumps(app.openapi(), indent=1, ensure_ascii=False) + "\n"
 
 
-PAGES = {"reasons.md": reason_page, "openapi.json": openapi}
+def settings_page() -> str:
+    """Every setting of the manager with its default and meaning."""
+    lines = [
+        "# Settings of the manager",
+        "",
+        "`poolmgr manager` reads them from the environment at its start; the chart's `manager.settings` puts them",
+        "there. A contradiction is refused at the start, an unknown variable is logged with the likely right one.",
+        "",
+        "<!-- Made from poolmgr/cli/settings.py by `make docs`. -->",
+        "",
+        "| variable | default | meaning |",
+        "|---|---|---|",
+    ]
+    for name, field in ManagerSettings.model_fields.items():
+        group = field.default
+        fields = type(group).model_fields if isinstance(group, BaseModel) else None
+        rows = [((name, inner), f) for inner, f in fields.items()] if fields else [((name,), field)]
+        lines += [
+            f"| `{variable(path)}` | {_default(f.default)} | {_one_line(f.description)} |" for path, f in rows
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _default(value: object) -> str:
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    return f"`{value}`" if value not in (None, "") else "–"
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+PAGES = {"reasons.md": reason_page, "openapi.json": openapi, "manager-settings.md": settings_page}
 
 
 def main() -> int:

@@ -143,6 +143,21 @@ Ctrl-C ends everything.""",
     )
 
 
+def _run_on_cluster(kubeconfig: Path, host: str, port: int, database: str) -> None:
+    # Here and not at the top: a simulated demo needs no Kubernetes client.
+    from poolmgr.cli.manager import run_manager
+    from poolmgr.cli.settings import load
+
+    settings = load(
+        kubeconfig=kubeconfig,
+        api={"host": host, "port": port, "cluster_name": kubeconfig.name},
+        log_text=True,
+        **({"database_url": database} if database else {}),
+    )
+    typer.echo(f"poolmgr manager on the cluster of {kubeconfig}; dashboard at http://{host}:{port}/")
+    run_manager(settings)
+
+
 @app.command()
 def demo(
     port: Annotated[int, typer.Option(help="Port of dashboard and REST API.", min=0, max=65535)] = 8080,
@@ -161,6 +176,9 @@ def demo(
     verbose: Annotated[bool, typer.Option(help="Print the manager's log.")] = False,
 ) -> None:
     """Run poolmgr on a simulated fleet, with its dashboard, on this machine."""
+    if kubeconfig is not None:
+        _run_on_cluster(kubeconfig, host, port, database)
+        return
     configure(json_lines=False, level="info" if verbose else "error")
     console = Console(highlight=False)
     listener = listen(host, port)

@@ -24,7 +24,9 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[schemathesis.Ba
 
 def test_answers_keep_to_the_document(schema: schemathesis.BaseSchema) -> None:
     # The demo has no token set: writing is open there by design, so a missing token is not refused.
-    open_by_design = [CHECKS.get_one("ignored_auth")]
+    open_by_design = CHECKS.get_one("ignored_auth")
+    # A generation that the pool does not have is well-formed and answered 412, which this check does not know.
+    stale_is_refused = CHECKS.get_one("positive_data_acceptance")
     tried: dict[str, int] = {}
     for found in schema.get_all_operations():
         operation = found.ok()
@@ -33,7 +35,8 @@ def test_answers_keep_to_the_document(schema: schemathesis.BaseSchema) -> None:
         @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         def every_answer_is_documented(case: schemathesis.Case) -> None:
             tried[case.operation.label] = tried.get(case.operation.label, 0) + 1
-            case.call_and_validate(excluded_checks=open_by_design)
+            not_for_it = [open_by_design, *([stale_is_refused] if case.method.upper() == "POST" else [])]
+            case.call_and_validate(excluded_checks=not_for_it)
 
         every_answer_is_documented()
     sys.stdout.write(f"requests sent, by operation: {tried}\n")

@@ -1,0 +1,176 @@
+"""`poolmgr manager`: everything that runs in the manager's pod, composed on a real cluster.
+
+All replicas watch the cluster and answer reads; the one that holds the lease acts. Nothing here decides.
+"""
+
+import asyncio
+import os
+import platform
+import random
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+
+from poolmgr.cli.settings import ManagerSettings, load, misspelt
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+log = structlog.get_logger()
+
+
+@app.command()
+def manager(
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(envvar="KUBECONFIG", help="How to reach the API server; in a pod leave it out."),
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="Context in the kubeconfig.")] = None,
+    namespace: Annotated[
+        str | None, typer.Option(help="Namespace of the manager's Lease (POOLMGR_NAMESPACE).")
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(help="SQLAlchemy URL of the ledger (POOLMGR_DATABASE_URL).")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (POOLMGR_API__HOST).")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port of dashboard and REST API (POOLMGR_API__PORT).", min=0, max=65535)
+    ] = None,
+    log_text: Annotated[bool, typer.Option("--log-text", help="Log for people instead of JSON.")] = False,
+) -> None:
+    """Run the manager: observe the cluster, plan, move GPUs, serve dashboard and REST API.
+
+    Every setting is an environment variable, listed in docs/reference/manager-settings.md; options win.
+
+    \b
+    In the Deployment:  poolmgr manager
+    From a machine:     poolmgr manager --kubeconfig ~/.kube/config --log-text
+    """
+    given: dict[str, Any] = {
+        "kubeconfig": kubeconfig,
+        "context": context,
+        "namespace": namespace,
+        "database_url": database,
+        "log_text": log_text or None,
+    }
+    settings = load(**{name: value for name, value in given.items() if value is not None})
+    if host is not None or port is not None:
+        update = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+        settings = settings.model_copy(update={"api": settings.api.model_copy(update=update)})
+    run_manager(settings)
+
+
+def run_manager(settings: ManagerSettings) -> None:
+    """Run until SIGTERM or Ctrl-C. Raises Rejected where a setting or the kubeconfig cannot be used."""
+    from poolmgr.cli.serving import listen
+    from poolmgr.kit.log import configure
+
+    configure(json_lines=not settings.log_text, level=settings.log_level)
+    for name, meant in misspelt(os.environ).items():
+        log.warning("setting_unknown", variable=name, did_you_mean=meant)
+    listener = listen(settings.api.host, settings.api.port)
+    asyncio.run(_run(settings, listener, settings.write_token))
+
+
+async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -> None:
+    from poolmgr.api.app import create_app
+    from poolmgr.cli.serving import serve, stop_on_signals
+    from poolmgr.cluster.connect import ClusterSettings, connected
+    from poolmgr.cluster.lease import LeaseSettings
+    from poolmgr.cluster.view import ViewSettings
+    from poolmgr.controller.loop import Controller, Doors, LoopSettings
+    from poolmgr.kit.clock import SystemClock
+    from poolmgr.planner.rebalance import PoolPlanner
+    from poolmgr.store.database import Database
+    from poolmgr.store.history import SqlHistory
+    from poolmgr.store.ledger import Retention, SqlLedger
+
+    clock, stopping = SystemClock(), asyncio.Event()
+    stop_on_signals(stopping)
+    database = Database(settings.ledger_url, timeout_seconds=settings.ledger.timeout_seconds)
+    kept = settings.ledger
+    ledger = SqlLedger(
+        database,
+        Retention(kept.plans_days, kept.transitions_days, kept.samples_days, kept.rest_calls_days),
+    )
+    where = ClusterSettings(
+        kubeconfig=str(settings.kubeconfig) if settings.kubeconfig else None,
+        context=settings.context,
+        identity=os.environ.get("POD_NAME") or platform.node(),
+        view=ViewSettings(hami_version=settings.hami_version, hami_device_config=settings.hami_device_config),
+        lease=LeaseSettings(
+            namespace=settings.namespace,
+            name=settings.lease.name,
+            duration_seconds=settings.lease.duration_seconds,
+            renew_deadline_seconds=settings.lease.renew_deadline_seconds,
+            retry_seconds=settings.lease.retry_seconds,
+        ),
+    )
+    try:
+        async with connected(where, clock=clock, rng=random.Random()) as cluster:
+            controller = Controller(
+                Doors(
+                    clock=clock,
+                    view=cluster.view,
+                    fleet=cluster.fleet,
+                    sharing=cluster.sharing,
+                    evictor=cluster.evictor,
+                    recorder=cluster.recorder,
+                    ledger=ledger,
+                    leadership=cluster.elector,
+                    reporter=cluster.reporter,
+                ),
+                PoolPlanner(),
+                LoopSettings(
+                    idle_seconds=settings.loop.idle_seconds,
+                    busy_seconds=settings.loop.busy_seconds,
+                    stale_after_seconds=settings.loop.stale_after_seconds,
+                    sample_seconds=settings.loop.sample_seconds,
+                ),
+            )
+            web = create_app(
+                control=controller,
+                history=SqlHistory(database),
+                audit=ledger,
+                clock=clock,
+                token=token,
+                cluster=settings.api.cluster_name,
+                stopping=stopping,
+            )
+            address = listener.getsockname()
+            log.info("manager_started", address=f"{address[0]}:{address[1]}", ledger=database.where)
+            await until_first_ends(
+                stopping,
+                controller=controller.run(),
+                # The loop looks at the lease itself before every act, so that a standby's view stays warm.
+                lease=cluster.elector.run(_hold),
+                web=serve(web, listener, stopping),
+            )
+    finally:
+        await database.close()
+    log.info("manager_ended")
+
+
+async def _hold(_epoch: object) -> None:
+    """What leading consists of here: keeping the lease, until it is lost or this process ends."""
+    await asyncio.Event().wait()
+
+
+async def until_first_ends(stopping: asyncio.Event, **parts: Any) -> None:
+    """Run the coroutines until `stopping` or until one ends; then end the others, the web server in its time.
+
+    Raises what a part raised: a manager with a dead part must end, so that the Deployment starts a whole one.
+    """
+    tasks = {name: asyncio.create_task(part, name=name) for name, part in parts.items()}
+    stop = asyncio.create_task(stopping.wait(), name="stop")
+    await asyncio.wait({*tasks.values(), stop}, return_when=asyncio.FIRST_COMPLETED)
+    failed = [task for task in tasks.values() if task.done() and task.exception() is not None]
+    stopping.set()
+    for name, task in tasks.items():
+        if name != "web":
+            task.cancel()
+    await asyncio.gather(*tasks.values(), stop, return_exceptions=True)
+    for task in failed:
+        task.result()
