@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from e2e.controlplane.client import ApiClient
 from e2e.controlplane.plane import ControlPlane
 from e2e.processes import Process, free_port
@@ -132,6 +134,28 @@ class Installation:
         self.plane.helm("uninstall", "poolmgr", "-n", NAMESPACE)
         for plural in ("gpunodes", "gpupools"):
             self.plane.kubectl("delete", plural, "--all")
+
+
+def agent_kubeconfig(plane: ControlPlane, node: str) -> Path:
+    """Kubeconfig of an agent, with a token bound to a pod on `node` as the kubelet would hand out."""
+    name = f"agent-on-{node}"
+    pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
+    if not plane.api.exists(f"{pods}/{name}"):
+        spec = {
+            "serviceAccountName": "poolmgr-agent",
+            "nodeName": node,
+            "containers": [{"name": "agent", "image": "poolmgr"}],
+        }
+        metadata = {"name": name, "namespace": NAMESPACE}
+        plane.api.create(pods, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    bound = ("--bound-object-kind=Pod", f"--bound-object-name={name}")
+    token = plane.kubectl("-n", NAMESPACE, "create", "token", "poolmgr-agent", *bound).strip()
+    loose = plane.service_account_kubeconfig(NAMESPACE, "poolmgr-agent")
+    config = yaml.safe_load(loose.read_text())
+    config["users"][0]["user"] = {"token": token}
+    own = loose.with_name(f"{name}.yaml")
+    own.write_text(yaml.safe_dump(config))
+    return own
 
 
 @contextmanager

@@ -8,7 +8,13 @@ import yaml
 from e2e.controlplane.client import ApiClient, ApiError
 from e2e.controlplane.plane import CommandFailed, ControlPlane
 from e2e.processes import wait_until
-from tests.integration.helm.installation import DEVICE, NAMESPACE, Installation, installation
+from tests.integration.helm.installation import (
+    DEVICE,
+    NAMESPACE,
+    Installation,
+    agent_kubeconfig,
+    installation,
+)
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 GPUNODES = "/apis/poolmgr.io/v1alpha1/gpunodes"
@@ -83,37 +89,8 @@ def test_accounts_may_do_what_they_need_and_no_more(
 
 def agent_of(release: Installation, node: str) -> ApiClient:
     """An agent's client with a token bound to its pod on `node`, as the kubelet would hand out."""
-    plane = release.plane
-    plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})
-    name = f"agent-on-{node}"
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {
-            "serviceAccountName": "poolmgr-agent",
-            "nodeName": node,
-            "containers": [{"name": "agent", "image": "poolmgr"}],
-        },
-    }
-    path = f"/api/v1/namespaces/{NAMESPACE}"
-    if not plane.api.exists(f"{path}/pods/{name}"):
-        plane.api.create(f"{path}/pods", pod)
-    token = plane.kubectl(
-        "-n",
-        NAMESPACE,
-        "create",
-        "token",
-        "poolmgr-agent",
-        "--bound-object-kind=Pod",
-        f"--bound-object-name={name}",
-    ).strip()
-    kubeconfig = plane.service_account_kubeconfig(NAMESPACE, "poolmgr-agent")
-    config = yaml.safe_load(kubeconfig.read_text())
-    config["users"][0]["user"] = {"token": token}
-    own = kubeconfig.with_name(f"{name}.yaml")
-    own.write_text(yaml.safe_dump(config))
-    return ApiClient(own)
+    release.plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})
+    return ApiClient(agent_kubeconfig(release.plane, node))
 
 
 def test_an_agent_writes_its_own_nodes_status_only(release: Installation) -> None:
