@@ -38,6 +38,15 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
+class Rooms:
+    """GPUs of one resource by node, and the most that one node has."""
+
+    by_node: Mapping[NodeName, Room]
+    most: int
+    most_free: int
+
+
+@dataclass(frozen=True, slots=True)
 class GpuView:
     """The facts of one GPU that admission depends on."""
 
@@ -87,18 +96,26 @@ class FleetView:
 
     models: Mapping[str, ModelView]
     """By product name in lower case."""
-    rooms: Mapping[str, Mapping[NodeName, Room]]
-    """By resource name as VMs ask for it, then node."""
+    rooms: Mapping[str, Rooms]
+    """By resource name as VMs ask for it."""
     models_of_resource: Mapping[str, tuple[str, ...]]
     leaving: frozenset[GpuUuid]
     uuids: frozenset[GpuUuid]
     pools: tuple[Pool, ...]
-    gpus: tuple[GpuView, ...]
-    node_labels: Mapping[NodeName, Mapping[str, str]]
+    census: Mapping[NodeName, Mapping[str, int]]
+    """GPUs by node and product name."""
+    compositions: frozenset[tuple[tuple[str, int], ...]]
+    """The different censuses that nodes have: a handful, however many nodes there are."""
+    node_labels: Mapping[NodeName, dict[str, str]]
     foreign_resources: Mapping[str, int] = field(default_factory=dict)
     """Resources that nodes offer from elsewhere than our agent → the most that one node has."""
     uncovered: tuple[NodeName, ...] = ()
     """Nodes that offer slices but have no agent: what they hold is not known, so nothing is impossible."""
+
+    @property
+    def empty(self) -> bool:
+        """No agent has reported a GPU."""
+        return not self.census
 
     def named(self, model: str) -> ModelView | None:
         return self.models.get(model.casefold())
@@ -117,7 +134,8 @@ def fleet_view_of(
 ) -> FleetView:
     """The view of these objects. `slice_resource` is what marks a node as one that serves shared GPUs."""
     pools = tuple(sorted((pool_of(p) for p in gpu_pools), key=lambda pool: (pool.created_at, pool.name)))
-    labels, capacities = {}, {}
+    labels: dict[NodeName, dict[str, str]] = {}
+    capacities: dict[NodeName, dict[str, str]] = {}
     for node in nodes:
         name = NodeName(node["metadata"]["name"])
         labels[name] = dict(node["metadata"].get("labels") or {})
@@ -126,11 +144,14 @@ def fleet_view_of(
     for gpu_node in gpu_nodes:
         gpus.extend(_gpus_of(gpu_node, pools, labels))
     rooms = _rooms(gpus)
-    covered = {gpu.node for gpu in gpus}
+    census: dict[NodeName, dict[str, int]] = {}
+    for gpu in gpus:
+        on_node = census.setdefault(gpu.node, {})
+        on_node[gpu.model] = on_node.get(gpu.model, 0) + 1
     foreign: dict[str, int] = {}
     for name, capacity in capacities.items():
         for resource, amount in capacity.items():
-            if "/" in resource and not (name in covered and resource in rooms):
+            if "/" in resource and not (name in census and resource in rooms):
                 foreign[resource] = max(foreign.get(resource, 0), count(amount))
     models_of_resource: dict[str, set[str]] = defaultdict(set)
     for gpu in gpus:
@@ -143,14 +164,15 @@ def fleet_view_of(
         leaving=frozenset(gpu.uuid for gpu in gpus if gpu.leaving and gpu.uuid),
         uuids=frozenset(gpu.uuid for gpu in gpus if gpu.uuid),
         pools=pools,
-        gpus=tuple(gpus),
+        census=census,
+        compositions=frozenset(tuple(sorted(models.items())) for models in census.values()),
         node_labels=labels,
         foreign_resources=foreign,
         uncovered=tuple(
             sorted(
                 name
                 for name, capacity in capacities.items()
-                if name not in covered and count(capacity.get(slice_resource, 0)) > 0
+                if name not in census and count(capacity.get(slice_resource, 0)) > 0
             )
         ),
     )
@@ -184,13 +206,13 @@ def _side(limits: Object) -> SideLimits:
 
 
 def _gpus_of(
-    gpu_node: Object, pools: tuple[Pool, ...], labels: Mapping[NodeName, Mapping[str, str]]
+    gpu_node: Object, pools: tuple[Pool, ...], labels: Mapping[NodeName, dict[str, str]]
 ) -> Iterable[GpuView]:
     name = NodeName(gpu_node["metadata"]["name"])
     spec = gpu_node.get("spec") or {}
     desired = {device["pciAddress"]: Mode(device["mode"]) for device in spec.get("devices") or ()}
     moving = frozenset((spec.get("transition") or {}).get("devices") or ())
-    node_labels = dict(labels.get(name, {}))
+    node_labels = labels.get(name, {})
     for device in (gpu_node.get("status") or {}).get("devices") or ():
         address = device["pciAddress"]
         model = device.get("model", "")
@@ -217,7 +239,7 @@ def _gpus_of(
         )
 
 
-def _rooms(gpus: Iterable[GpuView]) -> dict[str, dict[NodeName, Room]]:
+def _rooms(gpus: Iterable[GpuView]) -> dict[str, Rooms]:
     totals: dict[str, dict[NodeName, list[int]]] = defaultdict(dict)
     for gpu in gpus:
         if gpu.resource_name:
@@ -225,7 +247,11 @@ def _rooms(gpus: Iterable[GpuView]) -> dict[str, dict[NodeName, Room]]:
             room[0] += 1
             room[1] += gpu.free
     return {
-        resource: {node: Room(total, free) for node, (total, free) in by_node.items()}
+        resource: Rooms(
+            by_node={node: Room(total, free) for node, (total, free) in by_node.items()},
+            most=max(total for total, _ in by_node.values()),
+            most_free=max(free for _, free in by_node.values()),
+        )
         for resource, by_node in totals.items()
     }
 

@@ -45,12 +45,13 @@ def _claimed_twice(
     candidates = tuple(other for other in others if not _apart(pool, other))
     if not candidates:
         return found
-    for gpu in fleet.gpus:
-        labels = dict(fleet.node_labels.get(gpu.node, {}))
-        if pool.takes(gpu.model, labels):
-            for other in candidates:
-                if other.takes(gpu.model, labels):
-                    found[other.name][gpu.node] += 1
+    for node, models in fleet.census.items():
+        labels = fleet.node_labels.get(node, {})
+        for model, number in models.items():
+            if pool.takes(model, labels):
+                for other in candidates:
+                    if other.takes(model, labels):
+                        found[other.name][node] += number
     return found
 
 
@@ -77,13 +78,13 @@ def _overlaps_to_come(
 
 
 def _limits(pool: Pool, fleet: FleetView) -> Iterator[str]:
-    on_node: dict[NodeName, int] = defaultdict(int)
-    for gpu in fleet.gpus:
-        if pool.takes(gpu.model, dict(fleet.node_labels.get(gpu.node, {}))):
-            on_node[gpu.node] += 1
-    gpus = sum(on_node.values())
+    on_nodes = [
+        sum(number for model, number in models.items() if pool.takes(model, fleet.node_labels.get(node, {})))
+        for node, models in fleet.census.items()
+    ]
+    gpus = sum(on_nodes)
     if not gpus:
-        if fleet.gpus:
+        if not fleet.empty:
             yield f"no GPU of this cluster is in reach of this pool; there are {listing(fleet.model_names)}"
         return
     least = pool.passthrough.min + pool.shared.min
@@ -101,7 +102,7 @@ def _limits(pool: Pool, fleet: FleetView) -> Iterator[str]:
     for side, limits in (("passthrough", pool.passthrough), ("shared", pool.shared)):
         if limits.headroom > gpus:
             yield f"{side}.headroom is {limits.headroom}, but the pool has {gpus} {gpus_word(gpus)}"
-    largest = max(on_node.values())
+    largest = max(on_nodes)
     if pool.granularity is Granularity.NODE and pool.max_in_flight < largest:
         yield (
             f"rebalance.granularity Node moves up to {largest} GPUs at once here, but rebalance.maxInFlight is "

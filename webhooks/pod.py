@@ -50,7 +50,7 @@ def decide_pod(request: AdmissionRequest, fleet: FleetView | None, resources: Sl
         return refused(Reason.INVALID_REQUEST, contradiction)
     if fleet is None:
         return admitted(Reason.FLEET_UNKNOWN)
-    if not fleet.uncovered and fleet.gpus:
+    if not fleet.uncovered and not fleet.empty:
         impossible = _impossible(wishes, constraints, fleet, resources)
         if impossible:
             return refused(*impossible)
@@ -143,11 +143,10 @@ def _impossible(
 
 def _most_on_a_node(constraints: Constraints, fleet: FleetView) -> int:
     """Cards that the pod accepts on the best node; they may be of different models."""
-    on_node: dict[str, int] = {}
-    for gpu in fleet.gpus:
-        if constraints.admit_model(gpu.model):
-            on_node[gpu.node] = on_node.get(gpu.node, 0) + 1
-    return max(on_node.values(), default=0)
+    return max(
+        sum(number for model, number in composition if constraints.admit_model(model))
+        for composition in fleet.compositions
+    )
 
 
 def _pools_of(models: list[ModelView]) -> str:

@@ -58,7 +58,7 @@ def decide_virtual_machine(
             return refused(reason, message)
         return admitted(Reason.WILL_WAIT, warnings=(message,))
     ours = Counter({name: number for name, number in wishes.items() if name in fleet.rooms})
-    if not ours or not starts_now(machine) or _fits_now(ours, fleet):
+    if not ours or not starts_now(machine) or _one_node_has(ours, fleet, free=True):
         return admitted()
     return admitted(Reason.WILL_WAIT, warnings=_what_happens_next(ours, fleet, request, metadata))
 
@@ -99,10 +99,8 @@ def _impossible(wishes: Counter[str], fleet: FleetView) -> tuple[Reason, str, bo
                 f"No node of this cluster has {name}{_did_you_mean(name, fleet)}",
                 False,
             )
-        most = max(
-            max((room.total for room in fleet.rooms.get(name, {}).values()), default=0),
-            fleet.foreign_resources.get(name, 0),
-        )
+        own = fleet.rooms[name].most if name in fleet.rooms else 0
+        most = max(own, fleet.foreign_resources.get(name, 0))
         if name in fleet.rooms and number > most:
             return (
                 Reason.MORE_THAN_ANY_NODE,
@@ -120,7 +118,7 @@ def _impossible(wishes: Counter[str], fleet: FleetView) -> tuple[Reason, str, bo
                 True,
             )
     ours = Counter({name: number for name, number in wishes.items() if name in fleet.rooms})
-    if len(ours) > 1 and not any(_node_has(node, ours, fleet) for node in fleet.rooms[next(iter(ours))]):
+    if len(ours) > 1 and not _one_node_has(ours, fleet):
         return (
             Reason.MORE_THAN_ANY_NODE,
             f"The virtual machine asks for {_all_called(ours, fleet)} together, but no node of this cluster "
@@ -135,28 +133,26 @@ def _vendor_is_ours(name: str, fleet: FleetView) -> bool:
     return any(resource.split("/")[0] == vendor for resource in fleet.rooms)
 
 
-def _node_has(node: Any, wishes: Counter[str], fleet: FleetView, *, free: bool = False) -> bool:
-    for name, number in wishes.items():
-        room = fleet.rooms[name].get(node, Room(0, 0))
-        if (room.free if free else room.total) < number:
-            return False
-    return True
-
-
-def _fits_now(wishes: Counter[str], fleet: FleetView) -> bool:
-    rarest = min(wishes, key=lambda name: len(fleet.rooms[name]))
-    return any(_node_has(node, wishes, fleet, free=True) for node in fleet.rooms[rarest])
+def _one_node_has(wishes: Counter[str], fleet: FleetView, *, free: bool = False) -> bool:
+    """Whether some node has all of them, or has them `free`."""
+    if len(wishes) == 1:
+        ((name, number),) = wishes.items()
+        rooms = fleet.rooms[name]
+        return number <= (rooms.most_free if free else rooms.most)
+    nothing = Room(0, 0)
+    rarest = min(wishes, key=lambda name: len(fleet.rooms[name].by_node))
+    for node in fleet.rooms[rarest].by_node:
+        rooms_here = [(fleet.rooms[name].by_node.get(node, nothing), wishes[name]) for name in wishes]
+        if all(number <= (room.free if free else room.total) for room, number in rooms_here):
+            return True
+    return False
 
 
 def _what_happens_next(
     wishes: Counter[str], fleet: FleetView, request: AdmissionRequest, metadata: Mapping[str, Any]
 ) -> tuple[str, ...]:
     short = next(
-        (
-            name
-            for name, number in wishes.items()
-            if not any(room.free >= number for room in fleet.rooms[name].values())
-        ),
+        (name for name, number in wishes.items() if number > fleet.rooms[name].most_free),
         next(iter(wishes)),
     )
     number = wishes[short]

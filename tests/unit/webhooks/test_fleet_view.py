@@ -2,7 +2,7 @@
 
 from poolmgr.domain.modes import Mode
 from tests.unit.webhooks.objects import A10_RESOURCE, device, fleet, gpu_node, gpu_pool, node
-from webhooks.fleet_view import Room
+from webhooks.fleet_view import Room, Rooms
 
 
 def test_counts_room_by_resource_and_node() -> None:
@@ -10,7 +10,8 @@ def test_counts_room_by_resource_and_node() -> None:
         gpu_node("n1", device(0, mode="Passthrough"), device(1)),
         gpu_node("n2", device(0, "n2", mode="Passthrough", allocatedTo="uid")),
     )
-    assert view.rooms == {A10_RESOURCE: {"n1": Room(2, 1), "n2": Room(1, 0)}}
+    assert view.rooms == {A10_RESOURCE: Rooms({"n1": Room(2, 1), "n2": Room(1, 0)}, most=2, most_free=1)}
+    assert view.census == {"n1": {"NVIDIA A10": 2}, "n2": {"NVIDIA A10": 1}}
 
 
 def test_a_gpu_leaves_from_the_intent_until_its_transition_ends() -> None:
@@ -31,7 +32,6 @@ def test_the_older_pool_has_a_gpu_that_two_would_claim() -> None:
     old, young = gpu_pool("z-old"), gpu_pool("a-young", passthrough={"max": 0})
     young["metadata"]["creationTimestamp"] = "2026-11-22T11:00:00Z"
     view = fleet(gpu_node("n1", device(0)), pools=(young, old))
-    assert [gpu.pool for gpu in view.gpus] == ["z-old"]
     model = view.named("nvidia a10")
     assert model is not None
     assert model.limits == {Mode.PASSTHROUGH: 1, Mode.SHARED: 1}
@@ -60,4 +60,4 @@ def test_nodes_that_serve_slices_without_an_agent_are_uncovered() -> None:
 
 
 def test_an_empty_status_is_an_empty_node() -> None:
-    assert fleet({"metadata": {"name": "n1"}, "spec": {}}).gpus == ()
+    assert fleet({"metadata": {"name": "n1"}, "spec": {}}).empty
