@@ -122,7 +122,7 @@ async def weather(pool: Pool, events: list[tuple[str, int, float]]) -> None:
 
 # A shrunk example would take minutes; the one that failed is printed and kept by hypothesis.
 @settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
