@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from poolmgr.agent.credentials import Credentials
 from poolmgr.agent.podresources import PodName
@@ -144,9 +144,10 @@ class ApiServer:
         headers = self._headers()
         if method == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
+        give_up_at = self._clock.monotonic() + RETRY_FOR_SECONDS
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(Unavailable),
-            stop=stop_after_delay(RETRY_FOR_SECONDS),
+            stop=lambda _: self._clock.monotonic() >= give_up_at,
             wait=wait_random_exponential(0.2, max=3.0),
             sleep=self._clock.sleep,
             reraise=True,
