@@ -210,8 +210,8 @@ class FakeNode:
         self.tripwire.pass_by(f"after {what}")
         return WriteOutcome()
 
-    def in_flight(self, fragment: str) -> bool:
-        return fragment in self.hung
+    def in_flight(self) -> frozenset[str]:
+        return frozenset(self.hung)
 
     def _obey(self, name: str, device: Device, text: str) -> None:
         if name == "driver_override":

@@ -50,9 +50,8 @@ class KernelWriter(Protocol):
         """Write `text` and a newline to `path`; an empty text is a bare newline."""
         ...
 
-    def in_flight(self, fragment: str) -> bool:
-        """True while a write of this or an earlier agent to a path containing `fragment`, or with it as
-        its text, has not returned."""
+    def in_flight(self) -> frozenset[str]:
+        """Paths and texts of all writes, of this or an earlier agent, that have not returned."""
         ...
 
 
@@ -80,12 +79,12 @@ class ChildWriter:
             await self._clock.sleep(0.02)
         return WriteOutcome(error_number=code if code >= 0 else errno.EINTR)
 
-    def in_flight(self, fragment: str) -> bool:
+    def in_flight(self) -> frozenset[str]:
+        found: set[str] = set()
         for entry in self._proc.iterdir():
-            if not entry.name.isdigit():
-                continue
-            with contextlib.suppress(OSError):
-                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                if MARK in words and any(fragment in w for w in words[words.index(MARK) + 1 :]):
-                    return True
-        return False
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):  # it ended meanwhile
+                    words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                    if MARK in words:
+                        found.update(words[words.index(MARK) + 1 :])
+        return frozenset(found)

@@ -79,6 +79,7 @@ class NodeObserver:
         gpus = scan(self._sysfs, self._catalogue, self._proc)
         holders = find_holders(gpus, self._proc, self._number_of)
         resources = {gpu.resource_name for gpu in gpus} | self._plugins.resource_names
+        stuck = self._sysfs.addresses_in_flight()
         kubelet = await self._kubelet.read(resources)
         sights = {
             gpu.address: Sight(
@@ -88,7 +89,7 @@ class NodeObserver:
                 shared_pods=pods.slices.get(uuids.get(gpu.address, ""), ()),
                 listed=(gpu.resource_name, gpu.address) in kubelet.listed,
                 kubelet_known=kubelet.known,
-                write_in_flight=any(self._sysfs.write_in_flight(f.address) for f in gpu.functions),
+                write_in_flight=any(f.address in stuck for f in gpu.functions),
                 mig_enabled=gpu.address in mig,
             )
             for gpu in gpus

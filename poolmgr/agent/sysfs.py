@@ -86,9 +86,10 @@ class Sysfs:
         """The driver is registered, its module loaded."""
         return (self._drivers / driver).is_dir()
 
-    def write_in_flight(self, address: PciAddress) -> bool:
-        """A write about this function by us, now or before a restart, has not returned from the kernel."""
-        return self._writer.in_flight(address)
+    def addresses_in_flight(self) -> frozenset[PciAddress]:
+        """Functions about which a write by us, now or before a restart, has not returned from the kernel."""
+        words = self._writer.in_flight()
+        return frozenset(a for a in self.list_addresses() if any(a in word for word in words))
 
     async def write_override(self, address: PciAddress, driver: str | None) -> WriteOutcome:
         """Reserve the function for one driver; None lifts the reservation."""

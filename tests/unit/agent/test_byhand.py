@@ -1,0 +1,63 @@
+"""What an operator sees and is refused at one node by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from poolmgr.agent.byhand import ByHand, checks, describe_steps
+from poolmgr.agent.reconcile import Sight
+from poolmgr.agent.settings import AgentSettings
+from poolmgr.domain.errors import Rejected
+from poolmgr.domain.fleet import Holder
+from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.modes import Mode
+from tests.fake_node import FakeNode
+
+A = "0000:3b:00.0"
+
+
+def by_hand(tmp_path: Path, **device: str) -> ByHand:
+    node = FakeNode(tmp_path)
+    node.add_device(A, vendor="10de", device="2236", pci_class="030200", host_driver="nvidia", **device)  # type: ignore[arg-type]
+    return ByHand(
+        AgentSettings(
+            NodeName("n1"),
+            sys_root=node.sys,
+            proc_root=node.proc,
+            state_dir=node.state_dir,
+            kubelet_dir=tmp_path / "kubelet",
+        )
+    )
+
+
+async def sight_of(tmp_path: Path, **device: str) -> Sight:
+    return await by_hand(tmp_path, **device).find("3b:00.0")
+
+
+async def test_a_gpu_is_found_by_its_short_address_and_named_without_nvml(tmp_path: Path) -> None:
+    (found,) = await by_hand(tmp_path).look(ask_nvml=False)
+    assert (found.sight.gpu.address, found.model, found.memory_mib) == (A, "NVIDIA A10", 23028)
+    with pytest.raises(Rejected, match=r"0000:99:00.0 is no GPU of this node \(there are: 0000:3b:00.0\)"):
+        await by_hand(tmp_path / "other").find("99:00.0")
+
+
+async def test_every_check_is_named_and_a_holder_is_told(tmp_path: Path) -> None:
+    sight = await sight_of(tmp_path)
+    assert all(verdict for _, verdict in checks(sight, Mode.PASSTHROUGH))
+    held = Sight(sight.gpu, holders=(Holder(7, "python3", "", "/dev/nvidia0"),))
+    refusals = {name: v.message for name, v in checks(held, Mode.PASSTHROUGH) if not v}
+    assert refusals == {"holders": f"{A} is held by python3 (pid 7) by /dev/nvidia0"}
+
+
+async def test_a_gpu_that_the_kubelet_offers_is_not_taken_from_it_by_hand(tmp_path: Path) -> None:
+    sight = await sight_of(tmp_path, driver="vfio-pci")
+    offered = Sight(sight.gpu, listed=True)
+    assert [name for name, v in checks(offered, Mode.SHARED) if not v] == ["kubelet"]
+
+
+async def test_a_dry_run_says_each_step_and_that_nothing_is_to_do_when_it_is_there(tmp_path: Path) -> None:
+    gpu = (await sight_of(tmp_path)).gpu
+    steps = describe_steps(gpu, Mode.PASSTHROUGH)
+    assert f"unbind {A} from nvidia" in steps
+    assert steps[-1] == f"read back that {A} is on vfio-pci and answers"
+    assert describe_steps(gpu, Mode.SHARED) == (f"nothing: {A} already is on nvidia",)
