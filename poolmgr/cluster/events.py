@@ -95,7 +95,7 @@ class KubernetesRecorder:
                         "event_not_written",
                         kind=key[0].kind,
                         name=key[0].name,
-                        event=key[2],
+                        reason=key[2],
                         detail=error.message,
                     )
             self._filled.clear()

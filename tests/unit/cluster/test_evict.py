@@ -1,0 +1,45 @@
+"""Evictions."""
+
+import pytest
+
+from poolmgr.cluster.evict import KubernetesEvictor
+from poolmgr.cluster.transport import Response
+from poolmgr.domain.errors import Rejected, Stale
+from poolmgr.domain.identifiers import WorkloadUid
+from poolmgr.domain.plan import Verdict
+from poolmgr.domain.reasons import Reason
+from tests.unit.cluster.doors import Doors, Held
+
+
+async def evicted(status: int, message: str = "said", epoch: int | None = 3) -> tuple[Doors, Verdict]:
+    doors = Doors()
+    doors.transport.answers.append(Response(status, f'{{"message":"{message}"}}'.encode()))
+    return doors, await KubernetesEvictor(doors.client, Held(epoch)).evict(WorkloadUid("u"), "ml", "p1")
+
+
+async def test_granted_eviction() -> None:
+    doors, verdict = await evicted(201)
+    assert (verdict.ok, verdict.reason) == (True, Reason.EVICTED)
+    assert doors.api.requests == [("POST", "/api/v1/namespaces/ml/pods/p1/eviction")]
+
+
+async def test_budgets_no_is_a_verdict_in_its_own_words() -> None:
+    _, verdict = await evicted(429, "would violate the pod's disruption budget")
+    assert (verdict.ok, verdict.reason) == (False, Reason.EVICTION_DENIED)
+    assert verdict.message == "pod ml/p1 stays: would violate the pod's disruption budget"
+
+
+@pytest.mark.parametrize("status", [404, 409])
+async def test_pod_that_is_gone_or_replaced_counts_as_evicted(status: int) -> None:
+    _, verdict = await evicted(status)
+    assert verdict.ok
+
+
+async def test_missing_right_is_an_error() -> None:
+    with pytest.raises(Rejected, match="Grant this service account"):
+        await evicted(403)
+
+
+async def test_without_the_lease_nobody_is_evicted() -> None:
+    with pytest.raises(Stale):
+        await evicted(201, epoch=None)

@@ -1,0 +1,179 @@
+"""The view as a whole, on the API server in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from poolmgr.cluster.connect import ClusterSettings, KubernetesCluster, assemble
+from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.plan import Subject, SubjectKind
+from poolmgr.domain.snapshot import ClusterSnapshot
+from tests.unit.cluster.builders import gpu_node, launcher, node, pod, pool, scheduler, vm, vmi
+from tests.unit.cluster.doors import GPU_NODES, GPU_POOLS, NODES, Doors
+
+PODS = "/api/v1/pods"
+CONFIG_MAPS = "/api/v1/configmaps"
+VMIS = "/apis/kubevirt.io/v1/virtualmachineinstances"
+VMS = "/apis/kubevirt.io/v1/virtualmachines"
+REQUIRED = (
+    NODES,
+    PODS,
+    GPU_NODES,
+    GPU_POOLS,
+    CONFIG_MAPS,
+    "/apis/poolmgr.io/v1alpha1/gpureservations",
+    "/apis/policy/v1/poddisruptionbudgets",
+    "/apis/apps/v1/daemonsets",
+    "/apis/apps/v1/deployments",
+)
+
+
+class Bench(Doors):
+    def __init__(self) -> None:
+        super().__init__()
+        self.api.kinds.update(REQUIRED)
+        self.cluster: KubernetesCluster = assemble(self.client, ClusterSettings(identity="me"))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Bench"]:
+        task = asyncio.ensure_future(self.cluster.run())
+        await self.clock.advance(0.1)
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def look(self) -> ClusterSnapshot:
+        await self.clock.settle()
+        return await self.cluster.view.snapshot()
+
+
+async def test_cluster_without_kubevirt_and_hami_is_seen_whole() -> None:
+    bench = Bench()
+    bench.api.put(NODES, node())
+    bench.api.put(GPU_NODES, gpu_node())
+    async with bench.running():
+        snapshot = await bench.look()
+        assert snapshot.synced
+        assert snapshot.nodes[0].sharing is None
+        assert snapshot.vms == ()
+
+
+async def test_kubevirt_and_hami_that_appear_are_picked_up() -> None:
+    bench = Bench()
+    bench.api.put(NODES, node())
+    bench.api.put(GPU_NODES, gpu_node())
+    async with bench.running():
+        await bench.look()
+        bench.api.put(VMIS, vmi())
+        bench.api.put("/apis/apps/v1/deployments", scheduler())
+        await bench.clock.advance(15)
+        snapshot = await bench.look()
+        assert [v.name for v in snapshot.vms] == ["vm1"]
+        assert snapshot.nodes[0].sharing is not None
+        assert bench.cluster.view.hami_version(NodeName("n1")) == (2, 10)
+
+
+async def test_snapshot_is_not_synced_before_everything_is_listed_and_says_what_is_missing() -> None:
+    bench = Bench()
+    bench.api.kinds.remove(GPU_NODES)
+    async with bench.running():
+        assert not (await bench.look()).synced
+        assert any("gpunodes.poolmgr.io are not listed yet" in line for line in bench.cluster.view.trouble())
+        assert bench.cluster.view.highest_epoch() is None
+
+
+async def test_outage_makes_the_snapshot_unsynced_once_it_is_too_old() -> None:
+    bench = Bench()
+    async with bench.running():
+        assert (await bench.look()).synced
+        bench.transport.down = True
+        bench.api.end_watches()
+        await bench.clock.advance(60)
+        assert (await bench.look()).synced
+        await bench.clock.advance(60)
+        assert not (await bench.look()).synced
+        assert any("last confirmed" in line for line in bench.cluster.view.trouble())
+
+
+async def test_renamed_resources_are_read_from_hamis_configuration() -> None:
+    bench = Bench()
+    bench.api.put(PODS, pod(limits={"example.com/vgpu": "2"}))
+    config: dict[str, Any] = {
+        "metadata": {"name": "hami-scheduler-device", "namespace": "hami"},
+        "data": {"device-config.yaml": "nvidia: {resourceCountName: example.com/vgpu}"},
+    }
+    bench.api.put(CONFIG_MAPS, config)
+    async with bench.running():
+        assert [p.gpus for p in (await bench.look()).pods] == [2]
+        config["data"]["device-config.yaml"] = "nvidia: {resourceCountName: nvidia.com/gpu}"
+        bench.api.put(CONFIG_MAPS, config)
+        await bench.clock.advance(50)
+        snapshot = await bench.look()
+        assert snapshot.synced
+        assert snapshot.pods == ()
+
+
+async def test_configuration_that_cannot_be_read_stops_trust_and_is_named() -> None:
+    bench = Bench()
+    bench.api.put(
+        CONFIG_MAPS,
+        {
+            "metadata": {"name": "hami-scheduler-device", "namespace": "hami"},
+            "data": {"device-config.yaml": "- a"},
+        },
+    )
+    async with bench.running():
+        assert not (await bench.look()).synced
+        assert "ConfigMap hami/hami-scheduler-device" in bench.cluster.view.trouble()[0]
+
+
+async def test_waiting_ends_with_what_matters_and_not_with_ordinary_pods() -> None:
+    bench = Bench()
+    async with bench.running():
+        await bench.look()
+        waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(30))
+        bench.api.put(PODS, pod("ordinary", node="n1", limits={}))
+        await bench.clock.settle()
+        assert not waiting.done()
+        bench.api.put(PODS, pod("shared"))
+        await bench.clock.settle()
+        assert waiting.done()
+        await bench.look()
+        waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(30))
+        await bench.clock.advance(31)
+        assert waiting.done()
+
+
+async def test_subjects_are_found_as_the_objects_people_look_at() -> None:
+    bench = Bench()
+    bench.api.put(NODES, node())
+    bench.api.put(GPU_NODES, gpu_node())
+    bench.api.put(GPU_POOLS, pool())
+    bench.api.put(PODS, pod())
+    bench.api.put(PODS, launcher())
+    bench.api.put(VMIS, vmi())
+    bench.api.put(VMS, vm())
+    async with bench.running():
+        await bench.look()
+
+        def kinds(kind: SubjectKind, namespace: str, name: str) -> list[str]:
+            return [r.kind for r in bench.cluster.view.references(Subject(kind, namespace, name))]
+
+        assert kinds(SubjectKind.NODE, "", "n1") == ["GPUNode", "Node"]
+        assert kinds(SubjectKind.GPU, "n1", "0000:00:04.0") == ["GPUNode"]
+        assert kinds(SubjectKind.POOL, "", "a10") == ["GPUPool"]
+        assert kinds(SubjectKind.POD, "ml", "p1") == ["Pod"]
+        assert kinds(SubjectKind.VM, "desktops", "vm1") == ["VirtualMachineInstance", "VirtualMachine"]
+        assert kinds(SubjectKind.POD, "ml", "gone") == []
+        assert kinds(SubjectKind.POOL, "", "gone") == []
+
+
+async def test_highest_epoch_is_found_wherever_it_was_written() -> None:
+    bench = Bench()
+    bench.api.put(NODES, node(annotations={"poolmgr.io/epoch": "11"}))
+    bench.api.put(GPU_NODES, gpu_node())
+    async with bench.running():
+        assert bench.cluster.view.highest_epoch() == 11
