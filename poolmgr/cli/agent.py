@@ -3,22 +3,30 @@
 import asyncio
 import contextlib
 import json
+import os
 import platform
 import signal
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from poolmgr.agent.accelerators import built_in
-from poolmgr.agent.byhand import ByHand, Finding, checks, describe_steps
 from poolmgr.agent.settings import AgentSettings
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
 from poolmgr.kit import log
+
+if TYPE_CHECKING:
+    from poolmgr.agent.byhand import ByHand, Finding
+
+# gRPC reads these when it is first imported, which the commands do. Children are only ever exec'ed, so its
+# care for forks is not needed, and its notes about them are not for an operator's eyes.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -131,7 +139,7 @@ def show(
     poolmgr agent show
     poolmgr agent show --json | jq '.[] | select(.holders != [])'
     """
-    found = asyncio.run(ByHand(_settings(accelerators, state_dir, kubelet_dir)).look())
+    found = asyncio.run(_by_hand(accelerators, state_dir, kubelet_dir).look())
     if as_json:
         print(json.dumps([_as_json(f) for f in found], indent=2))
         return
@@ -157,7 +165,7 @@ def preflight(
     \b
     poolmgr agent preflight 3b:00.0
     """
-    sight = asyncio.run(ByHand(_settings(accelerators, state_dir, kubelet_dir)).find(pci))
+    sight = asyncio.run(_by_hand(accelerators, state_dir, kubelet_dir).find(pci))
     mode = to.mode if to else (sight.gpu.mode or Mode.PASSTHROUGH).other
     if not _print_checks(sight, mode):
         raise typer.Exit(1)
@@ -181,7 +189,9 @@ def rebind(
     poolmgr agent rebind 3b:00.0 --to passthrough --dry-run
     poolmgr agent rebind 0000:3b:00.0 --to shared
     """
-    hand = ByHand(_settings(accelerators, state_dir, kubelet_dir))
+    from poolmgr.agent.byhand import describe_steps
+
+    hand = _by_hand(accelerators, state_dir, kubelet_dir)
 
     async def work() -> int:
         sight = await hand.find(pci)
@@ -200,7 +210,15 @@ def rebind(
     raise typer.Exit(asyncio.run(work()))
 
 
+def _by_hand(accelerators: str, state_dir: Path, kubelet_dir: Path) -> "ByHand":
+    from poolmgr.agent.byhand import ByHand
+
+    return ByHand(_settings(accelerators, state_dir, kubelet_dir))
+
+
 def _print_checks(sight: Any, mode: Mode) -> bool:
+    from poolmgr.agent.byhand import checks
+
     answers = checks(sight, mode)
     print(f"{sight.gpu.address} ({sight.gpu.driver or 'no driver'}) to {mode}:")
     for name, verdict in answers:
@@ -210,7 +228,7 @@ def _print_checks(sight: Any, mode: Mode) -> bool:
     return all(verdict for _, verdict in answers)
 
 
-def _as_row(finding: Finding) -> tuple[str, ...]:
+def _as_row(finding: "Finding") -> tuple[str, ...]:
     gpu = finding.sight.gpu
     holders = ", ".join(f"{h.command}[{h.pid}]" for h in finding.sight.holders[:3])
     return (
@@ -225,7 +243,7 @@ def _as_row(finding: Finding) -> tuple[str, ...]:
     )
 
 
-def _as_json(finding: Finding) -> dict[str, Any]:
+def _as_json(finding: "Finding") -> dict[str, Any]:
     gpu = finding.sight.gpu
     return {
         "pciAddress": gpu.address,
