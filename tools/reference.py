@@ -1,6 +1,6 @@
 """Writes the reference pages that are made from code, or checks that they are up to date.
 
-python tools/reference.py            # write docs/reference/{reasons.md,openapi.json,manager-settings.md}
+python tools/reference.py            # write docs/reference/{reasons,manager-settings,objects,chart-values}.md, openapi.json
 python tools/reference.py --check    # exit 1 naming the pages that differ
 """
 
@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+from chart_pages import objects_page, values_page
 from pydantic import BaseModel, SecretStr
 
 from poolmgr.api.app import create_app
@@ -84,7 +85,13 @@ def _one_line(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
-PAGES = {"reasons.md": reason_page, "openapi.json": openapi, "manager-settings.md": settings_page}
+PAGES = {
+    "reasons.md": reason_page,
+    "openapi.json": openapi,
+    "manager-settings.md": settings_page,
+    "objects.md": objects_page,
+    "chart-values.md": values_page,
+}
 
 
 def main() -> int:
