@@ -10,7 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from poolmgr.domain.fleet import EvictionRule, Granularity, Pool, Quota, RebalanceMode, SideLimits
+from poolmgr.domain.fleet import (
+    EvictionRule,
+    Granularity,
+    IdleVmAction,
+    IdleVmPolicy,
+    Pool,
+    Quota,
+    RebalanceMode,
+    SideLimits,
+)
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PoolName
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.kit.clock import from_rfc3339
@@ -192,6 +201,9 @@ def pool_of(object_: Object) -> Pool:
         rebalance=RebalanceMode(rebalance.get("mode", RebalanceMode.AUTOMATIC)),
         granularity=Granularity(rebalance.get("granularity", Granularity.GPU)),
         max_in_flight=rebalance.get("maxInFlight", 1),
+        idle_vm=IdleVmPolicy(
+            action=IdleVmAction((spec.get("idleVM") or {}).get("action", IdleVmAction.IGNORE))
+        ),
         eviction=EvictionRule(rebalance.get("eviction", EvictionRule.NEVER)),
         quotas=tuple(
             Quota(quota["namespace"], quota.get("maxGPUs"), quota.get("weight", 1.0))

@@ -4,7 +4,7 @@ settings that have no effect together."""
 from collections import defaultdict
 from collections.abc import Iterator
 
-from poolmgr.domain.fleet import EvictionRule, Granularity, Pool, RebalanceMode
+from poolmgr.domain.fleet import EvictionRule, Granularity, IdleVmAction, Pool, RebalanceMode
 from poolmgr.domain.identifiers import NodeName, PoolName
 from poolmgr.domain.reasons import Reason
 from webhooks.fleet_view import FleetView, pool_of
@@ -116,6 +116,8 @@ def _limits(pool: Pool, fleet: FleetView) -> Iterator[str]:
 
 
 def _idle_settings(pool: Pool) -> Iterator[str]:
+    if pool.idle_vm.action is not IdleVmAction.IGNORE:
+        yield f"idleVM.action {pool.idle_vm.action} is stored, but this release does not look for idle machines yet"
     if pool.rebalance is RebalanceMode.OFF:
         if pool.passthrough.headroom or pool.shared.headroom:
             yield "headroom has no effect while rebalance.mode is Off"

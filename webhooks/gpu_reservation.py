@@ -10,6 +10,10 @@ from webhooks.review import AdmissionRequest, Answer, admitted, refused
 from webhooks.virtual_machine import UnknownResources
 from webhooks.wording import gpus_word, listing
 
+NOT_YET = (
+    "this release keeps reservations, but does not move GPUs for them yet: raise the pool's min for the time"
+)
+
 
 def decide_gpu_reservation(
     request: AdmissionRequest, fleet: FleetView | None, unknown: UnknownResources, now: float
@@ -26,7 +30,9 @@ def decide_gpu_reservation(
         return refused(
             Reason.INVALID_REQUEST, f"The window ended at {spec['end']}, which is past: give a later end."
         )
-    warnings = ("start is past: the window begins at once",) if start < now else ()
+    warnings: tuple[str, ...] = (NOT_YET,)
+    if start < now:
+        warnings = (*warnings, "start is past: the window begins at once")
     if fleet is None:
         return admitted(Reason.FLEET_UNKNOWN, warnings=warnings)
     model, gpus, mode = spec["model"], int(spec["gpus"]), Mode(spec.get("mode", Mode.PASSTHROUGH))

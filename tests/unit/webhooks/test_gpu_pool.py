@@ -95,6 +95,10 @@ def test_warns_of_an_overlap_that_a_new_node_would_bring() -> None:
             {"rebalance": {"mode": "Off", "eviction": "BestEffort"}},
             "rebalance.eviction has no effect while rebalance.mode is Off",
         ),
+        (
+            {"idleVM": {"action": "Stop"}},
+            "idleVM.action Stop is stored, but this release does not look for idle machines yet",
+        ),
         ({"models": ["NVIDIA A1O"]}, "no GPU of this cluster is in reach of this pool; there are NVIDIA A10"),
     ],
 )

@@ -1,0 +1,16 @@
+# One image for manager, webhook and agent. `docker build -t poolmgr .`
+# The agent needs modprobe (kmod); manager and webhook run as 65532 with a read-only root.
+FROM python:3.12-slim-bookworm AS build
+RUN pip install --no-cache-dir uv==0.13.9
+WORKDIR /src
+COPY pyproject.toml uv.lock README.md LICENSE ./
+RUN UV_PROJECT_ENVIRONMENT=/opt/poolmgr uv sync --frozen --no-dev --no-install-project --extra postgresql
+COPY poolmgr poolmgr
+COPY webhooks webhooks
+RUN UV_PROJECT_ENVIRONMENT=/opt/poolmgr uv sync --frozen --no-dev --no-editable --extra postgresql
+
+FROM python:3.12-slim-bookworm
+RUN apt-get update && apt-get install -y --no-install-recommends kmod && rm -rf /var/lib/apt/lists/*
+COPY --from=build /opt/poolmgr /opt/poolmgr
+ENV PATH=/opt/poolmgr/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENTRYPOINT ["poolmgr"]
