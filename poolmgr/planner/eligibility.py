@@ -104,11 +104,13 @@ def lost_work(gpu: Gpu, pool: Pool, usage: Usage, now: float) -> tuple[float, li
     pods = usage.pods_on(gpu)
     if pool.eviction is not EvictionRule.BEST_EFFORT or gpu.observed_mode is not Mode.SHARED or not pods:
         return None
-    uids = {pod.uid for pod in pods}
-    if any(holder.pod_uid not in uids for holder in foreign_holders(gpu)):
-        return None
-    if any(not pod.best_effort or not pod.evictable or pod.terminating for pod in pods):
-        return None
+    for pod in pods:
+        if not pod.best_effort or not pod.evictable or pod.terminating:
+            return None
+    if gpu.holders:
+        uids = {pod.uid for pod in pods}
+        if any(holder.pod_uid not in uids for holder in foreign_holders(gpu)):
+            return None
     lost = 0.0
     for pod in pods:
         begun = pod.started_at if pod.started_at is not None else now

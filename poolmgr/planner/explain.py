@@ -9,6 +9,7 @@ from poolmgr.planner.eligibility import Objection, name_of, not_in_pool, use_obj
 from poolmgr.planner.shared_fit import ShapeOutlook
 from poolmgr.planner.sizing import Spare
 from poolmgr.planner.stock import ShelfKey, Unit, objection_of
+from poolmgr.planner.usage import busy_with_pods
 
 
 def explain_pods(draft: Draft, pods: list[ShapeOutlook]) -> None:
@@ -79,19 +80,34 @@ def explain_gpus(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
         for stock in shelf.nodes.values():
             for gpus in stock.busy_shared:
                 if gpus[0].uuid not in draft.moved_uuids:
-                    busy = [g for g in gpus if use_objection(g, usage) is not None]
-                    for gpu in gpus:
-                        said = use_objection(gpu, usage) or (
-                            Reason.NOT_CHOSEN,
-                            f"{name_of(gpu)} moves only with its neighbours, and "
-                            f"{name_of(busy[0])} is busy with {usage.why_busy(busy[0])}",
-                        )
-                        draft.refusals.append(_about(gpu, said))
+                    _explain_busy(draft, gpus)
+            for gpu in stock.busy_passthrough:
+                message = f"{name_of(gpu)} is busy with {usage.why_busy(gpu)}"
+                subject = Subject(SubjectKind.GPU, gpu.node, gpu.pci_address)
+                draft.refusals.append(Refusal(subject, Reason.GPU_BUSY, message))
             for unit in (*stock.to_passthrough, *stock.to_shared):
                 if id(unit) not in moved:
                     for gpu in unit.gpus:
                         said = _why_unit_stays(unit, held, spare, now, name_of(gpu))
                         draft.refusals.append(_about(gpu, said))
+
+
+def _explain_busy(draft: Draft, gpus: tuple[Gpu, ...]) -> None:
+    """A shared unit that its pods keep. Most units are one GPU with pods: that case makes its sentence here."""
+    usage = draft.stock.usage
+    pods = usage.pods_by_gpu.get(gpus[0].uuid)
+    if len(gpus) == 1 and pods:
+        message = f"{name_of(gpus[0])} is busy with {busy_with_pods(pods)}"
+        draft.refusals.append(_about(gpus[0], (Reason.GPU_BUSY, message)))
+        return
+    busy = [g for g in gpus if use_objection(g, usage) is not None]
+    for gpu in gpus:
+        said = use_objection(gpu, usage) or (
+            Reason.NOT_CHOSEN,
+            f"{name_of(gpu)} moves only with its neighbours, and {name_of(busy[0])} is busy with "
+            f"{usage.why_busy(busy[0])}",
+        )
+        draft.refusals.append(_about(gpu, said))
 
 
 def _about(gpu: Gpu, said: Objection) -> Refusal:

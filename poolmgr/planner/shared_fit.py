@@ -108,16 +108,14 @@ def _room(snapshot: ClusterSnapshot, usage: Usage) -> _Room:
             wanted = gpu.desired_mode or gpu.observed_mode
             if wanted is not Mode.SHARED or gpu.phase not in (DevicePhase.READY, DevicePhase.MOVING):
                 continue
-            memory, cores, slots = float(gpu.memory_mib), 100.0, split.get(gpu.uuid, DEFAULT_SPLIT)
-            pods = usage.pods_by_gpu.get(gpu.uuid)
-            for pod in pods or ():
-                for part in pod.slices:
-                    if part.uuid == gpu.uuid:
-                        memory, cores, slots = memory - part.memory_mib, cores - part.cores_percent, slots - 1
+            memory, cores, slots = gpu.memory_mib, 100, split.get(gpu.uuid, DEFAULT_SPLIT)
+            load = usage.load_by_gpu.get(gpu.uuid)
+            if load is not None:
+                memory, cores, slots = memory - load[0], cores - load[1], slots - load[2]
             if slots > 0 and memory > 0:
                 gpus.append(gpu)
                 here = not node.cordoned and _usable_now(node, gpu)
-                rows.append((index, memory, cores, slots, not pods, here))
+                rows.append((index, memory, cores, slots, load is None, here))
     table = np.array(rows, dtype=np.float64).reshape(len(rows), 6)
     return _Room(
         gpus,

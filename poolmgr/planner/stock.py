@@ -53,6 +53,8 @@ class NodeStock:
     """Idle shared units."""
     to_shared: list[Unit] = field(default_factory=list)
     """Idle passthrough units; a part of `free`."""
+    busy_passthrough: list[Gpu] = field(default_factory=list)
+    """GPUs that only a VM keeps where they are."""
     busy_shared: list[tuple[Gpu, ...]] = field(default_factory=list)
     """Units that only their pods keep where they are."""
 
@@ -199,12 +201,14 @@ def _shelve(stock: Stock, shelf: Shelf, node: Node, gpus: list[Gpu], resources: 
             kept = gpu_objection(gpu, node, pool) is not None
         if whole or gpu.nvswitch_domain:
             bundles.setdefault("" if whole else gpu.nvswitch_domain, []).append((gpu, kept, busy))
-        elif kept or (busy and mode is not Mode.SHARED):
+        elif kept:
             stock.refused.append((gpu, node, pool, ""))
-        elif busy:
+        elif not busy:
+            _idle(at, (gpu,), pool, stock)
+        elif mode is Mode.SHARED:
             at.busy_shared.append((gpu,))
         else:
-            _idle(at, (gpu,), pool, stock)
+            at.busy_passthrough.append(gpu)
     at.free = max(0, at.free - at.unplaced)
     for bundle in bundles.values():
         _sort_bundle(stock, pool, at, bundle)

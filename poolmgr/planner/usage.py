@@ -19,6 +19,8 @@ class Usage:
     """Indexes over one snapshot. Build with `usage_of`."""
 
     pods_by_gpu: dict[GpuUuid, list[SharedPod]]
+    load_by_gpu: dict[GpuUuid, list[int]]
+    """[memory MiB, compute percent, slices] taken from each shared GPU in use."""
     vm_by_device: dict[tuple[NodeName, PciAddress], Vm]
     vm_by_launcher: dict[str, Vm]
     unplaced: Counter[tuple[NodeName, str]]
@@ -39,13 +41,18 @@ class Usage:
             return f"VM {vm.namespace}/{vm.name}"
         pods = self.pods_on(gpu)
         if pods:
-            more = f" and {len(pods) - 1} more" if len(pods) > 1 else ""
-            return f"pod {pods[0].namespace}/{pods[0].name}{more}"
+            return busy_with_pods(pods)
         if gpu.allocated_to:
             return f"the pod with UID {gpu.allocated_to}, to which the kubelet gave it"
         for holder in foreign_holders(gpu):
             return f"process {holder.command} (pid {holder.pid})"
         return ""
+
+
+def busy_with_pods(pods: list[SharedPod]) -> str:
+    """The same for pods: the first one by name and how many more."""
+    more = f" and {len(pods) - 1} more" if len(pods) > 1 else ""
+    return f"pod {pods[0].namespace}/{pods[0].name}{more}"
 
 
 def foreign_holders(gpu: Gpu) -> list[Holder]:
@@ -58,13 +65,19 @@ def foreign_holders(gpu: Gpu) -> list[Holder]:
 def usage_of(snapshot: ClusterSnapshot) -> Usage:
     """Index the snapshot's workloads. O(VMs + slices)."""
     pods_by_gpu: dict[GpuUuid, list[SharedPod]] = {}
+    load_by_gpu: dict[GpuUuid, list[int]] = {}
     for pod in snapshot.pods:
         for part in pod.slices:
-            known = pods_by_gpu.get(part.uuid)
-            if known is None:
-                pods_by_gpu[part.uuid] = [pod]
+            uuid = part.uuid
+            load = load_by_gpu.get(uuid)
+            if load is None:
+                pods_by_gpu[uuid] = [pod]
+                load_by_gpu[uuid] = [part.memory_mib, part.cores_percent, 1]
             else:
-                known.append(pod)
+                pods_by_gpu[uuid].append(pod)
+                load[0] += part.memory_mib
+                load[1] += part.cores_percent
+                load[2] += 1
     vm_by_device: dict[tuple[NodeName, PciAddress], Vm] = {}
     vm_by_launcher: dict[str, Vm] = {}
     unplaced: Counter[tuple[NodeName, str]] = Counter()
@@ -77,4 +90,4 @@ def usage_of(snapshot: ClusterSnapshot) -> Usage:
         if vm.node is not None and not vm.devices and vm.launcher_uid not in allocated:
             for claim in vm.claims:
                 unplaced[(vm.node, claim.resource_name)] += claim.count
-    return Usage(pods_by_gpu, vm_by_device, vm_by_launcher, unplaced)
+    return Usage(pods_by_gpu, load_by_gpu, vm_by_device, vm_by_launcher, unplaced)

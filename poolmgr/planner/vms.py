@@ -9,7 +9,7 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.board import Offer
 from poolmgr.planner.draft import Draft
-from poolmgr.planner.eligibility import Objection, name_of, use_objection
+from poolmgr.planner.eligibility import Objection, name_of
 from poolmgr.planner.stock import ShelfKey, Unit, objection_of
 
 
@@ -136,22 +136,25 @@ def _accept(draft: Draft, key: ShelfKey, vm: Vm, offer: Offer) -> Objection | No
 
 def _why_nothing(draft: Draft, keys: list[ShelfKey], vm: Vm) -> Objection:
     """Every GPU of the model is in use, moving or kept: say what they are doing."""
-    resource = vm.claims[0].resource_name
-    said = [
-        objection
-        for gpu, node, pool, _ in draft.stock.refused
-        if gpu.resource_name == resource and pool is not None
-        if (objection := objection_of(gpu, node, pool, draft.stock.usage)) is not None
-    ]
-    for key in keys:
-        for stock in draft.stock.shelves[key].nodes.values():
-            busy = (use_objection(gpu, draft.stock.usage) for gpus in stock.busy_shared for gpu in gpus)
-            said.extend(objection for objection in busy if objection is not None)
+    resource, usage = vm.claims[0].resource_name, draft.stock.usage
     counts: dict[Reason, int] = {}
     example: dict[Reason, str] = {}
-    for reason, message in said:
-        counts[reason] = counts.get(reason, 0) + 1
-        example.setdefault(reason, message)
+    for key in keys:
+        for stock in draft.stock.shelves[key].nodes.values():
+            for gpus in stock.busy_shared:
+                counts[Reason.GPU_BUSY] = counts.get(Reason.GPU_BUSY, 0) + len(gpus)
+                if Reason.GPU_BUSY not in example:
+                    example[Reason.GPU_BUSY] = f"{name_of(gpus[0])} is busy with {usage.why_busy(gpus[0])}"
+            for gpu in stock.busy_passthrough:
+                counts[Reason.GPU_BUSY] = counts.get(Reason.GPU_BUSY, 0) + 1
+                if Reason.GPU_BUSY not in example:
+                    example[Reason.GPU_BUSY] = f"{name_of(gpu)} is busy with {usage.why_busy(gpu)}"
+    for gpu, node, pool, _ in draft.stock.refused:
+        if gpu.resource_name == resource and pool is not None:
+            objection = objection_of(gpu, node, pool, usage)
+            if objection is not None:
+                counts[objection[0]] = counts.get(objection[0], 0) + 1
+                example.setdefault(*objection)
     if not counts:
         return Reason.NO_CANDIDATE, f"no node has {vm.gpus} GPU(s) of its kind that are free or idle together"
     most = max(counts, key=lambda reason: (counts[reason], reason))
