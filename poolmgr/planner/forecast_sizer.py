@@ -17,17 +17,17 @@ from poolmgr.planner.forecast import bin_of, record, rise_quantile
 from poolmgr.planner.sizing import Spare, wanted_by_vms
 from poolmgr.planner.stock import Shelf, ShelfKey, Stock
 
+Horizon = tuple[int, float]
+"""(bins of five minutes ahead, quantile of the rise until then)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ForecastSettings:
-    """Horizons in bins of five minutes."""
+    """The further ahead, the longer a GPU held in vain would idle, and so the lower the quantile."""
 
-    fetch_bins: int = 1
-    fetch_quantile: float = 0.95
-    drain_bins: int = 5
-    drain_quantile: float = 0.8
-    keep_bins: int = 9
-    keep_quantile: float = 0.8
+    fetch: tuple[Horizon, ...] = ((2, 0.97),)
+    drain: tuple[Horizon, ...] = ((3, 0.95), (6, 0.85), (12, 0.65), (24, 0.5))
+    keep: tuple[Horizon, ...] = ((3, 0.97), (12, 0.85), (24, 0.6))
     drain_share: float = 0.5
     """Of the nodes, how many may be draining at once."""
 
@@ -59,12 +59,10 @@ class ForecastSizer:
     def _ahead(self, ledger: dict[str, Any], now_bin: int) -> list[int]:
         """Rises to be ready for: [fetch, drain, keep]."""
         s = self._settings
-        pairs = (
-            (s.fetch_bins, s.fetch_quantile),
-            (s.drain_bins, s.drain_quantile),
-            (s.keep_bins, s.keep_quantile),
-        )
-        return [ceil(rise_quantile(ledger, now_bin, bins, quantile) - 1e-9) for bins, quantile in pairs]
+        return [
+            max(ceil(rise_quantile(ledger, now_bin, bins, quantile) - 1e-9) for bins, quantile in horizons)
+            for horizons in (s.fetch, s.drain, s.keep)
+        ]
 
 
 def _spare(shelf: Shelf, ahead: list[int], drain_share: float) -> Spare:

@@ -1,0 +1,184 @@
+"""`poolmgr plan`: what would be moved in a snapshot, and why each other GPU would not."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from poolmgr.domain.errors import Rejected
+from poolmgr.domain.plan import Plan, SubjectKind
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def plan(
+    source: Annotated[Path | None, typer.Option("--from", help="A snapshot as JSON.")] = None,
+    explain: Annotated[
+        str, typer.Option(help="Say only why one GPU is or is not moved: NODE/PCI-ADDRESS or its UUID.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="The whole plan as one JSON object.")] = False,
+    example: Annotated[
+        bool, typer.Option("--example", help="Print the snapshot of a simulated desktop day instead.")
+    ] = False,
+    hour: Annotated[float, typer.Option(help="With --example: hour of that day.")] = 11.0,
+) -> None:
+    """Decide once on a snapshot, changing nothing."""
+    from poolmgr.planner.forecast_sizer import ForecastSizer
+    from poolmgr.planner.rebalance import PoolPlanner
+    from poolmgr.sim.snapshots import encode_snapshot, read_snapshot
+
+    if example:
+        print(encode_snapshot(_example(hour)).decode())
+        return
+    if source is None:
+        raise typer.BadParameter("give a snapshot, or --example to see one", param_hint="--from")
+    snapshot = read_snapshot(source)
+    decided = PoolPlanner(ForecastSizer()).decide(snapshot, None).plan
+    if explain:
+        line = explain_gpu(snapshot, decided, explain)
+        print(json.dumps(line) if as_json else f"{line['gpu']}: {line['reason']}: {line['message']}")
+    elif as_json:
+        print(json.dumps(as_object(decided)))
+    else:
+        _print(decided)
+
+
+def explain_gpu(snapshot: ClusterSnapshot, decided: Plan, wanted: str) -> dict[str, Any]:
+    """One GPU's fate with its reason. Raises Rejected when the snapshot has no such GPU."""
+    for node in snapshot.nodes:
+        for gpu in node.gpus:
+            name = f"{gpu.node}/{gpu.pci_address}"
+            if wanted not in (name, gpu.uuid):
+                continue
+            for move in decided.moves:
+                if (move.node, move.pci_address) == (gpu.node, gpu.pci_address):
+                    return {
+                        "gpu": name,
+                        "moves_to": str(move.to_mode),
+                        "reason": str(move.reason),
+                        "message": move.message,
+                    }
+            for refusal in decided.refusals:
+                subject = refusal.subject
+                if subject.kind is SubjectKind.GPU and f"{subject.namespace}/{subject.name}" == name:
+                    return {
+                        "gpu": name,
+                        "moves_to": None,
+                        "reason": str(refusal.reason),
+                        "message": refusal.message,
+                    }
+    first = next((g for n in snapshot.nodes for g in n.gpus), None)
+    hint = f", e.g. {first.node}/{first.pci_address}" if first else "; the snapshot has none"
+    raise Rejected(
+        Reason.NOT_FOUND, f"the snapshot has no GPU {wanted!r}; write NODE/PCI-ADDRESS or a UUID{hint}"
+    )
+
+
+def as_object(decided: Plan) -> dict[str, Any]:
+    """The plan as JSON-like values."""
+    return {
+        "plan_id": decided.plan_id,
+        "moves": [
+            {
+                "node": m.node,
+                "pci_address": m.pci_address,
+                "model": m.model,
+                "to_mode": str(m.to_mode),
+                "reason": str(m.reason),
+                "message": m.message,
+                "evict": list(m.evict),
+                "wait_for": list(m.wait_for),
+            }
+            for m in decided.moves
+        ],
+        "refusals": [
+            {
+                "kind": str(r.subject.kind),
+                "namespace": r.subject.namespace,
+                "name": r.subject.name,
+                "reason": str(r.reason),
+                "message": r.message,
+            }
+            for r in decided.refusals
+        ],
+        "targets": [
+            {
+                "pool": t.pool,
+                "model": t.model,
+                "passthrough": t.passthrough,
+                "shared": t.shared,
+                "message": t.message,
+            }
+            for t in decided.targets
+        ],
+    }
+
+
+def _print(decided: Plan) -> None:
+    print(f"plan {decided.plan_id}: {len(decided.moves)} GPU(s) to move")
+    for target in decided.targets:
+        print(f"  {target.pool}, {target.model}: {target.message}")
+    for move in decided.moves:
+        print(f"  → {move.to_mode}: {move.message} ({move.reason})")
+    waiting = [r for r in decided.refusals if r.subject.kind in (SubjectKind.VM, SubjectKind.POD)]
+    for refusal in waiting:
+        subject = refusal.subject
+        print(f"  {subject.kind} {subject.namespace}/{subject.name}: {refusal.message} ({refusal.reason})")
+    counts: dict[str, int] = {}
+    for refusal in decided.refusals:
+        if refusal.subject.kind is SubjectKind.GPU:
+            counts[str(refusal.reason)] = counts.get(str(refusal.reason), 0) + 1
+    said = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "none"
+    print(f"  GPUs that stay: {said}; ask about one with --explain NODE/PCI-ADDRESS")
+
+
+def _example(hour: float) -> ClusterSnapshot:
+    """A simulated desktop day under the planner until `hour`."""
+    import asyncio
+
+    from poolmgr.controller.loop import Controller, LoopSettings
+    from poolmgr.controller.loop import Doors as ControllerDoors
+    from poolmgr.sim import desktop_day
+    from poolmgr.sim.doors import FixedLeadership, MemoryLedger
+
+    async def watch() -> ClusterSnapshot:
+        fleet = desktop_day(1)
+        doors = fleet.doors
+        controller = Controller(
+            ControllerDoors(
+                fleet.clock,
+                fleet,
+                doors,
+                doors,
+                doors,
+                doors,
+                MemoryLedger(),
+                FixedLeadership(),
+                doors,
+            ),
+            _planner(),
+            LoopSettings(),
+        )
+        running = asyncio.create_task(controller.run())
+        await fleet.clock.run_for(max(0.0, hour - 6.0) * 3_600)
+        running.cancel()
+        return await fleet.snapshot()
+
+    import structlog
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    return asyncio.run(watch())
+
+
+def _planner() -> Any:
+    from poolmgr.planner.rebalance import PoolPlanner
+
+    return PoolPlanner()
+
+
+if __name__ == "__main__":
+    app()

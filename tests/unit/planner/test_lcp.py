@@ -1,0 +1,60 @@
+"""Lazy capacity provisioning against the best that hindsight could do."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from poolmgr.planner.lcp import advance, limits, step_cost
+from poolmgr.sim.bounds import sizing_bound
+
+BETA, GPUS = 30.0, 4
+
+
+def lazily(vms: list[float], pods: list[float]) -> float:
+    """What the online rule pays, from size 0."""
+    size, paid = 0, 0.0
+    work = BETA * np.arange(GPUS + 1, dtype=np.float64)
+    for wanted, waiting in zip(vms, pods, strict=True):
+        cost = step_cost(GPUS, wanted, waiting, 10.0, 1.0, 1.0)
+        work = advance(work, cost, BETA)
+        low, high = limits(work, BETA)
+        new = min(max(size, low), high)
+        paid += float(cost[new]) + BETA * abs(new - size)
+        size = new
+    return paid
+
+
+def brute_force(vms: list[float], pods: list[float]) -> float:
+    best = float("inf")
+    for sizes in itertools.product(range(GPUS + 1), repeat=len(vms)):
+        paid = 0.0
+        for previous, size, wanted, waiting in zip((sizes[0], *sizes), sizes, vms, pods, strict=False):
+            paid += float(step_cost(GPUS, wanted, waiting, 10.0, 1.0, 1.0)[size]) + BETA * abs(
+                size - previous
+            )
+        best = min(best, paid)
+    return best
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_dynamic_programme_is_the_optimum_of_all_sequences(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    vms, pods = chance.integers(0, 5, 5).astype(float), chance.integers(0, 5, 5).astype(float)
+    bound = sizing_bound(vms, pods, GPUS, seconds=10.0, beta=BETA, weight_vm=1.0, weight_shared=1.0)
+    assert bound == pytest.approx(brute_force(list(vms), list(pods)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_online_rule_never_pays_more_than_three_times_the_optimum(seed: int) -> None:
+    chance = np.random.default_rng(100 + seed)
+    length = 60
+    vms = chance.integers(0, 5, length).astype(float)
+    pods = chance.integers(0, 5, length).astype(float)
+    if seed % 2:  # long phases hurt a lazy provider most
+        vms, pods = np.repeat(vms[:12], 5), np.repeat(pods[:12], 5)
+    work = BETA * np.arange(GPUS + 1, dtype=np.float64)
+    for wanted, waiting in zip(vms, pods, strict=True):
+        work = advance(work, step_cost(GPUS, wanted, waiting, 10.0, 1.0, 1.0), BETA)
+    optimum = float(work.min())
+    assert lazily(list(vms), list(pods)) <= 3.0 * optimum + 1e-6

@@ -1,0 +1,75 @@
+"""Traces are read as they are, wherever their period begins."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from poolmgr.domain.errors import Rejected
+from poolmgr.sim.scenarios import superpose, term_weeks
+from poolmgr.sim.traces import DAY, WEEK, Sessions, read_pods, read_sessions
+
+HEADER = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time"
+
+
+def write_sessions(folder: Path, name: str, first: str, rows: list[tuple[float, float]]) -> None:
+    (folder / "uncg-desktops").mkdir(exist_ok=True)
+    text = f"# t0 = {first} 00:00 local\nstart_s,machine,pool,duration_s\n"
+    text += "".join(f"{s},1,1,{d}\n" for s, d in rows)
+    (folder / "uncg-desktops" / name).write_bytes(gzip.compress(text.encode()))
+
+
+def test_sessions_of_two_files_share_a_clock_that_begins_on_a_monday(tmp_path: Path) -> None:
+    write_sessions(tmp_path, "sessions_a.csv.gz", "2015-08-19", [(0, 60)])  # a Wednesday
+    write_sessions(tmp_path, "sessions_b.csv.gz", "2015-08-24", [(5, 70)])
+    read = read_sessions(tmp_path)
+    assert read.start.tolist() == [2 * DAY, WEEK + 5]
+    assert read.duration.tolist() == [60, 70]
+
+
+def test_missing_traces_are_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(Rejected, match="give the folder that holds the traces with --data"):
+        read_sessions(tmp_path)
+
+
+def test_file_without_a_first_day_is_refused(tmp_path: Path) -> None:
+    write_sessions(tmp_path, "sessions_a.csv.gz", "unknown", [(0, 60)])
+    with pytest.raises(Rejected, match="t0 = YYYY-MM-DD"):
+        read_sessions(tmp_path)
+
+
+def test_pods_without_times_stay_as_shapes(tmp_path: Path) -> None:
+    (tmp_path / "openb").mkdir()
+    rows = ["a,1000,10,1,500,,BE,Running,100,400,130", "b,1000,10,1,1000,G2|P100,LS,,,,"]
+    (tmp_path / "openb" / "openb_pod_list_default.csv").write_text("\n".join([HEADER, *rows]))
+    pods = read_pods(tmp_path)
+    assert pods.start[0] == 100
+    assert pods.duration[0] == 270
+    assert np.isnan(pods.start[1])
+    assert pods.models == ("", "G2|P100")
+
+
+def test_held_out_weeks_are_never_weeks_to_develop_on() -> None:
+    starts = np.sort(np.random.default_rng(1).random(20_000)) * 10 * WEEK
+    sessions = Sessions(starts, np.ones(20_000))
+    develop, held_out = (set(term_weeks(sessions, split)) for split in ("develop", "held-out"))
+    assert develop
+    assert held_out
+    assert not develop & held_out
+    assert max(develop) < min(held_out)
+
+
+def test_superposed_pods_meet_the_load_and_differ_by_seed(tmp_path: Path) -> None:
+    (tmp_path / "openb").mkdir()
+    rows = [
+        f"p{n},1000,10,1,1000,,LS,Running,{n * 600 + 1},{n * 600 + 1801},{n * 600 + 1}" for n in range(3_200)
+    ]
+    (tmp_path / "openb" / "openb_pod_list_default.csv").write_text("\n".join([HEADER, *rows]))
+    pods = read_pods(tmp_path)
+    table, copies = superpose(pods, 20.0, 3 * DAY, np.random.default_rng(1))
+    other, _ = superpose(pods, 20.0, 3 * DAY, np.random.default_rng(2))
+    late = table.start > 0
+    assert table.duration[late].sum() / (3 * DAY) == pytest.approx(20.0, rel=0.1)
+    assert copies == pytest.approx(20.0 / 3.0, rel=0.15)
+    assert len(other) != len(table)
