@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from e2e.cache import cache_folder
-from e2e.node.machine_lock import MachineLock
+from e2e.node.machine_lock import Holder, MachineLock
 from e2e.processes import Process, free_port
 
 HERE = Path(__file__).resolve().parent
@@ -155,7 +155,8 @@ class Machine:
         """Starts QEMU with the session's disk (made at the first start). Does not wait for the guest, but for
         another guest on this machine to end. Raises NodeUnavailable, TimeoutError."""
         virtme = require_programs()
-        self._lock.acquire(LOCK_SECONDS, say)
+        holder = Holder(os.getpid(), str(self.directory), self.command_port, self.token)
+        self._lock.acquire(holder, LOCK_SECONDS, say)
         self.directory.mkdir(parents=True, exist_ok=True)
         token_file = self.directory / "token"
         token_file.write_text(self.token)
