@@ -28,17 +28,16 @@ def on_driver(address: str, driver: str) -> bool:
     return link.rpartition("/")[2] == driver
 
 
-def render(profile: str, addresses: list[str], driver: str) -> tuple[str, list[str]]:
-    """The configuration text and the addresses in it."""
+def render(profile: str, addresses: list[str], present: list[str]) -> str:
+    """The mock's configuration with the GPUs that are `present`, of all `addresses` that the node has."""
     head = profile.partition("\ndevices:")[0]
-    present = [address for address in addresses if on_driver(address, driver)]
     text = head + "\ndevices:" + ("" if present else " []") + "\n"
     for index, address in enumerate(present):
         text += (
             f'  - index: {index}\n    uuid: "{gpu_uuid(address)}"\n'
             f'    pci:\n      bus_id: "{address}"\n    minor_number: {addresses.index(address)}\n'
         )
-    return text, present
+    return text
 
 
 def write(path: str, text: str) -> None:
@@ -56,9 +55,9 @@ def main() -> None:
     events.bind((0, KERNEL_EVENTS))  # before the first look, so that no change falls between
     shown: list[str] | None = None
     while True:
-        text, present = render(profile, addresses, driver)
+        present = [address for address in addresses if on_driver(address, driver)]
         if present != shown:
-            write(f"{folder}/gpus.yaml", text)
+            write(f"{folder}/gpus.yaml", render(profile, addresses, present))
             write(f"{folder}/gpus.list", "".join(f"{address}\n" for address in present))
             print("nvml sees:", *present, flush=True)
             shown = present
