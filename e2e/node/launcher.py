@@ -18,16 +18,19 @@ for address in $(env | sed -n 's/^PCI_RESOURCE_[^=]*=//p' | tr ',' ' '); do
   group=$(readlink /sys/bus/pci/devices/$address/iommu_group)
   echo "$address: driver $(basename $(readlink /sys/bus/pci/devices/$address/driver)), IOMMU group ${group##*/}"
 done
+escape=$(printf '\\033') # QEMU's monitor echoes what it is asked, letter by letter
 stop() { echo 'launcher: SIGTERM'; [ -n "$vm" ] && kill $vm; wait; exit 0; }
 trap stop TERM INT
 if [ -n "$devices" ]; then
   dir=$(mktemp -d); mkfifo $dir/monitor
   exec 8<>$dir/monitor
   /guest/usr/bin/qemu-system-x86_64 -accel tcg -machine q35 -m 64 -nodefaults -display none -no-user-config \\
-    -monitor stdio $devices <$dir/monitor 2>&1 | while read -r line; do echo "vm: $line"; done &
+    -monitor stdio $devices <$dir/monitor 2>&1 \
+    | while read -r line; do case $line in *"$escape"*) ;; *) echo "vm: $line" ;; esac; done &
   pipe=$!
-  sleep ${SETTLE_SECONDS:-5}
+  sleep 10 # its firmware looks at the bus
   echo 'info pci' >&8
+  echo 'stop' >&8 # the VM holds the GPU as before, and its processor costs nothing
   vm=$(pidof qemu-system-x86_64)
   wait $pipe
   echo 'launcher: the VM has ended'
@@ -38,7 +41,7 @@ while :; do sleep 3600 & wait $!; done
 
 TAIL = "#!/bin/sh\nexec sleep 86400000\n"
 
-MORE_APPLETS = ("sed", "tr", "readlink", "basename", "mktemp", "mkfifo", "pidof", "kill")
+MORE_APPLETS = ("printf", "sed", "tr", "readlink", "basename", "mktemp", "mkfifo", "pidof", "kill")
 
 
 def launcher_image() -> Image:
