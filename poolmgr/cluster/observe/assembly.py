@@ -5,7 +5,7 @@ there (tests rebuild from scratch and compare). What did not change is handed ou
 """
 
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from poolmgr.cluster.fence import EPOCH_ANNOTATION
 from poolmgr.cluster.hami import names as hami_names
@@ -18,6 +18,7 @@ from poolmgr.cluster.observe.node_index import NodeIndex
 from poolmgr.cluster.observe.nodes import node_of
 from poolmgr.cluster.observe.pods import Launcher, PodFacts
 from poolmgr.cluster.observe.pools import pool_from, reservation_from
+from poolmgr.cluster.observe.sorted_values import SortedValues
 from poolmgr.cluster.wire import (
     ConfigMap,
     DaemonSet,
@@ -38,40 +39,6 @@ from poolmgr.domain.membership import by_age
 from poolmgr.domain.snapshot import ClusterSnapshot
 
 V = TypeVar("V")
-
-
-class _Sorted(Generic[V]):
-    """Values by key, handed out as a tuple in key order that is rebuilt only after a change."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, V] = {}
-        self._tuple: tuple[V, ...] | None = ()
-        self._keys: list[str] | None = []
-
-    def put(self, key: str, value: V | None) -> bool:
-        """Set, or remove with None. True when something is different now."""
-        old = self._values.get(key)
-        if old == value:
-            return False
-        if value is None:
-            del self._values[key]
-            self._keys = None
-        else:
-            if old is None:
-                self._keys = None
-            self._values[key] = value
-        self._tuple = None
-        return True
-
-    def get(self, key: str) -> V | None:
-        return self._values.get(key)
-
-    def tuple(self) -> tuple[V, ...]:
-        if self._tuple is None:
-            if self._keys is None:
-                self._keys = sorted(self._values)
-            self._tuple = tuple([self._values[key] for key in self._keys])
-        return self._tuple
 
 
 class Assembly:
@@ -99,10 +66,10 @@ class Assembly:
         self._instances: dict[str, VirtualMachineInstance] = {}
         self._launchers: dict[str, Launcher] = {}
 
-        self._nodes: _Sorted[FleetNode] = _Sorted()
-        self._pools: _Sorted[Pool] = _Sorted()
-        self._reservations: _Sorted[Reservation] = _Sorted()
-        self._shared: _Sorted[SharedPod] = _Sorted()
+        self._nodes: SortedValues[FleetNode] = SortedValues()
+        self._pools: SortedValues[Pool] = SortedValues()
+        self._reservations: SortedValues[Reservation] = SortedValues()
+        self._shared: SortedValues[SharedPod] = SortedValues()
         self._vms: tuple[Vm, ...] = ()
         self._dirty_nodes: set[str] = set()
         self._locked_nodes: set[str] = set()
@@ -175,7 +142,9 @@ class Assembly:
     def apply_pod(self, key: str, pod: PodFacts | None) -> None:
         old = self._pods.get(key)
         _put(self._pods, key, pod)
-        self._dirty_nodes.update(self._index.move(key, old, pod))
+        self._index.move(key, old, pod, self._dirty_nodes)
+        if (old is None or old.ordinary) and (pod is None or pod.ordinary):
+            return
         launcher = pod.launcher if pod else None
         if launcher != (old.launcher if old else None):
             _put(self._launchers, key, launcher)

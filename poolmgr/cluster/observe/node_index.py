@@ -1,9 +1,12 @@
 """Which pods bear on which node: sums of the ordinary ones, the few others by name."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from typing import TypeVar
 
 from poolmgr.cluster.observe.nodes import Usage
 from poolmgr.cluster.observe.pods import Placement, PluginPod, PodFacts
+
+V = TypeVar("V")
 
 
 class NodeIndex:
@@ -14,14 +17,14 @@ class NodeIndex:
         self._placements: dict[str, dict[str, Placement]] = {}
         self._plugins: dict[str, dict[str, PluginPod]] = {}
 
-    def move(self, key: str, old: PodFacts | None, new: PodFacts | None) -> set[str]:
-        """Replace `old` by `new`; the names of the nodes that look different now."""
-        touched = set()
+    def move(self, key: str, old: PodFacts | None, new: PodFacts | None, touched: set[str]) -> None:
+        """Replace `old` by `new`; adds the names of the nodes that look different now to `touched`."""
         if old is not None:
-            touched |= set(self._remove(key, old))
+            self._count(old, -1)
+            self._name(key, old, touched, present=False)
         if new is not None:
-            touched |= set(self._add(key, new))
-        return touched
+            self._count(new, 1)
+            self._name(key, new, touched, present=True)
 
     def usage(self, node: str) -> Usage:
         return self._usage.get(node) or Usage()
@@ -32,25 +35,28 @@ class NodeIndex:
     def plugin_pods(self, node: str) -> Iterable[PluginPod]:
         return self._plugins.get(node, {}).values()
 
-    def _add(self, key: str, pod: PodFacts) -> Iterator[str]:
+    def _count(self, pod: PodFacts, sign: int) -> None:
         if pod.node:
-            usage = self._usage.setdefault(pod.node, Usage())
-            usage.cpu_milli += pod.cpu_milli
-            usage.memory_mib += pod.memory_mib
-            if pod.plugin is not None:
-                self._plugins.setdefault(pod.node, {})[key] = pod.plugin
-            yield pod.node
-        if pod.placement is not None:
-            self._placements.setdefault(pod.placement.node, {})[key] = pod.placement
-            yield pod.placement.node
+            usage = self._usage.get(pod.node)
+            if usage is None:
+                usage = self._usage[pod.node] = Usage()
+            usage.cpu_milli += sign * pod.cpu_milli
+            usage.memory_mib += sign * pod.memory_mib
 
-    def _remove(self, key: str, pod: PodFacts) -> Iterator[str]:
+    def _name(self, key: str, pod: PodFacts, touched: set[str], *, present: bool) -> None:
         if pod.node:
-            usage = self._usage[pod.node]
-            usage.cpu_milli -= pod.cpu_milli
-            usage.memory_mib -= pod.memory_mib
-            self._plugins.get(pod.node, {}).pop(key, None)
-            yield pod.node
+            touched.add(pod.node)
+            if pod.plugin is not None:
+                _set(self._plugins, pod.node, key, pod.plugin if present else None)
         if pod.placement is not None:
-            self._placements.get(pod.placement.node, {}).pop(key, None)
-            yield pod.placement.node
+            touched.add(pod.placement.node)
+            _set(self._placements, pod.placement.node, key, pod.placement if present else None)
+
+
+def _set(index: dict[str, dict[str, V]], node: str, key: str, value: V | None) -> None:
+    if value is not None:
+        index.setdefault(node, {})[key] = value
+    elif node in index:
+        index[node].pop(key, None)
+        if not index[node]:
+            del index[node]
