@@ -42,7 +42,7 @@ def ensure_crds(plane: ControlPlane) -> None:
 @asynccontextmanager
 async def doors(plane: ControlPlane, **settings: Any) -> AsyncIterator[KubernetesCluster]:
     lease = LeaseSettings(namespace="default", name="poolmgr-test")
-    chosen = ClusterSettings(kubeconfig=str(plane.kubeconfig), **{"lease": lease, **settings})
+    chosen = ClusterSettings(**{"kubeconfig": str(plane.kubeconfig), "lease": lease, **settings})
     async with connected(chosen, clock=SystemClock(), rng=random.Random()) as cluster:
         yield cluster
 

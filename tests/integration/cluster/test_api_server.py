@@ -9,6 +9,7 @@ import pytest
 from e2e.controlplane.plane import ControlPlane
 from e2e.fixtures import running_control_plane
 from e2e.parts import PartMissing, part
+from poolmgr.cluster.lease import LeaseSettings
 from poolmgr.controller.ports import NodeIntent, PoolStatus
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.fleet import Transition
@@ -34,6 +35,7 @@ from tests.integration.cluster.doors import (
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 A10 = "nvidia.com/GA102GL_A10"
+CHART = Path(__file__).parents[3] / "helm/poolmgr"
 
 
 @pytest.fixture(scope="module")
@@ -324,3 +326,39 @@ async def test_pool_status_is_written_once_and_shown_by_kubectl(plane: ControlPl
             == stored["metadata"]["resourceVersion"]
         )
         assert "told" in plane.kubectl("get", "gpupools")
+
+
+async def test_charts_rights_are_enough_to_see_lead_and_write(plane: ControlPlane) -> None:
+    rights = await asyncio.to_thread(
+        plane.helm,
+        "template",
+        "poolmgr",
+        str(CHART),
+        "-n",
+        "poolmgr-system",
+        "-s",
+        "templates/manager-rbac.yaml",
+    )
+    await asyncio.to_thread(plane.ensure_namespace, "poolmgr-system")
+    plane.apply(rights)
+    await asyncio.to_thread(plane.add_fake_node, "rights-1")
+    report_gpus(plane, "rights-1", [device()])
+    account = plane.service_account_kubeconfig("poolmgr-system", "poolmgr-manager")
+    async with doors(plane, kubeconfig=str(account), lease=LeaseSettings()) as cluster:
+        leading = asyncio.ensure_future(cluster.elector.run(lambda _: asyncio.sleep(3600)))
+        try:
+            await eventually("the lease in the chart's namespace", lambda: cluster.elector.epoch)
+            snapshot = await seen(cluster, "a synced view", lambda s: s.synced and node_of(s, "rights-1"))
+            found = node_of(snapshot, "rights-1")
+            assert found is not None
+            await cluster.fleet.write_intent(found.name, NodeIntent(WANTED, None), found.revision)
+            await cluster.sharing.ensure_cordoned(found.name, True)
+            await cluster.sharing.ensure_cordoned(found.name, False)
+            await cluster.recorder.event(Subject(SubjectKind.NODE, "", "rights-1"), Reason.STEP_DONE, "told")
+            gone = await cluster.evictor.evict(WorkloadUid("none"), "default", "none")
+            assert gone.ok
+            await eventually("the Event", lambda: "told" in plane.kubectl("describe", "gpunode", "rights-1"))
+            assert cluster.recorder.dropped == 0
+        finally:
+            leading.cancel()
+            await asyncio.gather(leading, return_exceptions=True)
