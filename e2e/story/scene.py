@@ -176,7 +176,8 @@ def _move(transition: Mapping[str, Any]) -> Move:
 
 def _registered(node: Mapping[str, Any]) -> tuple[str, ...]:
     text = node["metadata"].get("annotations", {}).get(REGISTER_ANNOTATION, "")
-    return tuple(entry["id"] for entry in json.loads(text)) if text else ()
+    # Sorted: HAMi's plugin writes its map in whatever order it comes.
+    return tuple(sorted(entry["id"] for entry in json.loads(text))) if text else ()
 
 
 def _gpu_amounts(node: Mapping[str, Any]) -> dict[str, int]:

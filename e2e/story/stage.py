@@ -20,7 +20,6 @@ from e2e.controlplane.kubevirt import VERSION as KUBEVIRT_VERSION
 from e2e.controlplane.plane import ControlPlane
 from e2e.node.images import Image, view
 from e2e.node.kubelet import KubeNode
-from e2e.node.machine import PYTHON
 from e2e.node.node import GuestNode
 from e2e.node.nvml import ENVIRONMENT
 from e2e.processes import Process, free_port
@@ -128,7 +127,8 @@ def driver_links(guest: GuestNode) -> str:
 
 def poolmgr_image() -> Image:
     """This tree as the chart's image: Python and the checkout are seen where they lie on this machine."""
-    start = f'#!/bin/sh\ncd {PROJECT_ROOT} && exec {PYTHON} -B -m poolmgr.cli.main "$@"\n'
+    python = PROJECT_ROOT / ".venv" / "bin" / "python"
+    start = f'#!/bin/sh\ncd {PROJECT_ROOT} && exec {python} -B -m poolmgr.cli.main "$@"\n'
     return view(AGENT_IMAGE, ["/e2e/bin/poolmgr"], {"/e2e/bin/poolmgr": start}, ENVIRONMENT)
 
 
