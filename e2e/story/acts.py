@@ -1,5 +1,6 @@
 """What chapters do on the stage and how they look at it; every verb waits by looking, and says what it saw."""
 
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ WAIT_SECONDS = 240
 
 AGENT = "[p]oolmgr.cli.main agent"
 """A pattern that the agent's command line fits; the brackets keep a shell that holds the pattern from fitting."""
+
+
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\r")
 
 
 class Acts:
@@ -146,7 +150,7 @@ class Acts:
         """What the VM's launcher has printed, once `word` is in it; empty before."""
         pod = self.running_launcher(machine)
         said = self.node.pod_log(NAMESPACE, pod["metadata"]["name"]) if pod else ""
-        return said if word in said else ""
+        return _TERMINAL_CODES.sub("", said) if word in said else ""
 
     def gpu_on(self, driver: str) -> str:
         """PCI address of the one GPU that the kernel has on `driver`."""
@@ -163,8 +167,8 @@ class Acts:
             assert _identity(self.pod(pod)) == identity, pod
 
     def plan_says(self, word: str) -> str:
-        """The sentences of the manager's latest plans (its REST API) that hold `word`, one a line."""
-        url = f"http://127.0.0.1:{self.stage.poolmgr.ports.api}/api/v1/plans"
+        """The sentences of the manager's newest plan (its REST API) that hold `word`, one a line."""
+        url = f"http://127.0.0.1:{self.stage.poolmgr.ports.api}/api/v1/plans/latest"
         answer = httpx.get(url, timeout=10, trust_env=False).json()
         return "\n".join(dict.fromkeys(text for text in _sentences(answer) if word in text))
 

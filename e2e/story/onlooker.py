@@ -68,7 +68,7 @@ class Onlooker:
         try:
             items: list[Json] = self._api.get(path)["items"]
         except ApiError as error:
-            if error.status == 404:  # its CRD is not installed yet
+            if error.status in (404, 429):  # its CRD is not installed, or was a moment ago
                 return []
             raise
         return items

@@ -99,8 +99,10 @@ def told(before: Scene, after: Scene) -> list[tuple[str, str]]:
         old = before.moves.get(name)
         if old is None or (old.step, old.rollback) != (move.step, move.rollback):
             undone = "undoing: " if move.rollback else ""
-            devices = ", ".join(move.devices)
-            lines.append(("manager", f"{undone}{devices} to {move.to_mode}: {move.step}. {move.message}"))
+            news = "" if old is not None and old.message == move.message else f". {move.message}"
+            lines.append(
+                ("manager", f"{undone}{', '.join(move.devices)} to {move.to_mode}: {move.step}{news}")
+            )
         elif old.message != move.message:
             lines.append(("manager", f"{move.step}: {move.message}"))
     lines += [

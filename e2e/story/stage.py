@@ -74,9 +74,11 @@ class Poolmgr:
         self._process("webhook", *flags).start(lambda: _answers(url), timeout_seconds=90)
 
     def start_manager(self) -> None:
-        """The manager; ready when its API answers."""
+        """The manager; ready when it has read the whole cluster."""
         url = f"http://127.0.0.1:{self.ports.api}/readyz"
-        self._process("manager", f"--port={self.ports.api}").start(lambda: _answers(url), timeout_seconds=90)
+        ledger = f"--database=sqlite:///{self.plane.folder / 'ledger.sqlite'}"
+        manager = self._process("manager", "--host=127.0.0.1", f"--port={self.ports.api}", ledger)
+        manager.start(lambda: _answers(url), timeout_seconds=90)
 
     def _process(self, component: str, *arguments: str) -> Process:
         kubeconfig = self.plane.service_account_kubeconfig(SYSTEM_NAMESPACE, f"{RELEASE}-{component}")
