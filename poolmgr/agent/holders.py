@@ -12,14 +12,37 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from poolmgr.agent.inventory import Accelerator
+from poolmgr.domain.errors import Rejected
 from poolmgr.domain.fleet import Holder
 from poolmgr.domain.identifiers import PciAddress
+from poolmgr.domain.reasons import Reason
 
 _POD_IN_CGROUP = re.compile(r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12})")
 _NOT_DEVICES = ("socket:", "pipe:", "anon_inode:", "/memfd:")
 _VFIO_DEVICE = "anon_inode:[vfio-device]"
 
+_INITIAL_PID_NAMESPACE = "pid:[4026531836]"
+"""Inode of the namespace that the kernel starts in (PROC_PID_INIT_INO, fixed since Linux 3.8)."""
+
 DeviceNumber = tuple[int, int]
+
+
+def check_sees_all_processes(proc: Path = Path("/proc"), *, any_pid_namespace: bool = False) -> None:
+    """Raise Rejected where holders could be overlooked: without root, or in a PID namespace of one's own.
+
+    A GPU with a holder that is not seen would be unbound under it.
+    """
+    if os.geteuid() != 0:
+        raise Rejected(
+            Reason.UNSUITABLE,
+            "this needs root: without it other users' processes, and so a GPU's holders, cannot be seen",
+        )
+    if not any_pid_namespace and str((proc / "self/ns/pid").readlink()) != _INITIAL_PID_NAMESPACE:
+        raise Rejected(
+            Reason.UNSUITABLE,
+            "this process does not see the host's processes, and so not who holds a GPU: set hostPID: true on "
+            "its pod (where the node itself is a container: poolmgr agent run --any-pid-namespace)",
+        )
 
 
 def device_number_of(path: Path) -> DeviceNumber | None:

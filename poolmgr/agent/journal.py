@@ -49,6 +49,8 @@ class DeviceRecord(msgspec.Struct, frozen=True, rename="camel"):
     vendor_id: str = ""
     device_id: str = ""
     class_id: str = ""
+    seen_boot_id: str = ""
+    """Boot in which it was last on the PCI bus."""
     desired_mode: Mode | None = None
     desired_plan_id: str = ""
     done_plan_id: str = ""

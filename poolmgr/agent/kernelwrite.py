@@ -2,8 +2,9 @@
 
 Unbinding a driver runs its remove function inside the write: with a user left, NVIDIA's waits for ever
 (uninterruptible, beyond SIGKILL) and vfio's until the VM is gone. So each such write happens in a child
-process that is given up on, not waited for, once its deadline has passed. The child's command line names
-the file, so that a later agent on the same boot can see that the write is still in flight.
+process that is given up on, not waited for, once its deadline has passed. The child goes by a name of its own and
+its command line holds the file, so that a later agent on the same boot can see that the write is still in
+flight.
 """
 
 import contextlib
@@ -17,9 +18,11 @@ from typing import Protocol
 
 from poolmgr.kit.clock import Clock
 
-MARK = "poolmgr-kernel-write"
+MARK = "poolmgr-write"
+"""The child's name; Linux keeps 15 characters of it."""
 _WRITE = (
     "import os, sys\n"
+    "open('/proc/self/comm', 'w').write(sys.argv[1])\n"
     "try:\n"
     "    os.write(os.open(sys.argv[2], os.O_WRONLY), sys.argv[3].encode() + b'\\n')\n"
     "except OSError as error:\n"
@@ -84,7 +87,8 @@ class ChildWriter:
         for entry in self._proc.iterdir():
             if entry.name.isdigit():
                 with contextlib.suppress(OSError):  # it ended meanwhile
-                    words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                    if MARK in words:
+                    # By name first: the command line of a process that hangs in a page fault hangs its reader.
+                    if (entry / "comm").read_text().strip() == MARK:
+                        words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
                         found.update(words[words.index(MARK) + 1 :])
         return frozenset(found)

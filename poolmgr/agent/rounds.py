@@ -166,6 +166,7 @@ class NodeAgent:
             "vendor_id": function.vendor_id,
             "device_id": function.device_id,
             "class_id": function.class_id,
+            "seen_boot_id": self._journal.state.boot_id,
         }
 
     def _remember_wishes(self, spec: NodeSpec) -> None:
@@ -252,6 +253,12 @@ class NodeAgent:
 
     def _confirm(self, spec: NodeSpec, seen: Observation, decisions: tuple[Decision, ...]) -> None:
         """Write down what was reached: by this round, or by an agent that did not live to say so."""
+        for name, known in self._journal.state.devices.items():
+            # Taken out on purpose: the manager wants nothing of it any more and a reboot did not bring it back.
+            # Until both are true it is reported as gone.
+            here = PciAddress(name) in seen.sights or known.seen_boot_id == self._journal.state.boot_id
+            if not here and known.desired_mode is None:
+                self._journal.forget(PciAddress(name))
         for decision in decisions:
             sight = seen.sights[decision.address]
             record = self._journal.state.device(decision.address)

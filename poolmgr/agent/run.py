@@ -17,6 +17,7 @@ from poolmgr.agent.accelerators import load_catalogue
 from poolmgr.agent.apiserver import ApiServer
 from poolmgr.agent.credentials import from_kubeconfig, in_cluster
 from poolmgr.agent.deviceplugin.registry import PluginRegistry
+from poolmgr.agent.holders import check_sees_all_processes
 from poolmgr.agent.journal import Journal
 from poolmgr.agent.kernelmodules import KernelModules
 from poolmgr.agent.kernelwrite import ChildWriter
@@ -29,7 +30,8 @@ from poolmgr.agent.rounds import NodeAgent
 from poolmgr.agent.settings import AgentSettings
 from poolmgr.agent.status import NodeFacts
 from poolmgr.agent.sysfs import Sysfs
-from poolmgr.domain.errors import PoolError, Stale
+from poolmgr.domain.errors import PoolError, Rejected, Stale
+from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock, SystemClock
 
 FAILED_ROUND_SECONDS = 3.0
@@ -40,6 +42,7 @@ log = structlog.get_logger()
 async def run_agent(settings: AgentSettings, environment: Mapping[str, str] | None = None) -> None:
     """Run until cancelled. Raises Rejected where the settings cannot work."""
     clock = SystemClock()
+    check_sees_all_processes(settings.proc_root, any_pid_namespace=settings.any_pid_namespace)
     credentials = (
         from_kubeconfig(settings.kubeconfig)
         if settings.kubeconfig is not None
@@ -47,7 +50,11 @@ async def run_agent(settings: AgentSettings, environment: Mapping[str, str] | No
     )
     boot_id = (settings.proc_root / "sys/kernel/random/boot_id").read_text().strip()
     journal = Journal(settings.state_dir / "journal.json")
-    journal.load(boot_id)
+    try:
+        journal.load(boot_id)
+    except OSError as error:
+        message = f"the journal in {settings.state_dir} cannot be kept ({error}): without it a crash may strand a GPU"
+        raise Rejected(Reason.UNSUITABLE, message) from error
     api = ApiServer(credentials, settings.node, clock)
     plugins = PluginRegistry(settings.kubelet_dir / "device-plugins", clock)
     agent = build_agent(settings, api, plugins, journal, clock)

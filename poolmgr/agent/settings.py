@@ -18,6 +18,8 @@ class AgentSettings:
     kubelet_dir: Path = Path("/var/lib/kubelet")
     sys_root: Path = Path("/sys")
     proc_root: Path = Path("/proc")
+    any_pid_namespace: bool = False
+    """Run although other PID namespaces cannot be seen: for nodes that are containers themselves."""
     poll_seconds: float = 5.0
     """Longest time between two looks. Holders and drivers change without telling anybody."""
     busy_poll_seconds: float = 1.0

@@ -93,6 +93,14 @@ def run(
             min=1.0,
         ),
     ] = DEFAULTS.unbind_deadline_seconds,
+    any_pid_namespace: Annotated[
+        bool,
+        typer.Option(
+            "--any-pid-namespace",
+            envvar="POOLMGR_ANY_PID_NAMESPACE",
+            help="Run although the host's processes cannot be seen: only where the node is a container.",
+        ),
+    ] = False,
     log_level: Annotated[str, typer.Option(envvar="POOLMGR_LOG_LEVEL")] = "info",
     log_text: Annotated[bool, typer.Option("--log-text", help="Log for people instead of JSON.")] = False,
 ) -> None:
@@ -114,6 +122,7 @@ def run(
         kubeconfig=kubeconfig,
         poll_seconds=poll_seconds,
         unbind_deadline_seconds=unbind_deadline_seconds,
+        any_pid_namespace=any_pid_namespace,
     )
 
     async def until_told() -> None:
@@ -139,6 +148,8 @@ def show(
     poolmgr agent show
     poolmgr agent show --json | jq '.[] | select(.holders != [])'
     """
+    if os.geteuid() != 0:
+        typer.echo("not root: holders that belong to other users are not shown", err=True)
     found = asyncio.run(_by_hand(accelerators, state_dir, kubelet_dir).look())
     if as_json:
         print(json.dumps([_as_json(f) for f in found], indent=2))
@@ -165,6 +176,9 @@ def preflight(
     \b
     poolmgr agent preflight 3b:00.0
     """
+    from poolmgr.agent.holders import check_sees_all_processes
+
+    check_sees_all_processes()
     sight = asyncio.run(_by_hand(accelerators, state_dir, kubelet_dir).find(pci))
     mode = to.mode if to else (sight.gpu.mode or Mode.PASSTHROUGH).other
     if not _print_checks(sight, mode):
@@ -190,7 +204,9 @@ def rebind(
     poolmgr agent rebind 0000:3b:00.0 --to shared
     """
     from poolmgr.agent.byhand import describe_steps
+    from poolmgr.agent.holders import check_sees_all_processes
 
+    check_sees_all_processes()
     hand = _by_hand(accelerators, state_dir, kubelet_dir)
 
     async def work() -> int:

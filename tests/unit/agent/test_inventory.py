@@ -1,11 +1,15 @@
 """What the inventory reads from sysfs, and who it finds holding a GPU."""
 
+import os
 from pathlib import Path
 
+import pytest
+
 from poolmgr.agent.accelerators import load_catalogue
-from poolmgr.agent.holders import find_holders
+from poolmgr.agent.holders import check_sees_all_processes, find_holders
 from poolmgr.agent.inventory import Accelerator, DeviceFile, scan
 from poolmgr.agent.sysfs import Sysfs
+from poolmgr.domain.errors import Rejected
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode
 from tests.fake_node import FakeNode
@@ -104,3 +108,12 @@ def test_a_process_that_ends_meanwhile_is_no_error(tmp_path: Path) -> None:
     (node.proc / str(pid) / "fd/7").unlink()
     (node.proc / "4711").mkdir()  # no fd folder any more
     assert find_holders(look(node).values(), node.proc, node.number_of)[PciAddress(A)] == ()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="without root it does not start anyway")
+def test_an_agent_in_a_pid_namespace_of_its_own_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "self/ns").mkdir(parents=True)
+    (tmp_path / "self/ns/pid").symlink_to("pid:[4026532999]")
+    with pytest.raises(Rejected, match="hostPID: true"):
+        check_sees_all_processes(tmp_path)
+    check_sees_all_processes(tmp_path, any_pid_namespace=True)

@@ -247,6 +247,20 @@ async def test_a_gpu_that_left_the_bus_is_reported_gone(tmp_path: Path) -> None:
     assert under.api.body["status"]["summary"]["trouble"] == 1
 
 
+async def test_a_gpu_taken_out_on_purpose_is_forgotten_after_a_reboot(tmp_path: Path) -> None:
+    under = two_gpus(tmp_path)
+    under.api.want({A: Mode.SHARED, B: Mode.SHARED})
+    await under.rounds(2)
+    under.node.remove_from_bus(B)
+    under.node.reboot()
+    under.restart()
+    await under.rounds(2)
+    assert under.api.device(B)["reason"] == "DeviceGone", "the manager still wants it"
+    under.api.want({A: Mode.SHARED})
+    await under.rounds(2)
+    assert [d["pciAddress"] for d in under.api.body["status"]["devices"]] == [A]
+
+
 async def test_companion_functions_travel_first_and_come_back(tmp_path: Path) -> None:
     node = FakeNode(tmp_path)
     node.add_device(A, group=9)

@@ -1,5 +1,6 @@
 """`poolmgr agent` as an operator meets it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,10 +31,18 @@ def test_a_node_without_gpus_is_told_what_was_looked_for(tmp_path: Path) -> None
     )
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the command does")
 def test_an_unknown_address_is_refused_in_a_sentence(tmp_path: Path) -> None:
     code, output = call("preflight", "99:00.0", "--accelerators", "emulated", tmp_path=tmp_path)
     assert code == 1
     assert "0000:99:00.0 is no GPU of this node (there are: none; see --accelerators)" in output
+
+
+def test_without_root_nothing_is_said_about_holders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    code, output = call("rebind", "3b:00.0", "--to", "shared", tmp_path=tmp_path)
+    assert code == 1
+    assert "this needs root" in output
 
 
 def test_there_is_no_force(tmp_path: Path) -> None:
