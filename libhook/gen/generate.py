@@ -1,0 +1,213 @@
+"""Makes C from hooks.def: `generate.py hook|fake --cuda DIR --nvml DIR --table FILE --out DIR [--sources FILE…]`.
+
+hook: ph_generated.h (ids, prototypes of the actions), ph_wrappers.c (exports), libvgpu.map (version script).
+fake: fk_exports.c, every export of a driver: those that some source implements, the others "not supported".
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hooks_table import VERSION, Hook, Signature, read_hooks, read_nvml, read_typedefs
+
+BANNER = "/* Made by libhook/gen/generate.py from hooks.def; do not edit. */\n"
+GLIBC_BASE = {"x86_64": "GLIBC_2.2.5", "aarch64": "GLIBC_2.17"}
+"""The first glibc of each architecture: dlsym's version before it moved into libc in 2.34."""
+ACTION = re.compile(r"^(launch|before|wait)\((.*)\)$")
+
+
+def split_arguments(text: str) -> list[str]:
+    parts, depth, current = [], 0, ""
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            parts.append(current.strip())
+            current = ""
+        else:
+            current += letter
+    return [*parts, current.strip()]
+
+
+def wrapper(hook: Hook) -> str:
+    """The exported function. Its whole cost while nothing is limited: one load and one predictable branch."""
+    names = hook.signature.names
+    kind = f"(({hook.result} (*)({hook.signature.declared}))ph_calls[PH_{hook.symbol}].real)"
+    head = f"PH_EXPORT {hook.result} {hook.symbol}({hook.signature.declared}) {{\n"
+    found = ACTION.match(hook.action)
+    if not found:
+        call = f"&ph_calls[PH_{hook.symbol}]" + (f", {names}" if names else "")
+        return head + f"    ph_ensure_started();\n    return ph_{hook.action}({call});\n}}\n"
+    what, arguments = found[1], split_arguments(found[2])
+    per_thread = "true" if hook.per_thread else "false"
+    if what == "launch":
+        stream, key, size = arguments
+        return head + (
+            f"    if (PH_LIKELY(ph_gate.state == PH_GATE_OPEN)) {{ ph_note_activity(); return {kind}({names}); }}\n"
+            f"    struct ph_launch launch;\n"
+            f"    if (!ph_launch_begin(&launch, {stream}, {per_thread}, (const void *)({key}), {size})) return {kind}({names});\n"
+            f"    {hook.result} result = {kind}({names});\n"
+            f"    ph_launch_end(&launch, result == CUDA_SUCCESS);\n"
+            f"    return result;\n}}\n"
+        )
+    stream = arguments[0]
+    before = (
+        f"    if (PH_LIKELY(ph_gate.state == PH_GATE_OPEN)) return {kind}({names});\n"
+        f"    ph_before_order({stream}, {per_thread});\n"
+    )
+    if what == "before":
+        return head + before + f"    return {kind}({names});\n}}\n"
+    return (
+        head
+        + before
+        + (f"    {hook.result} result = {kind}({names});\n    ph_after_wait();\n    return result;\n}}\n")
+    )
+
+
+def write_hook(hooks: list[Hook], out: Path, arch: str) -> None:
+    header = [BANNER, "#pragma once\n", "enum ph_id {"]
+    header += [f"    PH_{hook.symbol}," for hook in hooks]
+    header += ["    PH_COUNT\n};\n"]
+    done: set[str] = set()
+    for hook in hooks:
+        if ACTION.match(hook.action) or hook.action in done:
+            continue
+        done.add(hook.action)
+        parameters = "" if hook.signature.declared == "void" else ", " + hook.signature.declared
+        header.append(f"{hook.result} ph_{hook.action}(const struct ph_call *call{parameters});")
+    (out / "ph_generated.h").write_text("\n".join(header) + "\n")
+
+    body = [BANNER, '#include "hooks.h"\n', "struct ph_call ph_calls[PH_COUNT] = {"]
+    body += [
+        f'    [PH_{hook.symbol}] = {{ .symbol = "{hook.symbol}", .base = "{hook.base}", '
+        f".hook = (void *){hook.symbol}, .since = {hook.since}, .per_thread = {str(hook.per_thread).lower()} }},"
+        for hook in hooks
+    ]
+    body += ["};\n"]
+    body += [wrapper(hook) for hook in hooks]
+    (out / "ph_wrappers.c").write_text("\n".join(body))
+
+    names = "\n".join(f"        {hook.symbol};" for hook in hooks)
+    (out / "libvgpu.map").write_text(
+        "/* Made by libhook/gen/generate.py. dlsym and dlvsym carry glibc's own versions: programs ask for them by these. */\n"
+        f"LIBVGPU_1 {{\n    global:\n{names}\n    local: *;\n}};\n"
+        f"{GLIBC_BASE.get(arch, 'GLIBC_2.17')} {{\n    global: dlsym; dlvsym;\n}};\n"
+        "GLIBC_2.34 {\n    global: dlsym; dlvsym;\n};\n"
+    )
+
+
+def implemented(sources: list[Path]) -> set[str]:
+    found: set[str] = set()
+    for source in sources:
+        found |= set(re.findall(r"^(?:CUresult|nvmlReturn_t) fk_(\w+)\(", source.read_text(), re.MULTILINE))
+    return found
+
+
+def written_out(sources: list[Path]) -> set[str]:
+    """Exports that a source defines itself, because their result is no status code."""
+    own = re.compile(r"^[a-z][\w *]*?\b((?:nvml|cu)\w+)\(", re.MULTILINE)
+    return {name for source in sources for name in own.findall(source.read_text())}
+
+
+def stub(name: str) -> str:
+    """Exported under the driver's name without clashing with the header's prototype of it."""
+    return (
+        f'int fk_stub_{name}(void) __asm__("{name}");\n'
+        f'int fk_stub_{name}(void) {{ return fk_unsupported("{name}"); }}'
+    )
+
+
+def write_fake(
+    hooks: list[Hook], extra: list[Hook], names: list[str], sources: list[Path], out: Path, *, nvml: bool
+) -> None:
+    """One export per name. Variants with the same parameters share an implementation."""
+    have = implemented(sources)
+    every = [hook for hook in [*hooks, *extra] if hook.is_nvml == nvml]
+    by_shape: dict[tuple[str, tuple[str, ...]], str] = {}
+    for hook in every:
+        plain = re.sub(r"_pt[ds][sz]?$", "", hook.symbol)
+        if plain in have:
+            by_shape.setdefault((hook.base, hook.signature.types), plain)
+    body = [BANNER, '#include "fake.h"\n']
+    table = []
+    for hook in every:
+        plain = re.sub(r"_pt[ds][sz]?$", "", hook.symbol)
+        target = plain if plain in have else by_shape.get((hook.base, hook.signature.types))
+        pure = hook.signature.names
+        if target is None:
+            body.append(stub(hook.symbol))
+        else:
+            parameters = "" if hook.signature.declared == "void" else ", " + hook.signature.declared
+            per_thread = str(hook.per_thread).lower()
+            body.append(
+                f"{hook.result} fk_{target}(const struct fk_call *call{parameters});\n"
+                f"{hook.result} {hook.symbol}({hook.signature.declared}) {{\n"
+                f'    static const struct fk_call call = {{ "{hook.symbol}", {per_thread} }};\n'
+                f"    int refused = fk_enter(&call);\n"
+                f"    if (refused) return ({hook.result})refused;\n"
+                f"    return fk_{target}(&call{', ' + pure if pure else ''});\n}}"
+            )
+        if not nvml:
+            table.append(
+                f'    {{ "{hook.base}", "{hook.symbol}", {hook.since}, {str(hook.per_thread).lower()}, (void *){hook.symbol if target else "fk_stub_" + hook.symbol} }},'
+            )
+    known = {hook.symbol for hook in every} | written_out(sources)
+    for name in names:
+        if name not in known and name.startswith("nvml" if nvml else "cu") and not name.startswith("cudbg"):
+            body.append(stub(name))
+    if not nvml:
+        body.append("const struct fk_symbol fk_symbols[] = {\n" + "\n".join(table) + "\n    { 0 }\n};")
+    (out / ("fk_nvml_exports.c" if nvml else "fk_cuda_exports.c")).write_text("\n".join(body) + "\n")
+
+
+def read_extra(path: Path, typedefs: dict[str, Signature], nvml: dict[str, Signature]) -> list[Hook]:
+    """FAKE(symbol, typedef): functions that programs need and the hook leaves alone."""
+    extra = []
+    for symbol, typedef in re.findall(r"^FAKE\((\w+),\s*(\w+)\)$", path.read_text(), re.MULTILINE):
+        signature = nvml.get(symbol) if symbol.startswith("nvml") else typedefs.get(typedef)
+        if signature is None:
+            raise SystemExit(f"{path.name}: no signature for {symbol}")
+        version = VERSION.match(typedef)
+        extra.append(
+            Hook(
+                symbol,
+                typedef,
+                "passed",
+                "",
+                signature,
+                version["base"] if version else symbol,
+                int(version["since"]) if version else 0,
+                bool(version and version["suffix"]),
+            )
+        )
+    return extra
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["hook", "fake"])
+    for name in ("--cuda", "--nvml", "--table", "--out"):
+        parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--arch", default="x86_64", choices=["x86_64", "aarch64"])
+    parser.add_argument("--extra", type=Path)
+    parser.add_argument("--names", type=Path, nargs="*", default=[])
+    parser.add_argument("--sources", type=Path, nargs="*", default=[])
+    args = parser.parse_args()
+    typedefs, nvml = read_typedefs(args.cuda), read_nvml(args.nvml)
+    hooks = read_hooks(args.table, typedefs, nvml)
+    if args.what == "hook":
+        write_hook(hooks, args.out, args.arch)
+        return
+    extra = read_extra(args.extra, typedefs, nvml)
+    names = sorted(
+        {line.strip() for path in args.names for line in path.read_text().splitlines() if line.strip()}
+    )
+    for is_nvml in (False, True):
+        write_fake(hooks, extra, names, args.sources, args.out, nvml=is_nvml)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+/* When the GPU worked for us, and who else it worked for meanwhile.
+ *
+ * Measured intervals of one process are merged (two streams at once are busy once). Their coverage is posted
+ * per millisecond quarter into a ring that all processes of the container, or of the node where the agent
+ * provides the file, share. Contexts of different processes are time-sliced: an interval measured by events
+ * holds other contexts' slices too. So a quarter is charged only after everybody has had time to post, as
+ * own coverage × quarter / total coverage when the total exceeds the quarter. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    PH_BIN_NS = 250000,
+    PH_BINS = 4096, /* about a second */
+    PH_SETTLE_NS = 5000000, /* longer than the slowest honest post: 2 ms of waiting and two ticks */
+};
+
+/* Low 32 bits: covered ns, all contexts together; high 32 bits: which turn of the ring. */
+struct ph_activity_ring {
+    uint64_t bins[PH_BINS];
+};
+struct ph_activity_file {
+    uint32_t magic, version;
+    uint64_t unused[7];
+    struct ph_activity_ring devices[16];
+};
+enum { PH_ACTIVITY_MAGIC = 0x56544341 };
+
+struct ph_coverage {
+    int64_t from[64], to[64]; /* disjoint, recent; in no order */
+    int count;
+    uint64_t own[PH_BINS];    /* to be charged: ns of each bin, with the turn in the high half */
+    struct ph_activity_ring posted; /* everything this process has posted */
+    int64_t settled_bin;      /* every bin before it has been charged */
+};
+
+/* Adds [from, to); returns ns not covered before, and posts them to `ring` (may be NULL) and to `own`. */
+int64_t ph_coverage_add(struct ph_coverage *coverage, struct ph_activity_ring *ring, int64_t from, int64_t to, bool own);
+/* Hands `charge` the own GPU ns of every bin that ended before now - PH_SETTLE_NS and was not settled yet. */
+void ph_coverage_settle(struct ph_coverage *coverage, const struct ph_activity_ring *ring, int64_t now,
+                        void (*charge)(int device, int64_t used_at, int64_t busy_ns), int device);
+/* ns of coverage in the ring during [from, to). */
+int64_t ph_ring_total(const struct ph_activity_ring *ring, int64_t from, int64_t to);

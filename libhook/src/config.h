@@ -1,0 +1,54 @@
+/* What this process is limited to: a root-owned file of the node first, the environment second.
+ * The environment may lower what the file says, never raise it. Parsing is pure; config_load does the IO. */
+#pragma once
+
+#include "region.h"
+
+#include <sys/types.h>
+
+enum ph_mode {
+    PH_MODE_FIXED,       /* never more than the share */
+    PH_MODE_BURST,       /* more than the share while no other container uses the GPU */
+    PH_MODE_BEST_EFFORT, /* only while no other container uses the GPU */
+    PH_MODE_WINDOWS,     /* only in this container's window of a fixed period */
+    PH_MODE_MPS,         /* the share is enforced by MPS (active-thread percentage), not by waiting */
+};
+enum ph_policy { PH_POLICY_DEFAULT, PH_POLICY_FORCE, PH_POLICY_DISABLE };
+
+struct ph_config {
+    uint64_t memory_limit[PH_MAX_DEVICES]; /* bytes, 0 = none */
+    uint64_t core_limit[PH_MAX_DEVICES];   /* percent of GPU time, 0 = none */
+    enum ph_mode mode;
+    enum ph_policy policy; /* GPU_CORE_UTILIZATION_POLICY */
+    int64_t burst_ns;      /* unused GPU time that may be saved up */
+    int64_t in_flight_ns;  /* work that may be queued before it has been measured */
+    int64_t window_period_ns;
+    int window_start_percent;
+    uint64_t context_bytes; /* charged per context */
+    int priority;           /* 0 high, 1 low; CUDA_TASK_PRIORITY */
+    bool fail_closed;       /* without a usable driver table or device map, refuse memory instead of allowing it */
+    bool present;           /* any source said anything */
+    bool trusted;           /* the node's file was read */
+    char region_path[256];
+    char activity_path[256]; /* GPU activity of all containers of the node; empty = only our own is known */
+};
+
+typedef const char *(*ph_getenv)(const char *name);
+
+void ph_config_defaults(struct ph_config *config);
+/* Bytes of "3Gi", "3072m", "1.5G" is refused, "0x10k"; K, M, G, T with or without i and B, powers of 1024,
+ * any case. False on anything else or on overflow. */
+bool ph_parse_size(const char *text, uint64_t *bytes);
+bool ph_parse_number(const char *text, long low, long high, long *value);
+void ph_config_from_environment(struct ph_config *config, ph_getenv get);
+/* `text` is the node's file; not terminated. NULL, or a sentence naming the line. */
+const char *ph_config_from_text(struct ph_config *config, const char *text, size_t length);
+/* `file` wins; `environment` lowers. */
+void ph_config_combine(struct ph_config *file, const struct ph_config *environment);
+/* Reads both. The file counts only when it belongs to `owner` and nobody else may write it. */
+void ph_config_load(struct ph_config *config, const char *path, uid_t owner);
+
+extern struct ph_config ph_config;
+/* paths.c; the test build has its own */
+const char *ph_config_path(void);
+uid_t ph_config_owner(void);

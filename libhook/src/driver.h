@@ -1,0 +1,44 @@
+/* The real driver: handles, and the functions we call that programs need no hook for. */
+#pragma once
+
+#include "hooks.h"
+
+#define PH_CUDA_NEEDS(X) \
+    X(cuCtxGetCurrent) X(cuCtxGetDevice) X(cuDeviceGet) X(cuDeviceGetCount) X(cuDeviceGetPCIBusId) X(cuDeviceGetUuid) \
+    X(cuDevicePrimaryCtxGetState) X(cuDeviceGetMemPool) X(cuDeviceGetDefaultMemPool) X(cuMemPoolGetAttribute) \
+    X(cuDeviceGetGraphMemAttribute) X(cuGraphGetNodes) X(cuGraphNodeGetType) X(cuGraphMemAllocNodeGetParams) \
+    X(cuGraphChildGraphNodeGetGraph) X(cuEventCreate) X(cuEventRecord) X(cuEventElapsedTime) X(cuEventDestroy_v2) \
+    X(cuStreamIsCapturing) X(cuStreamGetCtx) X(cuThreadExchangeStreamCaptureMode)
+#define PH_NVML_NEEDS(X) \
+    X(nvmlInit_v2) X(nvmlDeviceGetCount_v2) X(nvmlDeviceGetHandleByIndex_v2) X(nvmlDeviceGetUUID) X(nvmlDeviceGetIndex)
+
+struct ph_driver {
+    void *cuda; /* dlopen handles; NULL when not there */
+    void *nvml;
+#define PH_FIELD(name) __typeof__(&name) name;
+    PH_CUDA_NEEDS(PH_FIELD)
+    PH_NVML_NEEDS(PH_FIELD)
+#undef PH_FIELD
+};
+extern struct ph_driver ph_driver;
+
+/* Opens what is there and fills ph_calls. Missing functions get a stub that answers "not found". */
+void ph_driver_open_cuda(void);
+void ph_driver_open_nvml(void);
+bool ph_driver_lacks(const struct ph_call *call);
+
+/* interpose.c */
+typedef void *(*ph_dlsym_function)(void *handle, const char *name);
+ph_dlsym_function ph_glibc_dlsym(void);
+const struct ph_call *ph_call_by_symbol(const char *symbol);
+/* The hook for an address of the driver, or for (base, version, stream kind) if the address is not known. */
+void *ph_hook_for(void *address, const char *base, int version, bool per_thread);
+
+/* device.c: ordinal = position among the container's GPUs, the index of limits and of the region */
+void ph_devices_find(void);
+extern int ph_device_count;
+extern char ph_device_uuids[16][96];
+int ph_ordinal(CUdevice device);       /* 0 for an unknown one */
+int ph_current_ordinal(void);          /* of the current context; 0 without one */
+int ph_nvml_ordinal(nvmlDevice_t device); /* -1: not one of the container's */
+CUcontext ph_current_context(void);

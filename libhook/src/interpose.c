@@ -1,0 +1,200 @@
+/* dlsym, dlvsym and cuGetProcAddress: the three ways a program finds the driver without linking to it.
+ *
+ * The exported dlsym is a few instructions of assembly around ph_dlsym_answer: when the answer is not ours it
+ * jumps to glibc's dlsym with the stack as the caller left it, so that RTLD_NEXT and RTLD_DEFAULT still mean
+ * the caller's place in the search order. */
+#define _GNU_SOURCE
+#include "config.h"
+#include "driver.h"
+#include "log.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <string.h>
+
+typedef void *(*dlvsym_function)(void *, const char *, const char *);
+ph_dlsym_function ph_next_dlsym;
+dlvsym_function ph_next_dlvsym;
+
+/* glibc's own dlsym without calling any dlsym: walk libc's (or libdl's) symbol table. */
+struct wanted {
+    void *dlsym, *dlvsym;
+};
+
+static uint32_t gnu_hash(const char *name) {
+    uint32_t h = 5381;
+    for (; *name; name++) h = h * 33 + (unsigned char)*name;
+    return h;
+}
+
+static void *table_find(const struct dl_phdr_info *info, const char *name) {
+    const ElfW(Dyn) *dynamic = NULL;
+    for (int i = 0; i < info->dlpi_phnum; i++)
+        if (info->dlpi_phdr[i].p_type == PT_DYNAMIC) dynamic = (const void *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
+    const ElfW(Sym) *symbols = NULL;
+    const char *strings = NULL;
+    const uint32_t *table = NULL;
+    for (; dynamic && dynamic->d_tag != DT_NULL; dynamic++) {
+        /* glibc stores relocated addresses here; musl and the vDSO offsets, and neither is a libc we look into */
+        if (dynamic->d_tag == DT_SYMTAB) symbols = (const void *)dynamic->d_un.d_ptr;
+        if (dynamic->d_tag == DT_STRTAB) strings = (const void *)dynamic->d_un.d_ptr;
+        if (dynamic->d_tag == DT_GNU_HASH) table = (const void *)dynamic->d_un.d_ptr;
+    }
+    if (!symbols || !strings || !table || (uintptr_t)symbols < info->dlpi_addr) return NULL;
+    uint32_t buckets = table[0], first = table[1], words = table[2];
+    const uint32_t *bucket = (const uint32_t *)((const ElfW(Addr) *)(table + 4) + words);
+    const uint32_t *chain = bucket + buckets;
+    uint32_t hash = gnu_hash(name), index = buckets ? bucket[hash % buckets] : 0;
+    if (index < first) return NULL;
+    for (;; index++) {
+        uint32_t link = chain[index - first];
+        const ElfW(Sym) *symbol = &symbols[index];
+        if ((link | 1) == (hash | 1) && symbol->st_shndx != SHN_UNDEF && strcmp(strings + symbol->st_name, name) == 0)
+            return (void *)(info->dlpi_addr + symbol->st_value);
+        if (link & 1) return NULL;
+    }
+}
+
+static int look_into(struct dl_phdr_info *info, size_t size, void *data) {
+    (void)size;
+    struct wanted *wanted = data;
+    const char *name = info->dlpi_name ? strrchr(info->dlpi_name, '/') : NULL;
+    name = name ? name + 1 : info->dlpi_name;
+    if (!name || (strncmp(name, "libc.so", 7) != 0 && strncmp(name, "libc-2.", 7) != 0 && strncmp(name, "libdl", 5) != 0)) return 0;
+    if (!wanted->dlsym) wanted->dlsym = table_find(info, "dlsym");
+    if (!wanted->dlvsym) wanted->dlvsym = table_find(info, "dlvsym");
+    return 0;
+}
+
+static void find_next(void) {
+    struct wanted wanted = { 0 };
+    dl_iterate_phdr(look_into, &wanted);
+    ph_next_dlvsym = (dlvsym_function)wanted.dlvsym;
+    __atomic_store_n(&ph_next_dlsym, (ph_dlsym_function)wanted.dlsym, __ATOMIC_RELEASE);
+}
+
+ph_dlsym_function ph_glibc_dlsym(void) {
+    if (PH_UNLIKELY(!__atomic_load_n(&ph_next_dlsym, __ATOMIC_ACQUIRE))) find_next();
+    return ph_next_dlsym;
+}
+
+static bool of_driver(const char *name) {
+    return (name[0] == 'c' && name[1] == 'u' && name[2] >= 'A' && name[2] <= 'Z') || strncmp(name, "nvml", 4) == 0;
+}
+
+/* Called by the assembly below. Ours, or NULL: then glibc answers. */
+__attribute__((visibility("hidden"), used)) void *ph_dlsym_answer(void *handle, const char *name) {
+    ph_dlsym_function next = ph_glibc_dlsym();
+    if (!name || !of_driver(name)) return NULL;
+    const struct ph_call *call = ph_call_by_symbol(name);
+    if (!call) return NULL;
+    /* What the handle does not have, or this driver lacks, stays missing. */
+    if (handle != RTLD_DEFAULT && handle != RTLD_NEXT && !next(handle, name)) return NULL;
+    bool nvml = call->since == 0;
+    if (nvml) ph_driver_open_nvml();
+    else ph_driver_open_cuda();
+    void *library = nvml ? ph_driver.nvml : ph_driver.cuda;
+    if (!library || !next(library, name)) return NULL;
+    return call->hook;
+}
+
+#if defined(__x86_64__)
+#define PH_TRAMPOLINE(function, answer, next)                                                       \
+    __asm__(".text\n.globl " #function "\n.type " #function ",@function\n"   \
+            #function ":\n"                                                                         \
+            "\t.cfi_startproc\n\tendbr64\n"                                                         \
+            "\tpush %rdi\n\t.cfi_adjust_cfa_offset 8\n\tpush %rsi\n\t.cfi_adjust_cfa_offset 8\n"    \
+            "\tpush %rdx\n\t.cfi_adjust_cfa_offset 8\n"                                             \
+            "\tcall " #answer "\n"                                                                  \
+            "\tpop %rdx\n\t.cfi_adjust_cfa_offset -8\n\tpop %rsi\n\t.cfi_adjust_cfa_offset -8\n"    \
+            "\tpop %rdi\n\t.cfi_adjust_cfa_offset -8\n"                                             \
+            "\ttest %rax, %rax\n\tjne 1f\n\tjmp *" #next "(%rip)\n1:\tret\n"                        \
+            "\t.cfi_endproc\n.size " #function ", .-" #function "\n");
+#define PH_OLD_GLIBC "GLIBC_2.2.5"
+#elif defined(__aarch64__)
+#define PH_TRAMPOLINE(function, answer, next)                                                       \
+    __asm__(".text\n.globl " #function "\n.type " #function ",%function\n"   \
+            #function ":\n"                                                                         \
+            "\tstp x29, x30, [sp, #-48]!\n\tstp x0, x1, [sp, #16]\n\tstr x2, [sp, #32]\n"           \
+            "\tmov x29, sp\n\tbl " #answer "\n\tmov x9, x0\n"                                       \
+            "\tldp x0, x1, [sp, #16]\n\tldr x2, [sp, #32]\n\tldp x29, x30, [sp], #48\n"             \
+            "\tcbz x9, 1f\n\tmov x0, x9\n\tret\n"                                                   \
+            "1:\tadrp x9, " #next "\n\tldr x9, [x9, #:lo12:" #next "]\n\tbr x9\n"                   \
+            ".size " #function ", .-" #function "\n");
+#define PH_OLD_GLIBC "GLIBC_2.17"
+#else
+#error "dlsym's trampoline is written for x86-64 and aarch64"
+#endif
+
+/* Visible to the assembly only: hidden, so that no relocation goes through another library. */
+extern __typeof__(ph_next_dlsym) ph_next_dlsym __attribute__((visibility("hidden")));
+extern __typeof__(ph_next_dlvsym) ph_next_dlvsym __attribute__((visibility("hidden")));
+PH_TRAMPOLINE(ph_dlsym_old, ph_dlsym_answer, ph_next_dlsym)
+PH_TRAMPOLINE(ph_dlsym_new, ph_dlsym_answer, ph_next_dlsym)
+PH_TRAMPOLINE(ph_dlvsym_old, ph_dlsym_answer, ph_next_dlvsym)
+PH_TRAMPOLINE(ph_dlvsym_new, ph_dlsym_answer, ph_next_dlvsym)
+__asm__(".symver ph_dlsym_old,dlsym@" PH_OLD_GLIBC);
+__asm__(".symver ph_dlsym_new,dlsym@@GLIBC_2.34");
+__asm__(".symver ph_dlvsym_old,dlvsym@" PH_OLD_GLIBC);
+__asm__(".symver ph_dlvsym_new,dlvsym@@GLIBC_2.34");
+
+/* Symbol → call: perfect order is not needed, 150 names in a small open table. */
+static short by_symbol[512];
+
+static uint32_t slot_of(const char *symbol) { return gnu_hash(symbol) & 511; }
+
+const struct ph_call *ph_call_by_symbol(const char *symbol) {
+    static int filled;
+    if (PH_UNLIKELY(!__atomic_load_n(&filled, __ATOMIC_ACQUIRE))) {
+        /* Threads that race here write the same values. */
+        static short fresh[512];
+        for (int i = 0; i < PH_COUNT; i++) {
+            uint32_t at = slot_of(ph_calls[i].symbol);
+            while (fresh[at] && fresh[at] != i + 1) at = (at + 1) & 511;
+            fresh[at] = (short)(i + 1);
+        }
+        memcpy(by_symbol, fresh, sizeof by_symbol);
+        __atomic_store_n(&filled, 1, __ATOMIC_RELEASE);
+    }
+    for (uint32_t at = slot_of(symbol); by_symbol[at]; at = (at + 1) & 511)
+        if (strcmp(ph_calls[by_symbol[at] - 1].symbol, symbol) == 0) return &ph_calls[by_symbol[at] - 1];
+    return NULL;
+}
+
+/* The address decides: it names the ABI, whatever the caller asked for. Only an address that no export has is
+ * looked up by name, release and stream kind, as the driver itself does. */
+void *ph_hook_for(void *address, const char *base, int version, bool per_thread) {
+    struct ph_call *best = NULL;
+    for (int i = 0; i < PH_COUNT; i++) {
+        struct ph_call *call = &ph_calls[i];
+        if (call->since == 0) continue;
+        if (call->real == address || call->hook == address) return call->hook;
+        if (call->per_thread != per_thread || call->since > version || strcmp(call->base, base) != 0) continue;
+        if (!best || call->since > best->since) best = call;
+    }
+    /* A function without per-thread variant serves both stream kinds. */
+    if (!best && per_thread) return ph_hook_for(address, base, version, false);
+    if (!best) return NULL;
+    if (ph_driver_lacks(best)) best->real = address; /* not exported, only handed out */
+    return best->hook;
+}
+
+static void substitute(const char *name, void **function, int version, cuuint64_t flags) {
+    if (!function || !*function || !name) return;
+    bool per_thread = (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0;
+    void *hook = ph_hook_for(*function, name, version, per_thread);
+    if (hook) *function = hook;
+}
+
+CUresult ph_get_proc_address(const struct ph_call *call, const char *symbol, void **pfn, int version, cuuint64_t flags) {
+    CUresult result = PH_NEXT(call, cuGetProcAddress)(symbol, pfn, version, flags);
+    if (result == CUDA_SUCCESS) substitute(symbol, pfn, version, flags);
+    return result;
+}
+
+CUresult ph_get_proc_address_v2(const struct ph_call *call, const char *symbol, void **pfn, int version, cuuint64_t flags,
+                                CUdriverProcAddressQueryResult *found) {
+    CUresult result = PH_NEXT(call, cuGetProcAddress_v2)(symbol, pfn, version, flags, found);
+    if (result == CUDA_SUCCESS) substitute(symbol, pfn, version, flags);
+    return result;
+}

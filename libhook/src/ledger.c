@@ -1,0 +1,158 @@
+/* Open-addressing table of what this process holds, under one mutex: tens of nanoseconds beside the
+ * microseconds of the driver call it accompanies. */
+#define _GNU_SOURCE
+#include "account.h"
+#include "log.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct ph_entry *table; /* holding 0 = empty, -1 = removed */
+static size_t capacity, filled, live;
+enum { REMOVED = -1 };
+
+static size_t hash(enum ph_holding holding, uint64_t key) {
+    uint64_t mixed = (key ^ ((uint64_t)holding << 56)) * 0x9e3779b97f4a7c15u;
+    return (size_t)(mixed >> 17);
+}
+
+static struct ph_entry *look_up(enum ph_holding holding, uint64_t key) {
+    if (!capacity) return NULL;
+    for (size_t i = hash(holding, key) & (capacity - 1);; i = (i + 1) & (capacity - 1)) {
+        if (table[i].holding == 0) return NULL;
+        if (table[i].holding == holding && table[i].key == key) return &table[i];
+    }
+}
+
+static bool grow(void) {
+    size_t wanted = capacity ? (live * 4 > capacity ? capacity * 2 : capacity) : 256;
+    struct ph_entry *bigger = calloc(wanted, sizeof *bigger);
+    if (!bigger) return false;
+    for (size_t i = 0; i < capacity; i++) {
+        if (table[i].holding == 0 || (int)table[i].holding == REMOVED) continue;
+        size_t at = hash(table[i].holding, table[i].key) & (wanted - 1);
+        while (bigger[at].holding != 0) at = (at + 1) & (wanted - 1);
+        bigger[at] = table[i];
+    }
+    free(table);
+    table = bigger;
+    capacity = wanted;
+    filled = live;
+    return true;
+}
+
+static void remove_entry(struct ph_entry *entry) {
+    entry->holding = (enum ph_holding)REMOVED;
+    live--;
+}
+
+void ph_ledger_add(struct ph_entry entry) {
+    pthread_mutex_lock(&mutex);
+    struct ph_entry *old = look_up(entry.holding, entry.key);
+    if (old) {
+        /* The driver reuses a key whose end we did not see: the old holding is over. */
+        ph_release(old->device, old->bytes);
+        *old = entry;
+    } else if ((filled + 1) * 2 <= capacity || grow()) {
+        size_t at = hash(entry.holding, entry.key) & (capacity - 1);
+        while (table[at].holding != 0 && (int)table[at].holding != REMOVED) at = (at + 1) & (capacity - 1);
+        filled += table[at].holding == 0;
+        table[at] = entry;
+        live++;
+    } else {
+        ph_error("out of memory for the ledger: %llu bytes stay charged until this process ends",
+                 (unsigned long long)entry.bytes);
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+bool ph_ledger_find(enum ph_holding holding, uint64_t key, struct ph_entry *entry) {
+    pthread_mutex_lock(&mutex);
+    struct ph_entry *found = look_up(holding, key);
+    if (found) *entry = *found;
+    pthread_mutex_unlock(&mutex);
+    return found != NULL;
+}
+
+bool ph_ledger_take(enum ph_holding holding, uint64_t key, struct ph_entry *entry) {
+    pthread_mutex_lock(&mutex);
+    struct ph_entry *found = look_up(holding, key);
+    if (found) {
+        *entry = *found;
+        remove_entry(found);
+    }
+    pthread_mutex_unlock(&mutex);
+    return found != NULL;
+}
+
+bool ph_ledger_refer(uint64_t handle) {
+    pthread_mutex_lock(&mutex);
+    struct ph_entry *found = look_up(PH_PHYSICAL, handle);
+    if (found) found->references++;
+    pthread_mutex_unlock(&mutex);
+    return found != NULL;
+}
+
+bool ph_ledger_unrefer(uint64_t handle, struct ph_entry *gone) {
+    pthread_mutex_lock(&mutex);
+    struct ph_entry *found = look_up(PH_PHYSICAL, handle);
+    bool last = found && --found->references <= 0;
+    if (last) {
+        *gone = *found;
+        remove_entry(found);
+    }
+    pthread_mutex_unlock(&mutex);
+    return last;
+}
+
+void ph_ledger_resize(enum ph_holding holding, uint64_t key, uint64_t bytes) {
+    pthread_mutex_lock(&mutex);
+    struct ph_entry *found = look_up(holding, key);
+    if (found) {
+        if (bytes > found->bytes) ph_charge(found->device, bytes - found->bytes);
+        else ph_release(found->device, found->bytes - bytes);
+        found->bytes = bytes;
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+uint64_t ph_ledger_drop_context(uint64_t context) {
+    uint64_t given = 0;
+    pthread_mutex_lock(&mutex);
+    for (size_t i = 0; i < capacity; i++) {
+        struct ph_entry *entry = &table[i];
+        bool dies = entry->holding == PH_LINEAR || entry->holding == PH_ARRAY || entry->holding == PH_CONTEXT;
+        if (!dies || entry->other != context) continue;
+        ph_release(entry->device, entry->bytes);
+        given += entry->bytes;
+        remove_entry(entry);
+    }
+    pthread_mutex_unlock(&mutex);
+    return given;
+}
+
+size_t ph_ledger_keys(enum ph_holding holding, uint64_t low, uint64_t high, uint64_t *keys, size_t room) {
+    size_t count = 0;
+    pthread_mutex_lock(&mutex);
+    for (size_t i = 0; i < capacity && count < room; i++)
+        if (table[i].holding == holding && table[i].key >= low && table[i].key < high) keys[count++] = table[i].key;
+    pthread_mutex_unlock(&mutex);
+    return count;
+}
+
+uint64_t ph_ledger_bytes(int device) {
+    uint64_t sum = 0;
+    pthread_mutex_lock(&mutex);
+    for (size_t i = 0; i < capacity; i++)
+        if (table[i].holding != 0 && (int)table[i].holding != REMOVED && table[i].device == device) sum += table[i].bytes;
+    pthread_mutex_unlock(&mutex);
+    return sum;
+}
+
+void ph_ledger_after_fork(void) {
+    pthread_mutex_init(&mutex, NULL);
+    table = NULL; /* not freed: another thread of the parent may have been rebuilding it */
+    capacity = filled = live = 0;
+}

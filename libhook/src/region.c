@@ -1,0 +1,249 @@
+/* Opening, checking and sharing the region file; slots and their locks. */
+#define _GNU_SOURCE
+#include "region.h"
+
+#include "config.h"
+#include "log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct ph_region ph_region = { .fd = -1, .slot = -1 };
+static pthread_mutex_t slow_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static int lock_byte(int fd, long offset, short type) {
+    struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = offset, .l_len = 1 };
+    int result;
+    do result = fcntl(fd, F_SETLK, &lock);
+    while (result != 0 && errno == EINTR);
+    return result;
+}
+
+static bool lock_byte_within(int fd, long offset, int milliseconds) {
+    for (int waited = 0; lock_byte(fd, offset, F_WRLCK) != 0; waited++) {
+        if (waited >= milliseconds) return false;
+        poll(NULL, 0, 1);
+    }
+    return true;
+}
+
+bool ph_region_lock(long offset, int milliseconds) {
+    pthread_mutex_lock(&slow_mutex);
+    if (ph_region.fd < 0 || lock_byte_within(ph_region.fd, offset, milliseconds)) return true;
+    pthread_mutex_unlock(&slow_mutex);
+    return false;
+}
+
+void ph_region_unlock(long offset) {
+    if (ph_region.fd >= 0) lock_byte(ph_region.fd, offset, F_UNLCK);
+    pthread_mutex_unlock(&slow_mutex);
+}
+
+static void set_defaults(struct ph_hami_region *hami, const struct ph_region_defaults *defaults) {
+    hami->major = 1;
+    hami->minor = 2;
+    hami->owner_pid = 0;
+    sem_init((sem_t *)(void *)hami->semaphore, 1, 1);
+    sem_init((sem_t *)(void *)hami->semaphore_postinit, 1, 1);
+    hami->device_count = (uint64_t)defaults->device_count;
+    for (int i = 0; i < PH_MAX_DEVICES; i++) {
+        hami->limit[i] = defaults->memory_limit[i];
+        hami->sm_limit[i] = defaults->core_limit[i] ? defaults->core_limit[i] : 100;
+        if (defaults->uuids && i < defaults->device_count) memcpy(hami->uuids[i], defaults->uuids[i], PH_UUID_SIZE);
+    }
+    hami->slot_high_water = 0;
+    hami->utilization_switch = 1;
+    hami->recent_kernel = 2;
+    hami->priority = defaults->priority;
+    hami->sm_init_flag = PH_REGION_MAGIC;
+    __atomic_store_n(&hami->magic, PH_REGION_MAGIC, __ATOMIC_RELEASE);
+}
+
+static void set_extension(struct ph_extension *extension) {
+    memset(extension, 0, sizeof *extension);
+    extension->version = PH_EXTENSION_VERSION;
+    extension->size = sizeof *extension;
+    __atomic_store_n(&extension->magic, PH_EXTENSION_MAGIC, __ATOMIC_RELEASE);
+}
+
+const char *ph_region_refusal(const void *map, size_t size) {
+    const struct ph_hami_region *hami = map;
+    if (size < PH_REGION_SIZE) return "it is shorter than a region of this library";
+    if (hami->magic != PH_REGION_MAGIC) return "it does not start with the region's magic number";
+    if (hami->major != 1 || hami->minor != 2) return "its layout is not version 1.2";
+    if (hami->device_count > PH_MAX_DEVICES) return "it claims more than 16 devices";
+    if (hami->slot_high_water < 0 || hami->slot_high_water > PH_MAX_SLOTS) return "its slot count is out of range";
+    const struct ph_extension *extension = (const void *)((const char *)map + PH_EXTENSION_OFFSET);
+    if (extension->magic != PH_EXTENSION_MAGIC) return "it belongs to another library";
+    if (extension->version != PH_EXTENSION_VERSION || extension->size != sizeof *extension)
+        return "it was made by another release of this library";
+    return NULL;
+}
+
+/* A region of HAMi's own library may be taken over only while nobody uses it: its slots move. */
+static bool abandoned(int fd, off_t size) {
+    struct ph_hami_region *hami = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fd, 0);
+    if (hami == MAP_FAILED) return false;
+    bool empty = hami->magic == PH_REGION_MAGIC && hami->slot_high_water >= 0 && hami->slot_high_water <= PH_MAX_SLOTS;
+    for (int i = 0; empty && i < hami->slot_high_water; i++) {
+        char path[32];
+        snprintf(path, sizeof path, "/proc/%d", hami->slots[i].pid);
+        if (hami->slots[i].status != 0 && hami->slots[i].pid > 0 && access(path, F_OK) == 0) empty = false;
+    }
+    munmap(hami, (size_t)size);
+    return empty;
+}
+
+static const char *prepare(int fd, const struct ph_region_defaults *defaults, void **map) {
+    struct stat info;
+    if (fstat(fd, &info) != 0) return "it cannot be examined";
+    if (!S_ISREG(info.st_mode)) return "it is not a regular file";
+    bool fresh = info.st_size == 0;
+    if (info.st_size == PH_HAMI_SIZE + 1 || info.st_size == PH_HAMI_SIZE) {
+        if (!abandoned(fd, info.st_size)) return "HAMi's own library is using it; both cannot share one file";
+        if (ftruncate(fd, 0) != 0) return "it cannot be resized";
+        fresh = true;
+    }
+    if (fresh && ftruncate(fd, PH_REGION_SIZE) != 0) return "it cannot be resized";
+    if (!fresh && info.st_size < PH_REGION_SIZE) return "it is shorter than a region of this library";
+    *map = mmap(NULL, PH_REGION_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (*map == MAP_FAILED) return "it cannot be mapped";
+    const struct ph_hami_region *hami = *map;
+    /* All zero: its creator died between resizing and filling it. */
+    if (fresh || (hami->magic == 0 && hami->major == 0 && hami->slot_high_water == 0)) {
+        set_extension((void *)((char *)*map + PH_EXTENSION_OFFSET));
+        set_defaults(*map, defaults);
+    }
+    const char *refusal = ph_region_refusal(*map, PH_REGION_SIZE);
+    if (refusal) munmap(*map, PH_REGION_SIZE);
+    return refusal;
+}
+
+void ph_region_open(const char *path, const struct ph_region_defaults *defaults) {
+    void *map = NULL;
+    const char *refusal = NULL;
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0666);
+    if (fd < 0) {
+        refusal = errno == ELOOP ? "it is a symbolic link" : "it cannot be opened for reading and writing";
+    } else {
+        struct stat info;
+        /* Other users of the container join too. fchmod on our own new file instead of touching the umask. */
+        if (fstat(fd, &info) == 0 && info.st_uid == geteuid() && S_ISREG(info.st_mode)) (void)!fchmod(fd, 0666);
+        if (!lock_byte_within(fd, PH_LOCK_INIT, 3000)) refusal = "another process has been setting it up for 3 s";
+        else refusal = prepare(fd, defaults, &map);
+        lock_byte(fd, PH_LOCK_INIT, F_UNLCK);
+    }
+    if (refusal) {
+        if (fd >= 0) close(fd);
+        ph_error("shared region %s is refused: %s. Limits hold for this process alone; remove the file while nothing "
+                 "in the container uses the GPU.", path, refusal);
+        map = mmap(NULL, PH_REGION_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (map == MAP_FAILED) return;
+        set_extension((void *)((char *)map + PH_EXTENSION_OFFSET));
+        set_defaults(map, defaults);
+        fd = -1;
+    }
+    ph_region.fd = fd;
+    ph_region.refusal = refusal;
+    ph_region.hami = map;
+    ph_region.extension = (void *)((char *)map + PH_EXTENSION_OFFSET);
+    ph_region.state = refusal ? PH_REGION_PRIVATE : PH_REGION_SHARED;
+}
+
+static uint64_t own_start_time(void) {
+    char text[1024];
+    FILE *stat = fopen("/proc/self/stat", "re");
+    if (!stat) return 0;
+    size_t length = fread(text, 1, sizeof text - 1, stat);
+    fclose(stat);
+    text[length] = 0;
+    char *at = strrchr(text, ')'); /* the name may hold spaces and brackets */
+    for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
+    return at ? strtoull(at, NULL, 10) : 0;
+}
+
+static void clear_slot(int index) {
+    struct ph_slot *slot = &ph_region.hami->slots[index];
+    __atomic_store_n(&slot->status, 0, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < PH_MAX_DEVICES; i++) {
+        struct ph_slot_memory *used = &slot->used[i];
+        __atomic_store_n(&used->total, 0, __ATOMIC_SEQ_CST);
+        used->context = used->module = used->data = used->offset = 0;
+        slot->monitor_used[i] = 0;
+        memset(&slot->utilization[i], 0, sizeof slot->utilization[i]);
+    }
+    slot->host_pid = 0;
+    __atomic_store_n(&slot->pid, 0, __ATOMIC_SEQ_CST);
+}
+
+static void take_slot(int index) {
+    struct ph_hami_region *hami = ph_region.hami;
+    struct ph_identity *identity = &ph_region.extension->identities[index];
+    struct stat info = { 0 };
+    clear_slot(index);
+    identity->start_time = own_start_time();
+    identity->pid_namespace = stat("/proc/self/ns/pid", &info) == 0 ? info.st_ino : 0;
+    identity->generation++;
+    hami->slots[index].pid = getpid();
+    __atomic_store_n(&hami->slots[index].status, 1, __ATOMIC_SEQ_CST);
+    int32_t high = __atomic_load_n(&hami->slot_high_water, __ATOMIC_SEQ_CST);
+    while (high <= index && !__atomic_compare_exchange_n(&hami->slot_high_water, &high, index + 1, false,
+                                                         __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+    }
+    ph_region.slot = index;
+}
+
+bool ph_region_claim_slot(void) {
+    if (ph_region.slot >= 0) return true;
+    if (!ph_region.hami) return false;
+    if (ph_region.fd < 0) {
+        take_slot(0);
+        return true;
+    }
+    /* First those that look free, then any whose owner is dead. */
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < PH_MAX_SLOTS; i++) {
+            bool looks_free = __atomic_load_n(&ph_region.hami->slots[i].status, __ATOMIC_SEQ_CST) == 0;
+            if (looks_free != (pass == 0) || lock_byte(ph_region.fd, PH_LOCK_SLOTS + i, F_WRLCK) != 0) continue;
+            take_slot(i);
+            return true;
+        }
+    ph_error("all %d process slots of the container are taken", PH_MAX_SLOTS);
+    return false;
+}
+
+int ph_region_reap(void) {
+    if (ph_region.fd < 0) return 0;
+    int freed = 0;
+    int32_t high = __atomic_load_n(&ph_region.hami->slot_high_water, __ATOMIC_SEQ_CST);
+    if (high < 0 || high > PH_MAX_SLOTS) high = PH_MAX_SLOTS;
+    for (int i = 0; i < high; i++) {
+        if (i == ph_region.slot || __atomic_load_n(&ph_region.hami->slots[i].status, __ATOMIC_SEQ_CST) == 0) continue;
+        if (lock_byte(ph_region.fd, PH_LOCK_SLOTS + i, F_WRLCK) != 0) continue;
+        clear_slot(i);
+        lock_byte(ph_region.fd, PH_LOCK_SLOTS + i, F_UNLCK);
+        freed++;
+    }
+    return freed;
+}
+
+void ph_region_after_fork(void) {
+    ph_region.slot = -1;
+    pthread_mutex_init(&slow_mutex, NULL);
+    if (ph_region.state == PH_REGION_PRIVATE) clear_slot(0);
+}
+
+void ph_region_close(void) {
+    if (ph_region.hami) munmap(ph_region.hami, PH_REGION_SIZE);
+    if (ph_region.fd >= 0) close(ph_region.fd);
+    ph_region = (struct ph_region){ .fd = -1, .slot = -1 };
+}

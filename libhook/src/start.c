@@ -1,0 +1,70 @@
+/* Life cycle. Nothing happens when the library is loaded; the first intercepted call finds the driver and the
+ * configuration, the first that succeeds after cuInit opens the shared region. fork starts over in the child. */
+#define _GNU_SOURCE
+#include "account.h"
+#include "config.h"
+#include "driver.h"
+#include "limiter.h"
+#include "log.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct ph_gate ph_gate;
+static pthread_mutex_t start_mutex = PTHREAD_MUTEX_INITIALIZER;
+static bool started, attached, watching_forks;
+
+static void in_child(void) {
+    pthread_mutex_init(&start_mutex, NULL);
+    ph_region_after_fork();
+    ph_ledger_after_fork();
+    ph_limiter_after_fork();
+}
+
+static void read_log_level(void) {
+    long level = 0;
+    if (ph_parse_number(getenv("LIBCUDA_LOG_LEVEL"), 0, 9, &level)) ph_log_level = (int)level;
+}
+
+void ph_start(void) {
+    pthread_mutex_lock(&start_mutex);
+    if (!started) {
+        read_log_level();
+        ph_driver_open_cuda();
+        ph_config_load(&ph_config, ph_config_path(), ph_config_owner());
+        if (!watching_forks) pthread_atfork(NULL, NULL, in_child);
+        watching_forks = true;
+        if (!ph_config.present) __atomic_store_n(&ph_gate.state, PH_GATE_OPEN, __ATOMIC_RELEASE);
+        started = true;
+    }
+    pthread_mutex_unlock(&start_mutex);
+}
+
+void ph_attach(void) {
+    if (PH_LIKELY(__atomic_load_n(&attached, __ATOMIC_ACQUIRE))) return;
+    ph_ensure_started();
+    pthread_mutex_lock(&start_mutex);
+    if (!attached && ph_config.present) {
+        ph_devices_find();
+        if (ph_device_count > 0) {
+            struct ph_region_defaults defaults = {
+                .device_count = ph_device_count,
+                .memory_limit = ph_config.memory_limit,
+                .core_limit = ph_config.core_limit,
+                .uuids = (const char(*)[PH_UUID_SIZE])ph_device_uuids,
+                .priority = ph_config.priority,
+            };
+            ph_region_open(ph_config.region_path, &defaults);
+            ph_limiter_refresh();
+            __atomic_store_n(&attached, true, __ATOMIC_RELEASE);
+        }
+    }
+    pthread_mutex_unlock(&start_mutex);
+}
+
+CUresult ph_init(const struct ph_call *call, unsigned int flags) {
+    CUresult result = PH_NEXT(call, cuInit)(flags);
+    if (result == CUDA_SUCCESS) ph_attach();
+    return result;
+}

@@ -1,0 +1,313 @@
+/* Start-up, devices, contexts, lookup, errors. */
+#define _GNU_SOURCE
+#include "fake.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+pthread_mutex_t fk_mutex = PTHREAD_MUTEX_INITIALIZER;
+__thread struct fk_context *fk_current;
+static __thread struct fk_context *pushed[16];
+static __thread int depth;
+static struct {
+    struct fk_context *context;
+    int references;
+} primary[FG_DEVICES];
+static bool initialised;
+
+int fk_unsupported(const char *symbol) {
+    if (getenv("FAKE_CUDA_STRICT")) fprintf(stderr, "[fake driver] %s is not there\n", symbol);
+    return strncmp(symbol, "nvml", 4) == 0 ? (int)NVML_ERROR_NOT_SUPPORTED : (int)CUDA_ERROR_NOT_SUPPORTED;
+}
+
+int fk_enter(const struct fk_call *call) {
+    static int log_file = -2, fail_at, fail_with = CUDA_ERROR_OUT_OF_MEMORY, calls;
+    static char fail_symbol[64];
+    if (__builtin_expect(log_file == -2, 0)) {
+        const char *path = getenv("FAKE_CUDA_LOG"), *fail = getenv("FAKE_CUDA_FAIL");
+        if (fail) sscanf(fail, "%63[^:]:%d:%d", fail_symbol, &fail_at, &fail_with);
+        log_file = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
+    }
+    if (log_file >= 0) dprintf(log_file, "%d %s\n", (int)getpid(), call->symbol);
+    if (fail_symbol[0] && (strcmp(call->symbol, fail_symbol) == 0 || strcmp(fail_symbol, "*") == 0) &&
+        __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) == fail_at) return fail_with;
+    return 0;
+}
+
+CUresult fk_cuInit(const struct fk_call *call, unsigned int flags) {
+    (void)call;
+    fg_ready();
+    initialised = true;
+    return flags ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+CUresult fk_cuDriverGetVersion(const struct fk_call *call, int *version) {
+    (void)call;
+    fg_ready();
+    *version = fg_settings()->cuda_version;
+    return CUDA_SUCCESS;
+}
+
+static CUresult look_up(const char *base, void **function, int version, cuuint64_t flags) {
+    fg_ready();
+    bool per_thread = (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0;
+    int ceiling = version < fg_settings()->cuda_version ? version : fg_settings()->cuda_version;
+    const struct fk_symbol *best = NULL;
+    for (const struct fk_symbol *s = fk_symbols; s->base; s++)
+        if (strcmp(s->base, base) == 0 && s->since <= ceiling && (!s->per_thread || per_thread) &&
+            (!best || s->since > best->since || (s->since == best->since && s->per_thread))) best = s;
+    /* The per-thread variant of an ABI may carry a later number than the plain one; prefer it when asked. */
+    for (const struct fk_symbol *s = fk_symbols; per_thread && best && !best->per_thread && s->base; s++)
+        if (strcmp(s->base, base) == 0 && s->per_thread && s->since <= ceiling) best = s;
+    *function = best ? best->address : NULL;
+    return best ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+}
+
+CUresult fk_cuGetProcAddress(const struct fk_call *call, const char *symbol, void **pfn, int version, cuuint64_t flags) {
+    (void)call;
+    return symbol && pfn ? look_up(symbol, pfn, version, flags) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult fk_cuGetProcAddress_v2(const struct fk_call *call, const char *symbol, void **pfn, int version, cuuint64_t flags,
+                                CUdriverProcAddressQueryResult *found) {
+    (void)call;
+    if (!symbol || !pfn) return CUDA_ERROR_INVALID_VALUE;
+    CUresult result = look_up(symbol, pfn, version, flags);
+    if (found) *found = result == CUDA_SUCCESS ? CU_GET_PROC_ADDRESS_SUCCESS : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
+    return result;
+}
+
+/* Devices */
+
+static bool exists(CUdevice device) { return initialised && device >= 0 && device < fg_settings()->device_count; }
+
+void fk_uuid(int device, unsigned char bytes[16]) {
+    memset(bytes, 0, 16);
+    memcpy(bytes, "\xfa\x4e\xca\xfe", 4);
+    bytes[15] = (unsigned char)device;
+}
+
+CUresult fk_cuDeviceGetCount(const struct fk_call *call, int *count) {
+    (void)call;
+    if (!initialised) return CUDA_ERROR_NOT_INITIALIZED;
+    *count = fg_settings()->device_count;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuDeviceGet(const struct fk_call *call, CUdevice *device, int ordinal) {
+    (void)call;
+    if (!initialised) return CUDA_ERROR_NOT_INITIALIZED;
+    if (!exists(ordinal)) return CUDA_ERROR_INVALID_DEVICE;
+    *device = ordinal;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuDeviceGetName(const struct fk_call *call, char *name, int length, CUdevice device) {
+    (void)call;
+    if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
+    snprintf(name, (size_t)length, "poolmgr fake GPU");
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuDeviceGetUuid(const struct fk_call *call, CUuuid *uuid, CUdevice device) {
+    (void)call;
+    if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
+    fk_uuid(device, (unsigned char *)uuid->bytes);
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuDeviceGetPCIBusId(const struct fk_call *call, char *text, int length, CUdevice device) {
+    (void)call;
+    if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
+    snprintf(text, (size_t)length, "0000:%02X:00.0", 0x10 + device);
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuDeviceGetAttribute(const struct fk_call *call, int *value, CUdevice_attribute attribute, CUdevice device) {
+    (void)call;
+    if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
+    switch ((int)attribute) {
+    case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: *value = 132; break;
+    case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR: *value = 2048; break;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = 9; break;
+    case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED: *value = 1; break;
+    default: *value = 0;
+    }
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuDeviceTotalMem_v2(const struct fk_call *call, size_t *bytes, CUdevice device) {
+    (void)call;
+    if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
+    if (!bytes) return CUDA_ERROR_INVALID_VALUE;
+    *bytes = fg_settings()->memory_bytes;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuDeviceTotalMem(const struct fk_call *call, unsigned int *bytes, CUdevice_v1 device) {
+    (void)call;
+    if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
+    *bytes = (unsigned int)(fg_settings()->memory_bytes > UINT32_MAX ? UINT32_MAX : fg_settings()->memory_bytes);
+    return CUDA_SUCCESS;
+}
+
+/* Contexts */
+
+static CUresult create(CUcontext *context, CUdevice device, bool is_primary) {
+    if (!context) return CUDA_ERROR_INVALID_VALUE;
+    if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
+    struct fk_context *fresh = calloc(1, sizeof *fresh);
+    fresh->device = device;
+    fresh->primary = is_primary;
+    fresh->gpu = fg_context_open(device);
+    if (fresh->gpu < 0) {
+        free(fresh);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    *context = (CUcontext)fresh;
+    return CUDA_SUCCESS;
+}
+
+CUresult fk_cuCtxCreate_v2(const struct fk_call *call, CUcontext *context, unsigned int flags, CUdevice device) {
+    (void)call;
+    (void)flags;
+    CUresult result = create(context, device, false);
+    if (result == CUDA_SUCCESS) fk_current = (struct fk_context *)*context;
+    return result;
+}
+CUresult fk_cuCtxCreate_v3(const struct fk_call *call, CUcontext *context, CUexecAffinityParam *affinity, int count,
+                           unsigned int flags, CUdevice device) {
+    (void)affinity;
+    (void)count;
+    return fk_cuCtxCreate_v2(call, context, flags, device);
+}
+CUresult fk_cuCtxCreate_v4(const struct fk_call *call, CUcontext *context, CUctxCreateParams *params, unsigned int flags,
+                           CUdevice device) {
+    (void)params;
+    return fk_cuCtxCreate_v2(call, context, flags, device);
+}
+
+static void destroy(struct fk_context *context) {
+    while (context->blocks) {
+        struct fk_block *block = context->blocks;
+        context->blocks = block->next;
+        fg_memory_give(block->device, block->bytes);
+        free(block);
+    }
+    fg_context_close(context->gpu);
+    if (fk_current == context) fk_current = NULL;
+}
+
+CUresult fk_cuCtxDestroy_v2(const struct fk_call *call, CUcontext context) {
+    (void)call;
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    destroy((struct fk_context *)context); /* the struct itself is kept: stale handles must not crash a test */
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuCtxDetach(const struct fk_call *call, CUcontext context) { return fk_cuCtxDestroy_v2(call, context); }
+
+CUresult fk_cuDevicePrimaryCtxRetain(const struct fk_call *call, CUcontext *context, CUdevice device) {
+    (void)call;
+    if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
+    pthread_mutex_lock(&fk_mutex);
+    CUresult result = CUDA_SUCCESS;
+    if (!primary[device].context) result = create((CUcontext *)&primary[device].context, device, true);
+    if (result == CUDA_SUCCESS) {
+        primary[device].references++;
+        *context = (CUcontext)primary[device].context;
+    }
+    pthread_mutex_unlock(&fk_mutex);
+    return result;
+}
+
+static CUresult let_go(CUdevice device, bool all) {
+    if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
+    pthread_mutex_lock(&fk_mutex);
+    struct fk_context *context = primary[device].context;
+    if (context && (all || --primary[device].references == 0)) {
+        destroy(context);
+        primary[device].context = NULL;
+        primary[device].references = 0;
+    }
+    pthread_mutex_unlock(&fk_mutex);
+    return context ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+CUresult fk_cuDevicePrimaryCtxRelease_v2(const struct fk_call *call, CUdevice device) {
+    (void)call;
+    return let_go(device, false);
+}
+CUresult fk_cuDevicePrimaryCtxReset_v2(const struct fk_call *call, CUdevice device) {
+    (void)call;
+    return let_go(device, true);
+}
+CUresult fk_cuDevicePrimaryCtxGetState(const struct fk_call *call, CUdevice device, unsigned int *flags, int *active) {
+    (void)call;
+    if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
+    *flags = 0;
+    *active = primary[device].context != NULL;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuCtxGetCurrent(const struct fk_call *call, CUcontext *context) {
+    (void)call;
+    *context = (CUcontext)fk_current;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuCtxSetCurrent(const struct fk_call *call, CUcontext context) {
+    (void)call;
+    fk_current = (struct fk_context *)context;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuCtxPushCurrent_v2(const struct fk_call *call, CUcontext context) {
+    (void)call;
+    if (depth == 16) return CUDA_ERROR_INVALID_VALUE;
+    pushed[depth++] = fk_current;
+    fk_current = (struct fk_context *)context;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuCtxPopCurrent_v2(const struct fk_call *call, CUcontext *context) {
+    (void)call;
+    if (context) *context = (CUcontext)fk_current;
+    fk_current = depth ? pushed[--depth] : NULL;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuCtxGetDevice(const struct fk_call *call, CUdevice *device) {
+    (void)call;
+    if (!fk_current) return CUDA_ERROR_INVALID_CONTEXT;
+    *device = fk_current->device;
+    return CUDA_SUCCESS;
+}
+
+/* Errors, modules */
+
+CUresult fk_cuGetErrorString(const struct fk_call *call, CUresult error, const char **text) {
+    (void)call;
+    *text = error == CUDA_SUCCESS ? "no error" : error == CUDA_ERROR_OUT_OF_MEMORY ? "out of memory" : "an error of the fake driver";
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGetErrorName(const struct fk_call *call, CUresult error, const char **text) {
+    (void)call;
+    *text = error == CUDA_SUCCESS ? "CUDA_SUCCESS" : error == CUDA_ERROR_OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR";
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuModuleLoadData(const struct fk_call *call, CUmodule *module, const void *image) {
+    (void)call;
+    (void)image;
+    *module = malloc(1);
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuModuleUnload(const struct fk_call *call, CUmodule module) {
+    (void)call;
+    free(module);
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuModuleGetFunction(const struct fk_call *call, CUfunction *function, CUmodule module, const char *name) {
+    (void)call;
+    (void)module;
+    int64_t *duration = malloc(sizeof *duration); /* the handle of a function is its duration; -1: first parameter */
+    *duration = strcmp(name, "spin") == 0 ? -1 : strncmp(name, "spin_", 5) == 0 ? strtoll(name + 5, NULL, 10) : 10000;
+    *function = (CUfunction)duration;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuFuncGetAttribute(const struct fk_call *call, int *value, CUfunction_attribute attribute, CUfunction function) {
+    (void)call;
+    (void)attribute;
+    (void)function;
+    *value = 0;
+    return CUDA_SUCCESS;
+}

@@ -1,0 +1,63 @@
+/* Shared by the fake driver's parts. Kernels: a function named spin takes its duration in ns as its first
+ * parameter (a 64-bit integer), one named spin_N always runs N ns; any other runs 10 µs. */
+#pragma once
+
+#define __CUDA_API_VERSION_INTERNAL 1
+#define NVML_NO_UNVERSIONED_FUNC_DEFS 1
+#include "gpu.h"
+
+#include <cuda.h>
+#include <nvml.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct fk_call {
+    const char *symbol;
+    bool per_thread;
+};
+struct fk_symbol {
+    const char *base, *symbol;
+    int since;
+    bool per_thread;
+    void *address;
+};
+extern const struct fk_symbol fk_symbols[];
+
+/* Counts and logs the call (FAKE_CUDA_LOG=file) and fails it if FAKE_CUDA_FAIL=symbol:n[:error] says so. */
+int fk_enter(const struct fk_call *call);
+int fk_unsupported(const char *symbol);
+
+enum { FK_QUEUE = 1024 };
+struct fk_context {
+    int device, gpu; /* gpu: index of gpu.h */
+    bool primary;
+    int64_t legacy_tail;
+    struct fk_stream *streams;
+    struct fk_block *blocks;
+};
+struct fk_stream {
+    struct fk_context *context;
+    int64_t tail; /* service time at which all queued work ends */
+    struct fk_graph *capture;
+    int64_t ends[FK_QUEUE]; /* when the last launches end; a full queue makes the next one wait, as hardware does */
+    unsigned int launches;
+    struct fk_stream *next;
+};
+struct fk_block { /* linear memory and arrays: they die with their context */
+    CUdeviceptr address;
+    uint64_t bytes;
+    int device;
+    struct fk_block *next;
+};
+extern pthread_mutex_t fk_mutex;
+extern __thread struct fk_context *fk_current;
+struct fk_stream *fk_stream_of(CUstream stream, bool per_thread);
+CUdeviceptr fk_address(uint64_t bytes);
+void fk_pools_settle(void); /* what a synchronisation gives back */
+bool fk_pool_stream_alloc(struct fk_stream *stream, uint64_t bytes); /* in a capture: becomes a node */
+struct fk_device_uuid {
+    unsigned char bytes[16];
+};
+void fk_uuid(int device, unsigned char bytes[16]);

@@ -1,0 +1,383 @@
+/* Streams, events, launches, graphs. Streams of one context run side by side; contexts take turns (gpu.c). */
+#define _GNU_SOURCE
+#include "fake.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct node {
+    CUgraphNodeType type;
+    int64_t ns;
+    CUDA_MEM_ALLOC_NODE_PARAMS memory;
+};
+struct fk_graph {
+    struct node *nodes;
+    size_t count, room;
+};
+struct exec {
+    int64_t ns;
+    uint64_t bytes;
+    int device;
+};
+struct event {
+    struct fk_context *context;
+    int64_t target;   /* service time it completes at; -1: never recorded */
+    int64_t recorded; /* global time of the record */
+    int64_t done;     /* global time of completion, once asked for; the machine forgets after a while */
+};
+
+struct fk_stream *fk_stream_of(CUstream handle, bool per_thread) {
+    static __thread struct fk_stream own;
+    if (handle == CU_STREAM_PER_THREAD || (handle == NULL && per_thread)) {
+        if (own.context != fk_current) memset(&own, 0, sizeof own);
+        own.context = fk_current;
+        return &own;
+    }
+    if (handle == NULL || handle == CU_STREAM_LEGACY) {
+        static __thread struct fk_stream legacy; /* a view of the context's own tail */
+        if (legacy.context != fk_current) memset(&legacy, 0, sizeof legacy);
+        legacy.context = fk_current;
+        legacy.tail = fk_current ? fk_current->legacy_tail : 0;
+        return &legacy;
+    }
+    return (struct fk_stream *)handle;
+}
+
+static bool is_legacy(CUstream handle, bool per_thread) {
+    return handle == CU_STREAM_LEGACY || (handle == NULL && !per_thread);
+}
+
+static CUresult run(CUstream handle, bool per_thread, int64_t ns) {
+    struct fk_stream *stream = fk_stream_of(handle, per_thread);
+    if (!stream->context) return CUDA_ERROR_INVALID_CONTEXT;
+    int64_t *end = &stream->ends[stream->launches++ % FK_QUEUE];
+    if (*end > 0) fg_wait_served(stream->context->gpu, *end);
+    *end = stream->tail = fg_submit(stream->context->gpu, stream->tail, ns);
+    if (is_legacy(handle, per_thread)) stream->context->legacy_tail = stream->tail;
+    return CUDA_SUCCESS;
+}
+
+static struct node *add_node(struct fk_graph *graph) {
+    if (graph->count == graph->room) {
+        graph->room = graph->room ? graph->room * 2 : 8;
+        graph->nodes = realloc(graph->nodes, graph->room * sizeof *graph->nodes);
+    }
+    struct node *node = &graph->nodes[graph->count++];
+    memset(node, 0, sizeof *node);
+    return node;
+}
+
+bool fk_pool_stream_alloc(struct fk_stream *stream, uint64_t bytes) {
+    struct node *node = add_node(stream->capture);
+    node->type = CU_GRAPH_NODE_TYPE_MEM_ALLOC;
+    node->memory.bytesize = bytes;
+    node->memory.poolProps.location.id = fk_current->device;
+    return true;
+}
+
+static int64_t duration(CUfunction function, void **parameters) {
+    int64_t ns = *(const int64_t *)(const void *)function;
+    return ns >= 0 ? ns : parameters ? *(const int64_t *)parameters[0] : 10000;
+}
+
+static CUresult launch(const struct fk_call *call, CUstream handle, int64_t ns) {
+    struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
+    if (stream->capture) {
+        struct node *node = add_node(stream->capture);
+        node->type = CU_GRAPH_NODE_TYPE_KERNEL;
+        node->ns = ns;
+        return CUDA_SUCCESS;
+    }
+    return run(handle, call->per_thread, ns);
+}
+
+CUresult fk_cuLaunchKernel(const struct fk_call *call, CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx,
+                           unsigned int by, unsigned int bz, unsigned int shared, CUstream stream, void **parameters, void **extra) {
+    (void)gx, (void)gy, (void)gz, (void)bx, (void)by, (void)bz, (void)shared, (void)extra;
+    if (!f) return CUDA_ERROR_INVALID_HANDLE;
+    return launch(call, stream, duration(f, parameters));
+}
+CUresult fk_cuLaunchKernelEx(const struct fk_call *call, const CUlaunchConfig *config, CUfunction f, void **parameters, void **extra) {
+    (void)extra;
+    return f && config ? launch(call, config->hStream, duration(f, parameters)) : CUDA_ERROR_INVALID_VALUE;
+}
+CUresult fk_cuLaunchCooperativeKernel(const struct fk_call *call, CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz,
+                                      unsigned int bx, unsigned int by, unsigned int bz, unsigned int shared, CUstream stream,
+                                      void **parameters) {
+    (void)gx, (void)gy, (void)gz, (void)bx, (void)by, (void)bz, (void)shared;
+    return launch(call, stream, duration(f, parameters));
+}
+CUresult fk_cuLaunch(const struct fk_call *call, CUfunction f) { return launch(call, NULL, duration(f, NULL)); }
+CUresult fk_cuLaunchGrid(const struct fk_call *call, CUfunction f, int width, int height) {
+    (void)width, (void)height;
+    return launch(call, NULL, duration(f, NULL));
+}
+CUresult fk_cuLaunchGridAsync(const struct fk_call *call, CUfunction f, int width, int height, CUstream stream) {
+    (void)width, (void)height;
+    return launch(call, stream, duration(f, NULL));
+}
+
+/* Streams */
+
+CUresult fk_cuStreamCreate(const struct fk_call *call, CUstream *stream, unsigned int flags) {
+    (void)call, (void)flags;
+    if (!fk_current) return CUDA_ERROR_INVALID_CONTEXT;
+    struct fk_stream *fresh = calloc(1, sizeof *fresh);
+    fresh->context = fk_current;
+    pthread_mutex_lock(&fk_mutex);
+    fresh->next = fk_current->streams;
+    fk_current->streams = fresh;
+    pthread_mutex_unlock(&fk_mutex);
+    *stream = (CUstream)fresh;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuStreamCreateWithPriority(const struct fk_call *call, CUstream *stream, unsigned int flags, int priority) {
+    (void)priority;
+    return fk_cuStreamCreate(call, stream, flags);
+}
+CUresult fk_cuStreamDestroy_v2(const struct fk_call *call, CUstream handle) {
+    (void)call;
+    struct fk_stream *stream = (struct fk_stream *)handle;
+    pthread_mutex_lock(&fk_mutex);
+    struct fk_stream **link = &stream->context->streams;
+    while (*link && *link != stream) link = &(*link)->next;
+    if (*link) *link = stream->next;
+    pthread_mutex_unlock(&fk_mutex);
+    free(stream);
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuStreamSynchronize(const struct fk_call *call, CUstream handle) {
+    struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
+    if (!stream->context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (stream->capture) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    fg_wait_served(stream->context->gpu, stream->tail);
+    fk_pools_settle();
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuStreamQuery(const struct fk_call *call, CUstream handle) {
+    struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
+    if (!stream->context) return CUDA_ERROR_INVALID_CONTEXT;
+    return fg_context_served(stream->context->gpu) >= stream->tail ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+}
+static int64_t last_tail(const struct fk_context *context) {
+    int64_t tail = context->legacy_tail;
+    pthread_mutex_lock(&fk_mutex);
+    for (const struct fk_stream *s = context->streams; s; s = s->next)
+        if (s->tail > tail) tail = s->tail;
+    pthread_mutex_unlock(&fk_mutex);
+    return tail;
+}
+CUresult fk_cuCtxSynchronize(const struct fk_call *call) {
+    (void)call;
+    if (!fk_current) return CUDA_ERROR_INVALID_CONTEXT;
+    fg_wait_served(fk_current->gpu, last_tail(fk_current));
+    fk_pools_settle();
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuStreamWaitEvent(const struct fk_call *call, CUstream handle, CUevent event, unsigned int flags) {
+    (void)flags;
+    struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
+    const struct event *e = (const struct event *)event;
+    if (e->context == stream->context && e->target > stream->tail) stream->tail = e->target;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuThreadExchangeStreamCaptureMode(const struct fk_call *call, CUstreamCaptureMode *mode) {
+    static __thread CUstreamCaptureMode current = CU_STREAM_CAPTURE_MODE_GLOBAL;
+    (void)call;
+    CUstreamCaptureMode old = current;
+    current = *mode;
+    *mode = old;
+    return CUDA_SUCCESS;
+}
+
+/* Copies take no time of the kernels' engine; synchronous ones wait for the legacy stream. */
+static CUresult copied(const struct fk_call *call) {
+    if (!fk_current) return CUDA_ERROR_INVALID_CONTEXT;
+    (void)call;
+    fg_wait_served(fk_current->gpu, last_tail(fk_current));
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuMemcpyDtoH_v2(const struct fk_call *call, void *to, CUdeviceptr from, size_t bytes) {
+    (void)to, (void)from, (void)bytes;
+    return copied(call);
+}
+CUresult fk_cuMemcpyHtoD_v2(const struct fk_call *call, CUdeviceptr to, const void *from, size_t bytes) {
+    (void)to, (void)from, (void)bytes;
+    return copied(call);
+}
+CUresult fk_cuMemcpyDtoHAsync_v2(const struct fk_call *call, void *to, CUdeviceptr from, size_t bytes, CUstream stream) {
+    (void)call, (void)to, (void)from, (void)bytes, (void)stream;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuMemcpyHtoDAsync_v2(const struct fk_call *call, CUdeviceptr to, const void *from, size_t bytes, CUstream stream) {
+    (void)call, (void)to, (void)from, (void)bytes, (void)stream;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuMemsetD8_v2(const struct fk_call *call, CUdeviceptr to, unsigned char value, size_t bytes) {
+    (void)call, (void)to, (void)value, (void)bytes;
+    return CUDA_SUCCESS;
+}
+
+/* Events */
+
+CUresult fk_cuEventCreate(const struct fk_call *call, CUevent *event, unsigned int flags) {
+    (void)call, (void)flags;
+    if (!fk_current) return CUDA_ERROR_INVALID_CONTEXT;
+    struct event *fresh = malloc(sizeof *fresh);
+    *fresh = (struct event){ fk_current, -1, 0, 0 };
+    *event = (CUevent)fresh;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuEventRecord(const struct fk_call *call, CUevent event, CUstream handle) {
+    struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
+    struct event *e = (struct event *)event;
+    if (!stream->context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (stream->capture) return CUDA_SUCCESS;
+    e->context = stream->context;
+    e->target = stream->tail;
+    e->recorded = fg_now();
+    e->done = 0;
+    return CUDA_SUCCESS;
+}
+static bool finished(struct event *e) {
+    if (e->target < 0 || e->done) return true;
+    if (fg_context_served(e->context->gpu) < e->target) return false;
+    e->done = fg_time_of(e->context->gpu, e->target, e->recorded);
+    return true;
+}
+CUresult fk_cuEventQuery(const struct fk_call *call, CUevent event) {
+    (void)call;
+    return finished((struct event *)event) ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+}
+CUresult fk_cuEventSynchronize(const struct fk_call *call, CUevent event) {
+    (void)call;
+    const struct event *e = (const struct event *)event;
+    if (e->target >= 0) fg_wait_served(e->context->gpu, e->target);
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuEventElapsedTime(const struct fk_call *call, float *milliseconds, CUevent from, CUevent to) {
+    (void)call;
+    struct event *a = (struct event *)from, *b = (struct event *)to;
+    if (a->target < 0 || b->target < 0) return CUDA_ERROR_INVALID_HANDLE;
+    if (!finished(a) || !finished(b)) return CUDA_ERROR_NOT_READY;
+    *milliseconds = (float)((double)(b->done - a->done) / 1e6);
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuEventDestroy_v2(const struct fk_call *call, CUevent event) {
+    (void)call;
+    free(event);
+    return CUDA_SUCCESS;
+}
+
+/* Graphs */
+
+CUresult fk_cuStreamBeginCapture_v2(const struct fk_call *call, CUstream handle, CUstreamCaptureMode mode) {
+    (void)call, (void)mode;
+    struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
+    if (is_legacy(handle, call->per_thread)) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    stream->capture = calloc(1, sizeof *stream->capture);
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuStreamEndCapture(const struct fk_call *call, CUstream handle, CUgraph *graph) {
+    struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
+    if (!stream->capture) return CUDA_ERROR_ILLEGAL_STATE;
+    *graph = (CUgraph)stream->capture;
+    stream->capture = NULL;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuStreamIsCapturing(const struct fk_call *call, CUstream handle, CUstreamCaptureStatus *status) {
+    *status = fk_stream_of(handle, call->per_thread)->capture ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphCreate(const struct fk_call *call, CUgraph *graph, unsigned int flags) {
+    (void)call, (void)flags;
+    *graph = calloc(1, sizeof(struct fk_graph));
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphDestroy(const struct fk_call *call, CUgraph graph) {
+    (void)call;
+    free(((struct fk_graph *)graph)->nodes);
+    free(graph);
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphAddKernelNode_v2(const struct fk_call *call, CUgraphNode *node, CUgraph graph, const CUgraphNode *dependencies,
+                                    size_t count, const CUDA_KERNEL_NODE_PARAMS *params) {
+    (void)call, (void)dependencies, (void)count;
+    struct node *fresh = add_node((struct fk_graph *)graph);
+    fresh->type = CU_GRAPH_NODE_TYPE_KERNEL;
+    fresh->ns = duration(params->func, params->kernelParams);
+    *node = NULL;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphAddMemAllocNode(const struct fk_call *call, CUgraphNode *node, CUgraph graph, const CUgraphNode *dependencies,
+                                   size_t count, CUDA_MEM_ALLOC_NODE_PARAMS *params) {
+    (void)call, (void)dependencies, (void)count;
+    struct node *fresh = add_node((struct fk_graph *)graph);
+    fresh->type = CU_GRAPH_NODE_TYPE_MEM_ALLOC;
+    fresh->memory = *params;
+    params->dptr = fk_address(params->bytesize);
+    *node = NULL;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphGetNodes(const struct fk_call *call, CUgraph graph, CUgraphNode *nodes, size_t *count) {
+    (void)call;
+    struct fk_graph *g = (struct fk_graph *)graph;
+    for (size_t i = 0; nodes && i < *count && i < g->count; i++) nodes[i] = (CUgraphNode)&g->nodes[i];
+    *count = g->count;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphNodeGetType(const struct fk_call *call, CUgraphNode node, CUgraphNodeType *type) {
+    (void)call;
+    *type = ((struct node *)node)->type;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphMemAllocNodeGetParams(const struct fk_call *call, CUgraphNode node, CUDA_MEM_ALLOC_NODE_PARAMS *params) {
+    (void)call;
+    *params = ((struct node *)node)->memory;
+    return CUDA_SUCCESS;
+}
+static uint64_t graph_reserved[FG_DEVICES];
+
+CUresult fk_cuGraphInstantiateWithFlags(const struct fk_call *call, CUgraphExec *exec, CUgraph graph, unsigned long long flags) {
+    (void)call, (void)flags;
+    const struct fk_graph *g = (const struct fk_graph *)graph;
+    struct exec *fresh = calloc(1, sizeof *fresh);
+    fresh->device = fk_current ? fk_current->device : 0;
+    for (size_t i = 0; i < g->count; i++) {
+        fresh->ns += g->nodes[i].ns;
+        fresh->bytes += g->nodes[i].memory.bytesize;
+    }
+    if (fresh->bytes && !fg_memory_take(fresh->device, fresh->bytes)) {
+        free(fresh);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    graph_reserved[fresh->device] += fresh->bytes;
+    *exec = (CUgraphExec)fresh;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphInstantiateWithParams(const struct fk_call *call, CUgraphExec *exec, CUgraph graph, CUDA_GRAPH_INSTANTIATE_PARAMS *params) {
+    return fk_cuGraphInstantiateWithFlags(call, exec, graph, params->flags);
+}
+CUresult fk_cuGraphInstantiate(const struct fk_call *call, CUgraphExec *exec, CUgraph graph, CUgraphNode *error, char *text, size_t size) {
+    (void)error, (void)text, (void)size;
+    return fk_cuGraphInstantiateWithFlags(call, exec, graph, 0);
+}
+CUresult fk_cuGraphExecDestroy(const struct fk_call *call, CUgraphExec exec) {
+    (void)call;
+    free(exec); /* its memory stays with the device's graph pool until trimmed */
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuDeviceGetGraphMemAttribute(const struct fk_call *call, CUdevice device, CUgraphMem_attribute attribute, void *value) {
+    (void)call, (void)attribute;
+    *(cuuint64_t *)value = graph_reserved[device];
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuDeviceGraphMemTrim(const struct fk_call *call, CUdevice device) {
+    (void)call;
+    fg_memory_give(device, graph_reserved[device]);
+    graph_reserved[device] = 0;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphLaunch(const struct fk_call *call, CUgraphExec exec, CUstream stream) {
+    return run(stream, call->per_thread, ((struct exec *)exec)->ns);
+}

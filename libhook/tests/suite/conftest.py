@@ -1,0 +1,73 @@
+"""Runs victims under the built hook on the fake driver. No GPU, no network."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+LIBHOOK = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("LIBHOOK_BUILD", LIBHOOK / "build"))
+
+
+class Machine:
+    """One fake machine and one container on it; `run` starts a victim there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.region = folder / "vgpu.cache"
+
+    def environment(self, *, hook: Path | None, virtual: bool, settings: dict[str, str]) -> dict[str, str]:
+        preload = [str(hook)] if hook else []
+        if virtual:
+            preload.append(str(BUILD / "tests/libfakegpu.so"))
+        return {
+            "PATH": os.environ["PATH"],
+            "LD_LIBRARY_PATH": str(BUILD / "tests"),
+            "LD_PRELOAD": ":".join([*filter(None, [os.environ.get("LIBHOOK_SANITIZER")]), *preload]),
+            "FAKE_CUDA_SHM": str(self.folder / "machine"),
+            "FAKE_CUDA_CLOCK": "virtual" if virtual else "real",
+            "CUDA_DEVICE_MEMORY_SHARED_CACHE": str(self.region),
+            **settings,
+        }
+
+    def run(
+        self,
+        victim: str,
+        *arguments: str,
+        hook: Path | None = BUILD / "libvgpu.so",
+        virtual: bool = False,
+        timeout: float = 100,
+        **settings: str,
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(BUILD / f"tests/victims/victim_{victim}"), *arguments],
+            env=self.environment(hook=hook, virtual=virtual, settings=settings),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def start(
+        self, victim: str, *arguments: str, virtual: bool = True, **settings: str
+    ) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(BUILD / f"tests/victims/victim_{victim}"), *arguments],
+            env=self.environment(hook=BUILD / "libvgpu.so", virtual=virtual, settings=settings),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+def share_of(output: str) -> float:
+    """Percent of the run that the GPU worked for the processes of `output`, taken together."""
+    lines = [json.loads(line) for line in output.splitlines()]
+    return 100 * sum(line["busy_ns"] for line in lines) / max(line["elapsed_ns"] for line in lines)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)

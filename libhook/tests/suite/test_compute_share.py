@@ -1,0 +1,141 @@
+"""The compute limit on the fake machine's virtual clock, measured by the machine itself."""
+
+import pytest
+from conftest import Machine, share_of
+
+SECONDS = "10"
+
+
+def measured(
+    machine: Machine,
+    limit: int,
+    mode: str,
+    ns: int,
+    *,
+    processes: int = 1,
+    streams: int = 1,
+    seconds: str = SECONDS,
+    call_ns: int = 500,
+) -> float:
+    done = machine.run(
+        "share",
+        "--ns",
+        str(ns),
+        "--mode",
+        mode,
+        "--seconds",
+        seconds,
+        "--processes",
+        str(processes),
+        "--streams",
+        str(streams),
+        virtual=True,
+        CUDA_DEVICE_SM_LIMIT=str(limit),
+        FAKE_CUDA_CALL_NS=str(call_ns),
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return share_of(done.stdout)
+
+
+@pytest.mark.parametrize("limit", [5, 25, 50, 75, 95])
+@pytest.mark.parametrize("mode", ["sync", "async", "graph"])
+@pytest.mark.parametrize("ns", [10_000, 100_000, 10_000_000])
+def test_share_holds_within_two_points(machine: Machine, limit: int, mode: str, ns: int) -> None:
+    assert measured(machine, limit, mode, ns) == pytest.approx(limit, abs=2)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async", "graph"])
+def test_share_holds_for_kernels_of_a_microsecond(machine: Machine, mode: str) -> None:
+    assert measured(machine, 25, mode, 1_000) == pytest.approx(25, abs=2)
+
+
+@pytest.mark.parametrize("limit", [5, 50, 95])
+def test_share_holds_for_kernels_of_two_seconds_over_their_own_scale(machine: Machine, limit: int) -> None:
+    """A kernel cannot be stopped: the share can only hold over many of them."""
+    assert measured(machine, limit, "sync", 2_000_000_000, seconds="4000") == pytest.approx(limit, abs=2)
+
+
+@pytest.mark.parametrize("limit", [25, 75])
+def test_many_streams_count_once(machine: Machine, limit: int) -> None:
+    assert measured(machine, limit, "async", 200_000, streams=8) == pytest.approx(limit, abs=2)
+
+
+@pytest.mark.parametrize("limit", [25, 75])
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_of_a_container_share_one_limit(machine: Machine, limit: int, processes: int) -> None:
+    share = measured(machine, limit, "async", 1_000_000, processes=processes, seconds="5", call_ns=2000)
+    assert share == pytest.approx(limit, abs=2)
+
+
+def test_without_a_limit_nothing_waits(machine: Machine) -> None:
+    assert measured(machine, 100, "async", 100_000, seconds="2") > 99
+
+
+def test_thinking_between_launches_is_not_charged(machine: Machine) -> None:
+    """100 µs of work in every 1.1 ms is 9 %: a limit of 20 must not slow it."""
+    assert measured(machine, 20, "think", 100_000) == pytest.approx(9, abs=0.5)
+
+
+def test_a_policy_of_disable_lifts_the_limit(machine: Machine) -> None:
+    done = machine.run(
+        "share",
+        "--seconds",
+        "2",
+        virtual=True,
+        CUDA_DEVICE_SM_LIMIT="20",
+        GPU_CORE_UTILIZATION_POLICY="disable",
+    )
+    assert share_of(done.stdout) > 99
+
+
+@pytest.mark.parametrize("shares", [(30, 70), (10, 90)])
+def test_two_tenants_get_their_shares_with_windows(
+    machine: Machine, tmp_path, shares: tuple[int, int]
+) -> None:
+    first = machine.start(
+        "share",
+        "--seconds",
+        "5",
+        "--ns",
+        "200000",
+        CUDA_DEVICE_SM_LIMIT=str(shares[0]),
+        POOLMGR_HOOK_MODE="windows",
+        CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / "a.cache"),
+        FAKE_CUDA_CALL_NS="2000",
+    )
+    second = machine.start(
+        "share",
+        "--seconds",
+        "5",
+        "--ns",
+        "200000",
+        CUDA_DEVICE_SM_LIMIT=str(shares[1]),
+        POOLMGR_HOOK_MODE="windows",
+        POOLMGR_HOOK_WINDOW_START_PERCENT=str(shares[0]),
+        CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / "b.cache"),
+        FAKE_CUDA_CALL_NS="2000",
+    )
+    outputs = [process.communicate(timeout=100)[0] for process in (first, second)]
+    assert [share_of(output) for output in outputs] == [pytest.approx(share, abs=4) for share in shares]
+
+
+@pytest.mark.parametrize("shares", [(30, 70), (50, 50), (10, 90)])
+def test_two_tenants_get_their_shares_where_activity_is_known(
+    machine: Machine, tmp_path, shares: tuple[int, int]
+) -> None:
+    common = {"POOLMGR_HOOK_ACTIVITY": str(tmp_path / "activity"), "FAKE_CUDA_CALL_NS": "2000"}
+    running = [
+        machine.start(
+            "share",
+            "--seconds",
+            "10",
+            "--ns",
+            "200000",
+            CUDA_DEVICE_SM_LIMIT=str(share),
+            CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / f"{i}.cache"),
+            **common,
+        )
+        for i, share in enumerate(shares)
+    ]
+    outputs = [process.communicate(timeout=100)[0] for process in running]
+    assert [share_of(output) for output in outputs] == [pytest.approx(share, abs=2) for share in shares]

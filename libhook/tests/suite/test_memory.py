@@ -1,0 +1,176 @@
+"""The memory limit: every family of allocations, failures at every call, killed processes, hostile files."""
+
+import os
+import re
+import struct
+from pathlib import Path
+
+import pytest
+from conftest import Machine
+
+FAMILIES = [
+    "linear",
+    "pitched",
+    "managed",
+    "pooled",
+    "own_pool",
+    "physical",
+    "multicast",
+    "arrays",
+    "mipmaps",
+    "external",
+    "graphs",
+    "old_names",
+    "dying_context",
+]
+ALLOCATORS = [
+    "cuMemAlloc_v2",
+    "cuMemAllocPitch_v2",
+    "cuMemAllocManaged",
+    "cuMemAllocAsync",
+    "cuMemAllocFromPoolAsync",
+    "cuMemCreate",
+    "cuMemMap",
+    "cuMemUnmap",
+    "cuMemRelease",
+    "cuMemRetainAllocationHandle",
+    "cuMulticastBindMem",
+    "cuMulticastUnbind",
+    "cuArrayCreate_v2",
+    "cuArray3DCreate_v2",
+    "cuArrayDestroy",
+    "cuMipmappedArrayCreate",
+    "cuMipmappedArrayDestroy",
+    "cuImportExternalMemory",
+    "cuDestroyExternalMemory",
+    "cuGraphInstantiateWithFlags",
+    "cuGraphExecDestroy",
+    "cuDeviceGraphMemTrim",
+    "cuMemFree_v2",
+    "cuMemFreeAsync",
+    "cuMemPoolCreate",
+    "cuMemPoolDestroy",
+    "cuMemPoolTrimTo",
+    "cuMemPoolGetAttribute",
+    "cuCtxCreate_v2",
+    "cuCtxDestroy_v2",
+    "cuMemAlloc",
+]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_books_equal_what_the_machine_gave(machine: Machine, family: str) -> None:
+    done = machine.run("memory", "--only", family, CUDA_DEVICE_MEMORY_LIMIT="1g")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("old_names", "dying_context")])
+def test_more_than_the_limit_is_refused(machine: Machine, family: str) -> None:
+    done = machine.run(
+        "memory",
+        "--only",
+        family,
+        "--size",
+        str(256 << 20),
+        CUDA_DEVICE_MEMORY_LIMIT="128m",
+        FAKE_CUDA_WATCH_LIMIT=str(128 << 20),
+        FAKE_CUDA_LOG=str(machine.folder / "log"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split()[1:] == ["0", "0"]
+
+
+@pytest.mark.parametrize("symbol", ALLOCATORS)
+def test_books_balance_whichever_call_fails(machine: Machine, symbol: str) -> None:
+    for nth in range(1, 60):
+        done = machine.run(
+            "memory",
+            CUDA_DEVICE_MEMORY_LIMIT="1g",
+            FAKE_CUDA_FAIL=f"{symbol}:{nth}:2",
+            FAKE_CUDA_LOG=str(machine.folder / f"log{nth}"),
+        )
+        assert done.returncode == 0, f"{symbol} number {nth}: {done.returncode}\n{done.stdout}{done.stderr}"
+        calls = (machine.folder / f"log{nth}").read_text().count(f" {symbol}\n")
+        (machine.folder / "machine").unlink()
+        if calls < nth:
+            assert nth > 1, "the sweep never met the call"
+            return
+    pytest.fail("more calls than the sweep covers")
+
+
+@pytest.mark.timeout(200)
+def test_chaos_never_passes_the_limit_and_leaks_nothing(machine: Machine) -> None:
+    seconds, processes = os.environ.get("LIBHOOK_CHAOS", "8:32").split(":")
+    done = machine.run(
+        "chaos",
+        "--processes",
+        processes,
+        "--seconds",
+        seconds,
+        CUDA_DEVICE_MEMORY_LIMIT="1g",
+        FAKE_CUDA_WATCH_LIMIT=str(1 << 30),
+        timeout=float(seconds) + 100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout)
+
+
+HOSTILE = {
+    "short": b"x" * 100,
+    "other magic": struct.pack("<iIIi", 1, 1, 2, 0) + b"\0" * 4_000_000,
+    "negative slots": struct.pack("<iIIi", 19920718, 1, 2, 0) + b"\xff" * 4_000_000,
+    "all ones": b"\xff" * 4_000_000,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_region_is_refused_left_alone_and_the_limit_still_holds(
+    machine: Machine, kind: str
+) -> None:
+    machine.region.write_bytes(HOSTILE[kind])
+    done = machine.run("memory", "--only", "linear", CUDA_DEVICE_MEMORY_LIMIT="1g")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"shared region .* is refused: .*Limits hold for this process alone", done.stderr)
+    assert machine.region.read_bytes() == HOSTILE[kind]
+    over = machine.run("memory", "--only", "linear", "--size", str(2 << 30), CUDA_DEVICE_MEMORY_LIMIT="1g")
+    assert over.stdout.split()[1:] == ["0", "0"]
+
+
+def test_a_symbolic_link_is_not_followed(machine: Machine) -> None:
+    target = machine.folder / "precious"
+    target.write_bytes(b"")
+    machine.region.symlink_to(target)
+    done = machine.run("memory", "--only", "linear", CUDA_DEVICE_MEMORY_LIMIT="1g")
+    assert "it is a symbolic link" in done.stderr and target.stat().st_size == 0
+
+
+def test_the_environment_lowers_and_never_raises_the_nodes_limit(machine: Machine) -> None:
+    config = machine.folder / "hook.conf"
+    config.write_text("memory_limit = 512Mi\ncore_limit = 30\n")
+    config.chmod(0o644)
+    library = Path(os.environ.get("LIBHOOK_BUILD", Path(__file__).parents[2] / "build")) / "libvgpu_paths.so"
+
+    def largest(environment_limit: str) -> bool:
+        done = machine.run(
+            "memory",
+            "--only",
+            "linear",
+            "--size",
+            str(400 << 20),
+            hook=library,
+            PH_TEST_CONFIG=str(config),
+            CUDA_DEVICE_MEMORY_LIMIT=environment_limit,
+            FAKE_CUDA_LOG=str(machine.folder / "log"),
+        )
+        granted = "cuMemFree_v2" in (machine.folder / "log").read_text()
+        (machine.folder / "log").unlink()
+        machine.region.unlink()
+        assert done.returncode == 0, done.stderr
+        return granted
+
+    assert largest("100g")
+    assert not largest("300m")
+    config.write_text("memory_limit = 300Mi\n")
+    assert not largest("100g")
+    config.chmod(0o666)
+    assert largest("100g"), "a file that others can write is not the node's word"

@@ -1,0 +1,176 @@
+/* The parts that need no driver: sizes, the node's file, combining, the bucket, coverage, the layout. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "activity.h"
+#include "bucket.h"
+#include "config.h"
+#include "region.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static void sizes_are_read_as_hami_writes_them(void **unused) {
+    (void)unused;
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+    } good[] = { { "0", 0 }, { "3000m", 3000ull << 20 }, { "1g", 1ull << 30 }, { "3Gi", 3ull << 30 }, { "2GiB", 2ull << 30 },
+                 { "512K", 512 << 10 }, { "0x10m", 16 << 20 }, { "1T", 1ull << 40 }, { "123", 123 } };
+    static const char *const bad[] = { "", "-1", " 1", "1.5G", "1 g", "g", "99999999999999999999", "17179869184g", "1gg", "1e9" };
+    uint64_t bytes;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_true(ph_parse_size(good[i].text, &bytes));
+        assert_int_equal(bytes, good[i].bytes);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_false(ph_parse_size(bad[i], &bytes));
+    assert_false(ph_parse_size(NULL, &bytes));
+}
+
+static void the_nodes_file_is_read_whole_or_not_at_all(void **unused) {
+    (void)unused;
+    struct ph_config config;
+    static const char good[] = "# the node's word\nmemory_limit = 3Gi\nmemory_limit.1 = 1Gi\ncore_limit=30\n\ncompute_mode = burst # gives away\nburst_ms = 2";
+    ph_config_defaults(&config);
+    assert_null(ph_config_from_text(&config, good, sizeof good - 1));
+    assert_int_equal(config.memory_limit[0], 3ull << 30);
+    assert_int_equal(config.memory_limit[1], 1ull << 30);
+    assert_int_equal(config.core_limit[15], 30);
+    assert_int_equal(config.mode, PH_MODE_BURST);
+    assert_int_equal(config.burst_ns, 2000000);
+    static const char *const bad[] = { "memory_limit", "memory_limit = lots", "core_limit = 101", "core_limit.16 = 1", "colour = red",
+                                       "compute_mode.1 = fixed", "region = relative", "on_error = maybe" };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const char *complaint = ph_config_from_text(&config, bad[i], strlen(bad[i]));
+        assert_non_null(complaint);
+        assert_memory_equal(complaint, "line 1: ", 8);
+    }
+    assert_non_null(ph_config_from_text(&config, "a\0b", 3));
+}
+
+static void the_lower_limit_wins(void **unused) {
+    (void)unused;
+    struct ph_config file, environment;
+    ph_config_defaults(&file);
+    ph_config_defaults(&environment);
+    file.memory_limit[0] = 100;
+    environment.memory_limit[0] = 200;
+    environment.memory_limit[1] = 50;
+    file.core_limit[0] = 30;
+    environment.core_limit[0] = 20;
+    environment.mode = PH_MODE_MPS;
+    ph_config_combine(&file, &environment);
+    assert_int_equal(file.memory_limit[0], 100);
+    assert_int_equal(file.memory_limit[1], 50);
+    assert_int_equal(file.core_limit[0], 20);
+    assert_int_equal(file.mode, PH_MODE_FIXED);
+    assert_true(file.trusted);
+}
+
+static void bucket_gives_exactly_the_share_in_the_long_run(void **unused) {
+    (void)unused;
+    for (uint64_t percent = 5; percent <= 95; percent += 5) {
+        int64_t paid = 0, now = 1000000000000, start = now, busy = 0, kernel = 700000;
+        while (now - start < 10000000000) {
+            now += ph_bucket_wait(&paid, now);
+            now += kernel;
+            busy += kernel;
+            ph_bucket_charge(&paid, now, 10000000, kernel, percent);
+        }
+        double share = 100.0 * (double)busy / (double)(now - start);
+        assert_true(share > (double)percent - 0.2 && share < (double)percent + 0.3);
+    }
+}
+
+static void a_hostile_bucket_neither_blocks_for_ever_nor_pays_for_ever(void **unused) {
+    (void)unused;
+    int64_t now = 1000000000000, paid = INT64_MAX;
+    assert_int_equal(ph_bucket_wait(&paid, now), 0);
+    ph_bucket_charge(&paid, now, 1000, 500, 50);
+    assert_int_equal(paid, now - 1000 + 1000);
+    paid = INT64_MIN;
+    ph_bucket_charge(&paid, now, 1000, 500, 50);
+    assert_int_equal(paid, now);
+}
+
+static int64_t charged;
+static void count(int device, int64_t used_at, int64_t busy) {
+    (void)device, (void)used_at;
+    charged += busy;
+}
+
+static void overlapping_streams_are_charged_once_and_late_news_is_not_lost(void **unused) {
+    (void)unused;
+    static struct ph_coverage coverage;
+    static struct ph_activity_ring ring;
+    int64_t base = 4000000000000;
+    charged = 0;
+    assert_int_equal(ph_coverage_add(&coverage, &ring, base, base + 1000000, true), 1000000);
+    assert_int_equal(ph_coverage_add(&coverage, &ring, base + 500000, base + 1500000, true), 500000);
+    assert_int_equal(ph_coverage_add(&coverage, &ring, base + 100, base + 200, true), 0);
+    ph_coverage_settle(&coverage, &ring, base + 100000000, count, 0);
+    assert_int_equal(charged, 1500000);
+    ph_coverage_add(&coverage, &ring, base + 2000000, base + 2100000, true);
+    ph_coverage_settle(&coverage, &ring, base + 200000000, count, 0);
+    assert_int_equal(charged, 1600000);
+}
+
+static void contexts_that_take_turns_are_each_charged_their_part(void **unused) {
+    (void)unused;
+    static struct ph_coverage first, second;
+    static struct ph_activity_ring ring;
+    int64_t base = 4000000000000;
+    ph_coverage_add(&first, &ring, base, base + 10000000, true);
+    ph_coverage_add(&second, &ring, base, base + 10000000, true);
+    charged = 0;
+    ph_coverage_settle(&first, &ring, base + 100000000, count, 0);
+    assert_int_equal(charged, 5000000);
+    ph_coverage_settle(&second, &ring, base + 100000000, count, 0);
+    assert_int_equal(charged, 10000000);
+}
+
+static void a_region_is_checked_before_it_is_believed(void **unused) {
+    (void)unused;
+    char path[] = "/tmp/ph-unit-XXXXXX";
+    close(mkstemp(path));
+    static uint64_t memory[PH_MAX_DEVICES] = { 1 << 20 }, cores[PH_MAX_DEVICES] = { 30 };
+    struct ph_region_defaults defaults = { .device_count = 1, .memory_limit = memory, .core_limit = cores };
+    ph_region_open(path, &defaults);
+    assert_int_equal(ph_region.state, PH_REGION_SHARED);
+    assert_true(ph_region_claim_slot());
+    assert_int_equal(ph_region.slot, 0);
+    assert_int_equal(ph_region.hami->sm_limit[0], 30);
+    assert_int_equal(ph_region.hami->slots[0].pid, getpid());
+    assert_null(ph_region_refusal(ph_region.hami, PH_REGION_SIZE));
+    int32_t *fields[] = { &ph_region.hami->magic, (int32_t *)&ph_region.hami->major, &ph_region.hami->slot_high_water,
+                          (int32_t *)&ph_region.extension->version, (int32_t *)&ph_region.extension->magic };
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        int32_t saved = *fields[i];
+        *fields[i] = -7;
+        assert_non_null(ph_region_refusal(ph_region.hami, PH_REGION_SIZE));
+        *fields[i] = saved;
+    }
+    ph_region_close();
+    unlink(path);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sizes_are_read_as_hami_writes_them),
+        cmocka_unit_test(the_nodes_file_is_read_whole_or_not_at_all),
+        cmocka_unit_test(the_lower_limit_wins),
+        cmocka_unit_test(bucket_gives_exactly_the_share_in_the_long_run),
+        cmocka_unit_test(a_hostile_bucket_neither_blocks_for_ever_nor_pays_for_ever),
+        cmocka_unit_test(overlapping_streams_are_charged_once_and_late_news_is_not_lost),
+        cmocka_unit_test(contexts_that_take_turns_are_each_charged_their_part),
+        cmocka_unit_test(a_region_is_checked_before_it_is_believed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

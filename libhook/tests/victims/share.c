@@ -1,0 +1,81 @@
+/* Uses as much GPU time as it gets and says how much that was.
+ *   share --ns KERNEL --seconds T --mode sync|async|graph|think --streams N --processes P
+ * Prints one line per process: {"pid":…, "busy_ns":…, "elapsed_ns":…, "launches":…}; busy_ns is the fake
+ * machine's own count, or launches × KERNEL on a real GPU. */
+#include "victim.h"
+
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+static int64_t kernel_ns, seconds_ns, think_ns;
+static const char *mode;
+static int stream_count, processes;
+
+struct meeting {
+    int arrived;
+};
+
+static void work(struct meeting *meeting) {
+    CUdevice device;
+    CUcontext context;
+    CUmodule module;
+    CUfunction spin;
+    CUstream streams[64] = { NULL };
+    CUgraphExec graph = NULL;
+    void *parameters[] = { &kernel_ns };
+    CHECK(cuInit(0));
+    CHECK(cuDeviceGet(&device, 0));
+    CHECK(cuDevicePrimaryCtxRetain(&context, device));
+    CHECK(cuCtxSetCurrent(context));
+    CHECK(cuModuleLoadData(&module, SPIN_PTX));
+    CHECK(cuModuleGetFunction(&spin, module, "spin"));
+    for (int i = 0; i < stream_count; i++) CHECK(cuStreamCreate(&streams[i], CU_STREAM_NON_BLOCKING));
+    if (strcmp(mode, "graph") == 0) {
+        CUgraph recorded;
+        CHECK(cuStreamBeginCapture_v2(streams[0], CU_STREAM_CAPTURE_MODE_GLOBAL));
+        for (int i = 0; i < 10; i++) CHECK(cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, streams[0], parameters, NULL));
+        CHECK(cuStreamEndCapture(streams[0], &recorded));
+        CHECK(cuGraphInstantiateWithFlags(&graph, recorded, 0));
+    }
+    if (fg_step_back) fg_step_back();
+    __atomic_add_fetch(&meeting->arrived, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&meeting->arrived, __ATOMIC_SEQ_CST) < processes) sched_yield();
+    int64_t start = now_ns(), busy_before = fg_process_busy ? fg_process_busy(0, getpid()) : 0, launches = 0;
+    while (now_ns() - start < seconds_ns) {
+        CUstream stream = streams[launches % stream_count];
+        if (graph) CHECK(cuGraphLaunch(graph, stream));
+        else CHECK(cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, stream, parameters, NULL));
+        launches++;
+        if (strcmp(mode, "sync") == 0 || strcmp(mode, "think") == 0) CHECK(cuStreamSynchronize(stream));
+        if (strcmp(mode, "think") == 0) {
+            struct timespec pause = { .tv_sec = think_ns / 1000000000, .tv_nsec = think_ns % 1000000000 };
+            nanosleep(&pause, NULL);
+        }
+    }
+    int64_t elapsed = now_ns() - start;
+    int64_t busy = fg_process_busy ? fg_process_busy(0, getpid()) - busy_before : launches * kernel_ns * (graph ? 10 : 1);
+    printf("{\"pid\": %d, \"busy_ns\": %lld, \"elapsed_ns\": %lld, \"launches\": %lld}\n", (int)getpid(), (long long)busy,
+           (long long)elapsed, (long long)launches);
+    fflush(stdout);
+    if (fg_step_aside) fg_step_aside();
+    _exit(0);
+}
+
+int main(int argc, char **argv) {
+    kernel_ns = number(argc, argv, "--ns", 100000);
+    seconds_ns = (int64_t)(strtod(option(argc, argv, "--seconds", "10"), NULL) * 1e9);
+    think_ns = number(argc, argv, "--think-ns", 1000000);
+    mode = option(argc, argv, "--mode", "async");
+    stream_count = (int)number(argc, argv, "--streams", 1);
+    processes = (int)number(argc, argv, "--processes", 1);
+    struct meeting *meeting = mmap(NULL, sizeof *meeting, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    for (int i = 0; i < processes; i++) {
+        pid_t child = fork();
+        if (child < 0) return 2;
+        if (child == 0) work(meeting);
+    }
+    int status, failed = 0;
+    while (wait(&status) > 0) failed |= status;
+    return failed != 0;
+}
