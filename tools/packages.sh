@@ -7,7 +7,7 @@ declare -A groups=(
   [python]="python3-venv"
   [node]="qemu-system-x86 linux-image-amd64 busybox-static iproute2 kmod pciutils containerd runc containernetworking-plugins"
   [browser]="chromium"
-  [hook]="gcc g++ pkg-config"
+  [hook]="gcc g++ pkg-config libcmocka-dev"
   [database]="postgresql"
 )
 missing=()
