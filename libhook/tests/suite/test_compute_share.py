@@ -1,6 +1,7 @@
 """The compute limit on the fake machine's virtual clock, measured by the machine itself."""
 
 import pytest
+
 from conftest import Machine, share_of
 
 SECONDS = "10"

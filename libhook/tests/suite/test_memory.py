@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
+
 from conftest import Machine
 
 FAMILIES = [
