@@ -11,6 +11,7 @@ from poolmgr.cluster.actuate import KubernetesFleet
 from poolmgr.cluster.client import Client
 from poolmgr.cluster.events import KubernetesRecorder
 from poolmgr.cluster.evict import KubernetesEvictor
+from poolmgr.cluster.exclusions import KubernetesExclusions
 from poolmgr.cluster.hami.actuate import KubernetesSharing
 from poolmgr.cluster.lease import Elector, LeaseSettings
 from poolmgr.cluster.pools import KubernetesPools
@@ -42,12 +43,14 @@ class KubernetesCluster:
     evictor: KubernetesEvictor
     recorder: KubernetesRecorder
     reporter: KubernetesPools
+    exclusions: KubernetesExclusions
 
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.view.run(), name="view")
             group.create_task(self.recorder.run(), name="events")
+            group.create_task(self.exclusions.run(), name="exclusions")
 
 
 def assemble(client: Client, settings: ClusterSettings) -> KubernetesCluster:
@@ -70,6 +73,7 @@ def assemble(client: Client, settings: ClusterSettings) -> KubernetesCluster:
         evictor=KubernetesEvictor(client, elector),
         recorder=KubernetesRecorder(client, view.references, instance=identity),
         reporter=KubernetesPools(client, elector, view.pool),
+        exclusions=KubernetesExclusions(client, elector, view.leaving),
     )
 
 

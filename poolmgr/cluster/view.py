@@ -7,13 +7,14 @@ from typing import Any
 
 from poolmgr.cluster import kinds, wire
 from poolmgr.cluster.client import Client
+from poolmgr.cluster.exclusions import leaving
 from poolmgr.cluster.hami import names as hami_names
 from poolmgr.cluster.hami.version import Minor
 from poolmgr.cluster.observe.assembly import Assembly
 from poolmgr.cluster.observe.pods import PodFacts, facts_of
 from poolmgr.cluster.references import ObjectReference, references
 from poolmgr.cluster.reflector import AnyReflector, Reflector
-from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.identifiers import GpuUuid, NodeName
 from poolmgr.domain.plan import Subject
 from poolmgr.domain.snapshot import ClusterSnapshot
 
@@ -130,6 +131,12 @@ class KubernetesView:
     def references(self, subject: Subject) -> tuple[ObjectReference, ...]:
         """The Kubernetes objects that `subject` is, as seen now."""
         return references(subject, self._assembly)
+
+    def leaving(self) -> frozenset[GpuUuid] | None:
+        """GPUs on their way to passthrough, as seen now; None while the view cannot be trusted."""
+        if self.trouble():
+            return None
+        return frozenset[GpuUuid]().union(*(leaving(node) for node in self._assembly.gpu_nodes()))
 
     def pool(self, name: str) -> wire.GpuPool | None:
         return self._assembly.wire_pool(name)

@@ -52,7 +52,12 @@ def shared_pod_of(
         models=_names(annotations.use_type),
         excluded_models=_names(annotations.nouse_type),
         allowed_uuids=tuple(GpuUuid(name) for name in _names(annotations.use_uuid)),
-        excluded_uuids=tuple(GpuUuid(name) for name in _names(annotations.nouse_uuid)),
+        # What our webhook excluded is taken off again (`exclusions`); the planner is to see the user's own.
+        excluded_uuids=tuple(
+            GpuUuid(name)
+            for name in _names(annotations.nouse_uuid)
+            if name not in _names(annotations.excluded_by_us)
+        ),
         best_effort=annotations.best_effort == "true",
         evictable=True,
         priority=spec.priority,

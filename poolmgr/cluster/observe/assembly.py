@@ -114,6 +114,9 @@ class Assembly:
     def instance(self, key: str) -> VirtualMachineInstance | None:
         return self._instances.get(key)
 
+    def gpu_nodes(self) -> tuple[GpuNode, ...]:
+        return tuple(self._gpu_nodes.values())
+
     def highest_epoch(self) -> int:
         """The highest lease epoch that any object carries; 0 where none does."""
         written = [node.metadata.annotations.epoch for node in self._wire_nodes.values()]

@@ -64,6 +64,8 @@ class PodAnnotations(Wire, frozen=True):
     nouse_type: str = msgspec.field(name="nvidia.com/nouse-gputype", default="")
     use_uuid: str = msgspec.field(name="nvidia.com/use-gpuuuid", default="")
     nouse_uuid: str = msgspec.field(name="nvidia.com/nouse-gpuuuid", default="")
+    excluded_by_us: str = msgspec.field(name="poolmgr.io/excluded-by-poolmgr", default="")
+    """Ours: the part of `nouse_uuid` that our webhook added while those GPUs leave."""
     vgpu_node: str = msgspec.field(name="hami.io/vgpu-node", default="")
     vgpu_time: str = msgspec.field(name="hami.io/vgpu-time", default="")
     allocated: str = msgspec.field(name="hami.io/vgpu-devices-allocated", default="")

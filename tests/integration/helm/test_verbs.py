@@ -43,6 +43,10 @@ Right = tuple[str, str, str]
 """(verb, API group, resource with subresource)."""
 
 
+EXCLUDED = {"nvidia.com/nouse-gpuuuid": "GPU-x,GPU-0", "poolmgr.io/excluded-by-poolmgr": "GPU-0"}
+"""As our webhook leaves a pod; GPU-0 leaves no more, GPU-x is the user's."""
+
+
 def right_of(method: str, path: str, *, watch: bool = False) -> Right:
     """As the API server reads a request (k8s.io/apiserver/pkg/endpoints/request/requestinfo.go)."""
     parts = path.strip("/").split("/")
@@ -123,7 +127,7 @@ def release(control_plane: ControlPlane) -> Iterator[Installation]:
         {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": "victim", "namespace": "verbs"},
+            "metadata": {"name": "victim", "namespace": "verbs", "annotations": EXCLUDED},
             "spec": {"nodeName": "gpu-1", "containers": [{"name": "main", "image": "busybox"}]},
         },
     )
@@ -176,7 +180,10 @@ async def pull_every_lever(cluster: KubernetesCluster, release: Installation, ep
     subject = Subject(SubjectKind.NODE, "", node)
     for _ in range(2):  # the second one counts up the first
         await cluster.recorder.event(subject, Reason.STEP_DONE, "tried")
+    assert await cluster.exclusions.lift() == 1
     uid = release.plane.api.get("/api/v1/namespaces/verbs/pods/victim")["metadata"]["uid"]
+    victim = release.plane.api.get("/api/v1/namespaces/verbs/pods/victim")
+    assert victim["metadata"]["annotations"] == {"nvidia.com/nouse-gpuuuid": "GPU-x"}
     assert (await cluster.evictor.evict(WorkloadUid(uid), "verbs", "victim")).ok
     await asyncio.sleep(3)  # one renewal of the lease, and the queued Events
 

@@ -1,0 +1,132 @@
+"""Gives waiting pods back the GPUs that our webhook excluded for them, once those GPUs leave no more.
+
+While a GPU is on its way to passthrough, the webhook adds its UUID to new pods' `nvidia.com/nouse-gpuuuid` and
+notes it in `poolmgr.io/excluded-by-poolmgr`. The annotation outlives the move: a pod that still waits when the
+GPU comes back could never be placed on it. What the user excluded is not ours to touch.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from poolmgr.cluster import kinds
+from poolmgr.cluster.client import LIST_TIMEOUT_SECONDS, Absent, Client, ContentType
+from poolmgr.cluster.fence import Leadership
+from poolmgr.cluster.wire import GpuNode, Wire
+from poolmgr.domain.errors import PoolError, Stale
+from poolmgr.domain.identifiers import GpuUuid
+from poolmgr.domain.modes import Mode
+
+NOUSE_UUID = "nvidia.com/nouse-gpuuuid"
+EXCLUDED_BY_US = "poolmgr.io/excluded-by-poolmgr"
+LOOK_SECONDS = 15.0
+"""HAMi's scheduler looks at a pod again after up to five minutes; this need not be fast."""
+PAGE_SIZE = 500
+log = structlog.get_logger()
+
+
+class _Annotations(Wire, frozen=True):
+    nouse: str = msgspec.field(name=NOUSE_UUID, default="")
+    ours: str = msgspec.field(name=EXCLUDED_BY_US, default="")
+
+
+class _Meta(Wire, frozen=True):
+    name: str = ""
+    namespace: str = ""
+    resource_version: str = ""
+    annotations: _Annotations = _Annotations()
+
+
+class _Pod(Wire, frozen=True):
+    metadata: _Meta = _Meta()
+
+
+class _ListMeta(Wire, frozen=True):
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+class _Pods(Wire, frozen=True):
+    metadata: _ListMeta = _ListMeta()
+    items: tuple[_Pod, ...] = ()
+
+
+def leaving(node: GpuNode) -> frozenset[GpuUuid]:
+    """GPUs of a node on their way to passthrough, as the webhook judges it (`webhooks.fleet_view`)."""
+    wanted = {d.pci_address for d in node.spec.devices if d.mode == Mode.PASSTHROUGH}
+    moving = frozenset(node.spec.transition.devices) if node.spec.transition is not None else frozenset()
+    return frozenset(
+        GpuUuid(device.uuid)
+        for device in node.status.devices
+        if device.uuid
+        and device.pci_address in wanted
+        and (device.pci_address in moving or device.mode != Mode.PASSTHROUGH)
+    )
+
+
+def lifted(nouse: str, ours: str, still_leaving: frozenset[GpuUuid]) -> tuple[str, str] | None:
+    """Both annotations without what leaves no more; None where nothing changes."""
+    noted = _listed(ours)
+    kept = [uuid for uuid in noted if uuid in still_leaving]
+    if kept == noted:
+        return None
+    gone = set(noted) - set(kept)
+    return ",".join(uuid for uuid in _listed(nouse) if uuid not in gone), ",".join(kept)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+class KubernetesExclusions:
+    """`leaving_now` answers what leaves now, None while that is not surely known."""
+
+    def __init__(
+        self,
+        client: Client,
+        leadership: Leadership,
+        leaving_now: Callable[[], frozenset[GpuUuid] | None],
+    ) -> None:
+        self._client = client
+        self._leadership = leadership
+        self._leaving_now = leaving_now
+
+    async def run(self) -> None:
+        """Until cancelled; acts while leading. What cannot be done now is done at a later look."""
+        while True:
+            await self._client.clock.sleep(LOOK_SECONDS)
+            try:
+                await self.lift()
+            except PoolError as error:
+                log.warning("exclusions_not_lifted", reason=error.reason.value, detail=error.message)
+
+    async def lift(self) -> int:
+        """Look at all waiting pods once; answers how many were changed."""
+        changed = 0
+        query = {"fieldSelector": "status.phase=Pending", "limit": str(PAGE_SIZE)}
+        while self._leadership.epoch is not None and (now := self._leaving_now()) is not None:
+            page = await self._client.read(
+                kinds.PODS.path(), _Pods, query=query, timeout_seconds=LIST_TIMEOUT_SECONDS
+            )
+            for pod in page.items:
+                changed += await self._lift(pod.metadata, now)
+            if not page.metadata.continue_:
+                break
+            query["continue"] = page.metadata.continue_
+        return changed
+
+    async def _lift(self, meta: _Meta, now: frozenset[GpuUuid]) -> bool:
+        wanted = lifted(meta.annotations.nouse, meta.annotations.ours, now)
+        if wanted is None:
+            return False
+        nouse, ours = wanted
+        # An annotation that is empty goes: HAMi would read it as a list with one empty name.
+        annotations = {NOUSE_UUID: nouse or None, EXCLUDED_BY_US: ours or None}
+        patch = {"metadata": {"resourceVersion": meta.resource_version, "annotations": annotations}}
+        path = kinds.PODS.path(meta.name, namespace=meta.namespace)
+        try:
+            await self._client.write("PATCH", path, patch, _Pod, content_type=ContentType.MERGE_PATCH)
+        except (Stale, Absent):
+            return False  # someone else wrote it, or it is gone: the next look sees it anew
+        log.info("exclusion_lifted", namespace=meta.namespace, pod=meta.name, still=ours)
+        return True

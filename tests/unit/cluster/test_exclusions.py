@@ -1,0 +1,110 @@
+"""Exclusions of our webhook come off pods that still wait."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from poolmgr.cluster.exclusions import EXCLUDED_BY_US, NOUSE_UUID, KubernetesExclusions, leaving, lifted
+from poolmgr.cluster.wire import GpuNode
+from poolmgr.cluster.wire.pools import DesiredDevice, DeviceStatus, NodeSpec, NodeStatus, TransitionSpec
+from poolmgr.domain.identifiers import GpuUuid
+from tests.unit.cluster.doors import Doors, Held
+from webhooks.fleet_view import fleet_view_of
+
+PODS = "/api/v1/pods"
+X, Y = GpuUuid("GPU-x"), GpuUuid("GPU-y")
+
+
+@pytest.mark.parametrize(
+    ("nouse", "ours", "still", "after"),
+    [
+        ("GPU-x", "GPU-x", frozenset({X}), None),
+        ("GPU-x", "GPU-x", frozenset(), ("", "")),
+        ("mine, GPU-x,GPU-y", "GPU-x,GPU-y", frozenset({Y}), ("mine,GPU-y", "GPU-y")),
+        ("mine", "", frozenset(), None),
+        ("", "GPU-x", frozenset(), ("", "")),
+    ],
+)
+def test_only_what_is_ours_and_leaves_no_more_comes_off(
+    nouse: str, ours: str, still: frozenset[GpuUuid], after: tuple[str, str] | None
+) -> None:
+    assert lifted(nouse, ours, still) == after
+
+
+@pytest.mark.parametrize(
+    ("observed", "desired", "moving", "leaves"),
+    [
+        ("Shared", "Shared", False, False),
+        ("Shared", "Passthrough", False, True),
+        ("Passthrough", "Passthrough", True, True),
+        ("Passthrough", "Passthrough", False, False),
+        ("Passthrough", "Shared", True, False),
+        ("", "Passthrough", False, True),
+    ],
+)
+def test_a_gpu_leaves_from_intent_to_release(observed: str, desired: str, moving: bool, leaves: bool) -> None:
+    address = "0000:00:01.0"
+    transition = TransitionSpec("p", 1, desired, (address,), "Drain", "", "") if moving else None
+    node = GpuNode(
+        spec=NodeSpec((DesiredDevice(address, desired),), transition),
+        status=NodeStatus(devices=(DeviceStatus(address, uuid="GPU-x", mode=observed),)),
+    )
+    assert leaving(node) == (frozenset({X}) if leaves else frozenset())
+
+
+def pod(name: str, **annotations: str) -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": "ml", "annotations": annotations}}
+
+
+def doors_with(*pods: dict[str, Any]) -> Doors:
+    doors = Doors()
+    for one in pods:
+        doors.api.put(PODS, one)
+    return doors
+
+
+async def test_waiting_pods_get_back_what_returned() -> None:
+    doors = doors_with(
+        pod("waits", **{NOUSE_UUID: "mine,GPU-x", EXCLUDED_BY_US: "GPU-x"}),
+        pod("plain", **{NOUSE_UUID: "mine"}),
+    )
+    exclusions = KubernetesExclusions(doors.client, Held(), lambda: frozenset({Y}))
+    assert await exclusions.lift() == 1
+    assert doors.api.get("/api/v1/namespaces/ml/pods/waits")["metadata"]["annotations"] == {
+        NOUSE_UUID: "mine"
+    }
+    assert doors.api.get("/api/v1/namespaces/ml/pods/plain")["metadata"]["annotations"] == {
+        NOUSE_UUID: "mine"
+    }
+    assert await exclusions.lift() == 0
+
+
+@pytest.mark.parametrize("epoch", [None, 3])
+async def test_nothing_is_touched_without_the_lease_or_without_a_trusted_view(epoch: int | None) -> None:
+    doors = doors_with(pod("waits", **{NOUSE_UUID: "GPU-x", EXCLUDED_BY_US: "GPU-x"}))
+    unknown = epoch is not None
+    exclusions = KubernetesExclusions(doors.client, Held(epoch), lambda: None if unknown else frozenset())
+    assert await exclusions.lift() == 0
+    assert doors.api.requests == []
+
+
+@pytest.mark.parametrize("observed", ["Shared", "Passthrough", ""])
+@pytest.mark.parametrize("desired", ["Shared", "Passthrough", None])
+@pytest.mark.parametrize("moving", [True, False])
+def test_webhook_and_manager_agree_on_what_leaves(observed: str, desired: str | None, moving: bool) -> None:
+    address = "0000:00:01.0"
+    spec: dict[str, Any] = {"devices": [{"pciAddress": address, "mode": desired}] if desired else []}
+    if moving and desired:
+        spec["transition"] = {
+            "planId": "p",
+            "epoch": 1,
+            "toMode": desired,
+            "devices": [address],
+            "step": "Drain",
+            "startedAt": "",
+            "stepStartedAt": "",
+        }
+    device = {"pciAddress": address, "uuid": "GPU-x", "mode": observed}
+    node = {"metadata": {"name": "n1"}, "spec": spec, "status": {"devices": [device]}}
+    assert fleet_view_of([node], []).leaving == leaving(msgspec.convert(node, GpuNode))
