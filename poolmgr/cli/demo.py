@@ -9,6 +9,7 @@ import contextlib
 import socket
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from poolmgr.api.app import create_app
 from poolmgr.api.ui.wording import clock_time
+from poolmgr.cli.demo_admission import ask_about_machines, tell, webhook
 from poolmgr.cli.serving import listen, serve, stop_on_signals
 from poolmgr.controller.loop import Controller, LoopSettings
 from poolmgr.controller.loop import Doors as ControllerDoors
@@ -38,6 +40,10 @@ MORNING_SECONDS = 3.5 * 3_600
 FRAME_SECONDS = 2.0
 """Virtual seconds of the replay between two looks whether the ledger has caught up: while the controller waits
 for it, simulated time runs on."""
+
+
+SERVERS = frozenset({"web", "webhook"})
+"""Parts that end by themselves once the demo is stopping, letting answers in flight out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +78,14 @@ class _Demo:
             if morning.done() and not work.done():
                 await morning
                 _say_where(console, listener, self)
-                time = asyncio.create_task(self.fleet.clock.run_paced(SystemClock(), self.speed), name="time")
-                web = asyncio.create_task(serve(self._web(stopping), listener, stopping), name="web")
-                parts |= {time, web}
-                await asyncio.wait({work, time, web, ended}, return_when=asyncio.FIRST_COMPLETED)
+                going_on = self._going_on(console, listener, stopping)
+                parts |= going_on
+                await asyncio.wait({work, ended, *going_on}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             failed = [p.exception() for p in parts if p.done() and not p.cancelled()]
             stopping.set()
             for part in parts:
-                if part.get_name() != "web":
+                if part.get_name() not in SERVERS:
                     part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
             await self.database.close()
@@ -88,6 +93,24 @@ class _Demo:
             if error is not None:
                 raise error
         console.print("\n[dim]Ended; nothing is left running.[/dim]")
+
+    def _going_on(
+        self, console: Console, listener: socket.socket, stopping: asyncio.Event
+    ) -> set[asyncio.Task[None]]:
+        """Time, dashboard, webhook, and the people whom the webhook answers."""
+        wall = SystemClock()
+        desk = listen("127.0.0.1", 0)
+        address = f"http://127.0.0.1:{desk.getsockname()[1]}"
+        told = ask_about_machines(self.controller, address, wall)
+        admission = webhook(self.controller, self.fleet.clock)
+        return {
+            asyncio.create_task(self.fleet.clock.run_paced(wall, self.speed), name="time"),
+            asyncio.create_task(serve(self._web(stopping), listener, stopping), name="web"),
+            asyncio.create_task(serve(admission, desk, stopping), name="webhook"),
+            asyncio.create_task(
+                tell(told, partial(console.print, style="dim", soft_wrap=True)), name="people"
+            ),
+        }
 
     def _web(self, stopping: asyncio.Event) -> object:
         day = self.fleet
@@ -138,7 +161,8 @@ Ask what it would do now, without doing it:
   curl -s -X POST {address}/api/v1/pools/desktops:rebalance \\
        -H 'Content-Type: application/json' -d '{{"dryRun": true}}'
 
-Ctrl-C ends everything.""",
+Below is what the webhook tells people who have to wait. Ctrl-C ends everything.
+""",
         soft_wrap=True,
     )
 

@@ -24,9 +24,9 @@ def test_newest_first_and_how_long_a_move_took() -> None:
     ]
 
 
-def test_same_sentence_is_told_once_at_its_first_time() -> None:
+def test_workload_that_waits_on_for_one_reason_is_told_once() -> None:
     lines = feed.from_ledger([told(NOW + 9), told(NOW), told(NOW + 5, "no A10 at all")], [])
-    assert [line.at for line in lines] == [NOW + 5, NOW]
+    assert [line.at for line in lines] == [NOW]
 
 
 def test_undone_move_looks_different() -> None:

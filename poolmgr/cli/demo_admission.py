@@ -1,0 +1,157 @@
+"""The demo's front desk: the real webhook, asked over HTTP about each desktop that somebody starts.
+
+The simulated fleet has no API server that would call it, so this does: it shows the fleet to the webhook as the
+cluster's objects would, and sends each new machine as an AdmissionReview. What the webhook answers is what a
+user of `kubectl apply` reads.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from poolmgr.api.ui.wording import clock_time
+from poolmgr.controller.loop import Controller
+from poolmgr.domain.demand import Vm
+from poolmgr.domain.fleet import Gpu, Node, Pool
+from poolmgr.domain.identifiers import Generation
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.kit.clock import Clock, to_rfc3339
+from webhooks.app import build_app
+from webhooks.decide import Policy
+from webhooks.fleet_view import FleetView, Object, fleet_view_of
+
+Json = dict[str, Any]
+
+
+class SnapshotFeed:
+    """The webhook's view of the fleet, made from what the controller sees; once for each generation."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._of: Generation | None = None
+        self._view: FleetView | None = None
+
+    def current(self) -> FleetView | None:
+        snapshot = self._controller.snapshot
+        if snapshot is not None and snapshot.generation != self._of:
+            self._of = snapshot.generation
+            self._view = fleet_view_of(
+                [gpu_node(node) for node in snapshot.nodes],
+                [gpu_pool(pool) for pool in snapshot.pools],
+                [{"metadata": {"name": n.name, "labels": dict(n.labels)}} for n in snapshot.nodes],
+            )
+        return self._view
+
+
+def webhook(controller: Controller, clock: Clock) -> FastAPI:
+    """The webhook's application on the controller's view."""
+    return build_app(Policy(), SnapshotFeed(controller), clock)
+
+
+async def ask_about_machines(
+    controller: Controller, address: str, wall: Clock, *, interval_seconds: float = 0.5
+) -> AsyncIterator[str]:
+    """For each machine that appears and is warned about: one line with the warning. Ends when cancelled."""
+    asked: set[str] = set()
+    async with httpx.AsyncClient(base_url=address, timeout=5) as http:
+        while True:
+            snapshot = controller.snapshot
+            for vm in _new(snapshot, asked):
+                answer = await http.post("/admit/virtualmachines", json=review(vm))
+                answer.raise_for_status()
+                # The first says what happens next; the second how to follow it with kubectl, which is not here.
+                for warning in (answer.json()["response"].get("warnings") or ())[:1]:
+                    yield f"{clock_time(vm.created_at)} {vm.namespace}/{vm.name} was told: {warning}"
+            await wall.sleep(interval_seconds)
+
+
+def _new(snapshot: ClusterSnapshot | None, asked: set[str]) -> list[Vm]:
+    """Machines that wait and were not asked about before; forgets those that are gone."""
+    vms = snapshot.vms if snapshot else ()
+    asked.intersection_update(vm.uid for vm in vms)
+    fresh = [vm for vm in vms if vm.waiting and vm.uid not in asked]
+    asked.update(vm.uid for vm in vms)
+    return fresh
+
+
+def review(vm: Vm) -> Json:
+    """The AdmissionReview for creating this machine."""
+    gpus = [
+        {"name": f"gpu{number}", "deviceName": claim.resource_name}
+        for claim in vm.claims
+        for number in range(claim.count)
+    ]
+    template = {"spec": {"domain": {"devices": {"gpus": gpus}}}}
+    machine = {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"name": vm.name, "namespace": vm.namespace},
+        "spec": {"runStrategy": "Always", "template": template},
+    }
+    request = {
+        "uid": vm.uid,
+        "operation": "CREATE",
+        "namespace": vm.namespace,
+        "name": vm.name,
+        "object": machine,
+    }
+    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+
+
+def gpu_node(node: Node) -> Object:
+    """The node's GPUNode, as far as the webhook reads it."""
+    spec: Json = {
+        "devices": [
+            {"pciAddress": g.pci_address, "mode": g.desired_mode.value, "planId": g.desired_plan_id}
+            for g in node.gpus
+            if g.desired_mode is not None
+        ]
+    }
+    if node.transition is not None:
+        spec["transition"] = {"devices": list(node.transition.devices)}
+    return {
+        "metadata": {"name": node.name},
+        "spec": spec,
+        "status": {"devices": [_device(g) for g in node.gpus]},
+    }
+
+
+def _device(gpu: Gpu) -> Json:
+    return {
+        "pciAddress": gpu.pci_address,
+        "uuid": gpu.uuid,
+        "model": gpu.model,
+        "memoryMiB": gpu.memory_mib,
+        "resourceName": gpu.resource_name,
+        "mode": gpu.observed_mode.value if gpu.observed_mode else "",
+        "phase": gpu.phase.value,
+        "allocatedTo": gpu.allocated_to,
+        "holders": [{"pid": h.pid, "command": h.command} for h in gpu.holders],
+    }
+
+
+def gpu_pool(pool: Pool) -> Object:
+    """The GPUPool, as far as the webhook reads it."""
+
+    def side(limits: Any) -> Json:
+        most = {} if limits.max is None else {"max": limits.max}
+        return {"min": limits.min, "headroom": limits.headroom, **most}
+
+    return {
+        "metadata": {"name": pool.name, "creationTimestamp": to_rfc3339(pool.created_at)},
+        "spec": {
+            "models": list(pool.models),
+            "nodeSelector": {"matchLabels": dict(pool.node_labels)},
+            "passthrough": side(pool.passthrough),
+            "shared": side(pool.shared),
+            "rebalance": {"mode": pool.rebalance.value, "maxInFlight": pool.max_in_flight},
+        },
+    }
+
+
+async def tell(lines: AsyncIterator[str], say: Callable[[str], None]) -> None:
+    """Say each line; lines stop when the demo does."""
+    async for line in lines:
+        say(line)
