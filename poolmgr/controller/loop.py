@@ -27,7 +27,7 @@ from poolmgr.controller.ports import (
     Recorder,
     SharingActuator,
 )
-from poolmgr.controller.status import pool_status
+from poolmgr.controller.status import pool_statuses
 from poolmgr.domain.errors import PoolError, Rejected, Stale, Unavailable
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import NodeName
@@ -257,9 +257,10 @@ class Controller:
         return self._memory
 
     async def _report(self, snapshot: ClusterSnapshot) -> None:
+        statuses = pool_statuses(snapshot, self.plan)
         for pool in snapshot.pools:
             try:
-                await self._doors.reporter.report(pool, pool_status(pool, snapshot, self.plan))
+                await self._doors.reporter.report(pool, statuses[pool.name])
             except PoolError as error:
                 log.warning("pool_status_not_written", pool=pool.name, message=error.message)
 

@@ -1,96 +1,89 @@
-"""What a pool's status says: numbers for columns, one reason and one sentence for people. Pure."""
+"""What a pool's status says: the census' numbers for columns, one reason and one sentence for people. Pure."""
+
+from collections.abc import Mapping
 
 from poolmgr.controller.ports import PoolStatus
-from poolmgr.domain.fleet import Gpu, Pool
-from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.census import Count, GpuState, count_pools, gpu_uses
+from poolmgr.domain.fleet import Pool
+from poolmgr.domain.identifiers import PoolName
+from poolmgr.domain.membership import Overlap, overlaps
 from poolmgr.domain.plan import Plan, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 
-TROUBLE = frozenset({DevicePhase.QUARANTINED, DevicePhase.UNBOUND})
 
-
-def pool_status(pool: Pool, snapshot: ClusterSnapshot, plan: Plan | None) -> PoolStatus:
-    """Count one pool's GPUs and waiting demand. `plan` is the last decision, for its sentence."""
-    gpus = [g for node in snapshot.nodes for g in node.gpus if g.pool == pool.name]
-    moving = {
-        (node.name, address)
-        for node in snapshot.nodes
-        if node.transition is not None
-        for address in node.transition.devices
+def pool_statuses(snapshot: ClusterSnapshot, plan: Plan | None) -> Mapping[PoolName, PoolStatus]:
+    """The status of every pool. `plan` is the last decision, for the sentence on who waits."""
+    counts: dict[PoolName | None, Count] = {}
+    for (pool, _model), count in count_pools(snapshot).items():
+        counts[pool] = counts.get(pool, Count()) + count
+    troubles: dict[PoolName | None, str] = {}
+    for use in gpu_uses(snapshot):
+        if use.state is GpuState.TROUBLE:
+            detail = use.gpu.message or use.gpu.phase.value
+            troubles.setdefault(use.gpu.pool, f"{use.gpu.pci_address} on {use.gpu.node}: {detail}")
+    losses: dict[PoolName, Overlap] = {}
+    for overlap in overlaps(snapshot.pools, snapshot.nodes):
+        losses.setdefault(overlap.loser, overlap)
+    return {
+        pool.name: _status(
+            pool,
+            counts.get(pool.name, Count()),
+            _sentence(
+                pool,
+                counts.get(pool.name, Count()),
+                losses.get(pool.name),
+                troubles.get(pool.name, ""),
+                plan,
+            ),
+        )
+        for pool in snapshot.pools
     }
-    in_use = _in_use(snapshot)
-    models = {g.model.casefold() for g in gpus}
-    resources = {g.resource_name for g in gpus}
-    vms = [v for v in snapshot.vms if v.waiting and any(c.resource_name in resources for c in v.claims)]
-    pods = [
-        p for p in snapshot.pods if p.waiting and any(p.accepts(m, g.uuid) for m, g in _one_per_model(gpus))
-    ]
-    trouble = [g for g in gpus if g.phase in TROUBLE]
-    under_way = sum((g.node, g.pci_address) in moving for g in gpus)
-    reason, message = _sentence(pool, trouble, under_way, len(vms), len(pods), plan, models)
+
+
+def _status(pool: Pool, count: Count, said: tuple[Reason, str]) -> PoolStatus:
     return PoolStatus(
         observed_generation=pool.generation,
-        gpus=len(gpus),
-        passthrough=sum(g.observed_mode is Mode.PASSTHROUGH for g in gpus),
-        passthrough_used=sum(
-            g.observed_mode is Mode.PASSTHROUGH and (g.node, g.pci_address) in in_use for g in gpus
-        ),
-        shared=sum(g.observed_mode is Mode.SHARED for g in gpus),
-        shared_used=sum(g.observed_mode is Mode.SHARED and (g.node, g.pci_address) in in_use for g in gpus),
-        moving=under_way,
-        trouble=len(trouble),
-        waiting_vms=len(vms),
-        waiting_pods=len(pods),
-        reason=reason,
-        message=message,
+        gpus=count.gpus,
+        passthrough=count.passthrough,
+        passthrough_used=count.passthrough_used,
+        shared=count.shared,
+        shared_used=count.shared_used,
+        moving=count.moving,
+        trouble=count.trouble,
+        waiting_vms=count.waiting_vms,
+        waiting_pods=count.waiting_pods,
+        reason=said[0],
+        message=said[1],
     )
 
 
-def _one_per_model(gpus: list[Gpu]) -> list[tuple[str, Gpu]]:
-    return list({g.model: g for g in gpus}.items())
-
-
-def _in_use(snapshot: ClusterSnapshot) -> set[tuple[str, str]]:
-    used: set[tuple[str, str]] = {(node, address) for vm in snapshot.vms for node, address in vm.devices}
-    uuids = {piece.uuid for pod in snapshot.pods for piece in pod.slices}
-    for node in snapshot.nodes:
-        for gpu in node.gpus:
-            if gpu.allocated_to or (gpu.uuid and gpu.uuid in uuids):
-                used.add((node.name, gpu.pci_address))
-    return used
-
-
 def _sentence(
-    pool: Pool,
-    trouble: list[Gpu],
-    moving: int,
-    vms: int,
-    pods: int,
-    plan: Plan | None,
-    models: set[str],
+    pool: Pool, count: Count, loss: Overlap | None, trouble: str, plan: Plan | None
 ) -> tuple[Reason, str]:
-    if not models:
+    """The most urgent thing first."""
+    if loss is not None:
+        return (
+            Reason.POOL_OVERLAP,
+            f"{loss.gpus} GPU(s) that this pool selects belong to the older pool {loss.winner}; narrow the "
+            "models or the node selector of one of them",
+        )
+    if not count.gpus:
         return Reason.NOT_IN_POOL, "no GPU of the cluster matches this pool's models and node selector"
     if trouble:
-        first = trouble[0]
-        return (
-            Reason.GPU_UNHEALTHY,
-            f"{len(trouble)} GPU(s) need a human, first {first.pci_address} on {first.node}: "
-            f"{first.message or first.phase.value}",
-        )
-    if moving:
-        return Reason.GPU_MOVING, f"{moving} GPU(s) on the way between the sides"
-    if vms or pods:
-        return _waiting(pool, vms, pods, plan)
+        return Reason.GPU_UNHEALTHY, f"{count.trouble} GPU(s) need a human, first {trouble}"
+    if count.moving:
+        return Reason.GPU_MOVING, f"{count.moving} GPU(s) on the way between the sides"
+    if count.waiting_vms or count.waiting_pods:
+        return _waiting(pool, count, plan)
     return Reason.IN_PLACE, "every GPU is where it serves best; nobody waits"
 
 
-def _waiting(pool: Pool, vms: int, pods: int, plan: Plan | None) -> tuple[Reason, str]:
-    demand = [SubjectKind.VM, SubjectKind.POD] if vms else [SubjectKind.POD]
+def _waiting(pool: Pool, count: Count, plan: Plan | None) -> tuple[Reason, str]:
+    kinds = [SubjectKind.VM, SubjectKind.POD] if count.waiting_vms else [SubjectKind.POD]
     refusals = plan.refusals if plan else ()
-    first = next((r for kind in demand for r in refusals if r.subject.kind is kind), None)
-    head = f"{vms} VM(s) and {pods} pod(s) wait for GPUs of pool {pool.name}"
+    first = next((r for kind in kinds for r in refusals if r.subject.kind is kind), None)
+    head = f"{count.waiting_vms} VM(s) and {count.waiting_pods} pod(s) wait for GPUs of pool {pool.name}"
     if first is None:
         return Reason.NO_CANDIDATE, head
     return first.reason, f"{head}; first {first.subject.namespace}/{first.subject.name}: {first.message}"

@@ -1,0 +1,61 @@
+"""A pool's status: numbers that agree with the census, and the most urgent sentence."""
+
+from dataclasses import replace
+
+import pytest
+
+from poolmgr.controller.status import pool_statuses
+from poolmgr.domain.identifiers import PlanId
+from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.plan import Plan, Refusal, Subject, SubjectKind
+from poolmgr.domain.reasons import Reason
+from tests.builders import NOW, gpu, node, pod, pool, snapshot, transition, vm
+
+G0, G1 = gpu(0), gpu(1)
+VFIO = gpu(2, mode=Mode.PASSTHROUGH)
+
+
+def status(snap, name="a10", plan=None):
+    return pool_statuses(snap, plan)[name]
+
+
+def test_counts_both_sides_and_what_is_used() -> None:
+    snap = snapshot(node(G0, G1, VFIO), pods=(pod(on=G0),), vms=(vm(on=(VFIO,)),))
+    said = status(snap)
+    assert (said.gpus, said.shared, said.shared_used) == (3, 2, 1)
+    assert (said.passthrough, said.passthrough_used) == (1, 1)
+    assert said.reason is Reason.IN_PLACE
+
+
+@pytest.mark.parametrize(
+    ("snap", "reason", "words"),
+    [
+        (snapshot(), Reason.NOT_IN_POOL, "no GPU"),
+        (
+            snapshot(node(replace(G0, phase=DevicePhase.QUARANTINED, message="unbind hangs"), G1)),
+            Reason.GPU_UNHEALTHY,
+            "unbind hangs",
+        ),
+        (snapshot(node(G0, G1, transition=transition(G0))), Reason.GPU_MOVING, "1 GPU(s)"),
+        (snapshot(node(G0), vms=(vm(),)), Reason.NO_CANDIDATE, "1 VM(s)"),
+    ],
+)
+def test_says_the_most_urgent_thing(snap, reason, words) -> None:
+    said = status(snap)
+    assert said.reason is reason
+    assert words in said.message
+
+
+def test_repeats_why_the_first_of_those_who_wait_does() -> None:
+    refusal = Refusal(Subject(SubjectKind.VM, "desktops", "vm1"), Reason.GPU_BUSY, "busy with pod ml/p1")
+    plan = Plan(PlanId("p"), 1, NOW, refusals=(refusal,))
+    said = status(snapshot(node(G0), vms=(vm(),), pods=(pod(on=G0),)), plan=plan)
+    assert said.reason is Reason.GPU_BUSY
+    assert "desktops/vm1: busy with pod ml/p1" in said.message
+
+
+def test_the_younger_of_two_pools_is_told_that_it_gets_nothing() -> None:
+    older, younger = pool(created_at=1.0), pool("late", created_at=2.0)
+    said = status(snapshot(node(G0, G1), pools=(older, younger)), name="late")
+    assert said.reason is Reason.POOL_OVERLAP
+    assert "older pool a10" in said.message
