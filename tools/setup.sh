@@ -20,7 +20,8 @@ fi
 stamp=.venv/.lock-stamp
 if ! cmp -s uv.lock "$stamp"; then
   say "installing the locked Python packages into .venv"
-  .venv/tools/bin/uv sync --frozen --quiet --python "$python" --allow-existing 2>/dev/null ||
-    .venv/tools/bin/uv sync --frozen --quiet --python "$python"
+  # The folder is there already, with the tools in it: `uv sync` alone would refuse it on a fresh checkout.
+  [ -x .venv/bin/python ] || .venv/tools/bin/uv venv --quiet --allow-existing --python "$python" .venv
+  .venv/tools/bin/uv sync --frozen --quiet --python "$python"
   cp uv.lock "$stamp"
 fi
