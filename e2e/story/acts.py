@@ -1,9 +1,9 @@
 """What chapters do on the stage and how they look at it; every verb waits by looking, and says what it saw."""
 
 import re
-import shlex
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +11,7 @@ import yaml
 
 from e2e.controlplane.client import Json
 from e2e.controlplane.kubevirt import launcher_pod
+from e2e.node.machine import PYTHON
 from e2e.node.nvml import HOST_DRIVER
 from e2e.story.stage import Stage, driver_links
 from e2e.story.workloads import NAMESPACE
@@ -19,8 +20,7 @@ WAIT_SECONDS = 240
 """For anything that takes seconds on an idle machine: the emulated node is ten times slower beside other work."""
 
 
-AGENT = "[p]oolmgr.cli.main agent"
-"""A pattern that the agent's command line fits; the brackets keep a shell that holds the pattern from fitting."""
+CATCH = Path(__file__).with_name("guest_catch.py")
 
 
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\r")
@@ -174,27 +174,14 @@ class Acts:
 
     # --- breaking ----------------------------------------------------------------------------------------------
 
-    def stop_agent_between_unbind_and_bind(self, address: str, begin: Callable[[], object]) -> None:
-        """SIGSTOP the agent in the moment in which the GPU has no driver. `begin` sets the move off."""
-        device = f"/sys/bus/pci/devices/{address}"
-        watch = (
-            # The override is written first; from then on it is a matter of milliseconds.
-            f"while ! grep -q vfio-pci {device}/driver_override; do sleep 0.05; done; "
-            f"while [ -e {device}/driver ]; do :; done; "
-            f"pkill -STOP -f '{AGENT}'; readlink {device}/driver || echo unbound"
-        )
-        self.guest.start("catch", f"sh -c {shlex.quote(watch)}")
+    def kill_agent_between_unbind_and_bind(self, address: str, begin: Callable[[], object]) -> None:
+        """SIGKILL the agent in the moment in which the GPU has no driver. `begin` sets the move off."""
+        self.guest.start("catch", [str(PYTHON), "-I", "-S", str(CATCH), address])
+        self.wait("the trap to be armed", lambda: "armed" in self.guest.logs("catch"))
         begin()
-        caught = self.wait(
-            f"{address} to lose its driver", lambda: self.guest.logs("catch").split("\n", 1)[1]
-        )
-        self.narrative.say("sysfs", f"the agent stands still: {driver_links(self.guest)}")
-        assert "unbound" in caught
-
-    def kill_agent(self) -> None:
-        """SIGKILL the agent's process in the node; the kubelet starts its container again."""
-        self.guest.run(["pkill", "-KILL", "-f", AGENT], check=True)
-        self.narrative.say("story", f"the agent is killed; {driver_links(self.guest)}")
+        left = self.wait(f"{address} to lose its driver", lambda: _caught(self.guest.logs("catch")))
+        self.narrative.say("sysfs", f"the agent was killed in mid-move: {address} → {left}")
+        assert left == "no driver"
 
     def reboot(self) -> None:
         """Pull the node's plug and boot it again; what it kept is on its disk."""
@@ -217,6 +204,10 @@ class Acts:
             self.narrative.say("story", f"the manager is killed at {step}; a successor starts")
             self.stage.poolmgr.start_manager()
         return seen
+
+
+def _caught(log: str) -> str:
+    return log.partition("killed: ")[2].strip()
 
 
 def _sentences(answer: object) -> Iterator[str]:

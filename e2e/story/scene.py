@@ -28,6 +28,8 @@ class Gpu:
     allocated_to: str
     reason: str
     message: str
+    boot: str
+    """Boot id of the node when the agent reported; an earlier boot's report says nothing of what is offered."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Scene:
     allocatable: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     pods: Mapping[str, PodView] = field(default_factory=dict)
     machines: Mapping[str, str] = field(default_factory=dict)
+    boots: Mapping[str, str] = field(default_factory=dict)
 
 
 Objects = Sequence[Mapping[str, Any]]
@@ -79,6 +82,10 @@ def scene(nodes: Objects, gpu_nodes: Objects, pods: Objects, machines: Objects) 
             item["metadata"]["name"]: _move(item["spec"]["transition"])
             for item in gpu_nodes
             if item.get("spec", {}).get("transition")
+        },
+        boots={
+            item["metadata"]["name"]: item.get("status", {}).get("nodeInfo", {}).get("bootID", "")
+            for item in nodes
         },
         registered={item["metadata"]["name"]: _registered(item) for item in nodes},
         allocatable={item["metadata"]["name"]: _gpu_amounts(item) for item in nodes},
@@ -132,7 +139,8 @@ def violations(before: Scene, now: Scene) -> list[str]:
     """What must never be seen: a GPU offered to both sides, or a GPU that is no longer reported."""
     found = []
     for (node, address), gpu in now.gpus.items():
-        if gpu.advertised and gpu.uuid and gpu.uuid in now.registered.get(node, ()):
+        current = gpu.boot == now.boots.get(node, "")
+        if current and gpu.advertised and gpu.uuid and gpu.uuid in now.registered.get(node, ()):
             found.append(f"{address} on {node} is advertised to VMs while HAMi has it registered")
         if gpu.advertised and gpu.driver not in ("", "vfio-pci"):
             found.append(f"{address} on {node} is advertised to VMs on driver {gpu.driver}")
@@ -162,6 +170,7 @@ def _gpu(item: Mapping[str, Any], device: Mapping[str, Any]) -> Gpu:
         allocated_to=device.get("allocatedTo", ""),
         reason=device.get("reason", ""),
         message=device.get("message", ""),
+        boot=item["status"].get("bootId", ""),
     )
 
 

@@ -53,6 +53,16 @@ def test_a_gpu_that_hami_still_has_while_vms_may_take_it_is_noticed() -> None:
     ]
 
 
+def test_a_report_of_an_earlier_boot_is_not_taken_for_an_offer() -> None:
+    node = _node(["GPU-10", "GPU-11"])
+    node["status"]["nodeInfo"] = {"bootID": "second"}
+    gpu_node = _gpu_node(MOVED_DEVICE, _device("0000:00:11.0"))
+    gpu_node["status"]["bootId"] = "first"
+    assert violations(SHARED, _scene(node, gpu_node)) == []
+    gpu_node["status"]["bootId"] = "second"
+    assert len(violations(SHARED, _scene(node, gpu_node))) == 1
+
+
 def test_a_kubelet_that_offers_more_cards_than_there_are_is_noticed() -> None:
     gpu_node = _gpu_node(_device("0000:00:10.0"), _device("0000:00:11.0"))
     seen = _scene(_node(["GPU-11"], **{"nvidia.com/gpu": "20", WHOLE: "1"}), gpu_node)

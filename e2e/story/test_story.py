@@ -90,8 +90,7 @@ def test_7_the_agent_dies_between_unbind_and_bind_and_across_a_reboot(story: Act
         7, "The agent dies between unbind and bind, and again across a reboot of the node"
     )
     moving = story.other_gpu(story.gpu_of("train-1"))
-    story.stop_agent_between_unbind_and_bind(moving, lambda: story.apply(_machine("june")))
-    story.kill_agent()
+    story.kill_agent_between_unbind_and_bind(moving, lambda: story.apply(_machine("june")))
     story.wait_driver(moving, "vfio-pci")
     story.wait("the launcher to run", lambda: story.running_launcher("june"))
     story.wait("the move to end", story.settled)
