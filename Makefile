@@ -41,8 +41,8 @@ e2e: setup ## the real control plane, the emulated node and the story, with its 
 	@$(PY) -m pytest e2e -q -s
 
 .PHONY: bench
-bench: setup ## the benchmarks; writes docs/benchmarks.md
-	@$(PY) -m poolmgr.cli.main bench all
+bench: setup ## the benchmarks (DATA=folder with traces, QUICK=1); writes docs/benchmarks-run.md
+	@$(PY) -m poolmgr.cli.main bench all $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
 .PHONY: proto
 proto: setup ## regenerate the messages of the kubelet's sockets (poolmgr/agent/wire)

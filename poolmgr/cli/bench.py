@@ -1,7 +1,10 @@
 """`poolmgr bench`: how fast and how well the planner decides, by commands that anyone can repeat."""
 
 import json
-from typing import Annotated
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +14,67 @@ app = typer.Typer(add_completion=False, no_args_is_help=True)
 @app.callback()
 def bench() -> None:
     """Run the benchmarks."""
+
+
+SIZES = (625, 1_250, 2_500, 5_000)
+QUALITY = (("S2", 0.96), ("S2", 0.68), ("S1", 0.9), ("S3", 0.9), ("S5", 0.9), ("S6", 0.9), ("S8", 0.96))
+POLICIES = ("poolmgr", "B0-vm", "B1", "B2", "B3", "B4", "B5", "B6", "B7", "B9", "B10", "B11")
+
+
+@app.command("all")
+def everything(
+    data: Annotated[Path | None, typer.Option(help="Folder with the traces; without it, speed only.")] = None,
+    quick: Annotated[bool, typer.Option(help="One seed, two days, four policies: for CI.")] = False,
+    out: Annotated[Path, typer.Option(help="The report to write.")] = Path("docs/benchmarks-run.md"),
+) -> None:
+    """Run everything and write a report. Each size runs in a process of its own, for its peak memory."""
+    from rich.progress import Progress
+
+    from poolmgr.sim.policies import policy_of
+    from poolmgr.sim.replay_state import ReplaySettings
+    from poolmgr.sim.report import quality_table, scale_table
+    from poolmgr.sim.scenarios import Ask, build
+    from poolmgr.sim.score import score
+
+    days, seeds = (2, (1,)) if quick else (7, (1, 2, 3, 4, 5))
+    names = ("poolmgr", "B4", "B5", "B6") if quick else POLICIES
+    for name in names:
+        if name != "B1":
+            policy_of(name)
+    cases = () if data is None else QUALITY[:1] if quick else QUALITY
+    rows: list[dict[str, Any]] = []
+    sizes: list[dict[str, Any]] = []
+    with Progress(transient=True) as progress:
+        task = progress.add_task("sizes", total=len(SIZES) + len(cases) * len(seeds) * len(names))
+        for nodes in SIZES:
+            progress.update(task, description=f"{nodes} nodes")
+            sizes.append(_measure_apart(nodes, 3 if quick else 20))
+            progress.advance(task)
+        for scenario, load in cases:
+            for seed in seeds:
+                built = build(scenario, Ask(data or Path(), load, seed, "held-out", days))
+                for name in names:
+                    progress.update(task, description=f"{scenario} {load} seed {seed} {name}")
+                    rows.append(score(built, name, ReplaySettings(tick_seconds=30.0)))
+                    progress.advance(task)
+    lines = ["# Benchmark run", "", "Speed: one decision, every refusal explained.", "", *scale_table(sizes)]
+    if rows:
+        lines += [
+            "",
+            f"Quality: held-out weeks, {days} days, median (worst) of the seeds.",
+            "",
+            *quality_table(rows),
+        ]
+    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    typer.echo(f"wrote {out}")
+
+
+def _measure_apart(nodes: int, ticks: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "poolmgr.cli.main", "bench", "plan", "--json", "--nodes", str(nodes)]
+    command += ["--pods", str(nodes * 30), "--ticks", str(ticks)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 @app.command()

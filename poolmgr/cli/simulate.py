@@ -39,7 +39,9 @@ def parse_seeds(text: str) -> list[int]:
 @app.command()
 def simulate(
     data: Annotated[Path, typer.Option(help="Folder with the traces (uncg-desktops/, openb/, …).")],
-    scenario: Annotated[str, typer.Option(help="S1 … S8; see docs/explanation/planning.md.")] = "S2",
+    scenario: Annotated[
+        str, typer.Option(help="S1, S2, S3, S5, S6 or S8; see docs/explanation/planning.md.")
+    ] = "S2",
     load: Annotated[float, typer.Option(help="Offered GPUs / GPUs, VMs and pods together.")] = 0.96,
     policy: Annotated[str, typer.Option(help="Policies, separated by commas.")] = "poolmgr,B5,B4",
     seeds: Annotated[str, typer.Option(help="Which seeds, e.g. 1-5; a seed picks week and shifts.")] = "1",
@@ -58,8 +60,8 @@ def simulate(
     from rich.progress import Progress
 
     from poolmgr.sim.policies import policy_of
-    from poolmgr.sim.replay import ReplaySettings
-    from poolmgr.sim.scenarios import build
+    from poolmgr.sim.replay_state import ReplaySettings
+    from poolmgr.sim.scenarios import Ask, build
     from poolmgr.sim.score import score
 
     if split not in ("develop", "held-out", "all"):
@@ -74,7 +76,7 @@ def simulate(
     with Progress(transient=True, disable=as_json) as progress:
         task = progress.add_task("replaying", total=len(numbers) * len(names))
         for seed in numbers:
-            built = build(scenario, data, load, seed, split, days)
+            built = build(scenario, Ask(data, load, seed, split, days))
             for name in names:
                 progress.update(task, description=f"{scenario} seed {seed} {name}")
                 row = score(built, name, settings)

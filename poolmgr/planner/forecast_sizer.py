@@ -25,10 +25,10 @@ Horizon = tuple[int, float]
 class ForecastSettings:
     """The further ahead, the longer a GPU held in vain would idle, and so the lower the quantile."""
 
-    fetch: tuple[Horizon, ...] = ((2, 0.97),)
-    drain: tuple[Horizon, ...] = ((3, 0.95), (6, 0.85), (12, 0.65), (24, 0.5))
-    keep: tuple[Horizon, ...] = ((3, 0.97), (12, 0.85), (24, 0.6))
-    drain_share: float = 0.5
+    fetch: tuple[Horizon, ...] = ((3, 0.98),)
+    drain: tuple[Horizon, ...] = ((3, 0.99), (6, 0.97), (12, 0.9), (24, 0.7))
+    keep: tuple[Horizon, ...] = ((3, 0.99), (12, 0.97), (24, 0.85))
+    drain_share: float = 0.8
     """Of the nodes, how many may be draining at once."""
 
 

@@ -20,7 +20,7 @@ class Spare:
     message: str
     drain: int = 0
     """Below this number, GPUs in use are closed to new pods so that they fall free; nobody is disturbed."""
-    drain_share: float = 0.5
+    drain_share: float = 0.8
     """Of the shelf's nodes, how many may be draining at once."""
 
 

@@ -3,7 +3,7 @@
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.fleet import EvictionRule, Granularity
 from poolmgr.domain.reasons import Reason
-from poolmgr.planner.forecast_sizer import ForecastSizer
+from poolmgr.planner.forecast_sizer import ForecastSettings, ForecastSizer
 from poolmgr.planner.lcp import LcpSizer
 from poolmgr.planner.rebalance import PoolPlanner
 from poolmgr.sim.baselines import Batched, HourlyAdmin, Lyra, PerClaim, Policy, StaticSplit, Threshold
@@ -11,15 +11,25 @@ from poolmgr.sim.baselines import Batched, HourlyAdmin, Lyra, PerClaim, Policy, 
 IN_FLIGHT = 0.1
 """Disruption budget of the planner's own policies: a tenth of the GPUs may move at once."""
 
+FETCH_ONLY = ForecastSettings(drain_share=0.0)
+
 _ALL = (
     Policy(
         "poolmgr",
         lambda: PoolPlanner(ForecastSizer(), explain=False),
         eviction=EvictionRule.BEST_EFFORT,
         in_flight_share=IN_FLIGHT,
-        drain_timeout_seconds=1_800,
+        drain_timeout_seconds=900,
         forecasts=True,
         note="forecast, drains ahead, evicts only for a VM that waits",
+    ),
+    Policy(
+        "B11",
+        lambda: PoolPlanner(ForecastSizer(FETCH_ONLY), name="mpc-quantile", explain=False),
+        eviction=EvictionRule.BEST_EFFORT,
+        in_flight_share=IN_FLIGHT,
+        forecasts=True,
+        note="the same forecast, without draining ahead",
     ),
     Policy("B0-vm", StaticSplit, 1.0, note="every GPU for VMs"),
     Policy("B0-shared", StaticSplit, 0.0, note="every GPU shared"),

@@ -11,7 +11,8 @@ from poolmgr.domain.identifiers import PoolName
 from poolmgr.sim.baselines import Policy
 from poolmgr.sim.bounds import admission_bound, capacity_bound
 from poolmgr.sim.policies import policy_of, static_policy
-from poolmgr.sim.replay import Replay, ReplaySettings, remembered
+from poolmgr.sim.replay import Replay
+from poolmgr.sim.replay_state import ReplaySettings, remembered
 from poolmgr.sim.scenarios import Scenario
 from poolmgr.sim.tally import Figures
 

@@ -13,7 +13,8 @@ from poolmgr.sim.baselines import PerClaim, StaticSplit
 from poolmgr.sim.bounds import admission_bound, capacity_bound
 from poolmgr.sim.demand import Demand, even_fleet, presence
 from poolmgr.sim.policies import POLICIES
-from poolmgr.sim.replay import Replay, ReplaySettings
+from poolmgr.sim.replay import Replay
+from poolmgr.sim.replay_state import ReplaySettings
 from poolmgr.sim.tally import Figures
 
 HOUR = 3_600.0

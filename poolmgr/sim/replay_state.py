@@ -1,0 +1,179 @@
+"""The state of a replay, and how a planner sees it: as the domain's own values."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from poolmgr.domain.demand import DeviceClaim, SharedPod, Slice, Vm
+from poolmgr.domain.fleet import Gpu, Node, Pool, Transition
+from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress, PoolName, WorkloadUid
+from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.sharing import RegisteredGpu, SharingState
+from poolmgr.planner.forecast import EPOCH_MONDAY, bin_of
+from poolmgr.sim.demand import Demand
+
+ORIGIN = EPOCH_MONDAY + 2_900 * 7 * 86_400.0
+"""Unix seconds of the window's begin as planners see it: a Monday, as in the session traces."""
+
+CARD_MIB = 24_000
+"""Memory of every simulated card: openb tells shares of a card, not MiB, so one size serves all models."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySettings:
+    flip_seconds: float = 60.0
+    tick_seconds: float = 10.0
+    """A planner is asked so often when something has changed."""
+    idle_tick_seconds: float = 60.0
+    """And so often when nothing has."""
+    patience_seconds: float = 300.0
+    binds_per_second: float = 5.0
+    on_release: bool = False
+    """Ask the planner the moment a GPU falls free, before HAMi refills it: how a per-claim allocator that
+    sits in the scheduler sees it. False for everything that watches from outside."""
+
+
+@dataclass(slots=True)
+class ReplayGpu:
+    index: int
+    node: int
+    address: PciAddress
+    uuid: GpuUuid
+    model: int
+    mode: Mode
+    registered: RegisteredGpu
+    """How HAMi knows it while it is shared."""
+    mode_since: float = -1e9
+    desired: Mode = Mode.SHARED
+    fenced: bool = False
+    vm: int = -1
+    used_milli: int = 0
+    pods: dict[int, None] = field(default_factory=dict)
+
+    @property
+    def open_to_pods(self) -> bool:
+        return self.mode is Mode.SHARED and not self.fenced
+
+
+@dataclass(slots=True)
+class ReplayNode:
+    name: NodeName
+    gpus: list[ReplayGpu]
+    nvswitch: bool
+    move: Transition | None = None
+    closed: bool = False
+    """While its GPUs change driver."""
+    view: Node | None = None
+
+
+def fullest(room: list[ReplayGpu], milli: int, mask: int) -> ReplayGpu | None:
+    """Where HAMi's binpack puts a pod of that size and those models; None where it fits nowhere."""
+    best: ReplayGpu | None = None
+    for gpu in room:
+        fits = gpu.used_milli + milli <= 1000 and mask >> gpu.model & 1 and len(gpu.pods) < SLICES
+        if fits and (best is None or gpu.used_milli > best.used_milli):
+            best = gpu
+    return best
+
+
+SLICES = 10
+"""HAMi's deviceSplitCount."""
+
+
+def resource_of(model: int) -> str:
+    return f"nvidia.com/MODEL_{model}"
+
+
+def vm_view(
+    demand: Demand, vm: int, gpus: list[ReplayGpu], node: NodeName | None, now: float, patience: float
+) -> Vm:
+    """A session as an observer sees it."""
+    at = ORIGIN + float(demand.vm_start[vm])
+    idle_at = at + float(demand.vm_idle_after[vm])
+    return Vm(
+        uid=WorkloadUid(f"vm-{vm:07d}"),
+        namespace="desktops",
+        name=f"desktop-{vm:07d}",
+        claims=(DeviceClaim(resource_of(int(demand.vm_model[vm])), int(demand.vm_gpus[vm])),),
+        node=node,
+        created_at=at,
+        waiting_since=None if gpus else at,
+        launcher_uid=f"launcher-{vm:07d}",
+        devices=tuple((node, g.address) for g in gpus) if node is not None else (),
+        patience_until=at + patience,
+        idle_since=idle_at if gpus and idle_at <= ORIGIN + now else None,
+    )
+
+
+def pod_view(
+    demand: Demand,
+    models: tuple[str, ...],
+    pod: int,
+    gpu: ReplayGpu | None,
+    node: NodeName | None,
+    started: float | None,
+) -> SharedPod:
+    """A pod as an observer sees it."""
+    milli, best_effort = int(demand.pod_milli[pod]), bool(demand.pod_best_effort[pod])
+    memory, cores = CARD_MIB * milli // 1000, milli // 10
+    mask = int(demand.pod_models[pod])
+    every = mask == (1 << len(models)) - 1
+    return SharedPod(
+        uid=WorkloadUid(f"pod-{pod:07d}"),
+        namespace="batch",
+        name=f"job-{pod:07d}",
+        memory_mib=memory,
+        cores_percent=cores,
+        node=node,
+        slices=(Slice(gpu.uuid, memory, cores),) if gpu else (),
+        created_at=ORIGIN + float(demand.pod_start[pod]),
+        started_at=None if started is None else ORIGIN + started,
+        waiting_since=None if gpu else ORIGIN + float(demand.pod_start[pod]),
+        models=() if every else tuple(m for n, m in enumerate(models) if mask >> n & 1),
+        best_effort=best_effort,
+        evictable=best_effort,
+    )
+
+
+def node_view(node: ReplayNode, models: tuple[str, ...], pool: PoolName) -> Node:
+    """A node as its agent and HAMi report it."""
+    gpus = tuple(_gpu_view(node, g, models, pool) for g in node.gpus)
+    shared = tuple(g.registered for g in node.gpus if g.mode is Mode.SHARED)
+    fenced = frozenset(g.uuid for g in node.gpus if g.fenced)
+    return Node(
+        name=node.name,
+        gpus=gpus,
+        cordoned=node.closed,
+        cordoned_by_us=node.closed,
+        transition=node.move,
+        sharing=SharingState((2, 10), True, 1, True, 10 * len(shared), shared, fenced=fenced),
+    )
+
+
+def _gpu_view(node: ReplayNode, gpu: ReplayGpu, models: tuple[str, ...], pool: PoolName) -> Gpu:
+    return Gpu(
+        node=node.name,
+        pci_address=gpu.address,
+        model=models[gpu.model],
+        memory_mib=CARD_MIB,
+        observed_mode=gpu.mode,
+        phase=DevicePhase.MOVING if gpu.fenced and node.closed else DevicePhase.READY,
+        uuid=gpu.uuid,
+        resource_name=resource_of(gpu.model),
+        desired_mode=gpu.desired,
+        pool=pool,
+        iommu_group=gpu.index,
+        nvswitch_domain=node.name if node.nvswitch else "",
+        allocated_to=f"launcher-{gpu.vm:07d}" if gpu.vm >= 0 else "",
+        advertised=gpu.mode is Mode.PASSTHROUGH and gpu.desired is gpu.mode,
+        mode_since=ORIGIN + gpu.mode_since,
+    )
+
+
+def remembered(demand: Demand, models: tuple[str, ...], pool: Pool) -> Any:
+    """The planner's memory as a manager that has watched the weeks before would hold it; None if none did."""
+    shelves = {}
+    for model, levels in zip(models, demand.weekly_history, strict=False):
+        if levels:
+            first = bin_of(ORIGIN) - len(levels)
+            shelves[f"{pool.name}/{model}"] = {"ledger": {"first": first, "levels": list(levels)}}
+    return {"shelves": shelves} if shelves else None
