@@ -202,9 +202,18 @@ static void take_slot(int index) {
     ph_region.slot = index;
 }
 
+static pthread_mutex_t claim_mutex = PTHREAD_MUTEX_INITIALIZER;
+static bool claim(void);
+
 bool ph_region_claim_slot(void) {
-    if (ph_region.slot >= 0) return true;
     if (!ph_region.hami) return false;
+    pthread_mutex_lock(&claim_mutex); /* two threads' first allocations must not take two slots */
+    bool claimed = ph_region.slot >= 0 || claim();
+    pthread_mutex_unlock(&claim_mutex);
+    return claimed;
+}
+
+static bool claim(void) {
     if (ph_region.fd < 0) {
         take_slot(0);
         return true;
@@ -239,6 +248,7 @@ int ph_region_reap(void) {
 void ph_region_after_fork(void) {
     ph_region.slot = -1;
     pthread_mutex_init(&slow_mutex, NULL);
+    pthread_mutex_init(&claim_mutex, NULL);
     if (ph_region.state == PH_REGION_PRIVATE) clear_slot(0);
 }
 

@@ -65,6 +65,11 @@ void ph_attach(void) {
 
 CUresult ph_init(const struct ph_call *call, unsigned int flags) {
     CUresult result = PH_NEXT(call, cuInit)(flags);
-    if (result == CUDA_SUCCESS) ph_attach();
+    if (result != CUDA_SUCCESS) return result;
+    ph_attach();
+    if (ph_config.present) {
+        ph_devices_find();       /* NVML may have been asked before CUDA was there */
+        ph_region_claim_slot(); /* programs that only compute are seen too */
+    }
     return result;
 }

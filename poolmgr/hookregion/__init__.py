@@ -1,0 +1,1 @@
+"""Reads the file that libhook (and HAMi's own library) shares between the processes of a container. Pure."""
