@@ -28,7 +28,7 @@ def find_library(given: Path | None) -> Path:
     """The hook: as given, as installed, or as built in this checkout. Exits with what to do if there is none."""
     built = Path(__file__).resolve().parents[2] / "libhook/build/libvgpu.so"
     for place in [given] if given else [Path("/usr/local/vgpu/libvgpu.so"), built]:
-        if place and place.is_file():
+        if place.is_file():
             return place.resolve()
     typer.secho(
         "poolmgr: no libvgpu.so found. Build it with `make hook`, or name it with --library.",
