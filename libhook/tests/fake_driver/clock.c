@@ -19,10 +19,9 @@ int fg_real_clock_gettime(clockid_t clock, struct timespec *now) {
     return real(clock, now);
 }
 
-/* Preloaded, glibc's comes after us; as a mere dependency it may come before. */
+/* By libc's own handle: preloaded libraries that replace dlsym need not understand RTLD_NEXT. */
 static void *glibc(const char *name) {
-    void *found = dlsym(RTLD_NEXT, name);
-    return found ? found : dlsym(RTLD_DEFAULT, name);
+    return dlsym(dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD), name);
 }
 
 static bool wanted(void) {
