@@ -26,19 +26,19 @@ check: setup ## lint, types, import contracts, unit tests; under a minute
 	@$(PY) -m pytest tests/unit -q -x -n 2
 
 .PHONY: test
-test: setup ## everything: check, libhook, integration, the story (sets up what it needs)
-	@tools/packages.sh node browser hook database
+test: setup ## check, libhook, integration on real parts (sets up what it needs); the emulated node is in `make e2e`
+	@tools/packages.sh browser hook database
 	@$(MAKE) --no-print-directory check hook
-	@$(PY) -m pytest tests/integration e2e -q
+	@$(PY) -m pytest tests/integration e2e -q -m "not node"
 
 .PHONY: hook
 hook: setup ## build libhook and run its tests
 	@if [ -f libhook/meson.build ]; then libhook/run-tests.sh; fi
 
 .PHONY: e2e
-e2e: setup ## the real control plane, the emulated node and the story, with its log
+e2e: setup ## the emulated node and the story on the real control plane, with its log (about half an hour)
 	@tools/packages.sh node
-	@$(PY) -m pytest e2e -q -s
+	@$(PY) -m pytest e2e -q -s -m node
 
 .PHONY: bench
 bench: setup ## the benchmarks (DATA=folder with traces, QUICK=1); writes docs/benchmarks-run.md

@@ -57,6 +57,7 @@ def sharing(*gpus: Gpu, **overrides: Any) -> SharingState:
         "plugin_ready": True,
         "allocatable": 10 * len(gpus),
         "registered": tuple(registered(g) for g in gpus),
+        "handshake": "Requesting_2026-11-22 10:00:00",
     }
     return SharingState(**{**defaults, **overrides})
 

@@ -183,7 +183,6 @@ class AgentUnderTest:
     def restart(self) -> None:
         node = self.node
         node.tripwire.revive()
-        self._fresh = True
         node.offered = set()  # the kubelet drops the devices of a plugin that is gone
         self.journal = Journal(node.state_dir / "journal.json", self._journal_write)
         self.journal.load(node.boot_id)
@@ -201,9 +200,6 @@ class AgentUnderTest:
 
     async def rounds(self, count: int = 6) -> None:
         """So many rounds as the process would run them."""
-        if self._fresh:
-            await self.agent.restore()
-            self._fresh = False
         for _ in range(count):
             with contextlib.suppress(Stale):
                 await self.agent.round(copy.deepcopy(self.api.body))

@@ -106,6 +106,8 @@ def test_7_the_agent_dies_between_unbind_and_bind_and_across_a_reboot(story: Act
 def test_8_the_manager_is_killed_after_each_step_and_its_successor_goes_on(story: Acts) -> None:
     story.narrative.chapter(8, "The manager is killed after each step; its successor goes on")
     moving = story.gpu_on("vfio-pci")
+    # The reboot ended every pod: fill the shared GPU anew, so that the next one needs the other.
+    story.run_pod(vgpu_pod("filler", story.node.name))
     story.halt("june")
     story.apply(vgpu_pod("train-4", story.node.name, cores=80))
     back = story.kill_manager_at_each_step_until(lambda: story.guest.driver(moving) == story.host_driver)

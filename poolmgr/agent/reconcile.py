@@ -1,8 +1,8 @@
 """From what is wanted, what is there and what is remembered to what to do with each GPU. Pure.
 
 Invariants, each asserted by the sweep in tests/integration/agent/test_sweep.py:
-- a GPU on a driver is rebound only without holder, without pod, and for one of two reasons: a transition
-  that names it has come to its Rebind step, or nothing moves it and its desired mode is another;
+- a GPU on a driver is rebound only without holder, without pod, and while a transition that names it is at its
+  Rebind step; one that is found in another mode than desired, as after a reboot, waits for such a transition;
 - a GPU that is leaving passthrough is rebound only once the kubelet no longer lists it;
 - a transition of an older leader than one already seen moves nothing;
 - a GPU with a hung unbind is not touched again.
@@ -142,8 +142,12 @@ def _wish_of_transition(
             f"{wanted.mode if wanted else 'not set'}: nothing is done until they agree"
         )
         return Decision(at, Act.NOTHING, Reason.INVARIANT_BROKEN, message)
-    # Fence, drain and detach are over from Rebind on; what a reboot at a later step undid is mended, too.
-    if transition.step.order < Step.REBIND.order or arrived(gpu, to_mode):
+    # Before Rebind the GPU is still in use or in somebody's books, after it possibly again; on no driver it is
+    # in nobody's.
+    acting = transition.step is Step.REBIND or (
+        transition.step.order > Step.REBIND.order and gpu.driver is None
+    )
+    if not acting or arrived(gpu, to_mode):
         return Decision(at, Act.NOTHING, Reason.IN_PLACE, "")
     return _Wish(to_mode, Reason.STEP_STARTED, transition.message, plan, epoch)
 
@@ -157,17 +161,15 @@ def _wish_without_plan(spec: NodeSpec | None, gpu: Accelerator, record: DeviceRe
         return Decision(at, Act.NOTHING, Reason.IN_PLACE, "")
     if gpu.driver is None:
         return _Wish(mode, Reason.RECOVERED, f"{at} was on no driver and goes to {mode}", plan_id)
-    message = f"{at} is on {gpu.driver} and its desired mode is {mode}"
-    return _Wish(mode, _reason_without_plan(spec, gpu, record, mode), message, plan_id)
-
-
-def _reason_without_plan(
-    spec: NodeSpec | None, gpu: Accelerator, record: DeviceRecord, wanted: Mode
-) -> Reason:
-    if gpu.mode is wanted:
-        return Reason.RECOVERED
-    restored = spec is None or record.mode is wanted
-    return Reason.RESTORED_AFTER_REBOOT if restored else Reason.OPERATOR_REQUEST
+    if gpu.mode is mode:
+        return _Wish(mode, Reason.RECOVERED, f"{at} had functions left on the other side's driver", plan_id)
+    # A GPU on a driver may be in somebody's books: after a reboot HAMi's plugin registers what it finds before
+    # this agent runs. Only the manager can have it taken out of them, so only a transition moves it.
+    message = (
+        f"{at} is on {gpu.driver} and its desired mode is {mode}: the manager has to take it from the side "
+        "that shows it first"
+    )
+    return Decision(at, Act.NOTHING, Reason.DRIFTED, message, mode, plan_id)
 
 
 def _desired(spec: NodeSpec | None, address: PciAddress, record: DeviceRecord) -> tuple[Mode | None, PlanId]:

@@ -79,17 +79,6 @@ class NodeAgent:
         self._identity = _Identity(NvmlReport(), frozenset(), 0.0)
         self._pods = Pods()
 
-    async def restore(self) -> bool:
-        """Once after a reboot, before the API server is asked: bring unheld GPUs back to the modes that the
-        journal holds, so that nothing else takes hold of them first. True when something was moved."""
-        if not self._journal.rebooted:
-            return False
-        decisions, _ = await self._decide(None)
-        acting = [d for d in decisions if d.act is Act.REBIND]
-        for decision in acting:
-            await self._carry_out(decision)
-        return bool(acting)
-
     async def round(self, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """Act on our GPUNode `body` and report. Returns the object as it is afterwards, and whether the
         next round should follow at once."""

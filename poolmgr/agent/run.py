@@ -60,7 +60,6 @@ async def run_agent(settings: AgentSettings, environment: Mapping[str, str] | No
     agent = build_agent(settings, api, plugins, journal, clock)
     log.info("agent_started", node=settings.node, boot_id=boot_id, rebooted=journal.rebooted)
     try:
-        await agent.restore()
         await Loop(agent, api, settings, clock).run()
     finally:
         await plugins.stop()

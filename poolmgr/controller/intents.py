@@ -9,7 +9,7 @@ from dataclasses import replace
 from poolmgr.controller.ports import NodeIntent
 from poolmgr.domain.fleet import Gpu, Node, Transition
 from poolmgr.domain.identifiers import LeaseEpoch, PciAddress, PlanId
-from poolmgr.domain.modes import Mode, Step
+from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.plan import Move
 from poolmgr.domain.reasons import Reason
 
@@ -42,6 +42,44 @@ def adopt(node: Node) -> NodeIntent | None:
         present,
         desired=present.desired
         + tuple((g.pci_address, g.observed_mode or Mode.SHARED, ADOPTED) for g in new),
+    )
+
+
+def repair(node: Node, epoch: LeaseEpoch, now: float) -> NodeIntent | None:
+    """An intent that brings GPUs back to their desired mode, or None where all are there.
+
+    After a reboot every GPU comes up on its vendor's driver and HAMi registers what it finds; an undone move
+    whose agent came back late leaves a GPU on the wrong side. Either way the whole recipe has to be gone
+    through again, since the other side has the GPU in its books. One direction at a time.
+    """
+    drifted = [
+        g
+        for g in node.gpus
+        if g.desired_mode is not None
+        and g.observed_mode is g.desired_mode.other
+        and g.phase is not DevicePhase.QUARANTINED
+    ]
+    if not drifted or node.transition is not None or not (node.ready and node.reported):
+        return None
+    to_mode = drifted[0].desired_mode
+    assert to_mode is not None
+    same_way = tuple(g for g in drifted if g.desired_mode is to_mode)
+    plan_id = same_way[0].desired_plan_id or ADOPTED
+    return NodeIntent(
+        desired=_with_mode(current(node), tuple(g.pci_address for g in same_way), to_mode, plan_id),
+        transition=Transition(
+            node=node.name,
+            plan_id=plan_id,
+            epoch=epoch,
+            to_mode=to_mode,
+            devices=tuple(g.pci_address for g in same_way),
+            step=Step.INTEND,
+            started_at=now,
+            step_started_at=now,
+            reason=Reason.DRIFTED.value,
+            message=f"{len(same_way)} GPU(s) of {node.name} were found {to_mode.other.value} and are wanted "
+            f"{to_mode.value}",
+        ),
     )
 
 

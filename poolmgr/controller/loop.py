@@ -118,6 +118,7 @@ class Controller:
             if not self.standing:
                 return
             await self._adopt(snapshot)
+            await self._repair(snapshot)
             await self._advance(snapshot)
             decision = self._planner.decide(snapshot, await self._recall())
             self._memory, self.plan = decision.memory, decision.plan
@@ -203,6 +204,16 @@ class Controller:
             intent = intents.adopt(node) if node.transition is None else None
             if intent is not None:
                 await self._guarded(node, self._executor.write(node, intent))
+
+    async def _repair(self, snapshot: ClusterSnapshot) -> None:
+        for node in snapshot.nodes:
+            if node.name in self._superseded:
+                continue
+            intent = intents.repair(node, self._executor.epoch(), self._doors.clock.now())
+            if intent is None or intent.transition is None:
+                continue
+            log.info("repair_started", node=node.name, message=intent.transition.message)
+            await self._guarded(node, self._executor.write(node, intent))
 
     async def _advance(self, snapshot: ClusterSnapshot) -> None:
         for node in snapshot.nodes:

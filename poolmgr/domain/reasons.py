@@ -92,6 +92,7 @@ class Reason(StrEnum):
     NVML_UNAVAILABLE = "NvmlUnavailable"
     PLUGIN_REGISTERED = "PluginRegistered"  # the kubelet knows every passthrough resource of the node
     KUBELET_UNREACHABLE = "KubeletUnreachable"  # the kubelet's sockets do not answer
+    DRIFTED = "Drifted"  # found in another mode than desired, as after a reboot; the manager repairs it
 
     # Service
     NOT_LEADER = "NotLeader"

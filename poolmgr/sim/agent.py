@@ -87,9 +87,10 @@ class SimAgents:
 
     def _told_to_rebind(self, node: SimNode, gpu: SimGpu, wanted: Mode) -> bool:
         move = node.transition
-        if move is not None and gpu.pci_address in move.devices:
+        if move is not None and gpu.pci_address in move.devices and move.step.order <= Step.REBIND.order:
             return move.step is Step.REBIND and wanted is move.to_mode
-        return gpu.mode is not wanted and not gpu.allocated_to
+        # On a driver it may be in HAMi's books, as after a reboot: the manager has to open a transition.
+        return gpu.mode is None
 
     def _rebind(self, node: SimNode, gpu: SimGpu, wanted: Mode, plan_id: PlanId) -> None:
         if gpu.mode is wanted:

@@ -65,6 +65,7 @@ def step_after_turning_back(node: Node, transition: Transition) -> Step:
     """Where the undoing starts: at Fence if a device has to be rebound, else where HAMi gets its own back."""
     origin = transition.to_mode.other
     back = any(g.observed_mode is not origin for g in conditions.moving(node, transition))
+    back = back or not node.reported  # what was last reported may be of before the rebind
     return Step.FENCE if back else Step.ATTACH
 
 
@@ -86,7 +87,14 @@ def _recipe(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools
         case Step.REBIND:
             return _rebind(node, transition)
         case Step.ATTACH:
-            return take.attach(node, transition) if taking else give_back.attach(node, transition)
+            if (stray := conditions.strayed(node, transition)) and not transition.rollback:
+                return Advance(
+                    Step.FENCE,
+                    Reason.DRIFTED,
+                    f"{conditions.names(stray)} on {node.name} went back meanwhile (a reboot?); starting over",
+                )
+            attach = take.attach if taking else give_back.attach
+            return attach(node, transition, snapshot)
         case Step.RELEASE:
             return _release(node)
         case Step.DONE:

@@ -16,14 +16,28 @@ SETTLE_SECONDS = 15.0
 (facts: HAMi `register()` loop): a node counts as quiet once its newest placement is older than that."""
 
 
+SCHEDULER_SECONDS = 45.0
+"""How long Attach waits for the scheduler's handshake at most: three of its rounds. Without it pods are turned
+away for a while ("node unregistered"), which is a nuisance and no danger."""
+
+
 def moving(node: Node, transition: Transition) -> tuple[Gpu, ...]:
     """The GPUs of the transition that the node still reports."""
     return tuple(g for g in node.gpus if g.pci_address in transition.devices)
 
 
 def to_rebind(node: Node, transition: Transition) -> tuple[Gpu, ...]:
-    """Those of them that are not yet where they should be."""
+    """Those of them that are not yet where they should be; all while the agent has not said."""
+    if not node.reported:
+        return moving(node, transition)
     return tuple(g for g in moving(node, transition) if g.observed_mode is not transition.to_mode)
+
+
+def strayed(node: Node, transition: Transition) -> tuple[Gpu, ...]:
+    """Those that were there and are not any more, as after a reboot in the midst of a move."""
+    return tuple(
+        g for g in to_rebind(node, transition) if node.reported and g.phase is not DevicePhase.QUARANTINED
+    )
 
 
 def remaining_shared(node: Node) -> tuple[Gpu, ...]:
@@ -105,7 +119,7 @@ def detach_sharing(node: Node, snapshot: ClusterSnapshot) -> Action | None:
     return None
 
 
-def attach_sharing(node: Node, gone: frozenset[GpuUuid]) -> Action | None:
+def attach_sharing(node: Node, snapshot: ClusterSnapshot, gone: frozenset[GpuUuid]) -> Action | None:
     """Next action until HAMi shows exactly the GPUs that it is to have, or None when it does.
 
     `gone` are GPUs that must not be registered. A node without shared GPUs keeps the plugin off: with no
@@ -129,6 +143,13 @@ def attach_sharing(node: Node, gone: frozenset[GpuUuid]) -> Action | None:
         return Wait(
             Reason.REGISTRATION_PENDING,
             f"HAMi has registered {len(wanted) - len(missing)} of {len(wanted)} shared GPU(s) of {node.name}",
+        )
+    unknown = sharing.version >= (2, 10) and not sharing.handshake.startswith("Requesting")
+    since = node.transition.step_started_at if node.transition is not None else 0.0
+    if unknown and snapshot.taken_at - since < SCHEDULER_SECONDS:
+        return Wait(
+            Reason.REGISTRATION_PENDING,
+            f"HAMi's scheduler has not looked at {node.name} again yet; a pod placed now would be turned away",
         )
     if gone & {g.uuid for g in sharing.registered}:
         return Wait(

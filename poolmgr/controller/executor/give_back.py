@@ -46,9 +46,9 @@ def detach(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Act
     )
 
 
-def attach(node: Node, transition: Transition) -> Action:
+def attach(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Action:
     """HAMi has registered every shared GPU of the node, the returned ones among them."""
-    if pending := conditions.attach_sharing(node, frozenset()):
+    if pending := conditions.attach_sharing(node, snapshot, frozenset()):
         return pending
     gpus = conditions.moving(node, transition)
     nameless = tuple(g for g in gpus if g.observed_mode is transition.to_mode and not g.uuid)

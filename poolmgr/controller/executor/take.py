@@ -66,11 +66,11 @@ def detach(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Act
     return Advance(Step.REBIND, Reason.STEP_DONE, f"HAMi has let go of {conditions.names(gpus)}")
 
 
-def attach(node: Node, transition: Transition) -> Action:
+def attach(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Action:
     """HAMi has the GPUs that stay, the kubelet shows the ones that moved."""
     gpus = conditions.moving(node, transition)
     gone = frozenset(g.uuid for g in gpus if g.uuid)
-    if pending := conditions.attach_sharing(node, gone):
+    if pending := conditions.attach_sharing(node, snapshot, gone):
         return pending
     moved = tuple(g for g in gpus if g.observed_mode is transition.to_mode)
     hidden = tuple(g for g in moved if not g.advertised)

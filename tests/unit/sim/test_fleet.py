@@ -155,14 +155,15 @@ async def test_agent_killed_between_unbind_and_bind_repairs_on_return() -> None:
     assert fleet.modes() == {Mode.PASSTHROUGH: 1, Mode.SHARED: 1}
 
 
-async def test_after_a_reboot_the_wanted_mode_is_restored() -> None:
+async def test_after_a_reboot_a_gpu_waits_for_the_manager_to_move_it_back() -> None:
     fleet = fleet_of(passthrough=1)
     await write(fleet, NodeIntent(((FIRST, Mode.PASSTHROUGH, PlanId("p0")),), None))
     await fleet.doors.ensure_plugin(NODE, False)
     fleet.reboot(NODE)
     assert fleet.modes() == {Mode.SHARED: 2}
     await fleet.clock.run_for(300)
-    assert fleet.modes() == {Mode.PASSTHROUGH: 1, Mode.SHARED: 1}
+    assert fleet.modes() == {Mode.SHARED: 2}
+    assert not any(gpu.advertised for gpu in fleet.world.nodes[NODE].gpus)
 
 
 async def test_eviction_obeys_the_budget_and_the_pod_starts_again() -> None:

@@ -220,7 +220,8 @@ def test_release_lifts_only_our_own_cordon() -> None:
 @pytest.mark.parametrize("step", [Step.FENCE, Step.DETACH, Step.REBIND, Step.ATTACH])
 def test_a_step_past_its_deadline_is_undone(step: Step) -> None:
     late = transition(G0, step=step, step_started_at=NOW - 10_000)
-    action = at(step, on=replace(sharing(G0, G1), plugin_wanted=False), transition=late)
+    gpus = (moved(), G1) if step is Step.ATTACH else (G0, G1)
+    action = at(step, on=replace(sharing(G0, G1), plugin_wanted=False), gpus=gpus, transition=late)
     assert isinstance(action, TurnBack) and action.reason is Reason.STEP_TIMED_OUT
 
 
@@ -243,3 +244,22 @@ def test_undoing_starts_where_something_has_to_be_undone() -> None:
     t = transition(G0, step=Step.REBIND)
     assert step_after_turning_back(node(G0, G1, transition=t), t) is Step.ATTACH
     assert step_after_turning_back(node(moved(), G1, transition=t), t) is Step.FENCE
+
+
+def test_a_gpu_that_a_reboot_took_back_during_attach_starts_over() -> None:
+    action = at(Step.ATTACH)
+    assert isinstance(action, Advance) and action.to is Step.FENCE
+    assert action.reason is Reason.DRIFTED
+
+
+def test_undoing_does_not_trust_a_report_of_before_the_rebind() -> None:
+    t = transition(G0, step=Step.REBIND)
+    assert step_after_turning_back(node(G0, G1, transition=t, reported=False), t) is Step.FENCE
+
+
+def test_attach_waits_until_hamis_scheduler_has_looked_at_the_node_again() -> None:
+    gpus = (moved(), G1)
+    unseen = sharing(G1, handshake="")
+    assert "scheduler" in at(Step.ATTACH, on=unseen, gpus=gpus).message
+    later = transition(G0, step=Step.ATTACH, step_started_at=NOW - 60)
+    assert isinstance(at(Step.ATTACH, on=unseen, gpus=gpus, transition=later), Advance)
