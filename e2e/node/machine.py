@@ -223,8 +223,8 @@ class Machine:
     def close(self) -> None:
         """Kills the guest and gives up its disk and the machine's lock; console and logs stay."""
         self.kill()
-        self.disk.unlink(missing_ok=True)
-        (self.directory / "initramfs").unlink(missing_ok=True)
+        for spent in (self.disk, self.directory / "initramfs", *self.directory.glob("virtme_ret*")):
+            spent.unlink(missing_ok=True)
         self._lock.release()
 
     def console_tail(self, lines: int = 30) -> str:
