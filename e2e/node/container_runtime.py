@@ -50,7 +50,7 @@ def ensure_containerd(node: GuestNode) -> None:
     node.run(["mkdir", "-p", f"{NVML_DIRECTORY}/lib"], check=True)
     spec = json.loads(node.run(["ctr", "oci", "spec"], check=True).out)
     node.put(json.dumps(_base_spec(spec)), "/run/node/base-spec.json")
-    node.start("containerd", "containerd --config /run/node/containerd.toml")
+    node.start("containerd", "containerd --config /run/node/containerd.toml", supervised=True)
     node.wait_for("ctr version", timeout_seconds=120, what="containerd answers")
 
 
@@ -68,10 +68,14 @@ def _base_spec(spec: dict[str, object]) -> dict[str, object]:
 
 
 def load_images(node: GuestNode, images: Sequence[Image]) -> None:
-    """Makes the images known to containerd; an image of the same name is replaced."""
+    """Makes the images known to containerd; an image of the same name is replaced.
+
+    They are synced: containerd syncs its own books but not the files that it unpacks, so that after a power cut
+    it would start containers from empty files.
+    """
     docker_archive(images, node.directory / "images.tar")
     node.run(
-        ["ctr", "-n", "k8s.io", "images", "import", f"{SESSION_DIRECTORY}/images.tar"],
+        f"ctr -n k8s.io images import {SESSION_DIRECTORY}/images.tar && sync",
         timeout_seconds=180,
         check=True,
     )

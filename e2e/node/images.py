@@ -122,6 +122,7 @@ def tiny(name: str, script: str) -> Image:
         entrypoint=["/bin/sh", "-c", script],
         files={"/bin/busybox": BUSYBOX.read_bytes(), "/etc/passwd": "root:x:0:0::/:/bin/sh\n"},
         links={f"/bin/{applet}": "busybox" for applet in APPLETS},
+        environment={"IMAGE": name},  # two images of the same bytes would be one, under either name
     )
 
 

@@ -123,6 +123,9 @@ class KubeNode:
             f"{self.path}/status",
             {"status": {"capacity": NODE_RESOURCES, "allocatable": NODE_RESOURCES}},
         )
+        # A node in service has its own files on disk. Without this a power cut soon after the first boot leaves
+        # the kubelet an empty certificate, with which it does not start again.
+        guest.run("sync", timeout_seconds=120, check=True)
 
     def _start_kubelet(self, guest: GuestNode) -> None:
         kubeconfig = self.plane.user_kubeconfig(f"system:node:{self.name}", ["system:nodes"], for_guest=True)
@@ -142,6 +145,7 @@ class KubeNode:
                 "--housekeeping-interval=30s",
                 "--v=2",
             ],
+            supervised=True,
         )
 
 

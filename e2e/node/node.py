@@ -149,9 +149,22 @@ class GuestNode:
     def _run_once(self, argv: Sequence[str], **options: object) -> Result:
         return run_over_channel(self.machine.command_port, self.machine.token, argv, **options)  # type: ignore[arg-type]
 
-    def start(self, name: str, command: str | Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
-        """Starts a program that stays; its output goes to `logs(name)`. Returns its pid in the guest."""
+    def start(
+        self,
+        name: str,
+        command: str | Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        supervised: bool = False,
+    ) -> int:
+        """Starts a program that stays; its output goes to `logs(name)`. Returns its pid in the guest.
+
+        A `supervised` one is started again 3 s after it has ended, as a service manager would.
+        """
         text = command if isinstance(command, str) else shlex.join(command)
+        if supervised:
+            loop = f'while :; do {text}; echo "{name} ended with $?"; sleep 3; done'
+            text = f"sh -c {shlex.quote(loop)}"
         log = f"{LOG_DIRECTORY}/{name}.log"
         program = f"setsid sh -c {shlex.quote('exec ' + text)} </dev/null >>{log} 2>&1 &"
         return int(self.run(f"mkdir -p {LOG_DIRECTORY}; {program} echo $!", env=env, check=True).out)
