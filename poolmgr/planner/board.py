@@ -9,7 +9,8 @@ import heapq
 from dataclasses import dataclass, field
 
 from poolmgr.domain.identifiers import NodeName
-from poolmgr.planner.stock import NodeStock, Shelf, Stock, Unit
+from poolmgr.planner.shelving import NodeStock, Unit, unit_order
+from poolmgr.planner.stock import Shelf, Stock
 
 _Class = tuple[int, int, int, int]
 """(free or incoming, idle GPUs that could move, GPUs that eviction would free, size of a unit)."""
@@ -37,7 +38,6 @@ class Board:
         self._classes: dict[_Class, list[tuple[float, NodeName]]] = {}
         for name, stock in shelf.nodes.items():
             if stock.free or stock.incoming or stock.to_passthrough:
-                stock.to_passthrough.sort(key=_unit_order)
                 self._stocks[name] = stock
                 self._enter(name)
 
@@ -48,7 +48,7 @@ class Board:
         self._priced = True
         for name, at in self._shelf.nodes.items():
             priced = [stock.evictable(self._shelf, gpus) for gpus in at.busy_shared]
-            units = sorted((unit for unit in priced if unit is not None), key=_unit_order)
+            units = sorted((unit for unit in priced if unit is not None), key=unit_order)
             if units:
                 self._stocks[name] = at
                 self._evictable[name] = units
@@ -110,8 +110,3 @@ class Board:
         self._shelf.free -= offer.use_free + offer.use_incoming - max(0, surplus)
         stock.incoming += max(0, surplus)
         self._enter(offer.node)
-
-
-def _unit_order(unit: Unit) -> tuple[float, float, str]:
-    """Least work lost, then longest in its mode, then by address."""
-    return (unit.lost_gpu_seconds, unit.held_until, unit.gpus[0].pci_address)

@@ -10,7 +10,8 @@ from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.board import Board
 from poolmgr.planner.budget import PoolBudget
 from poolmgr.planner.eligibility import Objection
-from poolmgr.planner.stock import Shelf, ShelfKey, Stock, Unit
+from poolmgr.planner.shelving import ShelfKey, Unit
+from poolmgr.planner.stock import Shelf, Stock
 
 
 @dataclass(slots=True)
@@ -20,7 +21,6 @@ class Draft:
     snapshot: ClusterSnapshot
     stock: Stock
     budgets: dict[str, PoolBudget]
-    boards: dict[ShelfKey, Board]
     explain: bool = True
     """False leaves out sentences about what stays as it is: for replays of weeks."""
     moves: list[Move] = field(default_factory=list)
@@ -33,6 +33,15 @@ class Draft:
     """Resource → what its GPUs are doing, said once for all VMs that it lacks for."""
     held_back: dict[ShelfKey, Objection] = field(default_factory=dict)
     """What stopped further moves from a shelf: becomes the reason of its idle GPUs."""
+
+    _boards: dict[ShelfKey, Board] = field(default_factory=dict)
+
+    def board(self, key: ShelfKey) -> Board:
+        """The shelf's board, made when the first VM asks for it."""
+        board = self._boards.get(key)
+        if board is None:
+            board = self._boards[key] = Board(self.stock.shelves[key])
+        return board
 
     def move(self, shelf: Shelf, unit: Unit, to_mode: Mode, reason: Reason, message: str) -> None:
         budget = self.budgets[shelf.pool.name]

@@ -96,6 +96,11 @@ def use_objection(gpu: Gpu, usage: Usage) -> Objection | None:
     return None
 
 
+def objection_of(gpu: Gpu, node: Node, pool: Pool, usage: Usage) -> Objection | None:
+    """The first rule that keeps this one GPU where it is, with its sentence."""
+    return gpu_objection(gpu, node, pool) or use_objection(gpu, usage)
+
+
 def lost_work(gpu: Gpu, pool: Pool, usage: Usage, now: float) -> tuple[float, list[SharedPod]] | None:
     """GPU-seconds lost if the pool's eviction rule is used on a shared GPU, and whom; None if it forbids it.
 

@@ -5,11 +5,11 @@ from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Target
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.draft import Draft
-from poolmgr.planner.eligibility import Objection, name_of, not_in_pool, use_objection
+from poolmgr.planner.eligibility import Objection, name_of, not_in_pool, objection_of, use_objection
 from poolmgr.planner.shared_fit import ShapeOutlook
+from poolmgr.planner.shelving import Kept, ShelfKey, Unit
 from poolmgr.planner.sizing import Spare
-from poolmgr.planner.stock import ShelfKey, Unit, objection_of
-from poolmgr.planner.usage import busy_with_pods
+from poolmgr.planner.usage import Usage, busy_with_pods
 
 
 def explain_pods(draft: Draft, pods: list[ShapeOutlook]) -> None:
@@ -63,11 +63,12 @@ def _fate_of_unmet(draft: Draft, group: ShapeOutlook) -> Objection:
 
 def explain_gpus(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
     usage, moved = draft.stock.usage, draft.moved
-    for gpu, node, pool, why in draft.stock.refused:
-        if pool is None:
+    for kept in draft.stock.refused:
+        gpu, why = kept.gpu, why_kept(kept, usage)
+        if kept.pool is None:
             said: Objection = not_in_pool(gpu)
         else:
-            found = objection_of(gpu, node, pool, usage)
+            found = objection_of(gpu, kept.node, kept.pool, usage)
             if found is None:
                 found = (Reason.GPU_BUSY if "may be this one" in why else Reason.NOT_CHOSEN, "")
             said = found[0], found[1] or f"{name_of(gpu)} stays: {why}"
@@ -90,6 +91,15 @@ def explain_gpus(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
                     for gpu in unit.gpus:
                         said = _why_unit_stays(unit, held, spare, now, name_of(gpu))
                         draft.refusals.append(_about(gpu, said))
+
+
+def why_kept(kept: Kept, usage: Usage) -> str:
+    """What is to be said beyond the GPU's own state: a bundle's members keep each other."""
+    if kept.partner is None or kept.pool is None:
+        return kept.why
+    objection = objection_of(kept.partner, kept.node, kept.pool, usage)
+    partner = objection[1] if objection else "they are in different modes"
+    return f"it moves only with its neighbours, and {partner}"
 
 
 def _explain_busy(draft: Draft, gpus: tuple[Gpu, ...]) -> None:

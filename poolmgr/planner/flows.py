@@ -9,8 +9,8 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.eligibility import name_of
 from poolmgr.planner.shared_fit import ShapeOutlook, cards_needed
+from poolmgr.planner.shelving import NodeStock, ShelfKey, Unit
 from poolmgr.planner.sizing import Spare
-from poolmgr.planner.stock import NodeStock, ShelfKey, Unit
 
 
 def fill_minimum(draft: Draft) -> None:

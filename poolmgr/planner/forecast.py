@@ -5,10 +5,8 @@ rise above the demand of this moment: a level drifts from term to term and jumps
 the same hour of the same kind of day repeat. Where there is no history, the rises of the last hour stand in.
 """
 
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 BIN_SECONDS = 300.0
 BINS_A_DAY = 288
@@ -19,19 +17,13 @@ NEIGHBOURS = 2
 """Bins on each side of the same time of day that count as the same time."""
 RECENT_BINS = 12
 
-Levels = npt.NDArray[np.float64]
+
+def rise(levels: Sequence[float], at: int, horizon_bins: int) -> float:
+    """How far demand rises above the level of bin `at` within the following `horizon_bins`, at least 0."""
+    return max(0.0, float(max(levels[at + 1 : at + 1 + horizon_bins]) - levels[at]))
 
 
-def rises(levels: Levels, horizon_bins: int) -> Levels:
-    """For each bin, how far demand rises above it within the following `horizon_bins`, at least 0."""
-    if len(levels) <= horizon_bins:
-        return np.zeros(0)
-    windows = np.lib.stride_tricks.sliding_window_view(levels[1:], horizon_bins)
-    highest: Levels = windows.max(axis=1)
-    return np.maximum(highest - levels[: len(highest)], 0.0)
-
-
-def same_times(now_bin: int, first_bin: int, bins: int) -> npt.NDArray[np.int64]:
+def same_times(now_bin: int, first_bin: int, bins: int) -> list[int]:
     """Indexes of bins before now that are at the same time of the week, and of the last days of this kind.
 
     Bins count from a Monday (`bin_of`). Working days are one kind of day, the weekend the other.
@@ -44,9 +36,8 @@ def same_times(now_bin: int, first_bin: int, bins: int) -> npt.NDArray[np.int64]
         then = (today - day) % 7
         if (today < 5) == (then < 5) and len(picked) < KEPT_WEEKS + 3:
             picked.append(now_bin - day * BINS_A_DAY)
-    around = np.arange(-NEIGHBOURS, NEIGHBOURS + 1)
-    index = (np.array(picked)[:, None] + around[None, :]).ravel() - first_bin
-    return index[(index >= 0) & (index < bins)]
+    near = range(-NEIGHBOURS - first_bin, NEIGHBOURS - first_bin + 1)
+    return [day + shift for day in picked for shift in near if 0 <= day + shift < bins]
 
 
 EPOCH_MONDAY = 4 * 86_400.0
@@ -63,13 +54,22 @@ def rise_quantile(ledger: dict[str, Any], now_bin: int, horizon_bins: int, quant
 
     `ledger` is {"first": number of its first bin, "levels": [...]}, as `record` keeps it.
     """
-    levels = np.asarray(ledger["levels"], dtype=np.float64)
-    jumps = rises(levels, horizon_bins)
-    index = same_times(now_bin, int(ledger["first"]), len(jumps))
-    samples = jumps[index] if len(index) else jumps[-RECENT_BINS:]
-    if len(samples) == 0:
-        return 0.0
-    return float(np.quantile(samples, quantile))
+    levels: list[float] = ledger["levels"]
+    known = len(levels) - horizon_bins
+    """Bins after which the whole horizon has been seen."""
+    index = same_times(now_bin, int(ledger["first"]), max(known, 0)) or range(
+        max(0, known - RECENT_BINS), known
+    )
+    samples = sorted(rise(levels, at, horizon_bins) for at in index)
+    return _quantile(samples, quantile) if samples else 0.0
+
+
+def _quantile(ordered: list[float], quantile: float) -> float:
+    """Linear between the two nearest; `ordered` is not empty."""
+    place = quantile * (len(ordered) - 1)
+    low = min(int(place), len(ordered) - 1)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
 def record(ledger: dict[str, Any] | None, now_bin: int, level: int) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from typing import Any
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.forecast import bin_of, record, rise_quantile
+from poolmgr.planner.shelving import ShelfKey
 from poolmgr.planner.sizing import Spare, wanted_by_vms
-from poolmgr.planner.stock import Shelf, ShelfKey, Stock
+from poolmgr.planner.stock import Shelf, Stock
 
 Horizon = tuple[int, float]
 """(bins of five minutes ahead, quantile of the rise until then)."""

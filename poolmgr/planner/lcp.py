@@ -20,8 +20,9 @@ import numpy.typing as npt
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.shared_fit import wanted_by_pods
+from poolmgr.planner.shelving import ShelfKey
 from poolmgr.planner.sizing import Spare, wanted_by_vms
-from poolmgr.planner.stock import ShelfKey, Stock
+from poolmgr.planner.stock import Stock
 
 Costs = npt.NDArray[np.float64]
 

@@ -15,7 +15,8 @@ from poolmgr.domain.fleet import Gpu, Node
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.stock import ShelfKey, Stock
+from poolmgr.planner.shelving import ShelfKey
+from poolmgr.planner.stock import Stock
 from poolmgr.planner.usage import Usage
 
 DEFAULT_SPLIT = 10

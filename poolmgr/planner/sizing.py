@@ -5,7 +5,8 @@ from typing import Any, Protocol
 
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.stock import ShelfKey, Stock
+from poolmgr.planner.shelving import ShelfKey
+from poolmgr.planner.stock import Stock
 
 
 @dataclass(frozen=True, slots=True)

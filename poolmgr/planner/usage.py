@@ -81,13 +81,17 @@ def usage_of(snapshot: ClusterSnapshot) -> Usage:
     vm_by_device: dict[tuple[NodeName, PciAddress], Vm] = {}
     vm_by_launcher: dict[str, Vm] = {}
     unplaced: Counter[tuple[NodeName, str]] = Counter()
-    allocated = {g.allocated_to for node in snapshot.nodes for g in node.gpus if g.allocated_to}
+    unseen = [vm for vm in snapshot.vms if vm.node is not None and not vm.devices]
+    allocated = (
+        {g.allocated_to for node in snapshot.nodes for g in node.gpus if g.allocated_to} if unseen else set()
+    )
     for vm in snapshot.vms:
         if vm.launcher_uid:
             vm_by_launcher[vm.launcher_uid] = vm
         for node, address in vm.devices:
             vm_by_device[(node, PciAddress(address))] = vm
-        if vm.node is not None and not vm.devices and vm.launcher_uid not in allocated:
+    for vm in unseen:
+        if vm.node is not None and vm.launcher_uid not in allocated:
             for claim in vm.claims:
                 unplaced[(vm.node, claim.resource_name)] += claim.count
     return Usage(pods_by_gpu, load_by_gpu, vm_by_device, vm_by_launcher, unplaced)

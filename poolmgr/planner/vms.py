@@ -9,8 +9,8 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.board import Offer
 from poolmgr.planner.draft import Draft
-from poolmgr.planner.eligibility import Objection, name_of
-from poolmgr.planner.stock import ShelfKey, Unit, objection_of
+from poolmgr.planner.eligibility import Objection, name_of, objection_of
+from poolmgr.planner.shelving import ShelfKey, Unit
 
 
 def serve_vms(draft: Draft) -> None:
@@ -90,13 +90,13 @@ def _serve(draft: Draft, vm: Vm) -> Objection | None:
     """Reserve or move GPUs for one VM; what is said to its owner, None when moves of this plan serve it."""
     keys = draft.stock.shelves_by_resource[vm.claims[0].resource_name]
     for key in keys:
-        offer = draft.boards[key].best(vm.gpus)
+        offer = draft.board(key).best(vm.gpus)
         if offer is not None:
             return _accept(draft, key, vm, offer)
     for key in keys:
         if draft.stock.shelves[key].pool.eviction is EvictionRule.BEST_EFFORT:
-            draft.boards[key].allow_eviction(draft.stock)
-            offer = draft.boards[key].best(vm.gpus)
+            draft.board(key).allow_eviction(draft.stock)
+            offer = draft.board(key).best(vm.gpus)
             if offer is not None:
                 return _accept(draft, key, vm, offer)
     if not draft.explain:
@@ -121,7 +121,7 @@ def _accept(draft: Draft, key: ShelfKey, vm: Vm, offer: Offer) -> Objection | No
         message = f"{what}{how}, goes to waiting VM {vm.namespace}/{vm.name}, which needs {vm.gpus} GPU(s)"
         draft.move(shelf, unit, Mode.PASSTHROUGH, Reason.VM_WAITING, message)
         moved.append(unit)
-    draft.boards[key].take(offer, vm.gpus, moved)
+    draft.board(key).take(offer, vm.gpus, moved)
     if stopped is not None:
         return stopped
     if moved:
@@ -149,9 +149,9 @@ def _why_nothing(draft: Draft, keys: list[ShelfKey], vm: Vm) -> Objection:
                 counts[Reason.GPU_BUSY] = counts.get(Reason.GPU_BUSY, 0) + 1
                 if Reason.GPU_BUSY not in example:
                     example[Reason.GPU_BUSY] = f"{name_of(gpu)} is busy with {usage.why_busy(gpu)}"
-    for gpu, node, pool, _ in draft.stock.refused:
-        if gpu.resource_name == resource and pool is not None:
-            objection = objection_of(gpu, node, pool, usage)
+    for kept in draft.stock.refused:
+        if kept.gpu.resource_name == resource and kept.pool is not None:
+            objection = objection_of(kept.gpu, kept.node, kept.pool, usage)
             if objection is not None:
                 counts[objection[0]] = counts.get(objection[0], 0) + 1
                 example.setdefault(*objection)

@@ -6,7 +6,7 @@ baseline's favour and is said.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
@@ -16,20 +16,19 @@ from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Plan
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.board import Board
 from poolmgr.planner.budget import budgets_of
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.flows import pull
 from poolmgr.planner.port import Decision, Planner
-from poolmgr.planner.stock import Unit, take_stock
+from poolmgr.planner.shelving import Unit
+from poolmgr.planner.stock import StockMemory, take_stock
 from poolmgr.planner.usage import usage_of
 from poolmgr.planner.vms import serve_vms
 
 
-def _draft(snapshot: ClusterSnapshot) -> Draft:
-    stock = take_stock(snapshot, usage_of(snapshot))
-    boards = {key: Board(shelf) for key, shelf in stock.shelves.items()}
-    return Draft(snapshot, stock, budgets_of(stock), boards, explain=False)
+def _draft(snapshot: ClusterSnapshot, known: StockMemory) -> Draft:
+    stock = take_stock(snapshot, usage_of(snapshot), known)
+    return Draft(snapshot, stock, budgets_of(stock), explain=False)
 
 
 def _decision(draft: Draft, memory: Any) -> Decision:
@@ -55,9 +54,10 @@ class PerClaim:
     free, before HAMi can refill it, with no budget and no cooldown."""
 
     name: str
+    known: StockMemory = field(default_factory=StockMemory, repr=False, compare=False)
 
     def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
-        draft = _draft(snapshot)
+        draft = _draft(snapshot, self.known)
         serve_vms(draft)
         for key, shelf in draft.stock.shelves.items():
             if shelf.free > 0:
@@ -74,9 +74,10 @@ class Threshold:
     name: str = "threshold"
     pending_seconds: float = 30.0
     idle_seconds: float = 600.0
+    known: StockMemory = field(default_factory=StockMemory, repr=False, compare=False)
 
     def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
-        draft, now = _draft(snapshot), snapshot.taken_at
+        draft, now = _draft(snapshot, self.known), snapshot.taken_at
         known = memory or {"pending": None, "idle": {}}
         waiting = any(vm.node is None for vm in snapshot.vms)
         since = (known["pending"] if known["pending"] is not None else now) if waiting else None
@@ -89,10 +90,13 @@ class Threshold:
                 for unit in stock.to_shared:
                     name = f"{stock.node.name}/{unit.gpus[0].pci_address}"
                     idle[name] = known["idle"].get(name, now)
-                    if now - idle[name] < self.idle_seconds:
-                        unit.held_until = now + 1.0
-                    else:
-                        rested += unit.size
+                    rested += unit.size if now - idle[name] >= self.idle_seconds else 0
+                stock.to_shared = [
+                    unit
+                    if now - idle[f"{stock.node.name}/{unit.gpus[0].pci_address}"] >= self.idle_seconds
+                    else replace(unit, held_until=now + 1.0)
+                    for unit in stock.to_shared
+                ]
             if rested and not waiting:
                 pull(draft, key, Mode.SHARED, rested, Reason.NO_DEMAND, "idle", now=now)
         return _decision(draft, {"pending": since, "idle": idle})
@@ -103,12 +107,13 @@ class HourlyAdmin:
     """B2: at each full hour somebody relabels whole nodes to ceil(1.2 × VMs' GPUs); drain only."""
 
     name: str = "admin-hourly"
+    known: StockMemory = field(default_factory=StockMemory, repr=False, compare=False)
 
     def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
         hour = int(snapshot.taken_at // 3_600)
         if memory == hour:
             return Decision(Plan(PlanId("b2"), snapshot.generation, snapshot.taken_at), memory)
-        draft = _draft(snapshot)
+        draft = _draft(snapshot, self.known)
         for _key, shelf in draft.stock.shelves.items():
             waiting = sum(vm.gpus for vm in snapshot.vms if vm.node is None)
             goal = min(ceil(1.2 * (shelf.vm_busy + waiting)), shelf.gpus)
@@ -165,9 +170,10 @@ class Lyra:
     servers are reclaimed greedily, least preempted work for each GPU gained first."""
 
     name: str = "lyra"
+    known: StockMemory = field(default_factory=StockMemory, repr=False, compare=False)
 
     def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
-        draft = _draft(snapshot)
+        draft = _draft(snapshot, self.known)
         evicting = [(s.pool.eviction, s) for s in draft.stock.shelves.values()]
         for _, shelf in evicting:
             shelf.pool = replace(shelf.pool, eviction=EvictionRule.NEVER)

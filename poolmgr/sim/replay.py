@@ -160,24 +160,30 @@ class Replay:
 
     def _bind_vms(self) -> None:
         """Oldest first; on the node with most free GPUs of the kind, as a spreading scheduler would."""
-        for vm in list(self._waiting_vms):
-            wanted, model = int(self._demand.vm_gpus[vm]), int(self._demand.vm_model[vm])
-            best: list[ReplayGpu] = []
-            for node in self._nodes:
-                if node.closed or node.gpus[0].model != model:
-                    continue
+        if not self._waiting_vms:
+            return
+        free_of: dict[int, list[list[ReplayGpu]]] = {}
+        for node in self._nodes:
+            if not node.closed:
                 free = [
                     g for g in node.gpus if g.vm < 0 and g.mode is Mode.PASSTHROUGH and g.desired is g.mode
                 ]
+                if free:
+                    free_of.setdefault(free[0].model, []).append(free)
+        for vm in list(self._waiting_vms) if free_of else ():
+            wanted = int(self._demand.vm_gpus[vm])
+            best: list[ReplayGpu] = []
+            for free in free_of.get(int(self._demand.vm_model[vm]), ()):
                 if len(free) >= max(wanted, len(best) + 1):
                     best = free
             if not best:
                 continue
             del self._waiting_vms[vm]
             taken = self._vm_gpus[vm] = best[:wanted]
+            del best[:wanted]
             for gpu in taken:
                 gpu.vm = vm
-                self._soil(gpu.node)
+                self._soil(gpu)
             self._vm_views[vm] = self._see_vm(vm)
             self.tally.vm_bound(vm, self.now)
             self._at(float(self._demand.vm_end[vm]), "vm-end", vm)
@@ -185,7 +191,7 @@ class Replay:
     def _vm_ends(self, vm: int) -> None:
         for gpu in self._vm_gpus.pop(vm, []):
             gpu.vm = -1
-            self._soil(gpu.node)
+            self._soil(gpu)
         self._vm_views.pop(vm, None)
         self.tally.vm_ended(vm, self.now)
         self._bind_vms()
@@ -213,9 +219,12 @@ class Replay:
         node = self._nodes[gpu.node].name if gpu else None
         return pod_view(self._demand, self._models, pod, gpu, node, self._pod_started.get(pod))
 
-    def _place(self, only: tuple[int, int] | None = None) -> None:
-        """HAMi: oldest pod that fits, fullest GPU that has the room, as long as anything fits."""
-        room = self._room()
+    def _place(self, only: tuple[int, int] | None = None, on: ReplayGpu | None = None) -> None:
+        """HAMi: oldest pod that fits, fullest GPU that has the room, as long as anything fits.
+
+        Between two calls no waiting pod fits anywhere, so a pod that has come is the only one to look at
+        (`only` its shape), and a GPU on which one has ended the only place (`on`)."""
+        room = self._room() if on is None else [on] if self._takes_pods(on) else []
         while True:
             best: tuple[int, tuple[int, int], ReplayGpu] | None = None
             for key in (only,) if only else tuple(self._queues):
@@ -236,13 +245,17 @@ class Replay:
                 return
 
     def _room(self) -> list[ReplayGpu]:
+        shared = Mode.SHARED
         return [
             g
             for node in self._nodes
             if not node.closed
             for g in node.gpus
-            if g.mode is Mode.SHARED and not g.fenced and g.used_milli < 1000
+            if g.mode is shared and not g.fenced and g.used_milli < 1000
         ]
+
+    def _takes_pods(self, gpu: ReplayGpu) -> bool:
+        return gpu.mode is Mode.SHARED and not gpu.fenced and not self._nodes[gpu.node].closed
 
     def _start(self, pod: int, gpu: ReplayGpu) -> None:
         milli = int(self._demand.pod_milli[pod])
@@ -253,7 +266,7 @@ class Replay:
         self._next_bind = at + 1.0 / self._settings.binds_per_second
         self._pod_started[pod] = at
         self._pod_views[pod] = self._see_pod(pod)
-        self._soil(gpu.node)
+        self._dirty = True
         self.tally.pod_started(pod, at)
         run = self._pod_runs.get(pod, 0)
         self._at(at + float(self._demand.pod_seconds[pod]), "pod-end", pod * 64 + run)
@@ -271,12 +284,12 @@ class Replay:
         del gpu.pods[pod]
         self._pod_started.pop(pod, None)
         self._pod_views.pop(pod, None)
-        self._soil(gpu.node)
+        self._dirty = True
         if gpu.fenced:
             self._drained(self._nodes[gpu.node])
         elif self._settings.on_release and self._waiting_vms and not gpu.pods:
             self._decide()
-        self._place()
+        self._place(on=gpu)
 
     def _evict(self, pod: int) -> None:
         gpu = self._pod_gpu[pod]
@@ -284,7 +297,7 @@ class Replay:
         self._pod_runs[pod] = self._pod_runs.get(pod, 0) + 1
         gpu.used_milli -= int(self._demand.pod_milli[pod])
         del gpu.pods[pod], self._pod_gpu[pod], self._pod_started[pod]
-        self._soil(gpu.node)
+        self._dirty = True
         key = (int(self._demand.pod_milli[pod]), int(self._demand.pod_models[pod]))
         queue = self._queues.setdefault(key, deque())
         queue.appendleft(pod)
@@ -328,7 +341,7 @@ class Replay:
             gpu.fenced, gpu.desired = True, to_mode
             for pod in [p for p in gpu.pods if p in doomed]:
                 self._evict(pod)
-        self._soil(gpus[0].node)
+        self._soil(*gpus)
         self.tally.move_begun(len(gpus), self.now)
         self._at(self.now + self._pool.drain_timeout_seconds, "drain-end", gpus[0].node)
         self._drained(node)
@@ -345,7 +358,7 @@ class Replay:
         if node.closed or any(g.pods for g in gpus):
             return
         node.closed = True
-        self._soil(gpus[0].node)
+        self._soil(*gpus)
         self._at(self.now + self._settings.flip_seconds, "flip", gpus[0].node)
 
     def _drain_times_out(self, index: int) -> None:
@@ -354,27 +367,31 @@ class Replay:
         move, limit = node.move, self._pool.drain_timeout_seconds
         if move is None or node.closed or ORIGIN + self.now - move.started_at < limit - 1e-6:
             return
-        for gpu in self._moving(node):
+        moving = self._moving(node)
+        for gpu in moving:
             gpu.fenced, gpu.desired = False, gpu.mode
         node.move = None
         self.tally.rolled_back(self.now)
-        self._soil(index)
+        self._soil(*moving)
         self._place()
 
     def _flipped(self, index: int) -> None:
         node = self._nodes[index]
-        for gpu in self._moving(node):
+        moving = self._moving(node)
+        for gpu in moving:
             gpu.mode, gpu.fenced, gpu.mode_since = gpu.desired, False, self.now
             self.tally.flipped(self.now)
         node.move, node.closed = None, False
-        self._soil(index)
+        self._soil(*moving)
         self._bind_vms()
         self._place()
 
     # What the planner sees
 
-    def _soil(self, node: int) -> None:
-        self._nodes[node].view = None
+    def _soil(self, *gpus: ReplayGpu) -> None:
+        """Their and their nodes' views are no longer true. (Pods coming and going do not alter these views.)"""
+        for gpu in gpus:
+            gpu.view = self._nodes[gpu.node].view = None
         self._dirty = True
 
     def snapshot(self) -> ClusterSnapshot:

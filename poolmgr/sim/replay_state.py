@@ -48,6 +48,7 @@ class ReplayGpu:
     vm: int = -1
     used_milli: int = 0
     pods: dict[int, None] = field(default_factory=dict)
+    view: Gpu | None = None
 
     @property
     def open_to_pods(self) -> bool:
@@ -136,7 +137,10 @@ def pod_view(
 
 def node_view(node: ReplayNode, models: tuple[str, ...], pool: PoolName) -> Node:
     """A node as its agent and HAMi report it."""
-    gpus = tuple(_gpu_view(node, g, models, pool) for g in node.gpus)
+    for gpu in node.gpus:
+        if gpu.view is None:
+            gpu.view = _gpu_view(node, gpu, models, pool)
+    gpus = tuple(gpu.view for gpu in node.gpus if gpu.view is not None)
     shared = tuple(g.registered for g in node.gpus if g.mode is Mode.SHARED)
     fenced = frozenset(g.uuid for g in node.gpus if g.fenced)
     return Node(

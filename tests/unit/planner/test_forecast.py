@@ -1,9 +1,8 @@
 """Rises of demand: learnt from earlier weeks, harmless where the past was wrong or is missing."""
 
-import numpy as np
 import pytest
 
-from poolmgr.planner.forecast import BINS_A_DAY, BINS_A_WEEK, record, rise_quantile, rises
+from poolmgr.planner.forecast import BINS_A_DAY, BINS_A_WEEK, record, rise, rise_quantile
 
 
 def ledger(levels: list[int]) -> dict[str, object]:
@@ -17,7 +16,8 @@ def days_with_a_morning(count: int, height: int) -> list[int]:
 
 
 def test_rise_is_the_most_that_follows_within_the_horizon() -> None:
-    assert rises(np.array([1.0, 4.0, 2.0, 2.0, 9.0]), 2).tolist() == [3.0, 0.0, 7.0]
+    levels = [1.0, 4.0, 2.0, 2.0, 9.0]
+    assert [rise(levels, at, 2) for at in range(3)] == [3.0, 0.0, 7.0]
 
 
 def test_morning_that_came_every_day_is_expected_before_it_comes() -> None:

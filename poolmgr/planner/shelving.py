@@ -1,0 +1,228 @@
+"""One node's GPUs sorted into what a planner may pick from: free, on their way, idle, busy, or kept where they are.
+
+Every GPU ends up in exactly one place; later stages only ever pick from the stock, so what the rules of
+`eligibility` refuse cannot be moved by any planner built on it. Sentences are made later, by `explain`.
+"""
+
+from dataclasses import dataclass, field
+
+from poolmgr.domain.fleet import Gpu, Granularity, Node, Pool, RebalanceMode
+from poolmgr.domain.identifiers import WorkloadUid
+from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.planner.eligibility import gpu_objection, node_objection, use_objection
+from poolmgr.planner.usage import Usage
+
+ShelfKey = tuple[str, str]
+"""(pool name, model)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """GPUs of one node that can only move together: one, an NVSwitch domain, or a whole node."""
+
+    gpus: tuple[Gpu, ...]
+    lost_gpu_seconds: float = 0.0
+    """Work that moving it throws away."""
+    evict: tuple[WorkloadUid, ...] = ()
+    wait_for: tuple[WorkloadUid, ...] = ()
+    """Pods that are left to end before it moves."""
+    held_until: float = 0.0
+    """End of its cooldown, Unix seconds."""
+
+    @property
+    def size(self) -> int:
+        return len(self.gpus)
+
+
+@dataclass(slots=True)
+class NodeStock:
+    """What one node has of one model of one pool. Its lists are replaced, never changed in place: the stock of
+    the next decision may begin with the same ones."""
+
+    node: Node
+    free: int = 0
+    """Passthrough GPUs that the scheduler can give to a VM now."""
+    incoming: int = 0
+    """GPUs on their way to passthrough."""
+    draining: int = 0
+    """GPUs on their way there once their pods have ended."""
+    unplaced: int = 0
+    """GPUs of VMs bound here whose devices are not yet known."""
+    to_passthrough: list[Unit] = field(default_factory=list)
+    """Idle shared units."""
+    to_shared: list[Unit] = field(default_factory=list)
+    """Idle passthrough units; a part of `free`."""
+    busy_passthrough: list[Gpu] = field(default_factory=list)
+    """GPUs that only a VM keeps where they are."""
+    busy_shared: list[tuple[Gpu, ...]] = field(default_factory=list)
+    """Units that only their pods keep where they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A GPU that a rule keeps where it is."""
+
+    gpu: Gpu
+    node: Node
+    pool: Pool | None
+    why: str = ""
+    """What there is to say beyond what the rules say of the GPU itself."""
+    partner: Gpu | None = None
+    """The member of its bundle that keeps it."""
+
+
+@dataclass(slots=True)
+class Part:
+    """What one node adds to one shelf."""
+
+    key: ShelfKey
+    gpus: list[Gpu]
+    at: NodeStock
+    passthrough: int = 0
+    shared: int = 0
+    moving: int = 0
+    vm_busy: int = 0
+    shared_busy: int = 0
+    draining: int = 0
+    refused: list[Kept] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """A node's parts, and what they were made from."""
+
+    node: Node
+    used: tuple[bool, ...]
+    parts: tuple[Part, ...]
+    unpooled: tuple[Kept, ...]
+    resources: dict[str, tuple[int, tuple[ShelfKey, ...]]]
+    """Resource → its GPUs here, and the shelves that hold them."""
+
+
+def shelve_node(node: Node, used: tuple[bool, ...], pools: dict[str, Pool], usage: Usage) -> Shelved:
+    members: dict[ShelfKey, list[Gpu]] = {}
+    counts: dict[str, int] = {}
+    keys: dict[str, dict[ShelfKey, None]] = {}
+    unpooled: list[Kept] = []
+    for gpu in node.gpus:
+        pool = pools.get(gpu.pool) if gpu.pool is not None else None
+        if pool is None:
+            unpooled.append(Kept(gpu, node, None))
+            continue
+        key = (gpu.pool or "", gpu.model)
+        known = members.get(key)
+        if known is None:
+            members[key] = [gpu]
+        else:
+            known.append(gpu)
+        resource = gpu.resource_name
+        if resource:
+            counts[resource] = counts.get(resource, 0) + 1
+            keys.setdefault(resource, {})[key] = None
+    parts = tuple(_part(key, node, gpus, pools[key[0]], usage, counts) for key, gpus in members.items())
+    resources = {name: (count, tuple(keys[name])) for name, count in counts.items()}
+    return Shelved(node, used, parts, tuple(unpooled), resources)
+
+
+def lonely_groups(node: Node) -> bool:
+    """True when no two GPUs of the node share an IOMMU group."""
+    groups = [g.iommu_group for g in node.gpus if g.iommu_group is not None]
+    return len(set(groups)) == len(groups)
+
+
+def _part(
+    key: ShelfKey, node: Node, gpus: list[Gpu], pool: Pool, usage: Usage, resources: dict[str, int]
+) -> Part:
+    """Put one node's GPUs of one shelf where they belong. The hot loop of planning: attributes are read once
+    and no sentence is made here."""
+    at = NodeStock(node)
+    part = Part(key, gpus, at)
+    if usage.unplaced:
+        at.unplaced = sum(usage.unplaced[(node.name, r)] for r in resources)
+    move = node.transition
+    leaving = move.devices if move is not None else ()
+    usable = node.ready and (not node.cordoned or node.cordoned_by_us)
+    still = node_objection(node) is not None or not lonely_groups(node)
+    whole = pool.granularity is Granularity.NODE
+    bundles: dict[str, list[tuple[Gpu, bool, bool]]] = {}
+    pods_by_gpu, vm_by_device = usage.pods_by_gpu, usage.vm_by_device
+    for gpu in gpus:
+        mode, phase = gpu.observed_mode, gpu.phase
+        wanted = gpu.desired_mode or mode
+        busy = bool(
+            gpu.allocated_to
+            or gpu.uuid in pods_by_gpu
+            or (mode is Mode.PASSTHROUGH and vm_by_device and (node.name, gpu.pci_address) in vm_by_device)
+            or (gpu.holders and use_objection(gpu, usage) is not None)
+        )
+        arriving = mode is not wanted or phase is DevicePhase.MOVING
+        part.moving += arriving or gpu.pci_address in leaving
+        if wanted is Mode.PASSTHROUGH:
+            part.passthrough += 1
+            drains = mode is Mode.SHARED
+            part.vm_busy += busy and not drains
+            if usable and (drains or not busy) and phase in (DevicePhase.READY, DevicePhase.MOVING):
+                if mode is Mode.SHARED and gpu.uuid in pods_by_gpu:
+                    part.draining += 1
+                    at.draining += 1
+                elif arriving or not gpu.advertised:
+                    at.incoming += 1
+                else:
+                    at.free += 1
+        elif wanted is Mode.SHARED:
+            part.shared += 1
+            part.shared_busy += busy
+        kept = still or arriving or phase is not DevicePhase.READY
+        if not kept and (
+            gpu.reason or gpu.iommu_group is None or mode is None or pool.rebalance is RebalanceMode.OFF
+        ):
+            kept = gpu_objection(gpu, node, pool) is not None
+        if whole or gpu.nvswitch_domain:
+            bundles.setdefault("" if whole else gpu.nvswitch_domain, []).append((gpu, kept, busy))
+        elif kept:
+            part.refused.append(Kept(gpu, node, pool))
+        elif not busy:
+            _idle(part, (gpu,), pool)
+        elif mode is Mode.SHARED:
+            at.busy_shared.append((gpu,))
+        else:
+            at.busy_passthrough.append(gpu)
+    at.free = max(0, at.free - at.unplaced)
+    for bundle in bundles.values():
+        _sort_bundle(part, pool, bundle)
+    at.to_passthrough.sort(key=unit_order)
+    return part
+
+
+def unit_order(unit: Unit) -> tuple[float, float, str]:
+    """Least work lost, then longest in its mode, then by address."""
+    return (unit.lost_gpu_seconds, unit.held_until, unit.gpus[0].pci_address)
+
+
+def _idle(part: Part, gpus: tuple[Gpu, ...], pool: Pool) -> None:
+    at = part.at
+    held_until = max(g.mode_since for g in gpus) + pool.cooldown_seconds
+    if gpus[0].observed_mode is Mode.SHARED:
+        at.to_passthrough.append(Unit(gpus, held_until=held_until))
+    elif at.unplaced:
+        why = f"a VM is bound to {at.node.name} and its GPU is not yet known; it may be this one"
+        part.refused.extend(Kept(gpu, at.node, pool, why) for gpu in gpus)
+    else:
+        at.to_shared.append(Unit(gpus, held_until=held_until))
+
+
+def _sort_bundle(part: Part, pool: Pool, bundle: list[tuple[Gpu, bool, bool]]) -> None:
+    """GPUs that move together: all of them may, or none does."""
+    at = part.at
+    gpus = tuple(gpu for gpu, _, _ in bundle)
+    modes = {gpu.observed_mode for gpu in gpus}
+    kept = [gpu for gpu, kept, _ in bundle if kept]
+    busy = [gpu for gpu, _, busy in bundle if busy]
+    if len(modes) == 1 and not kept:
+        if not busy:
+            return _idle(part, gpus, pool)
+        if modes == {Mode.SHARED}:
+            return at.busy_shared.append(gpus)
+    cause = (kept or busy or list(gpus))[0]
+    part.refused.extend(Kept(gpu, at.node, pool, partner=cause) for gpu in gpus)
+    return None

@@ -1,0 +1,71 @@
+"""The stock's memory of nodes: it may save time and may not alter an answer."""
+
+from dataclasses import replace
+
+from poolmgr.domain.fleet import Node
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.rebalance import PoolPlanner
+from poolmgr.planner.stock import StockMemory, take_stock
+from poolmgr.planner.usage import usage_of
+from poolmgr.sim.scale import random_cluster
+
+
+def without_every_third_workload(view: ClusterSnapshot, offset: int) -> ClusterSnapshot:
+    vms = tuple(vm for n, vm in enumerate(view.vms) if (n + offset) % 3)
+    pods = tuple(pod for n, pod in enumerate(view.pods) if (n + offset) % 3)
+    return replace(view, vms=vms, pods=pods)
+
+
+def test_planner_that_remembers_decides_as_one_that_does_not() -> None:
+    view = random_cluster(nodes=24, gpus=8, pods=400, seed=3)
+    remembering = PoolPlanner()
+    for step in range(6):
+        now = without_every_third_workload(view, step)
+        if step == 3:
+            changed = replace(view.nodes[5], cordoned=True)
+            now = replace(now, nodes=(*view.nodes[:5], changed, *view.nodes[6:]))
+        if step == 4:
+            now = replace(now, pools=(replace(now.pools[0], cooldown_seconds=9_999),))
+        if step == 5:
+            now = replace(now, nodes=now.nodes[10:])
+        assert remembering.decide(now, None) == PoolPlanner().decide(now, None)
+
+
+def test_remembered_stock_is_not_consumed_by_a_decision() -> None:
+    view, memory = random_cluster(nodes=6, gpus=8, pods=60, seed=1), StockMemory()
+    first = take_stock(view, usage_of(view), memory)
+    for shelf in first.shelves.values():
+        for at in shelf.nodes.values():
+            at.free, at.incoming, at.to_passthrough = 0, 7, []
+    again = take_stock(view, usage_of(view), memory)
+    assert again == take_stock(view, usage_of(view))
+
+
+def test_node_that_is_gone_is_forgotten() -> None:
+    view, memory = random_cluster(nodes=9, gpus=2, pods=10, seed=1), StockMemory()
+    take_stock(view, usage_of(view), memory)
+    small = replace(view, nodes=view.nodes[:2])
+    stock = take_stock(small, usage_of(small), memory)
+    assert {name for shelf in stock.shelves.values() for name in shelf.nodes} == {n.name for n in small.nodes}
+    assert len(memory.for_pools(small.pools, 2)) <= 4
+
+
+def test_gpu_counts_as_used_by_a_vm_for_as_long_as_the_vm_is_there() -> None:
+    view, memory = random_cluster(nodes=2, gpus=8, pods=0, seed=2), StockMemory()
+    held = replace(view, nodes=tuple(_without_allocation(n) for n in view.nodes))
+    for now in (held, replace(held, vms=())):
+        stock = take_stock(now, usage_of(now), memory)
+        busy = sum(shelf.vm_busy for shelf in stock.shelves.values())
+        assert busy == sum(
+            1
+            for vm in now.vms
+            for name, address in vm.devices
+            for node in now.nodes
+            for g in node.gpus
+            if (g.node, g.pci_address, g.observed_mode) == (name, address, Mode.PASSTHROUGH)
+        )
+
+
+def _without_allocation(node: Node) -> Node:
+    return replace(node, gpus=tuple(replace(g, allocated_to="") for g in node.gpus))
