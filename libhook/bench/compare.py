@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-BEGIN, END = "<!-- hook: begin -->", "<!-- hook: end -->"
+BEGIN, END = "<!-- bench:hook -->", "<!-- /bench:hook -->"
 SETTINGS = {"memory limit only": {}, "memory limit, 50 % GPU time": {"CUDA_DEVICE_SM_LIMIT": "50"}}
 WORDS = {
     "launch_ns": "launch, median ns",
