@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poolmgr.domain.demand import SharedPod
-from poolmgr.domain.fleet import Gpu, Node
+from poolmgr.domain.fleet import Gpu
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.snapshot import ClusterSnapshot
@@ -78,6 +78,11 @@ class _Room:
     """Shared GPUs with room, as columns."""
 
     gpus: list[Gpu]
+    models: tuple[str, ...]
+    model: npt.NDArray[np.int64]
+    """Index into `models`."""
+    card: npt.NDArray[np.float64]
+    """Memory of the whole card, MiB."""
     nodes: npt.NDArray[np.int64]
     memory: npt.NDArray[np.float64]
     cores: npt.NDArray[np.float64]
@@ -87,64 +92,63 @@ class _Room:
     """True for GPUs that HAMi can use now, False for those on their way."""
 
 
-def _usable_now(node: Node, gpu: Gpu) -> bool:
-    sharing = node.sharing
-    if gpu.observed_mode is not Mode.SHARED or gpu.phase is not DevicePhase.READY:
-        return False
-    if sharing is None:
-        return True
-    return gpu.uuid not in sharing.fenced and any(
-        r.uuid == gpu.uuid and r.healthy for r in sharing.registered
-    )
-
-
 def _room(snapshot: ClusterSnapshot, usage: Usage) -> _Room:
     gpus: list[Gpu] = []
-    rows: list[tuple[int, float, float, int, bool, bool]] = []
+    models: dict[str, int] = {}
+    rows: list[tuple[int, int, int, float, float, int, bool, bool]] = []
+    pods_by_gpu, ready, states = usage.pods_by_gpu, DevicePhase.READY, (DevicePhase.READY, DevicePhase.MOVING)
     for index, node in enumerate(snapshot.nodes):
         if not node.ready or (node.cordoned and not node.cordoned_by_us):
             continue
-        split = {r.uuid: r.split_count for r in node.sharing.registered} if node.sharing else {}
+        sharing = node.sharing
+        registered = {r.uuid: r for r in sharing.registered} if sharing else {}
         for gpu in node.gpus:
-            wanted = gpu.desired_mode or gpu.observed_mode
-            if wanted is not Mode.SHARED or gpu.phase not in (DevicePhase.READY, DevicePhase.MOVING):
+            observed, phase, uuid = gpu.observed_mode, gpu.phase, gpu.uuid
+            if (gpu.desired_mode or observed) is not Mode.SHARED or phase not in states:
                 continue
-            memory, cores, slots = gpu.memory_mib, 100, split.get(gpu.uuid, DEFAULT_SPLIT)
-            load = usage.load_by_gpu.get(gpu.uuid)
-            if load is not None:
+            entry = registered.get(uuid)
+            memory, cores = gpu.memory_mib, 100
+            slots = DEFAULT_SPLIT if entry is None else entry.split_count
+            empty = uuid not in pods_by_gpu
+            if not empty:
+                load = usage.load_on(gpu)
                 memory, cores, slots = memory - load[0], cores - load[1], slots - load[2]
             if slots > 0 and memory > 0:
+                here = not node.cordoned and observed is Mode.SHARED and phase is ready
+                if here and sharing is not None:
+                    here = entry is not None and entry.healthy and uuid not in sharing.fenced
+                model = models.setdefault(gpu.model, len(models))
                 gpus.append(gpu)
-                here = not node.cordoned and _usable_now(node, gpu)
-                rows.append((index, memory, cores, slots, load is None, here))
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), 6)
+                rows.append((index, model, gpu.memory_mib, memory, cores, slots, empty, here))
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), 8)
     return _Room(
         gpus,
-        table[:, 0].astype(np.int64),
-        table[:, 1],
+        tuple(models),
+        table[:, 1].astype(np.int64),
         table[:, 2],
-        table[:, 3].astype(np.int64),
-        table[:, 4] > 0,
-        table[:, 5] > 0,
+        table[:, 0].astype(np.int64),
+        table[:, 3],
+        table[:, 4],
+        table[:, 5].astype(np.int64),
+        table[:, 6] > 0,
+        table[:, 7] > 0,
     )
 
 
 def _capacity(room: _Room, shape: PodShape) -> npt.NDArray[np.int64]:
     """How many slices of `shape` each GPU could take."""
-    count = len(room.gpus)
-    card = np.fromiter((g.memory_mib for g in room.gpus), np.float64, count)
     if shape.memory_percent:
-        memory = np.floor(card * shape.memory_percent / 100)
+        memory = np.floor(room.card * shape.memory_percent / 100)
     else:
-        memory = np.full(count, float(shape.memory_mib)) if shape.memory_mib else card
+        memory = np.full(len(room.gpus), float(shape.memory_mib)) if shape.memory_mib else room.card
     fits = np.minimum(np.floor_divide(room.memory, np.maximum(memory, 1.0)), room.slots)
     if shape.cores_percent:
         fits = np.minimum(fits, np.floor_divide(room.cores, shape.cores_percent))
     if shape.cores_percent == 100:
         fits = np.where(room.empty, fits, 0)
     if shape.models or shape.excluded_models:
-        names = {g.model: shape.accepts_model(g.model) for g in room.gpus}
-        fits = np.where([names[g.model] for g in room.gpus], fits, 0)
+        accepted = np.array([shape.accepts_model(model) for model in room.models])
+        fits = np.where(accepted[room.model], fits, 0)
     if shape.allowed_uuids or shape.excluded_uuids:
         allowed, excluded = set(shape.allowed_uuids), set(shape.excluded_uuids)
         fits = np.where(
@@ -190,7 +194,7 @@ def _deduct(room: _Room, shape: PodShape, rows: npt.NDArray[np.int64], take: npt
     if used.size == 0:
         return
     amount = take[take > 0]
-    memory = np.array([float(shape.memory_on(room.gpus[i].memory_mib)) for i in used])
+    memory = np.array([float(shape.memory_on(int(card))) for card in room.card[used]])
     room.memory[used] -= memory * amount
     room.cores[used] -= shape.cores_percent * amount
     room.slots[used] -= amount

@@ -7,7 +7,7 @@ Every GPU ends up in exactly one place; later stages only ever pick from the sto
 from dataclasses import dataclass, field
 
 from poolmgr.domain.fleet import Gpu, Granularity, Node, Pool, RebalanceMode
-from poolmgr.domain.identifiers import WorkloadUid
+from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress, WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.planner.eligibility import gpu_objection, node_objection, use_objection
 from poolmgr.planner.usage import Usage
@@ -87,19 +87,33 @@ class Part:
     refused: list[Kept] = field(default_factory=list)
 
 
+Resources = dict[str, tuple[int, tuple[ShelfKey, ...]]]
+"""Resource → its GPUs on a node, and the shelves that hold them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shelved:
     """A node's parts, and what they were made from."""
 
     node: Node
+    uuids: tuple[GpuUuid, ...]
+    places: tuple[tuple[NodeName, PciAddress], ...]
     used: tuple[bool, ...]
+    """Which GPUs have pods, then which have a VM: all that the sorting takes from elsewhere."""
     parts: tuple[Part, ...]
     unpooled: tuple[Kept, ...]
-    resources: dict[str, tuple[int, tuple[ShelfKey, ...]]]
-    """Resource → its GPUs here, and the shelves that hold them."""
+    resources: Resources
 
 
-def shelve_node(node: Node, used: tuple[bool, ...], pools: dict[str, Pool], usage: Usage) -> Shelved:
+def names_of(node: Node) -> tuple[tuple[GpuUuid, ...], tuple[tuple[NodeName, PciAddress], ...]]:
+    """What pods know the node's GPUs by, and what VMs know them by."""
+    return tuple(g.uuid for g in node.gpus), tuple((node.name, g.pci_address) for g in node.gpus)
+
+
+def shelve_node(
+    node: Node, pools: dict[str, Pool], usage: Usage
+) -> tuple[tuple[Part, ...], tuple[Kept, ...], Resources]:
+    """Sort one node's GPUs; `pools` by name."""
     members: dict[ShelfKey, list[Gpu]] = {}
     counts: dict[str, int] = {}
     keys: dict[str, dict[ShelfKey, None]] = {}
@@ -121,7 +135,7 @@ def shelve_node(node: Node, used: tuple[bool, ...], pools: dict[str, Pool], usag
             keys.setdefault(resource, {})[key] = None
     parts = tuple(_part(key, node, gpus, pools[key[0]], usage, counts) for key, gpus in members.items())
     resources = {name: (count, tuple(keys[name])) for name, count in counts.items()}
-    return Shelved(node, used, parts, tuple(unpooled), resources)
+    return parts, tuple(unpooled), resources
 
 
 def lonely_groups(node: Node) -> bool:

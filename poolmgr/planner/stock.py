@@ -6,11 +6,11 @@ was at the last decision is not sorted again.
 
 from dataclasses import dataclass, field
 
-from poolmgr.domain.fleet import Gpu, Node, Pool
+from poolmgr.domain.fleet import Gpu, Pool
 from poolmgr.domain.identifiers import NodeName, WorkloadUid
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.eligibility import lost_work, use_objection
-from poolmgr.planner.shelving import Kept, NodeStock, Part, ShelfKey, Shelved, Unit, shelve_node
+from poolmgr.planner.shelving import Kept, NodeStock, Part, ShelfKey, Shelved, Unit, names_of, shelve_node
 from poolmgr.planner.usage import Usage
 
 
@@ -82,31 +82,28 @@ def take_stock(snapshot: ClusterSnapshot, usage: Usage, memory: StockMemory | No
     known = (memory or StockMemory()).for_pools(snapshot.pools, len(snapshot.nodes))
     stock = Stock(usage, {}, [], {}, {}, snapshot.taken_at)
     unclear = {name for name, _ in usage.unplaced}
+    has_pods, has_vm = usage.pods_by_gpu.__contains__, usage.vm_by_device.__contains__
     for node in snapshot.nodes:
-        used = _used(node, usage)
         shelved = known.get(node.name)
-        if node.name in unclear:
-            shelved = shelve_node(node, used, pools, usage)
-        elif shelved is None or shelved.node is not node or shelved.used != used:
-            shelved = known[node.name] = shelve_node(node, used, pools, usage)
+        if shelved is not None and (shelved.node is not node or node.name in unclear):
+            shelved = None
+        uuids, places = names_of(node) if shelved is None else (shelved.uuids, shelved.places)
+        used = (*map(has_pods, uuids), *map(has_vm, places))
+        if shelved is None or shelved.used != used:
+            shelved = Shelved(node, uuids, places, used, *shelve_node(node, pools, usage))
+            if node.name not in unclear:
+                known[node.name] = shelved
         stock.refused.extend(shelved.unpooled)
         for resource, (count, keys) in shelved.resources.items():
             if count > stock.largest_by_resource.get(resource, 0):
                 stock.largest_by_resource[resource] = count
             there = stock.shelves_by_resource.setdefault(resource, [])
-            there.extend(key for key in keys if key not in there)
+            for key in keys:
+                if key not in there:
+                    there.append(key)
         for part in shelved.parts:
             _lay_on_shelf(stock, pools, part)
     return stock
-
-
-def _used(node: Node, usage: Usage) -> tuple[bool, ...]:
-    """Which of the node's GPUs have pods, and which a VM: all that the sorting takes from elsewhere."""
-    pods, vms, name = usage.pods_by_gpu, usage.vm_by_device, node.name
-    with_pods = [gpu.uuid in pods for gpu in node.gpus]
-    if not vms:
-        return tuple(with_pods)
-    return (*with_pods, *[(name, gpu.pci_address) in vms for gpu in node.gpus])
 
 
 def _lay_on_shelf(stock: Stock, pools: dict[str, Pool], part: Part) -> None:

@@ -19,8 +19,6 @@ class Usage:
     """Indexes over one snapshot. Build with `usage_of`."""
 
     pods_by_gpu: dict[GpuUuid, list[SharedPod]]
-    load_by_gpu: dict[GpuUuid, list[int]]
-    """[memory MiB, compute percent, slices] taken from each shared GPU in use."""
     vm_by_device: dict[tuple[NodeName, PciAddress], Vm]
     vm_by_launcher: dict[str, Vm]
     unplaced: Counter[tuple[NodeName, str]]
@@ -28,6 +26,17 @@ class Usage:
 
     def pods_on(self, gpu: Gpu) -> list[SharedPod]:
         return self.pods_by_gpu.get(gpu.uuid, []) if gpu.uuid else []
+
+    def load_on(self, gpu: Gpu) -> tuple[int, int, int]:
+        """(memory MiB, compute percent, slices) taken from a shared GPU."""
+        memory = cores = slices = 0
+        for pod in self.pods_by_gpu.get(gpu.uuid, ()):
+            for part in pod.slices:
+                if part.uuid == gpu.uuid:
+                    memory += part.memory_mib
+                    cores += part.cores_percent
+                    slices += 1
+        return memory, cores, slices
 
     def vm_on(self, gpu: Gpu) -> Vm | None:
         return self.vm_by_device.get((gpu.node, gpu.pci_address)) or (
@@ -65,19 +74,13 @@ def foreign_holders(gpu: Gpu) -> list[Holder]:
 def usage_of(snapshot: ClusterSnapshot) -> Usage:
     """Index the snapshot's workloads. O(VMs + slices)."""
     pods_by_gpu: dict[GpuUuid, list[SharedPod]] = {}
-    load_by_gpu: dict[GpuUuid, list[int]] = {}
     for pod in snapshot.pods:
         for part in pod.slices:
-            uuid = part.uuid
-            load = load_by_gpu.get(uuid)
-            if load is None:
-                pods_by_gpu[uuid] = [pod]
-                load_by_gpu[uuid] = [part.memory_mib, part.cores_percent, 1]
+            known = pods_by_gpu.get(part.uuid)
+            if known is None:
+                pods_by_gpu[part.uuid] = [pod]
             else:
-                pods_by_gpu[uuid].append(pod)
-                load[0] += part.memory_mib
-                load[1] += part.cores_percent
-                load[2] += 1
+                known.append(pod)
     vm_by_device: dict[tuple[NodeName, PciAddress], Vm] = {}
     vm_by_launcher: dict[str, Vm] = {}
     unplaced: Counter[tuple[NodeName, str]] = Counter()
@@ -94,4 +97,4 @@ def usage_of(snapshot: ClusterSnapshot) -> Usage:
         if vm.node is not None and vm.launcher_uid not in allocated:
             for claim in vm.claims:
                 unplaced[(vm.node, claim.resource_name)] += claim.count
-    return Usage(pods_by_gpu, load_by_gpu, vm_by_device, vm_by_launcher, unplaced)
+    return Usage(pods_by_gpu, vm_by_device, vm_by_launcher, unplaced)
