@@ -33,7 +33,7 @@ def split_arguments(text: str) -> list[str]:
 def wrapper(hook: Hook) -> str:
     """The exported function. Its whole cost while nothing is limited: one load and one predictable branch."""
     names = hook.signature.names
-    kind = f"(({hook.result} (*)({hook.signature.declared}))ph_calls[PH_{hook.symbol}].real)"
+    kind = f"(({hook.result} (*)({hook.signature.declared}))ph_real(&ph_calls[PH_{hook.symbol}]))"
     head = f"PH_EXPORT {hook.result} {hook.symbol}({hook.signature.declared}) {{\n"
     found = ACTION.match(hook.action)
     if not found:
@@ -44,7 +44,7 @@ def wrapper(hook: Hook) -> str:
     if what == "launch":
         stream, key, size = arguments
         return head + (
-            f"    if (PH_LIKELY(ph_gate.state == PH_GATE_OPEN)) {{ ph_note_activity(); return {kind}({names}); }}\n"
+            f"    if (PH_LIKELY(ph_gate_state() == PH_GATE_OPEN)) {{ ph_note_activity(); return {kind}({names}); }}\n"
             f"    struct ph_launch launch;\n"
             f"    if (!ph_launch_begin(&launch, {stream}, {per_thread}, (const void *)({key}), {size})) return {kind}({names});\n"
             f"    {hook.result} result = {kind}({names});\n"
@@ -53,7 +53,7 @@ def wrapper(hook: Hook) -> str:
         )
     stream = arguments[0]
     before = (
-        f"    if (PH_LIKELY(ph_gate.state == PH_GATE_OPEN)) return {kind}({names});\n"
+        f"    if (PH_LIKELY(ph_gate_state() == PH_GATE_OPEN)) return {kind}({names});\n"
         f"    ph_before_order({stream}, {per_thread});\n"
     )
     if what == "before":

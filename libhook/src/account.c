@@ -9,12 +9,12 @@
 #include <stdlib.h>
 
 static uint64_t *own_total(int device) {
-    if (ph_region.slot < 0 && !ph_region_claim_slot()) return NULL;
-    return &ph_region.hami->slots[ph_region.slot].used[device].total;
+    if (ph_own_slot() < 0 && !ph_region_claim_slot()) return NULL;
+    return &ph_region.hami->slots[ph_own_slot()].used[device].total;
 }
 
 static void publish(int device) {
-    struct ph_slot_memory *used = &ph_region.hami->slots[ph_region.slot].used[device];
+    struct ph_slot_memory *used = &ph_region.hami->slots[ph_own_slot()].used[device];
     __atomic_store_n(&used->data, __atomic_load_n(&used->total, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
 }
 
@@ -32,10 +32,11 @@ uint64_t ph_usage(int device) {
     uint64_t sum = 0;
     int32_t high = __atomic_load_n(&ph_region.hami->slot_high_water, __ATOMIC_SEQ_CST);
     if (high < 0 || high > PH_MAX_SLOTS) high = PH_MAX_SLOTS;
-    if (high <= ph_region.slot) high = ph_region.slot + 1;
+    int own = ph_own_slot();
+    if (high <= own) high = own + 1;
     for (int32_t i = 0; i < high; i++) {
         const struct ph_slot *slot = &ph_region.hami->slots[i];
-        if (__atomic_load_n(&slot->status, __ATOMIC_SEQ_CST) == 0 && i != ph_region.slot) continue;
+        if (__atomic_load_n(&slot->status, __ATOMIC_SEQ_CST) == 0 && i != own) continue;
         uint64_t total = __atomic_load_n(&slot->used[device].total, __ATOMIC_SEQ_CST);
         sum = sum + total < sum ? UINT64_MAX : sum + total;
     }

@@ -1,7 +1,7 @@
 /* Contexts: their own bytes by policy, and everything that dies with them. */
 #define _GNU_SOURCE
+#include "batches.h"
 #include "config.h"
-#include "limiter.h"
 #include "memory.h"
 
 static bool reserve_context(int device) {
@@ -46,12 +46,12 @@ static CUresult ended(CUresult result, CUcontext context) {
 }
 
 CUresult ph_ctx_destroy(const struct ph_call *call, CUcontext context) {
-    ph_limiter_forget_context(context);
+    ph_batches_forget_context(context);
     return ended(PH_NEXT(call, cuCtxDestroy_v2)(context), context);
 }
 
 CUresult ph_ctx_detach(const struct ph_call *call, CUcontext context) {
-    ph_limiter_forget_context(context);
+    ph_batches_forget_context(context);
     return ended(PH_NEXT(call, cuCtxDetach)(context), context);
 }
 
@@ -72,23 +72,23 @@ CUresult ph_primary_retain(const struct ph_call *call, CUcontext *context, CUdev
     if (fresh && !reserve_context(ordinal)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = PH_NEXT(call, cuDevicePrimaryCtxRetain)(context, device);
     if (fresh) booked(result, context, ordinal);
-    if (result == CUDA_SUCCESS && context) primary[ordinal] = *context;
+    if (result == CUDA_SUCCESS && context) __atomic_store_n(&primary[ordinal], *context, __ATOMIC_RELAXED);
     return result;
 }
 
 CUresult ph_primary_release(const struct ph_call *call, CUdevice device) {
     CUresult result = PH_NEXT(call, cuDevicePrimaryCtxRelease_v2)(device);
-    CUcontext context = primary[ph_ordinal(device)];
+    CUcontext context = __atomic_load_n(&primary[ph_ordinal(device)], __ATOMIC_RELAXED);
     if (result == CUDA_SUCCESS && context && !primary_active(device)) {
-        ph_limiter_forget_context(context);
+        ph_batches_forget_context(context);
         ended(result, context);
     }
     return result;
 }
 
 CUresult ph_primary_reset(const struct ph_call *call, CUdevice device) {
-    CUcontext context = primary[ph_ordinal(device)];
-    if (context) ph_limiter_forget_context(context);
+    CUcontext context = __atomic_load_n(&primary[ph_ordinal(device)], __ATOMIC_RELAXED);
+    if (context) ph_batches_forget_context(context);
     CUresult result = PH_NEXT(call, cuDevicePrimaryCtxReset_v2)(device);
     return context ? ended(result, context) : result;
 }

@@ -12,6 +12,7 @@
 int ph_device_count;
 char ph_device_uuids[PH_MAX_DEVICES][PH_UUID_SIZE];
 static int ordinal_of[PH_MAX_DEVICES * 4]; /* by CUdevice, which is a small index */
+static bool matched;
 
 static void format_uuid(const CUuuid *uuid, char *text) {
     const unsigned char *b = (const unsigned char *)uuid->bytes;
@@ -22,7 +23,7 @@ static void format_uuid(const CUuuid *uuid, char *text) {
 static void find_by_nvml(void) {
     unsigned int count = 0;
     ph_driver_open_nvml();
-    if (!ph_driver.nvml || !ph_driver.nvmlInit_v2 || ph_driver.nvmlInit_v2() != NVML_SUCCESS) return;
+    if (!ph_driver_nvml() || !ph_driver.nvmlInit_v2 || ph_driver.nvmlInit_v2() != NVML_SUCCESS) return;
     if (ph_driver.nvmlDeviceGetCount_v2(&count) != NVML_SUCCESS) return;
     if (count > PH_MAX_DEVICES) count = PH_MAX_DEVICES;
     for (unsigned int i = 0; i < count; i++) {
@@ -43,10 +44,9 @@ static int by_bus(const void *a, const void *b) {
     return strcmp(((const struct visible *)a)->bus, ((const struct visible *)b)->bus);
 }
 
-void ph_devices_find(void) {
-    struct visible visible[PH_MAX_DEVICES];
+static int find_by_cuda(struct visible *visible) {
     int count = 0;
-    if (!ph_driver.cuda || ph_driver.cuDeviceGetCount(&count) != CUDA_SUCCESS) count = 0;
+    if (!ph_driver_cuda() || ph_driver.cuDeviceGetCount(&count) != CUDA_SUCCESS) count = 0;
     if (count > PH_MAX_DEVICES) count = PH_MAX_DEVICES;
     for (int i = 0; i < count; i++) {
         CUuuid uuid;
@@ -56,6 +56,21 @@ void ph_devices_find(void) {
             format_uuid(&uuid, visible[i].uuid);
         if (ph_driver.cuDeviceGetPCIBusId) ph_driver.cuDeviceGetPCIBusId(visible[i].bus, sizeof visible[i].bus, visible[i].device);
     }
+    return count;
+}
+
+static void match(const struct visible *visible, int count) {
+    for (int i = 0; i < count; i++)
+        for (int j = 0; j < ph_device_count; j++)
+            if (strcmp(visible[i].uuid, ph_device_uuids[j]) == 0 && visible[i].device >= 0 &&
+                visible[i].device < (int)(sizeof ordinal_of / sizeof *ordinal_of))
+                ordinal_of[visible[i].device] = j;
+    matched = count > 0;
+}
+
+void ph_devices_find(void) {
+    struct visible visible[PH_MAX_DEVICES];
+    int count = find_by_cuda(visible);
     /* NVML is slow to start: asked only where CUDA may not see every GPU, or none at all (a monitor program). */
     const char *chosen = getenv("CUDA_VISIBLE_DEVICES");
     if (count == 0 || (chosen && *chosen)) find_by_nvml();
@@ -64,11 +79,12 @@ void ph_devices_find(void) {
         for (int i = 0; i < count; i++) strcpy(ph_device_uuids[i], visible[i].uuid);
         ph_device_count = count;
     }
-    for (int i = 0; i < count; i++)
-        for (int j = 0; j < ph_device_count; j++)
-            if (strcmp(visible[i].uuid, ph_device_uuids[j]) == 0 && visible[i].device >= 0 &&
-                visible[i].device < (int)(sizeof ordinal_of / sizeof *ordinal_of))
-                ordinal_of[visible[i].device] = j;
+    match(visible, count);
+}
+
+void ph_devices_match(void) {
+    struct visible visible[PH_MAX_DEVICES];
+    if (!matched) match(visible, find_by_cuda(visible));
 }
 
 int ph_ordinal(CUdevice device) {

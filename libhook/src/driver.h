@@ -22,9 +22,12 @@ struct ph_driver {
 };
 extern struct ph_driver ph_driver;
 
-/* Opens what is there and fills ph_calls. Missing functions get a stub that answers "not found". */
+/* Opens what is there and fills ph_calls. Missing functions get a stub that answers "not found". No lock is held
+ * while the dynamic linker works: it has its own, and constructors of what it loads may call us. */
 void ph_driver_open_cuda(void);
 void ph_driver_open_nvml(void);
+void *ph_driver_cuda(void); /* the handle, NULL before it is open */
+void *ph_driver_nvml(void);
 bool ph_driver_lacks(const struct ph_call *call);
 
 /* interpose.c */
@@ -35,7 +38,8 @@ const struct ph_call *ph_call_by_symbol(const char *symbol);
 void *ph_hook_for(void *address, const char *base, int version, bool per_thread);
 
 /* device.c: ordinal = position among the container's GPUs, the index of limits and of the region */
-void ph_devices_find(void);
+void ph_devices_find(void);  /* with start.c's mutex held, both */
+void ph_devices_match(void); /* CUDA's devices with those found, once CUDA is initialised */
 extern int ph_device_count;
 extern char ph_device_uuids[16][96];
 int ph_ordinal(CUdevice device);       /* 0 for an unknown one */

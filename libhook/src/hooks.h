@@ -27,10 +27,12 @@ struct ph_call {
 #include "ph_generated.h"
 extern struct ph_call ph_calls[PH_COUNT];
 
+static inline void *ph_real(const struct ph_call *call) { return __atomic_load_n(&call->real, __ATOMIC_RELAXED); }
+
 /* The driver's function behind a symbol of the table, typed by our own declaration of it. */
-#define PH_REAL(symbol) ((__typeof__(&symbol))ph_calls[PH_##symbol].real)
+#define PH_REAL(symbol) ((__typeof__(&symbol))ph_real(&ph_calls[PH_##symbol]))
 /* The driver's function behind the call at hand; `like` names any symbol with the same parameters. */
-#define PH_NEXT(call, like) ((__typeof__(&like))(call)->real)
+#define PH_NEXT(call, like) ((__typeof__(&like))ph_real(call))
 
 /* What a launch has to look at. One cache line, read by every launch, written rarely. */
 enum { PH_GATE_START = 0, PH_GATE_OPEN = 1, PH_GATE_TIMED = 2 };
@@ -40,21 +42,25 @@ struct ph_gate {
 } __attribute__((aligned(64)));
 extern struct ph_gate ph_gate;
 
+/* Acquire: whoever sees the gate past START sees everything that was set up before. */
+static inline int ph_gate_state(void) { return __atomic_load_n(&ph_gate.state, __ATOMIC_ACQUIRE); }
+
 static inline void ph_note_activity(void) {
-    if (PH_UNLIKELY(!ph_gate.active)) ph_gate.active = 1;
+    if (PH_UNLIKELY(!__atomic_load_n(&ph_gate.active, __ATOMIC_RELAXED))) __atomic_store_n(&ph_gate.active, 1, __ATOMIC_RELAXED);
 }
 
 /* start.c */
 void ph_start(void);  /* find the driver, read the configuration; no CUDA call */
 void ph_attach(void); /* after cuInit: devices, shared region, limits */
 static inline void ph_ensure_started(void) {
-    if (PH_UNLIKELY(ph_gate.state == PH_GATE_START)) ph_start();
+    if (PH_UNLIKELY(ph_gate_state() == PH_GATE_START)) ph_start();
 }
 
-/* limiter.c: see there */
+/* batches.c: see there */
 struct ph_launch {
     struct ph_batch *batch;
     struct ph_cost *cost;
+    bool alone; /* measured by itself, to learn its cost */
 };
 bool ph_launch_begin(struct ph_launch *launch, CUstream stream, bool per_thread, const void *key, uint64_t size);
 void ph_launch_end(struct ph_launch *launch, bool queued);

@@ -10,16 +10,15 @@
 
 #include <dlfcn.h>
 #include <link.h>
+#include <pthread.h>
 #include <string.h>
 
 typedef void *(*dlvsym_function)(void *, const char *, const char *);
 ph_dlsym_function ph_next_dlsym;
 dlvsym_function ph_next_dlvsym;
 
-/* glibc's own dlsym without calling any dlsym: walk libc's (or libdl's) symbol table. */
-struct wanted {
-    void *dlsym, *dlvsym;
-};
+/* glibc's own dlsym without calling any dlsym: walk libc's (or libdl's) symbol table. It may be asked for before
+ * any library is initialised, so nothing here calls another. */
 
 static uint32_t gnu_hash(const char *name) {
     uint32_t h = 5381;
@@ -27,20 +26,27 @@ static uint32_t gnu_hash(const char *name) {
     return h;
 }
 
-static void *table_find(const struct dl_phdr_info *info, const char *name) {
-    const ElfW(Dyn) *dynamic = NULL;
-    for (int i = 0; i < info->dlpi_phnum; i++)
-        if (info->dlpi_phdr[i].p_type == PT_DYNAMIC) dynamic = (const void *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
+static bool same(const char *a, const char *b) {
+    while (*a && *a == *b) a++, b++;
+    return *a == *b;
+}
+
+static bool starts(const char *text, const char *with) {
+    while (*with && *text == *with) text++, with++;
+    return *with == 0;
+}
+
+static void *table_find(const struct link_map *map, const char *name) {
     const ElfW(Sym) *symbols = NULL;
     const char *strings = NULL;
     const uint32_t *table = NULL;
-    for (; dynamic && dynamic->d_tag != DT_NULL; dynamic++) {
-        /* glibc stores relocated addresses here; musl and the vDSO offsets, and neither is a libc we look into */
+    for (const ElfW(Dyn) *dynamic = map->l_ld; dynamic && dynamic->d_tag != DT_NULL; dynamic++) {
         if (dynamic->d_tag == DT_SYMTAB) symbols = (const void *)dynamic->d_un.d_ptr;
         if (dynamic->d_tag == DT_STRTAB) strings = (const void *)dynamic->d_un.d_ptr;
         if (dynamic->d_tag == DT_GNU_HASH) table = (const void *)dynamic->d_un.d_ptr;
     }
-    if (!symbols || !strings || !table || (uintptr_t)symbols < info->dlpi_addr) return NULL;
+    /* glibc stores relocated addresses there; musl offsets, and its libc is none we look into */
+    if (!symbols || !strings || !table || (uintptr_t)symbols < map->l_addr) return NULL;
     uint32_t buckets = table[0], first = table[1], words = table[2];
     const uint32_t *bucket = (const uint32_t *)((const ElfW(Addr) *)(table + 4) + words);
     const uint32_t *chain = bucket + buckets;
@@ -49,37 +55,42 @@ static void *table_find(const struct dl_phdr_info *info, const char *name) {
     for (;; index++) {
         uint32_t link = chain[index - first];
         const ElfW(Sym) *symbol = &symbols[index];
-        if ((link | 1) == (hash | 1) && symbol->st_shndx != SHN_UNDEF && strcmp(strings + symbol->st_name, name) == 0)
-            return (void *)(info->dlpi_addr + symbol->st_value);
+        if ((link | 1) == (hash | 1) && symbol->st_shndx != SHN_UNDEF && same(strings + symbol->st_name, name))
+            return (void *)(map->l_addr + symbol->st_value);
         if (link & 1) return NULL;
     }
 }
 
-static int look_into(struct dl_phdr_info *info, size_t size, void *data) {
-    (void)size;
-    struct wanted *wanted = data;
-    const char *name = info->dlpi_name ? strrchr(info->dlpi_name, '/') : NULL;
-    name = name ? name + 1 : info->dlpi_name;
-    if (!name || (strncmp(name, "libc.so", 7) != 0 && strncmp(name, "libc-2.", 7) != 0 && strncmp(name, "libdl", 5) != 0)) return 0;
-    if (!wanted->dlsym) wanted->dlsym = table_find(info, "dlsym");
-    if (!wanted->dlvsym) wanted->dlvsym = table_find(info, "dlvsym");
-    return 0;
+static bool is_libc(const char *path) {
+    const char *name = path;
+    for (const char *at = path; *at; at++)
+        if (*at == '/') name = at + 1;
+    return starts(name, "libc.so") || starts(name, "libc-2.") || starts(name, "libdl");
 }
 
+/* The linker's list of libraries: libc is near its front, and what is loaded meanwhile goes to its end. */
 static void find_next(void) {
-    struct wanted wanted = { 0 };
-    dl_iterate_phdr(look_into, &wanted);
-    ph_next_dlvsym = (dlvsym_function)wanted.dlvsym;
-    __atomic_store_n(&ph_next_dlsym, (ph_dlsym_function)wanted.dlsym, __ATOMIC_RELEASE);
+    void *found_dlsym = NULL, *found_dlvsym = NULL;
+    for (const struct link_map *map = _r_debug.r_map; map && !(found_dlsym && found_dlvsym); map = map->l_next) {
+        if (!map->l_name || !is_libc(map->l_name)) continue;
+        if (!found_dlsym) found_dlsym = table_find(map, "dlsym");
+        if (!found_dlvsym) found_dlvsym = table_find(map, "dlvsym");
+    }
+    __atomic_store_n(&ph_next_dlvsym, (dlvsym_function)found_dlvsym, __ATOMIC_RELAXED);
+    __atomic_store_n(&ph_next_dlsym, (ph_dlsym_function)found_dlsym, __ATOMIC_RELEASE);
 }
 
 ph_dlsym_function ph_glibc_dlsym(void) {
-    if (PH_UNLIKELY(!__atomic_load_n(&ph_next_dlsym, __ATOMIC_ACQUIRE))) find_next();
-    return ph_next_dlsym;
+    ph_dlsym_function found = __atomic_load_n(&ph_next_dlsym, __ATOMIC_ACQUIRE);
+    if (PH_UNLIKELY(!found)) {
+        find_next();
+        found = __atomic_load_n(&ph_next_dlsym, __ATOMIC_ACQUIRE);
+    }
+    return found;
 }
 
 static bool of_driver(const char *name) {
-    return (name[0] == 'c' && name[1] == 'u' && name[2] >= 'A' && name[2] <= 'Z') || strncmp(name, "nvml", 4) == 0;
+    return (name[0] == 'c' && name[1] == 'u' && name[2] >= 'A' && name[2] <= 'Z') || starts(name, "nvml");
 }
 
 /* Called by the assembly below. Ours, or NULL: then glibc answers. */
@@ -93,7 +104,7 @@ __attribute__((visibility("hidden"), used)) void *ph_dlsym_answer(void *handle, 
     bool nvml = call->since == 0;
     if (nvml) ph_driver_open_nvml();
     else ph_driver_open_cuda();
-    void *library = nvml ? ph_driver.nvml : ph_driver.cuda;
+    void *library = nvml ? ph_driver_nvml() : ph_driver_cuda();
     if (!library || !next(library, name)) return NULL;
     return call->hook;
 }
@@ -143,19 +154,17 @@ static short by_symbol[512];
 
 static uint32_t slot_of(const char *symbol) { return gnu_hash(symbol) & 511; }
 
-const struct ph_call *ph_call_by_symbol(const char *symbol) {
-    static int filled;
-    if (PH_UNLIKELY(!__atomic_load_n(&filled, __ATOMIC_ACQUIRE))) {
-        /* Threads that race here write the same values. */
-        static short fresh[512];
-        for (int i = 0; i < PH_COUNT; i++) {
-            uint32_t at = slot_of(ph_calls[i].symbol);
-            while (fresh[at] && fresh[at] != i + 1) at = (at + 1) & 511;
-            fresh[at] = (short)(i + 1);
-        }
-        memcpy(by_symbol, fresh, sizeof by_symbol);
-        __atomic_store_n(&filled, 1, __ATOMIC_RELEASE);
+static void fill_by_symbol(void) {
+    for (int i = 0; i < PH_COUNT; i++) {
+        uint32_t at = slot_of(ph_calls[i].symbol);
+        while (by_symbol[at]) at = (at + 1) & 511;
+        by_symbol[at] = (short)(i + 1);
     }
+}
+
+const struct ph_call *ph_call_by_symbol(const char *symbol) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, fill_by_symbol);
     for (uint32_t at = slot_of(symbol); by_symbol[at]; at = (at + 1) & 511)
         if (strcmp(ph_calls[by_symbol[at] - 1].symbol, symbol) == 0) return &ph_calls[by_symbol[at] - 1];
     return NULL;
@@ -168,14 +177,14 @@ void *ph_hook_for(void *address, const char *base, int version, bool per_thread)
     for (int i = 0; i < PH_COUNT; i++) {
         struct ph_call *call = &ph_calls[i];
         if (call->since == 0) continue;
-        if (call->real == address || call->hook == address) return call->hook;
+        if (ph_real(call) == address || call->hook == address) return call->hook;
         if (call->per_thread != per_thread || call->since > version || strcmp(call->base, base) != 0) continue;
         if (!best || call->since > best->since) best = call;
     }
     /* A function without per-thread variant serves both stream kinds. */
     if (!best && per_thread) return ph_hook_for(address, base, version, false);
     if (!best) return NULL;
-    if (ph_driver_lacks(best)) best->real = address; /* not exported, only handed out */
+    if (ph_driver_lacks(best)) __atomic_store_n(&best->real, address, __ATOMIC_RELAXED); /* not exported, only handed out */
     return best->hook;
 }
 

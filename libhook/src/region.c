@@ -199,7 +199,7 @@ static void take_slot(int index) {
     while (high <= index && !__atomic_compare_exchange_n(&hami->slot_high_water, &high, index + 1, false,
                                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
     }
-    ph_region.slot = index;
+    __atomic_store_n(&ph_region.slot, index, __ATOMIC_RELEASE);
 }
 
 static pthread_mutex_t claim_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -208,7 +208,7 @@ static bool claim(void);
 bool ph_region_claim_slot(void) {
     if (!ph_region.hami) return false;
     pthread_mutex_lock(&claim_mutex); /* two threads' first allocations must not take two slots */
-    bool claimed = ph_region.slot >= 0 || claim();
+    bool claimed = ph_own_slot() >= 0 || claim();
     pthread_mutex_unlock(&claim_mutex);
     return claimed;
 }
@@ -236,7 +236,7 @@ int ph_region_reap(void) {
     int32_t high = __atomic_load_n(&ph_region.hami->slot_high_water, __ATOMIC_SEQ_CST);
     if (high < 0 || high > PH_MAX_SLOTS) high = PH_MAX_SLOTS;
     for (int i = 0; i < high; i++) {
-        if (i == ph_region.slot || __atomic_load_n(&ph_region.hami->slots[i].status, __ATOMIC_SEQ_CST) == 0) continue;
+        if (i == ph_own_slot() || __atomic_load_n(&ph_region.hami->slots[i].status, __ATOMIC_SEQ_CST) == 0) continue;
         if (lock_byte(ph_region.fd, PH_LOCK_SLOTS + i, F_WRLCK) != 0) continue;
         clear_slot(i);
         lock_byte(ph_region.fd, PH_LOCK_SLOTS + i, F_UNLCK);

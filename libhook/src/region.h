@@ -103,7 +103,7 @@ struct ph_extension {
     struct ph_activity_ring activity[PH_MAX_DEVICES];
 };
 _Static_assert(PH_EXTENSION_OFFSET > PH_HAMI_SIZE, "leaves HAMi's trailing byte alone");
-_Static_assert(offsetof(struct ph_extension, buckets) == 64, "bucket offset is read by poolmgr.hookregion");
+_Static_assert(offsetof(struct ph_extension, buckets) == 64, "buckets");
 _Static_assert(offsetof(struct ph_extension, identities) == 64 + 64 * PH_MAX_DEVICES, "identities");
 
 enum { PH_REGION_SIZE = PH_EXTENSION_OFFSET + sizeof(struct ph_extension) };
@@ -121,6 +121,7 @@ struct ph_region {
     const char *refusal; /* why the file was refused; NULL if it was not */
 };
 extern struct ph_region ph_region;
+static inline int ph_own_slot(void) { return __atomic_load_n(&ph_region.slot, __ATOMIC_ACQUIRE); }
 
 struct ph_region_defaults {
     int device_count;

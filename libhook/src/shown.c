@@ -71,28 +71,28 @@ static int limited_device(nvmlDevice_t device) {
     return ordinal >= 0 && ph_region.hami && ph_memory_limit(ordinal) != 0 ? ordinal : -1;
 }
 
+/* NVML counts by device, so used is the container's whole use, not the difference to the driver's free. */
+static bool narrow_nvml(nvmlDevice_t device, unsigned long long *total, unsigned long long *used, unsigned long long *free_bytes) {
+    int ordinal = limited_device(device);
+    if (ordinal < 0) return false;
+    ph_region_reap();
+    *total = least(*total, ph_memory_limit(ordinal));
+    *used = least(ph_usage(ordinal), *total);
+    *free_bytes = *total - *used;
+    return true;
+}
+
 nvmlReturn_t ph_nvml_memory(const struct ph_call *call, nvmlDevice_t device, nvmlMemory_t *memory) {
     ph_driver_open_nvml();
     nvmlReturn_t result = PH_NEXT(call, nvmlDeviceGetMemoryInfo)(device, memory);
-    int ordinal = result == NVML_SUCCESS && memory ? limited_device(device) : -1;
-    if (ordinal < 0) return result;
-    ph_region_reap();
-    memory->total = least(memory->total, ph_memory_limit(ordinal));
-    memory->used = least(ph_usage(ordinal), memory->total);
-    memory->free = memory->total - memory->used;
+    if (result == NVML_SUCCESS && memory) narrow_nvml(device, &memory->total, &memory->used, &memory->free);
     return result;
 }
 
 nvmlReturn_t ph_nvml_memory_v2(const struct ph_call *call, nvmlDevice_t device, nvmlMemory_v2_t *memory) {
     ph_driver_open_nvml();
     nvmlReturn_t result = PH_NEXT(call, nvmlDeviceGetMemoryInfo_v2)(device, memory);
-    int ordinal = result == NVML_SUCCESS && memory ? limited_device(device) : -1;
-    if (ordinal < 0) return result;
-    ph_region_reap();
-    memory->total = least(memory->total, ph_memory_limit(ordinal));
-    memory->used = least(ph_usage(ordinal), memory->total);
-    memory->free = memory->total - memory->used;
-    memory->reserved = 0;
+    if (result == NVML_SUCCESS && memory && narrow_nvml(device, &memory->total, &memory->used, &memory->free)) memory->reserved = 0;
     return result;
 }
 

@@ -2,8 +2,10 @@
  * configuration, the first that succeeds after cuInit opens the shared region. fork starts over in the child. */
 #define _GNU_SOURCE
 #include "account.h"
+#include "batches.h"
 #include "config.h"
 #include "driver.h"
+#include "housekeeper.h"
 #include "limiter.h"
 #include "log.h"
 
@@ -19,7 +21,8 @@ static void in_child(void) {
     pthread_mutex_init(&start_mutex, NULL);
     ph_region_after_fork();
     ph_ledger_after_fork();
-    ph_limiter_after_fork();
+    ph_housekeeper_after_fork();
+    ph_batches_after_fork();
 }
 
 static void read_log_level(void) {
@@ -28,10 +31,11 @@ static void read_log_level(void) {
 }
 
 void ph_start(void) {
+    /* Before the mutex: opening a library runs constructors, and they may call us. */
+    ph_driver_open_cuda();
     pthread_mutex_lock(&start_mutex);
     if (!started) {
         read_log_level();
-        ph_driver_open_cuda();
         ph_config_load(&ph_config, ph_config_path(), ph_config_owner());
         if (!watching_forks) pthread_atfork(NULL, NULL, in_child);
         watching_forks = true;
@@ -67,9 +71,10 @@ CUresult ph_init(const struct ph_call *call, unsigned int flags) {
     CUresult result = PH_NEXT(call, cuInit)(flags);
     if (result != CUDA_SUCCESS) return result;
     ph_attach();
-    if (ph_config.present) {
-        ph_devices_find();       /* NVML may have been asked before CUDA was there */
-        ph_region_claim_slot(); /* programs that only compute are seen too */
-    }
+    if (!ph_config.present) return result;
+    pthread_mutex_lock(&start_mutex);
+    ph_devices_match(); /* NVML may have been asked before CUDA was there */
+    pthread_mutex_unlock(&start_mutex);
+    ph_region_claim_slot(); /* programs that only compute are seen too */
     return result;
 }

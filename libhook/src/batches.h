@@ -1,0 +1,10 @@
+/* What others ask of the batches; launches and orders come through hooks.h. */
+#pragma once
+
+#include "hooks.h"
+
+void ph_batches_close(void);
+void ph_batches_close_quiet(int64_t now);
+bool ph_batches_any_open(void);
+void ph_batches_forget_context(CUcontext context); /* before it is destroyed: its events die with it */
+void ph_batches_after_fork(void);

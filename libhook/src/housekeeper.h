@@ -1,0 +1,6 @@
+/* One thread per process: bills finished work while nobody launches, follows live changes of limits, and tells
+ * the region what the process does. */
+#pragma once
+
+void ph_housekeeper_start(void); /* at the first launch; cheap afterwards */
+void ph_housekeeper_after_fork(void);

@@ -1,0 +1,20 @@
+/* Batches that are closed: waiting for their end event, then billed. */
+#pragma once
+
+#include "streams.h"
+
+/* Takes over `work`, closed by `end`. `late`: the stream was idle when the end was recorded. */
+void ph_measurement_add(struct ph_batch *batch, CUevent end, bool late);
+/* Ns of estimated work launched and not yet measured. */
+int64_t ph_in_flight(int device);
+void ph_in_flight_add(int device, int64_t ns);
+/* Work that no events will tell about: its estimate is the bill. */
+void ph_measurement_bill_estimate(int device, const struct ph_work *work);
+/* Reads finished measurements and charges what has become certain. One thread at a time; a launching thread
+ * that finds another at it goes on, the housekeeper waits. */
+void ph_measurements_read(bool from_housekeeper);
+/* Every measurement of a dying context, billed by estimate. */
+void ph_measurements_forget(CUcontext context);
+bool ph_measurements_pending(void);
+unsigned int ph_measurements_count(void); /* ever added; tells the housekeeper that there was work */
+void ph_measurements_after_fork(void);
