@@ -51,10 +51,24 @@ struct fk_block { /* linear memory and arrays: they die with their context */
     int device;
     struct fk_block *next;
 };
+struct fk_node {
+    CUgraphNodeType type;
+    int64_t ns;
+    CUDA_MEM_ALLOC_NODE_PARAMS memory;
+};
+struct fk_graph {
+    struct fk_node *nodes;
+    size_t count, room;
+};
 extern pthread_mutex_t fk_mutex;
 extern __thread struct fk_context *fk_current;
+struct fk_node *fk_add_node(struct fk_graph *graph);
+int64_t fk_duration(CUfunction function, void **parameters);
+CUresult fk_run(CUstream handle, bool per_thread, int64_t ns); /* queues ns of work */
+bool fk_is_legacy(CUstream handle, bool per_thread);
 struct fk_stream *fk_stream_of(CUstream stream, bool per_thread);
 CUdeviceptr fk_address(uint64_t bytes);
+bool fk_back_to_pool(CUdeviceptr address);
 void fk_pools_settle(void); /* what a synchronisation gives back */
 bool fk_pool_stream_alloc(struct fk_stream *stream, uint64_t bytes); /* in a capture: becomes a node */
 struct fk_device_uuid {

@@ -1,24 +1,10 @@
-/* Streams, events, launches, graphs. Streams of one context run side by side; contexts take turns (gpu.c). */
+/* Streams, events, launches. Streams of one context run side by side; contexts take turns (scheduler.c). */
 #define _GNU_SOURCE
 #include "fake.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-struct node {
-    CUgraphNodeType type;
-    int64_t ns;
-    CUDA_MEM_ALLOC_NODE_PARAMS memory;
-};
-struct fk_graph {
-    struct node *nodes;
-    size_t count, room;
-};
-struct exec {
-    int64_t ns;
-    uint64_t bytes;
-    int device;
-};
 struct event {
     struct fk_context *context;
     int64_t target;   /* service time it completes at; -1: never recorded */
@@ -43,39 +29,21 @@ struct fk_stream *fk_stream_of(CUstream handle, bool per_thread) {
     return (struct fk_stream *)handle;
 }
 
-static bool is_legacy(CUstream handle, bool per_thread) {
+bool fk_is_legacy(CUstream handle, bool per_thread) {
     return handle == CU_STREAM_LEGACY || (handle == NULL && !per_thread);
 }
 
-static CUresult run(CUstream handle, bool per_thread, int64_t ns) {
+CUresult fk_run(CUstream handle, bool per_thread, int64_t ns) {
     struct fk_stream *stream = fk_stream_of(handle, per_thread);
     if (!stream->context) return CUDA_ERROR_INVALID_CONTEXT;
     int64_t *end = &stream->ends[stream->launches++ % FK_QUEUE];
     if (*end > 0) fg_wait_served(stream->context->gpu, *end);
     *end = stream->tail = fg_submit(stream->context->gpu, stream->tail, ns);
-    if (is_legacy(handle, per_thread)) stream->context->legacy_tail = stream->tail;
+    if (fk_is_legacy(handle, per_thread)) stream->context->legacy_tail = stream->tail;
     return CUDA_SUCCESS;
 }
 
-static struct node *add_node(struct fk_graph *graph) {
-    if (graph->count == graph->room) {
-        graph->room = graph->room ? graph->room * 2 : 8;
-        graph->nodes = realloc(graph->nodes, graph->room * sizeof *graph->nodes);
-    }
-    struct node *node = &graph->nodes[graph->count++];
-    memset(node, 0, sizeof *node);
-    return node;
-}
-
-bool fk_pool_stream_alloc(struct fk_stream *stream, uint64_t bytes) {
-    struct node *node = add_node(stream->capture);
-    node->type = CU_GRAPH_NODE_TYPE_MEM_ALLOC;
-    node->memory.bytesize = bytes;
-    node->memory.poolProps.location.id = fk_current->device;
-    return true;
-}
-
-static int64_t duration(CUfunction function, void **parameters) {
+int64_t fk_duration(CUfunction function, void **parameters) {
     int64_t ns = *(const int64_t *)(const void *)function;
     return ns >= 0 ? ns : parameters ? *(const int64_t *)parameters[0] : 10000;
 }
@@ -83,38 +51,38 @@ static int64_t duration(CUfunction function, void **parameters) {
 static CUresult launch(const struct fk_call *call, CUstream handle, int64_t ns) {
     struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
     if (stream->capture) {
-        struct node *node = add_node(stream->capture);
+        struct fk_node *node = fk_add_node(stream->capture);
         node->type = CU_GRAPH_NODE_TYPE_KERNEL;
         node->ns = ns;
         return CUDA_SUCCESS;
     }
-    return run(handle, call->per_thread, ns);
+    return fk_run(handle, call->per_thread, ns);
 }
 
 CUresult fk_cuLaunchKernel(const struct fk_call *call, CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx,
                            unsigned int by, unsigned int bz, unsigned int shared, CUstream stream, void **parameters, void **extra) {
     (void)gx, (void)gy, (void)gz, (void)bx, (void)by, (void)bz, (void)shared, (void)extra;
     if (!f) return CUDA_ERROR_INVALID_HANDLE;
-    return launch(call, stream, duration(f, parameters));
+    return launch(call, stream, fk_duration(f, parameters));
 }
 CUresult fk_cuLaunchKernelEx(const struct fk_call *call, const CUlaunchConfig *config, CUfunction f, void **parameters, void **extra) {
     (void)extra;
-    return f && config ? launch(call, config->hStream, duration(f, parameters)) : CUDA_ERROR_INVALID_VALUE;
+    return f && config ? launch(call, config->hStream, fk_duration(f, parameters)) : CUDA_ERROR_INVALID_VALUE;
 }
 CUresult fk_cuLaunchCooperativeKernel(const struct fk_call *call, CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz,
                                       unsigned int bx, unsigned int by, unsigned int bz, unsigned int shared, CUstream stream,
                                       void **parameters) {
     (void)gx, (void)gy, (void)gz, (void)bx, (void)by, (void)bz, (void)shared;
-    return launch(call, stream, duration(f, parameters));
+    return launch(call, stream, fk_duration(f, parameters));
 }
-CUresult fk_cuLaunch(const struct fk_call *call, CUfunction f) { return launch(call, NULL, duration(f, NULL)); }
+CUresult fk_cuLaunch(const struct fk_call *call, CUfunction f) { return launch(call, NULL, fk_duration(f, NULL)); }
 CUresult fk_cuLaunchGrid(const struct fk_call *call, CUfunction f, int width, int height) {
     (void)width, (void)height;
-    return launch(call, NULL, duration(f, NULL));
+    return launch(call, NULL, fk_duration(f, NULL));
 }
 CUresult fk_cuLaunchGridAsync(const struct fk_call *call, CUfunction f, int width, int height, CUstream stream) {
     (void)width, (void)height;
-    return launch(call, stream, duration(f, NULL));
+    return launch(call, stream, fk_duration(f, NULL));
 }
 
 /* Streams */
@@ -267,117 +235,4 @@ CUresult fk_cuEventDestroy_v2(const struct fk_call *call, CUevent event) {
     (void)call;
     free(event);
     return CUDA_SUCCESS;
-}
-
-/* Graphs */
-
-CUresult fk_cuStreamBeginCapture_v2(const struct fk_call *call, CUstream handle, CUstreamCaptureMode mode) {
-    (void)call, (void)mode;
-    struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
-    if (is_legacy(handle, call->per_thread)) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
-    stream->capture = calloc(1, sizeof *stream->capture);
-    return CUDA_SUCCESS;
-}
-CUresult fk_cuStreamEndCapture(const struct fk_call *call, CUstream handle, CUgraph *graph) {
-    struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
-    if (!stream->capture) return CUDA_ERROR_ILLEGAL_STATE;
-    *graph = (CUgraph)stream->capture;
-    stream->capture = NULL;
-    return CUDA_SUCCESS;
-}
-CUresult fk_cuStreamIsCapturing(const struct fk_call *call, CUstream handle, CUstreamCaptureStatus *status) {
-    *status = fk_stream_of(handle, call->per_thread)->capture ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
-    return CUDA_SUCCESS;
-}
-CUresult fk_cuGraphCreate(const struct fk_call *call, CUgraph *graph, unsigned int flags) {
-    (void)call, (void)flags;
-    *graph = calloc(1, sizeof(struct fk_graph));
-    return CUDA_SUCCESS;
-}
-CUresult fk_cuGraphDestroy(const struct fk_call *call, CUgraph graph) {
-    (void)call;
-    free(((struct fk_graph *)graph)->nodes);
-    free(graph);
-    return CUDA_SUCCESS;
-}
-CUresult fk_cuGraphAddKernelNode_v2(const struct fk_call *call, CUgraphNode *node, CUgraph graph, const CUgraphNode *dependencies,
-                                    size_t count, const CUDA_KERNEL_NODE_PARAMS *params) {
-    (void)call, (void)dependencies, (void)count;
-    struct node *fresh = add_node((struct fk_graph *)graph);
-    fresh->type = CU_GRAPH_NODE_TYPE_KERNEL;
-    fresh->ns = duration(params->func, params->kernelParams);
-    *node = NULL;
-    return CUDA_SUCCESS;
-}
-CUresult fk_cuGraphAddMemAllocNode(const struct fk_call *call, CUgraphNode *node, CUgraph graph, const CUgraphNode *dependencies,
-                                   size_t count, CUDA_MEM_ALLOC_NODE_PARAMS *params) {
-    (void)call, (void)dependencies, (void)count;
-    struct node *fresh = add_node((struct fk_graph *)graph);
-    fresh->type = CU_GRAPH_NODE_TYPE_MEM_ALLOC;
-    fresh->memory = *params;
-    params->dptr = fk_address(params->bytesize);
-    *node = NULL;
-    return CUDA_SUCCESS;
-}
-CUresult fk_cuGraphGetNodes(const struct fk_call *call, CUgraph graph, CUgraphNode *nodes, size_t *count) {
-    (void)call;
-    struct fk_graph *g = (struct fk_graph *)graph;
-    for (size_t i = 0; nodes && i < *count && i < g->count; i++) nodes[i] = (CUgraphNode)&g->nodes[i];
-    *count = g->count;
-    return CUDA_SUCCESS;
-}
-CUresult fk_cuGraphNodeGetType(const struct fk_call *call, CUgraphNode node, CUgraphNodeType *type) {
-    (void)call;
-    *type = ((struct node *)node)->type;
-    return CUDA_SUCCESS;
-}
-CUresult fk_cuGraphMemAllocNodeGetParams(const struct fk_call *call, CUgraphNode node, CUDA_MEM_ALLOC_NODE_PARAMS *params) {
-    (void)call;
-    *params = ((struct node *)node)->memory;
-    return CUDA_SUCCESS;
-}
-static uint64_t graph_reserved[FG_DEVICES];
-
-CUresult fk_cuGraphInstantiateWithFlags(const struct fk_call *call, CUgraphExec *exec, CUgraph graph, unsigned long long flags) {
-    (void)call, (void)flags;
-    const struct fk_graph *g = (const struct fk_graph *)graph;
-    struct exec *fresh = calloc(1, sizeof *fresh);
-    fresh->device = fk_current ? fk_current->device : 0;
-    for (size_t i = 0; i < g->count; i++) {
-        fresh->ns += g->nodes[i].ns;
-        fresh->bytes += g->nodes[i].memory.bytesize;
-    }
-    if (fresh->bytes && !fg_memory_take(fresh->device, fresh->bytes)) {
-        free(fresh);
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    graph_reserved[fresh->device] += fresh->bytes;
-    *exec = (CUgraphExec)fresh;
-    return CUDA_SUCCESS;
-}
-CUresult fk_cuGraphInstantiateWithParams(const struct fk_call *call, CUgraphExec *exec, CUgraph graph, CUDA_GRAPH_INSTANTIATE_PARAMS *params) {
-    return fk_cuGraphInstantiateWithFlags(call, exec, graph, params->flags);
-}
-CUresult fk_cuGraphInstantiate(const struct fk_call *call, CUgraphExec *exec, CUgraph graph, CUgraphNode *error, char *text, size_t size) {
-    (void)error, (void)text, (void)size;
-    return fk_cuGraphInstantiateWithFlags(call, exec, graph, 0);
-}
-CUresult fk_cuGraphExecDestroy(const struct fk_call *call, CUgraphExec exec) {
-    (void)call;
-    free(exec); /* its memory stays with the device's graph pool until trimmed */
-    return CUDA_SUCCESS;
-}
-CUresult fk_cuDeviceGetGraphMemAttribute(const struct fk_call *call, CUdevice device, CUgraphMem_attribute attribute, void *value) {
-    (void)call, (void)attribute;
-    *(cuuint64_t *)value = graph_reserved[device];
-    return CUDA_SUCCESS;
-}
-CUresult fk_cuDeviceGraphMemTrim(const struct fk_call *call, CUdevice device) {
-    (void)call;
-    fg_memory_give(device, graph_reserved[device]);
-    graph_reserved[device] = 0;
-    return CUDA_SUCCESS;
-}
-CUresult fk_cuGraphLaunch(const struct fk_call *call, CUgraphExec exec, CUstream stream) {
-    return run(stream, call->per_thread, ((struct exec *)exec)->ns);
 }

@@ -1,0 +1,140 @@
+/* Capture and graphs. A graph runs as one piece of work; its memory stays with the device until it is trimmed. */
+#define _GNU_SOURCE
+#include "fake.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct exec {
+    int64_t ns;
+    uint64_t bytes;
+    int device;
+};
+struct fk_node *fk_add_node(struct fk_graph *graph) {
+    if (graph->count == graph->room) {
+        graph->room = graph->room ? graph->room * 2 : 8;
+        graph->nodes = realloc(graph->nodes, graph->room * sizeof *graph->nodes);
+    }
+    struct fk_node *node = &graph->nodes[graph->count++];
+    memset(node, 0, sizeof *node);
+    return node;
+}
+
+bool fk_pool_stream_alloc(struct fk_stream *stream, uint64_t bytes) {
+    struct fk_node *node = fk_add_node(stream->capture);
+    node->type = CU_GRAPH_NODE_TYPE_MEM_ALLOC;
+    node->memory.bytesize = bytes;
+    node->memory.poolProps.location.id = fk_current->device;
+    return true;
+}
+
+CUresult fk_cuStreamBeginCapture_v2(const struct fk_call *call, CUstream handle, CUstreamCaptureMode mode) {
+    (void)call, (void)mode;
+    struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
+    if (fk_is_legacy(handle, call->per_thread)) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    stream->capture = calloc(1, sizeof *stream->capture);
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuStreamEndCapture(const struct fk_call *call, CUstream handle, CUgraph *graph) {
+    struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
+    if (!stream->capture) return CUDA_ERROR_ILLEGAL_STATE;
+    *graph = (CUgraph)stream->capture;
+    stream->capture = NULL;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuStreamIsCapturing(const struct fk_call *call, CUstream handle, CUstreamCaptureStatus *status) {
+    *status = fk_stream_of(handle, call->per_thread)->capture ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphCreate(const struct fk_call *call, CUgraph *graph, unsigned int flags) {
+    (void)call, (void)flags;
+    *graph = calloc(1, sizeof(struct fk_graph));
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphDestroy(const struct fk_call *call, CUgraph graph) {
+    (void)call;
+    free(((struct fk_graph *)graph)->nodes);
+    free(graph);
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphAddKernelNode_v2(const struct fk_call *call, CUgraphNode *node, CUgraph graph, const CUgraphNode *dependencies,
+                                    size_t count, const CUDA_KERNEL_NODE_PARAMS *params) {
+    (void)call, (void)dependencies, (void)count;
+    struct fk_node *fresh = fk_add_node((struct fk_graph *)graph);
+    fresh->type = CU_GRAPH_NODE_TYPE_KERNEL;
+    fresh->ns = fk_duration(params->func, params->kernelParams);
+    *node = NULL;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphAddMemAllocNode(const struct fk_call *call, CUgraphNode *node, CUgraph graph, const CUgraphNode *dependencies,
+                                   size_t count, CUDA_MEM_ALLOC_NODE_PARAMS *params) {
+    (void)call, (void)dependencies, (void)count;
+    struct fk_node *fresh = fk_add_node((struct fk_graph *)graph);
+    fresh->type = CU_GRAPH_NODE_TYPE_MEM_ALLOC;
+    fresh->memory = *params;
+    params->dptr = fk_address(params->bytesize);
+    *node = NULL;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphGetNodes(const struct fk_call *call, CUgraph graph, CUgraphNode *nodes, size_t *count) {
+    (void)call;
+    struct fk_graph *g = (struct fk_graph *)graph;
+    for (size_t i = 0; nodes && i < *count && i < g->count; i++) nodes[i] = (CUgraphNode)&g->nodes[i];
+    *count = g->count;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphNodeGetType(const struct fk_call *call, CUgraphNode node, CUgraphNodeType *type) {
+    (void)call;
+    *type = ((struct fk_node *)node)->type;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphMemAllocNodeGetParams(const struct fk_call *call, CUgraphNode node, CUDA_MEM_ALLOC_NODE_PARAMS *params) {
+    (void)call;
+    *params = ((struct fk_node *)node)->memory;
+    return CUDA_SUCCESS;
+}
+static uint64_t graph_reserved[FG_DEVICES];
+
+CUresult fk_cuGraphInstantiateWithFlags(const struct fk_call *call, CUgraphExec *exec, CUgraph graph, unsigned long long flags) {
+    (void)call, (void)flags;
+    const struct fk_graph *g = (const struct fk_graph *)graph;
+    struct exec *fresh = calloc(1, sizeof *fresh);
+    fresh->device = fk_current ? fk_current->device : 0;
+    for (size_t i = 0; i < g->count; i++) {
+        fresh->ns += g->nodes[i].ns;
+        fresh->bytes += g->nodes[i].memory.bytesize;
+    }
+    if (fresh->bytes && !fg_memory_take(fresh->device, fresh->bytes)) {
+        free(fresh);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    graph_reserved[fresh->device] += fresh->bytes;
+    *exec = (CUgraphExec)fresh;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphInstantiateWithParams(const struct fk_call *call, CUgraphExec *exec, CUgraph graph, CUDA_GRAPH_INSTANTIATE_PARAMS *params) {
+    return fk_cuGraphInstantiateWithFlags(call, exec, graph, params->flags);
+}
+CUresult fk_cuGraphInstantiate(const struct fk_call *call, CUgraphExec *exec, CUgraph graph, CUgraphNode *error, char *text, size_t size) {
+    (void)error, (void)text, (void)size;
+    return fk_cuGraphInstantiateWithFlags(call, exec, graph, 0);
+}
+CUresult fk_cuGraphExecDestroy(const struct fk_call *call, CUgraphExec exec) {
+    (void)call;
+    free(exec); /* its memory stays with the device's graph pool until trimmed */
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuDeviceGetGraphMemAttribute(const struct fk_call *call, CUdevice device, CUgraphMem_attribute attribute, void *value) {
+    (void)call, (void)attribute;
+    *(cuuint64_t *)value = graph_reserved[device];
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuDeviceGraphMemTrim(const struct fk_call *call, CUdevice device) {
+    (void)call;
+    fg_memory_give(device, graph_reserved[device]);
+    graph_reserved[device] = 0;
+    return CUDA_SUCCESS;
+}
+CUresult fk_cuGraphLaunch(const struct fk_call *call, CUgraphExec exec, CUstream stream) {
+    return fk_run(stream, call->per_thread, ((struct exec *)exec)->ns);
+}
