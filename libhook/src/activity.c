@@ -3,30 +3,60 @@
 #include <stddef.h>
 #include <string.h>
 
-static uint64_t turn_of(int64_t bin) { return ((uint64_t)bin / PH_BINS) << 32; }
+enum { SIXTEENTHS = 16, SUM_BITS = 24, TURN_BITS = 40 };
+static const uint64_t SUM = (1u << SUM_BITS) - 1; /* the turn has as many bits */
 
-static void post(uint64_t *word, int64_t bin, uint32_t ns) {
-    uint64_t old = __atomic_load_n(word, __ATOMIC_RELAXED), fresh;
-    do {
-        uint64_t sum = (old & ~(uint64_t)UINT32_MAX) == turn_of(bin) ? (old & UINT32_MAX) + ns : ns;
-        fresh = turn_of(bin) | (sum > UINT32_MAX ? UINT32_MAX : sum);
-    } while (!__atomic_compare_exchange_n(word, &old, fresh, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+static uint64_t turn_of(int64_t bin) { return (uint64_t)bin / PH_BINS; }
+
+/* Words that count ns in their low half and carry the turn in their high half. */
+static uint32_t amount(const uint64_t *word, int64_t bin) {
+    uint64_t value = __atomic_load_n(word, __ATOMIC_RELAXED);
+    return value >> 32 == (uint32_t)turn_of(bin) ? (uint32_t)value : 0;
 }
 
-static uint32_t covered(const uint64_t *bins, int64_t bin) {
-    uint64_t word = __atomic_load_n(&bins[bin % PH_BINS], __ATOMIC_RELAXED);
-    return (word & ~(uint64_t)UINT32_MAX) == turn_of(bin) ? (uint32_t)word : 0;
+/* Adds at most what is missing to `ceiling`; returns how much that was. */
+static uint32_t add_amount(uint64_t *word, int64_t bin, uint32_t ns, uint32_t ceiling) {
+    uint64_t old = __atomic_load_n(word, __ATOMIC_RELAXED);
+    uint32_t had, taken;
+    do {
+        had = old >> 32 == (uint32_t)turn_of(bin) ? (uint32_t)old : 0;
+        taken = had >= ceiling ? 0 : ceiling - had < ns ? ceiling - had : ns;
+    } while (!__atomic_compare_exchange_n(word, &old, turn_of(bin) << 32 | (had + taken), 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    return taken;
+}
+
+static uint64_t posted(const struct ph_activity_ring *ring, int64_t bin) {
+    uint64_t word = __atomic_load_n(&ring->bins[bin % PH_BINS].posted, __ATOMIC_RELAXED);
+    return word >> TURN_BITS == (turn_of(bin) & SUM) ? word : 0;
+}
+
+static uint32_t covered(const struct ph_activity_ring *ring, int64_t bin) { return (uint32_t)(posted(ring, bin) & SUM); }
+
+/* ns of the bin in which somebody was busy, to a sixteenth */
+static uint32_t busy(const struct ph_activity_ring *ring, int64_t bin) {
+    return (uint32_t)__builtin_popcountll(posted(ring, bin) & (uint64_t)0xffff << SUM_BITS) * (PH_BIN_NS / SIXTEENTHS);
+}
+
+/* [from, to) of a bin, in ns from its start */
+static void post(struct ph_activity_ring *ring, int64_t bin, uint32_t from, uint32_t to) {
+    uint64_t *word = &ring->bins[bin % PH_BINS].posted, old = __atomic_load_n(word, __ATOMIC_RELAXED), fresh;
+    uint32_t first = from * SIXTEENTHS / PH_BIN_NS, last = (to - 1) * SIXTEENTHS / PH_BIN_NS;
+    uint64_t touched = ((2ull << last) - (1ull << first)) << SUM_BITS;
+    do {
+        uint64_t had = old >> TURN_BITS == (turn_of(bin) & SUM) ? old : (turn_of(bin) & SUM) << TURN_BITS;
+        uint64_t sum = (had & SUM) + (to - from);
+        fresh = ((had | touched) & ~SUM) | (sum > SUM ? SUM : sum);
+    } while (!__atomic_compare_exchange_n(word, &old, fresh, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 }
 
 static void post_interval(struct ph_coverage *coverage, struct ph_activity_ring *ring, int64_t from, int64_t to, bool own) {
     for (int64_t bin = from / PH_BIN_NS; bin * PH_BIN_NS < to; bin++) {
-        int64_t low = bin * PH_BIN_NS, high = low + PH_BIN_NS;
-        uint32_t ns = (uint32_t)((to < high ? to : high) - (from > low ? from : low));
-        if (ring) post(&ring->bins[bin % PH_BINS], bin, ns);
-        post(&coverage->posted.bins[bin % PH_BINS], bin, ns);
-        /* A bin that was settled before this became known is charged with the oldest open one. */
-        int64_t mine = bin < coverage->settled_bin ? coverage->settled_bin : bin;
-        if (own) post(&coverage->own[mine % PH_BINS], mine, ns);
+        int64_t low = bin * PH_BIN_NS;
+        uint32_t first = (uint32_t)(from > low ? from - low : 0), last = (uint32_t)(to - low < PH_BIN_NS ? to - low : PH_BIN_NS);
+        if (ring) post(ring, bin, first, last);
+        post(&coverage->posted, bin, first, last);
+        if (own) add_amount(&coverage->own[bin % PH_BINS], bin, last - first, PH_BIN_NS);
+        if (own && bin < coverage->settle_from) coverage->settle_from = bin; /* settled before this became known */
     }
 }
 
@@ -75,24 +105,25 @@ int64_t ph_coverage_add(struct ph_coverage *coverage, struct ph_activity_ring *r
     return added;
 }
 
-void ph_coverage_settle(struct ph_coverage *coverage, const struct ph_activity_ring *ring, int64_t now,
+void ph_coverage_settle(struct ph_coverage *coverage, struct ph_activity_ring *ring, int64_t now,
                         void (*charge)(int device, int64_t used_at, int64_t busy_ns), int device) {
     int64_t last = (now - PH_SETTLE_NS) / PH_BIN_NS; /* exclusive */
-    int64_t first = coverage->settled_bin;
+    int64_t first = coverage->settle_from;
     if (last - first > PH_BINS - 64) first = last - (PH_BINS - 64);
     for (int64_t bin = first; bin < last; bin++) {
-        uint32_t own = covered(coverage->own, bin);
+        uint32_t own = amount(&coverage->own[bin % PH_BINS], bin);
         if (!own) continue;
-        uint32_t total = ring ? covered(ring->bins, bin) : own;
-        bool alone = total <= own || total <= PH_BIN_NS || own > PH_BIN_NS;
-        charge(device, bin * PH_BIN_NS, alone ? own : (int64_t)((double)own * PH_BIN_NS / total));
         coverage->own[bin % PH_BINS] = 0;
+        uint32_t all = ring ? covered(ring, bin) : own, used = ring ? busy(ring, bin) : own;
+        uint32_t fair = all <= used ? own : (uint32_t)((uint64_t)own * used / all);
+        if (ring) fair = add_amount(&ring->bins[bin % PH_BINS].charged, bin, fair, used);
+        charge(device, bin * PH_BIN_NS, fair);
     }
-    if (last > coverage->settled_bin) coverage->settled_bin = last;
+    if (last > coverage->settle_from) coverage->settle_from = last;
 }
 
 int64_t ph_ring_total(const struct ph_activity_ring *ring, int64_t from, int64_t to) {
     int64_t sum = 0;
-    for (int64_t bin = from / PH_BIN_NS; ring && bin * PH_BIN_NS < to; bin++) sum += covered(ring->bins, bin);
+    for (int64_t bin = from / PH_BIN_NS; ring && bin * PH_BIN_NS < to; bin++) sum += covered(ring, bin);
     return sum;
 }

@@ -3,8 +3,9 @@
  * Measured intervals of one process are merged (two streams at once are busy once). Their coverage is posted
  * per millisecond quarter into a ring that all processes of the container, or of the node where the agent
  * provides the file, share. Contexts of different processes are time-sliced: an interval measured by events
- * holds other contexts' slices too. So a quarter is charged only after everybody has had time to post, as
- * own coverage × quarter / total coverage when the total exceeds the quarter. */
+ * holds other contexts' slices too. So a quarter is charged only after everybody has had time to post: each pays
+ * own coverage × busy / total coverage when the total exceeds the time that somebody was busy. All together never
+ * pay for more than that, whoever comes late. */
 #pragma once
 
 #include <stdbool.h>
@@ -16,29 +17,33 @@ enum {
     PH_SETTLE_NS = 5000000, /* longer than the slowest honest post: 2 ms of waiting and two ticks */
 };
 
-/* Low 32 bits: covered ns, all contexts together; high 32 bits: which turn of the ring. */
 struct ph_activity_ring {
-    uint64_t bins[PH_BINS];
+    struct ph_activity_bin {
+        /* Bits 0-23: covered ns, all contexts together (67 of them fit); 24-39: sixteenths of the quarter in which
+         * somebody was busy; 40-63: which turn of the ring. */
+        uint64_t posted;
+        uint64_t charged; /* bits 0-31: ns that somebody has paid; 32-63: turn */
+    } bins[PH_BINS];
 };
 struct ph_activity_file {
-    uint32_t magic, version;
-    uint64_t unused[7];
+    uint32_t magic;
+    uint32_t unused[15];
     struct ph_activity_ring devices[16];
 };
-enum { PH_ACTIVITY_MAGIC = 0x56544341 };
+enum { PH_ACTIVITY_MAGIC = 0x32544341 }; /* "ACT2" */
 
 struct ph_coverage {
     int64_t from[64], to[64]; /* disjoint, recent; in no order */
     int count;
-    uint64_t own[PH_BINS];    /* to be charged: ns of each bin, with the turn in the high half */
+    uint64_t own[PH_BINS];    /* to be charged: ns of each bin in bits 0-31, the turn above */
     struct ph_activity_ring posted; /* everything this process has posted */
-    int64_t settled_bin;      /* every bin before it has been charged */
+    int64_t settle_from;      /* every bin before it has been charged */
 };
 
 /* Adds [from, to); returns ns not covered before, and posts them to `ring` (may be NULL) and to `own`. */
 int64_t ph_coverage_add(struct ph_coverage *coverage, struct ph_activity_ring *ring, int64_t from, int64_t to, bool own);
 /* Hands `charge` the own GPU ns of every bin that ended before now - PH_SETTLE_NS and was not settled yet. */
-void ph_coverage_settle(struct ph_coverage *coverage, const struct ph_activity_ring *ring, int64_t now,
+void ph_coverage_settle(struct ph_coverage *coverage, struct ph_activity_ring *ring, int64_t now,
                         void (*charge)(int device, int64_t used_at, int64_t busy_ns), int device);
 /* ns of coverage in the ring during [from, to). */
 int64_t ph_ring_total(const struct ph_activity_ring *ring, int64_t from, int64_t to);

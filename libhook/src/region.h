@@ -23,7 +23,7 @@ enum {
     PH_HAMI_SIZE = 2008952,
     PH_EXTENSION_OFFSET = 491 * 4096,
     PH_EXTENSION_MAGIC = 0x4b4f4f48, /* "HOOK" */
-    PH_EXTENSION_VERSION = 1,
+    PH_EXTENSION_VERSION = 2,
 };
 
 struct ph_slot_memory {

@@ -87,7 +87,7 @@ int64_t fg_time_of(int context, int64_t target, int64_t not_before) {
     uint64_t oldest = c->points > FG_POINTS ? c->points - FG_POINTS : 0;
     for (uint64_t i = c->points; i > oldest; i--) {
         const struct point *p = &c->point[(i - 1) % FG_POINTS];
-        if (p->served >= target && i - 1 > oldest) continue;
+        if (p->served >= target) continue; /* the work ended in an earlier run, or there was none to wait for */
         time = p->time + (target - p->served);
         break;
     }

@@ -61,10 +61,25 @@ def test_many_streams_count_once(machine: Machine, limit: int) -> None:
     assert measured(machine, limit, "async", 200_000, streams=8) == pytest.approx(limit, abs=2)
 
 
-@pytest.mark.parametrize("limit", [25, 75])
-@pytest.mark.parametrize("processes", [2, 4])
-def test_processes_of_a_container_share_one_limit(machine: Machine, limit: int, processes: int) -> None:
-    share = measured(machine, limit, "async", 1_000_000, processes=processes, seconds="5", call_ns=2000)
+@pytest.mark.parametrize("limit", [5, 25, 50, 95])
+@pytest.mark.parametrize("ns", [10_000, 200_000, 3_000_000])
+@pytest.mark.parametrize("processes", [2, 4, 16])
+def test_processes_that_wait_share_one_limit(machine: Machine, limit: int, ns: int, processes: int) -> None:
+    """Each waits for its kernel, so the measured times of all of them overlap on a GPU that takes turns."""
+    share = measured(machine, limit, "sync", ns, processes=processes, seconds="4", call_ns=2000)
+    assert share == pytest.approx(limit, abs=2)
+
+
+@pytest.mark.parametrize("limit", [25, 95])
+@pytest.mark.parametrize(("processes", "ns"), [(2, 1_000_000), (4, 1_000_000), (16, 200_000)])
+def test_processes_that_queue_share_one_limit(machine: Machine, limit: int, processes: int, ns: int) -> None:
+    share = measured(machine, limit, "async", ns, processes=processes, seconds="2", call_ns=2000)
+    assert share == pytest.approx(limit, abs=2)
+
+
+@pytest.mark.parametrize("limit", [25, 95])
+def test_processes_with_graphs_share_one_limit(machine: Machine, limit: int) -> None:
+    share = measured(machine, limit, "graph", 20_000, processes=8, seconds="4", call_ns=2000)
     assert share == pytest.approx(limit, abs=2)
 
 

@@ -136,6 +136,46 @@ static void contexts_that_take_turns_are_each_charged_their_part(void **unused) 
     assert_int_equal(charged, 10000000);
 }
 
+static void whoever_comes_late_all_together_never_pay_for_more_than_was_used(void **unused) {
+    (void)unused;
+    static struct ph_coverage first, second;
+    static struct ph_activity_ring ring;
+    int64_t base = 4000000000000;
+    ph_coverage_add(&first, &ring, base, base + 10000000, true);
+    charged = 0;
+    ph_coverage_settle(&first, &ring, base + 100000000, count, 0);
+    assert_int_equal(charged, 10000000);
+    ph_coverage_add(&second, &ring, base, base + 12000000, true);
+    ph_coverage_settle(&second, &ring, base + 100000000, count, 0);
+    assert_int_equal(charged, 12000000);
+}
+
+static void idle_parts_of_a_quarter_are_not_charged(void **unused) {
+    (void)unused;
+    static struct ph_coverage first, second;
+    static struct ph_activity_ring ring;
+    int64_t base = 4000000000000;
+    /* Two contexts share the first half of every quarter; the GPU rests in the second. */
+    for (int64_t at = base; at < base + 10000000; at += PH_BIN_NS) {
+        ph_coverage_add(&first, &ring, at, at + PH_BIN_NS / 2, true);
+        ph_coverage_add(&second, &ring, at, at + PH_BIN_NS / 2, true);
+    }
+    charged = 0;
+    ph_coverage_settle(&first, &ring, base + 100000000, count, 0);
+    ph_coverage_settle(&second, &ring, base + 100000000, count, 0);
+    assert_int_equal(charged, 5000000);
+}
+
+static void a_bin_of_an_earlier_turn_of_the_ring_counts_for_nothing(void **unused) {
+    (void)unused;
+    static struct ph_coverage coverage;
+    static struct ph_activity_ring ring;
+    int64_t base = 4000000000000, turn = (int64_t)PH_BINS * PH_BIN_NS;
+    ph_coverage_add(&coverage, &ring, base, base + 1000000, true);
+    assert_int_equal(ph_ring_total(&ring, base, base + 1000000), 1000000);
+    assert_int_equal(ph_ring_total(&ring, base + turn, base + turn + 1000000), 0);
+}
+
 static void a_region_is_checked_before_it_is_believed(void **unused) {
     (void)unused;
     char path[] = "/tmp/ph-unit-XXXXXX";
@@ -170,6 +210,9 @@ int main(void) {
         cmocka_unit_test(a_hostile_bucket_neither_blocks_for_ever_nor_pays_for_ever),
         cmocka_unit_test(overlapping_streams_are_charged_once_and_late_news_is_not_lost),
         cmocka_unit_test(contexts_that_take_turns_are_each_charged_their_part),
+        cmocka_unit_test(whoever_comes_late_all_together_never_pay_for_more_than_was_used),
+        cmocka_unit_test(idle_parts_of_a_quarter_are_not_charged),
+        cmocka_unit_test(a_bin_of_an_earlier_turn_of_the_ring_counts_for_nothing),
         cmocka_unit_test(a_region_is_checked_before_it_is_believed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
