@@ -191,7 +191,7 @@ def _next(views: list[ModelView], number: int) -> str:
     if taken + number > reach:
         return f"VMs have as many as they may ({_limits(views)}): it starts when another VM stops"
     if number == 1:
-        return "poolmgr will move an idle one over (usually within a minute), or as soon as one is idle"
+        return "poolmgr moves one over as soon as one is idle in sharing; that takes about a minute"
     return f"poolmgr will free {number} on one node as soon as so many are idle there"
 
 

@@ -143,6 +143,7 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
             log.info("manager_started", address=f"{address[0]}:{address[1]}", ledger=database.where)
             await until_first_ends(
                 stopping,
+                watches=cluster.run(),
                 controller=controller.run(),
                 # The loop looks at the lease itself before every act, so that a standby's view stays warm.
                 lease=cluster.elector.run(_hold),

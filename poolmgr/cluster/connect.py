@@ -81,18 +81,12 @@ def assemble(client: Client, settings: ClusterSettings) -> KubernetesCluster:
 async def connected(
     settings: ClusterSettings, *, clock: Clock, rng: random.Random
 ) -> AsyncIterator[KubernetesCluster]:
-    """Connect, and run the view and the recorder while inside. Raises Rejected for a bad configuration; an
-    API server that is not there yet is waited for by the watches."""
+    """Connect; `KubernetesCluster.run` is the caller's to run and to watch over. Raises Rejected for a bad
+    configuration; an API server that is not there yet is waited for by the watches."""
     client = Client(
         await transport.connect(settings.kubeconfig, context=settings.context), clock=clock, rng=rng
     )
     try:
-        cluster = assemble(client, settings)
-        running = asyncio.ensure_future(cluster.run())
-        try:
-            yield cluster
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+        yield assemble(client, settings)
     finally:
         await client.close()

@@ -82,7 +82,6 @@ class Reason(StrEnum):
     MIG_ENABLED = "MigEnabled"
     DRIVER_MISSING = "DriverMissing"
     STALE_EPOCH = "StaleEpoch"
-    RESTORED_AFTER_REBOOT = "RestoredAfterReboot"
     RECOVERED = "Recovered"  # an interrupted move was finished or undone after a restart
     DEVICE_GONE = "DeviceGone"
     AGENT_AT_WORK = "AgentAtWork"

@@ -44,7 +44,12 @@ async def doors(plane: ControlPlane, **settings: Any) -> AsyncIterator[Kubernete
     lease = LeaseSettings(namespace="default", name="poolmgr-test")
     chosen = ClusterSettings(**{"kubeconfig": str(plane.kubeconfig), "lease": lease, **settings})
     async with connected(chosen, clock=SystemClock(), rng=random.Random()) as cluster:
-        yield cluster
+        running = asyncio.ensure_future(cluster.run())
+        try:
+            yield cluster
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 def fleet_of(cluster: KubernetesCluster, epoch: int | None) -> KubernetesFleet:

@@ -146,8 +146,8 @@ WAITS = [
         (gpu_node("n1", device(0), device(1)),),
         {},
         1,
-        "no NVIDIA A10 is free for VMs right now; poolmgr will move an idle one over (usually within a minute), "
-        "or as soon as one is idle",
+        "no NVIDIA A10 is free for VMs right now; poolmgr moves one over as soon as one is idle in sharing; "
+        "that takes about a minute",
     ),
     (
         (gpu_node("n1", device(0), device(1), moving={0: "Passthrough"}),),
