@@ -20,6 +20,7 @@ from e2e.processes import Process, free_port
 
 HERE = Path(__file__).resolve().parent
 GUEST = HERE / "guest"
+CHECKOUT = HERE.parent.parent
 PYTHON = Path(sys.executable).absolute()
 """This environment's interpreter, with its packages; it lies at the same path in the guest."""
 COMMAND_PORT = 7070
@@ -136,6 +137,13 @@ def cached_folders() -> list[Path]:
     return sorted(path for path in candidates if not path.is_relative_to("/usr") and path.is_dir())
 
 
+def first_commands(name: str) -> str:
+    """The guest's first shell commands: the host's root at /run/host, then guest/init.sh from there."""
+    init = [f"/run/host{GUEST / 'init.sh'}", CHECKOUT, PYTHON, COMMAND_PORT, name, *cached_folders()]
+    mount = "mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro host /run/host"
+    return f"mkdir -p /run/host && {mount} && exec {shlex.join(map(str, init))}"
+
+
 class Machine:
     """A booted QEMU; files of the session lie under `directory` (console.log, disk.img, token)."""
 
@@ -181,7 +189,6 @@ class Machine:
     def _qemu_command(self, virtme: Path) -> list[str]:
         initramfs = self.directory / "initramfs"
         initramfs.unlink(missing_ok=True)
-        script = [GUEST / "init.sh", PYTHON, COMMAND_PORT, self.spec.name, *cached_folders()]
         # nowatchdog: under load the emulated CPU stands still for seconds, which is no lockup
         options = [
             "intel_iommu=on",
@@ -196,7 +203,7 @@ class Machine:
                 "--disable-kvm", "--disable-microvm", "--name", self.spec.name, "--cwd", "/",
                 "--memory", self.spec.memory, "--cpus", str(self.spec.cpus),
                 "--show-boot-console", "--verbose", "--no-dhcp",
-                "--script-sh", shlex.join(map(str, script)),
+                "--script-sh", first_commands(self.spec.name),
                 *(argument for option in options for argument in ("--kopt", option)),
                 "--save-initramfs", initramfs, "--show-command", "--dry-run",
             ],

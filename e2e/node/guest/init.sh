@@ -1,10 +1,11 @@
 #!/bin/sh
 # First program of the guest: file systems, devices, network; then the command server for the rest of its life.
-# Usage (set by machine.py): init.sh PYTHON PORT NODE_NAME CACHED_FOLDER…
-# The guest's root is the host's own file system, read-only over 9p.
+# Usage (set by machine.py): init.sh CHECKOUT PYTHON PORT NODE_NAME CACHED_FOLDER…
+# The guest's root is the host's own file system, read-only over 9p, with a /tmp of its own. machine.py has mounted
+# the host's root once more at /run/host and runs this file from there: a checkout below /tmp is seen nowhere else.
 set -eu
-python=$1 port=$2 name=$3
-shift 3
+checkout=$1 python=$2 port=$3 name=$4
+shift 4
 here=${0%/*}
 say() { echo "node-init: $*" >/dev/console; }
 trap 'say "failed"' EXIT
@@ -13,17 +14,22 @@ set -x
 modprobe -a virtio_blk ext4 overlay br_netfilter veth bridge bochs vfio-pci vfio_iommu_type1 9p || say "a module is missing"
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-# --- the host's root once more, with the page cache in use: starting programs is several times faster. What
-# changes on the host is then not seen here, so the checkout itself stays as it is.
-mkdir -p /run/host /run/session
-mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro host /run/host
+# --- /run/host uses the page cache: starting programs from there is several times faster. What changes on the
+# host is then not seen here, so the checkout itself stays as it is, but where only /run/host has it.
+mkdir -p /run/session
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,rw session /run/session
 for folder in /usr /etc /opt /var; do # writable, in memory
   mkdir -p "/run/overlay$folder/upper" "/run/overlay$folder/work"
   mount -t overlay -o "lowerdir=/run/host$folder,upperdir=/run/overlay$folder/upper,workdir=/run/overlay$folder/work" overlay "$folder"
 done
-for folder in "$@"; do mount --bind "/run/host$folder" "$folder"; done
 mount -t tmpfs -o mode=1777 tmpfs /tmp
+for folder in "$checkout" "$@"; do
+  case $folder in
+  /tmp/*) mkdir -p "$folder" ;;
+  "$checkout") continue ;;
+  esac
+  mount --bind "/run/host$folder" "$folder"
+done
 printf '127.0.0.1 localhost\n10.0.2.15 %s\n' "$name" >/etc/hosts
 hostname "$name"
 
