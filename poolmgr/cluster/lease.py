@@ -85,6 +85,7 @@ class Elector:
         self._settings = settings or LeaseSettings()
         self._collection = kinds.LEASES.path(namespace=self._settings.namespace)
         self._path = kinds.LEASES.path(self._settings.name, namespace=self._settings.namespace)
+        self._where = f"{self._settings.namespace}/{self._settings.name}"
         self._lease: Lease | None = None
         self._held: LeaseEpoch | None = None
         self._deadline = NEVER
@@ -92,6 +93,8 @@ class Elector:
         self._seen_at = NEVER
         self.holder = ""
         """Identity of the leader last seen, for people; empty when unknown."""
+        self.standing_by_because = "the lease is not asked for yet; nothing is moved"
+        """See `Leadership`."""
 
     @property
     def epoch(self) -> LeaseEpoch | None:
@@ -131,8 +134,13 @@ class Elector:
                 complained = False
             except PoolError as error:
                 # Down, forbidden or outrun: not leading is always safe, so it is simply tried again.
+                self.standing_by_because = (
+                    f"the lease {self._where} cannot be had, so nothing is moved: {error.message}"
+                )
                 if not complained:
-                    log.warning("lease_not_acquired", reason=error.reason.value, detail=error.message)
+                    log.warning(
+                        "lease_not_acquired", reason=error.reason.value, detail=self.standing_by_because
+                    )
                 complained = not isinstance(error, Stale)
             await self._clock.sleep(self._settings.retry_seconds * self._client.rng.uniform(1.0, 1.5))
 
@@ -146,12 +154,23 @@ class Elector:
             return None
         floor = self._floor()
         if floor is None:
+            self.standing_by_because = "the cluster is still being read; the lease is asked for after that"
             return None
+        first = lease is None
         if lease is None:
             lease = Lease(metadata=ObjectMeta(name=self._settings.name, namespace=self._settings.namespace))
         epoch = LeaseEpoch(max(lease.spec.lease_transitions or 0, floor) + 1)
         instant = to_rfc3339_micro(self._clock.now())
-        await self._put(lease, self._spec(epoch, acquired=instant))
+        try:
+            await self._put(lease, self._spec(epoch, acquired=instant))
+        except Absent as absent:
+            if not first:
+                raise
+            raise Rejected(
+                Reason.NOT_FOUND,
+                f"there is no namespace {self._settings.namespace}. Install the chart, which makes it, or name "
+                f"another with POOLMGR_NAMESPACE.",
+            ) from absent
         self._held = epoch
         return epoch
 
@@ -161,6 +180,7 @@ class Elector:
         # Our own name there, without our holding it, is a write of ours whose answer was lost.
         if not self.holder or self.holder == self._identity:
             return True
+        self.standing_by_because = f"manager {self.holder} holds the lease {self._where}; this one stands by"
         seen = (self.holder, spec.renew_time or "", lease.metadata.resource_version)
         if seen != self._seen:
             self._seen, self._seen_at = seen, now

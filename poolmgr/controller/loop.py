@@ -188,7 +188,7 @@ class Controller:
                 False, Reason.STALE_SNAPSHOT, f"the view of the cluster is {age:.0f} s old; nothing is moved"
             )
         if self._doors.leadership.epoch is None:
-            return Verdict(False, Reason.NOT_LEADER, "another manager holds the lease; this one stands by")
+            return Verdict(False, Reason.NOT_LEADER, self._doors.leadership.standing_by_because)
         behind = [n.name for n in snapshot.nodes if n.revision and self._superseded.get(n.name) == n.revision]
         if behind:
             return Verdict(

@@ -130,6 +130,11 @@ class Leadership(Protocol):
         """The lease's epoch while it is surely held, else None. Checked before every write."""
         ...
 
+    @property
+    def standing_by_because(self) -> str:
+        """A sentence for an operator who asks why this manager moves nothing while `epoch` is None."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:

@@ -178,6 +178,10 @@ class FixedLeadership:
     def epoch(self) -> LeaseEpoch | None:
         return self.held
 
+    @property
+    def standing_by_because(self) -> str:
+        return "another manager holds the lease; this one stands by"
+
     def hand_over(self) -> None:
         """A successor leads: the epoch counts up."""
         self.held = LeaseEpoch((self.held or LeaseEpoch(0)) + 1)

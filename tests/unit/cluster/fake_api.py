@@ -29,6 +29,8 @@ class FakeApi:
         self.objects: dict[str, Json] = {}
         self.kinds: set[str] = set()
         """Collection paths that exist; others answer 404."""
+        self.missing_namespaces: set[str] = set()
+        """Nothing can be created in these."""
         self.version = 100
         self.compacted = 0
         self.requests: list[tuple[str, str]] = []
@@ -86,6 +88,9 @@ class FakeApi:
         if method == "GET":
             return self._get(path) if path in self.objects else self._list(path, query)
         if method == "POST":
+            for namespace in self.missing_namespaces:
+                if f"/namespaces/{namespace}/" in path:
+                    return _status(404, f'namespaces "{namespace}" not found')
             return self._create(path, body)
         if path.endswith("/status"):
             path, body = path.removesuffix("/status"), {"status": body["status"]}

@@ -239,6 +239,30 @@ async def test_nobody_leads_before_the_epochs_in_the_cluster_are_known() -> None
     await bench.close()
 
 
+async def test_a_manager_that_stands_by_says_why() -> None:
+    bench = Bench(floor=None)
+    bench.api.missing_namespaces.add("poolmgr-system")
+    two = bench.candidate("two")
+    await bench.advance(15)
+    assert "still being read" in two.elector.standing_by_because
+    bench.floor = 0
+    await bench.advance(15)
+    assert two.elector.standing_by_because == (
+        "the lease poolmgr-system/poolmgr-manager cannot be had, so nothing is moved: there is no namespace "
+        "poolmgr-system. Install the chart, which makes it, or name another with POOLMGR_NAMESPACE."
+    )
+    bench.api.missing_namespaces.clear()
+    await bench.advance(15)
+    assert two.elector.epoch == 1
+    await bench.advance(15)
+    three = bench.candidate("three")
+    await bench.advance(15)
+    assert three.elector.standing_by_because == (
+        "manager two holds the lease poolmgr-system/poolmgr-manager; this one stands by"
+    )
+    await bench.close()
+
+
 async def test_work_that_ends_by_itself_gives_the_lease_back_and_its_error_is_told() -> None:
     bench = Bench()
     one = Candidate(bench, "one")
