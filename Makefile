@@ -26,22 +26,28 @@ check: setup ## lint, types, import contracts, unit tests; under a minute
 	@$(PY) -m pytest tests/unit -q -x -n 2
 
 .PHONY: test
-test: setup ## check, libhook, integration on real parts (sets up what it needs); the emulated node is in `make e2e`
-	@tools/packages.sh browser hook database
+test: setup ## check, libhook, integration on real parts, the story (sets up what it needs; about 35 minutes)
+	@tools/packages.sh browser hook database node
 	@$(MAKE) --no-print-directory check hook
 	@# one process each: a cluster that one group has installed things into is none for the next
 	@$(PY) -m pytest tests/integration -q --ignore tests/integration/helm
 	@$(PY) -m pytest tests/integration/helm -q
 	@$(PY) -m pytest e2e -q -m "not node"
+	@$(MAKE) --no-print-directory story
+
+.PHONY: story
+story: setup ## the main job on the real control plane and an emulated node, told while it runs (about 20 minutes)
+	@tools/packages.sh node
+	@$(PY) -m pytest e2e/story -q -s
 
 .PHONY: hook
 hook: setup ## build libhook and run its tests
 	@if [ -f libhook/meson.build ]; then libhook/run-tests.sh; fi
 
 .PHONY: e2e
-e2e: setup ## the emulated node and the story on the real control plane, with its log (about half an hour)
+e2e: setup ## kernel, kubelet, HAMi's plugin and our agent on the emulated node, test by test (about 20 minutes)
 	@tools/packages.sh node
-	@$(PY) -m pytest e2e -q -s -m node
+	@$(PY) -m pytest e2e -q -s -m node --ignore e2e/story
 
 .PHONY: bench
 bench: setup ## the benchmarks (DATA=folder with traces, QUICK=1); writes docs/benchmarks-run.md

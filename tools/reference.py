@@ -35,13 +35,9 @@ def reason_page() -> str:
     for line in Path(reasons.__file__).read_text().splitlines():
         if group := re.fullmatch(r"    # (.+)", line):
             lines += ["", f"## {group[1]}", "", "| code | used when |", "|---|---|"]
-        elif member := re.fullmatch(r'    ([A-Z_]+) = "(\w+)"(?:  # (.+))?', line):
-            lines.append(f"| `{member[2]}` | {member[3] or _words(member[1])} |")
+        elif member := re.fullmatch(r'    ([A-Z_]+) = "(\w+)"  # (.+)', line):
+            lines.append(f"| `{member[2]}` | {member[3]} |")
     return "\n".join(lines) + "\n"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ").lower()
 
 
 def openapi() -> str:

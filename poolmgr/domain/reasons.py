@@ -1,6 +1,6 @@
 """Every reason code. A code is never reused or renamed: logs, Events, the API and dashboards carry it.
 
-Each member's docstring-like comment says when it is used; `docs/reference/reasons.md` is made from this
+Each member's comment says when it is used; `docs/reference/reasons.md` is made from this
 file. Add codes at the end of their group.
 """
 
@@ -40,7 +40,7 @@ class Reason(StrEnum):
     NO_CANDIDATE = "NoCandidate"  # no GPU of the model can be moved now
     UNKNOWN_RESOURCE = "UnknownResource"  # no GPU of the cluster has this resource name or model
     MORE_THAN_ANY_NODE = "MoreThanAnyNode"  # more GPUs than any one node has
-    MORE_MEMORY_THAN_ANY_CARD = "MoreMemoryThanAnyCard"
+    MORE_MEMORY_THAN_ANY_CARD = "MoreMemoryThanAnyCard"  # more GPU memory than any card has
     INVALID_REQUEST = "InvalidRequest"  # the request contradicts itself or has a value out of range
     QUOTA_EXCEEDED = "QuotaExceeded"  # the namespace's share of the pool is used up
     SERVED = "Served"  # it has what it asked for
@@ -50,65 +50,65 @@ class Reason(StrEnum):
     # Admission
     WILL_WAIT = "WillWait"  # admitted, but has to wait; the warning says for what
     GPU_LEAVING = "GpuLeaving"  # GPUs that leave the shared side are excluded for this pod
-    ADMITTED = "Admitted"
+    ADMITTED = "Admitted"  # allowed as it is; beside a GPUNode or a manager: at work
     NOT_OURS = "NotOurs"  # asks for no GPU; left untouched
     POOL_OVERLAP = "PoolOverlap"  # two pools would claim the same GPU
     FLEET_UNKNOWN = "FleetUnknown"  # the webhook has no view of the fleet yet and lets the request pass
 
     # Steps of a move
-    STEP_STARTED = "StepStarted"
-    STEP_DONE = "StepDone"
+    STEP_STARTED = "StepStarted"  # the manager has written this step, or the agent begins its part
+    STEP_DONE = "StepDone"  # this step's condition holds; the next one follows
     STEP_WAITING = "StepWaiting"  # not yet; the sentence says what for
-    STEP_TIMED_OUT = "StepTimedOut"
-    ROLLED_BACK = "RolledBack"
-    MOVE_COMPLETED = "MoveCompleted"
+    STEP_TIMED_OUT = "StepTimedOut"  # it took longer than it may; the sentence says what it waited for
+    ROLLED_BACK = "RolledBack"  # the move was given up and the GPU is back on the side it came from
+    MOVE_COMPLETED = "MoveCompleted"  # the GPU is on its new side, shown there, and open for workloads
     DRAIN_WAITING = "DrainWaiting"  # workloads are still on the GPU
     BIND_IN_FLIGHT = "BindInFlight"  # HAMi is allocating on this node right now
-    PLUGIN_STILL_RUNNING = "PluginStillRunning"
-    REGISTRATION_PENDING = "RegistrationPending"
-    EVICTED = "Evicted"
+    PLUGIN_STILL_RUNNING = "PluginStillRunning"  # HAMi's plugin has not ended on this node yet
+    REGISTRATION_PENDING = "RegistrationPending"  # a side does not show the GPUs that it should yet
+    EVICTED = "Evicted"  # a best-effort pod was asked to leave through the Eviction API
     EVICTION_DENIED = "EvictionDenied"  # a disruption budget said no
 
     # Agent
     HOLDER_PRESENT = "HolderPresent"  # a process has the device open
     KUBELET_ALLOCATED = "KubeletAllocated"  # the kubelet gave it to a pod
-    UNBIND_TIMED_OUT = "UnbindTimedOut"
-    BIND_FAILED = "BindFailed"
-    VERIFY_FAILED = "VerifyFailed"
-    NO_IOMMU = "NoIommu"
-    GROUP_NOT_VIABLE = "GroupNotViable"
+    UNBIND_TIMED_OUT = "UnbindTimedOut"  # the driver did not let go in time: quarantined until a reboot
+    BIND_FAILED = "BindFailed"  # the driver did not take the GPU; the sentence has the kernel's error
+    VERIFY_FAILED = "VerifyFailed"  # read back after a write, the result is not what was written
+    NO_IOMMU = "NoIommu"  # the GPU has no IOMMU group: enable VT-d or AMD-Vi in firmware and kernel
+    GROUP_NOT_VIABLE = "GroupNotViable"  # other devices share its IOMMU group and cannot go with it
     BOOT_DISPLAY = "BootDisplay"  # the host's console is on it
-    SRIOV_ACTIVE = "SriovActive"
-    MIG_ENABLED = "MigEnabled"
-    DRIVER_MISSING = "DriverMissing"
-    STALE_EPOCH = "StaleEpoch"
+    SRIOV_ACTIVE = "SriovActive"  # it has virtual functions
+    MIG_ENABLED = "MigEnabled"  # it is in MIG mode
+    DRIVER_MISSING = "DriverMissing"  # the driver that it would go to is not loaded
+    STALE_EPOCH = "StaleEpoch"  # ordered by a manager that has lost the lease since; not done
     RECOVERED = "Recovered"  # an interrupted move was finished or undone after a restart
-    DEVICE_GONE = "DeviceGone"
-    AGENT_AT_WORK = "AgentAtWork"
+    DEVICE_GONE = "DeviceGone"  # it is not on the PCI bus any more
+    AGENT_AT_WORK = "AgentAtWork"  # the node's agent reads its orders and acts on them
     JOURNAL_DAMAGED = "JournalDamaged"  # the agent's journal was unreadable and begun anew
-    IOMMU_PRESENT = "IommuPresent"
-    NVML_ANSWERS = "NvmlAnswers"
-    NVML_UNAVAILABLE = "NvmlUnavailable"
+    IOMMU_PRESENT = "IommuPresent"  # every GPU of the node has an IOMMU group
+    NVML_ANSWERS = "NvmlAnswers"  # NVML works, so models and UUIDs are known
+    NVML_UNAVAILABLE = "NvmlUnavailable"  # GPUs are known by what sysfs and the journal say
     PLUGIN_REGISTERED = "PluginRegistered"  # the kubelet knows every passthrough resource of the node
     KUBELET_UNREACHABLE = "KubeletUnreachable"  # the kubelet's sockets do not answer
     DRIFTED = "Drifted"  # found in another mode than desired, as after a reboot; the manager repairs it
 
     # Service
-    NOT_LEADER = "NotLeader"
-    NOT_SYNCED = "NotSynced"
-    STALE_SNAPSHOT = "StaleSnapshot"
-    STALE_GENERATION = "StaleGeneration"
-    POOL_NOT_FOUND = "PoolNotFound"
-    NOT_FOUND = "NotFound"
-    INVALID_BODY = "InvalidBody"
-    API_UNAVAILABLE = "ApiUnavailable"
-    STORE_UNAVAILABLE = "StoreUnavailable"
-    INVARIANT_BROKEN = "InvariantBroken"
+    NOT_LEADER = "NotLeader"  # this manager lacks the lease; the sentence says why
+    NOT_SYNCED = "NotSynced"  # the cluster has not been read completely yet; nothing is moved before that
+    STALE_SNAPSHOT = "StaleSnapshot"  # what was read is too old to act on
+    STALE_GENERATION = "StaleGeneration"  # changed since it was read: read it again
+    POOL_NOT_FOUND = "PoolNotFound"  # no GPUPool of this name; the sentence lists those there are
+    NOT_FOUND = "NotFound"  # no such object or path
+    INVALID_BODY = "InvalidBody"  # the request's body is not understood; the sentence names the field
+    API_UNAVAILABLE = "ApiUnavailable"  # the Kubernetes API cannot be reached; it is tried again
+    STORE_UNAVAILABLE = "StoreUnavailable"  # no ledger: moves go on, history is missing meanwhile
+    INVARIANT_BROKEN = "InvariantBroken"  # what must never be, is; left alone until a human has looked
     UNAUTHENTICATED = "Unauthenticated"  # a writing call without the right bearer token
     METHOD_NOT_ALLOWED = "MethodNotAllowed"  # the path exists, the HTTP method does not
     API_FORBIDDEN = "ApiForbidden"  # the service account lacks a verb
 
     # Idle VMs
-    VM_IDLE = "VmIdle"
-    VM_IDLE_NOTICE = "VmIdleNotice"
-    VM_STOPPED_BY_POLICY = "VmStoppedByPolicy"
+    VM_IDLE = "VmIdle"  # a VM holds a GPU and has not used it for the pool's idle time
+    VM_IDLE_NOTICE = "VmIdleNotice"  # its owner has been told when it will be stopped
+    VM_STOPPED_BY_POLICY = "VmStoppedByPolicy"  # stopped by the pool's idle policy, after the notice

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from poolmgr.domain.reasons import Reason
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -16,3 +18,8 @@ def test_generated_reference_pages_are_up_to_date() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_every_reason_code_has_a_meaning_to_look_up() -> None:
+    page = (ROOT / "docs/reference/reasons.md").read_text()
+    assert [code for code in Reason if f"| `{code}` | " not in page] == []
