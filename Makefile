@@ -50,8 +50,8 @@ e2e: setup ## kernel, kubelet, HAMi's plugin and our agent on the emulated node,
 	@$(PY) -m pytest e2e -q -s -m node --ignore e2e/story
 
 .PHONY: bench
-bench: setup ## the benchmarks (DATA=folder with traces, QUICK=1); writes docs/benchmarks-run.md
-	@$(PY) -m poolmgr.cli.main bench all $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
+bench: setup ## the benchmarks (DATA=folder with traces, QUICK=1); rewrites its sections of docs/benchmarks.md
+	@$(PY) -m poolmgr.cli.main bench all $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick --out build/benchmarks.md)
 
 .PHONY: proto
 proto: setup ## regenerate the messages of the kubelet's sockets (poolmgr/agent/wire)

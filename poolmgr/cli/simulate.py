@@ -36,36 +36,71 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-@app.command()
+EPILOG = """
+Examples:
+
+  poolmgr simulate --data traces --scenario S2 --load 0.96 --policy poolmgr,B5,B4 --seeds 1-5
+
+  poolmgr simulate --data traces --split held-out --seeds 1-5 --json > held-out.jsonl
+
+  poolmgr simulate --data traces --week 17 --flip-seconds 300 --plot plots
+
+  poolmgr simulate --list
+"""
+
+
+@app.command(epilog=EPILOG)
 def simulate(
-    data: Annotated[Path, typer.Option(help="Folder with the traces (uncg-desktops/, openb/, …).")],
-    scenario: Annotated[
-        str, typer.Option(help="S1, S2, S3, S5, S6 or S8; see docs/explanation/planning.md.")
-    ] = "S2",
-    load: Annotated[float, typer.Option(help="Offered GPUs / GPUs, VMs and pods together.")] = 0.96,
-    policy: Annotated[str, typer.Option(help="Policies, separated by commas.")] = "poolmgr,B5,B4",
-    seeds: Annotated[str, typer.Option(help="Which seeds, e.g. 1-5; a seed picks week and shifts.")] = "1",
-    flip_seconds: Annotated[float, typer.Option(help="How long one move takes once a GPU is empty.")] = 60.0,
-    days: Annotated[int, typer.Option(help="Length of the measured window.")] = 7,
-    tick_seconds: Annotated[float, typer.Option(help="How often a planner looks.")] = 15.0,
-    split: Annotated[
-        str, typer.Option(help="Weeks to draw from: develop (first half of the file), held-out, all.")
-    ] = "all",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, nothing else.")] = False,
-    plot: Annotated[
-        Path | None, typer.Option(help="Write a picture (.png or .svg) of the comparison.")
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with the traces (uncg-desktops/, openb/, …).")
     ] = None,
+    scenario: Annotated[
+        str, typer.Option(help="S1 to S8, or H for three desktops a card; see --list.")
+    ] = "S2",
+    load: Annotated[float, typer.Option(help="Offered GPUs / GPUs, VMs and pods together.", min=0.01)] = 0.96,
+    policy: Annotated[str, typer.Option(help="Policies, separated by commas; see --list.")] = "poolmgr,B5,B4",
+    seeds: Annotated[str, typer.Option(help="Which seeds, e.g. 1-5; a seed picks week and shifts.")] = "1",
+    flip_seconds: Annotated[
+        float, typer.Option(help="How long one move takes once a GPU is empty.", min=0.0)
+    ] = 60.0,
+    days: Annotated[int, typer.Option(help="Length of the measured window.", min=1)] = 7,
+    tick_seconds: Annotated[float, typer.Option(help="How often a planner looks.", min=1.0)] = 15.0,
+    split: Annotated[
+        str,
+        typer.Option(help="Weeks to draw from: develop (first half of the sessions' time), held-out, all."),
+    ] = "all",
+    week: Annotated[
+        int | None, typer.Option(help="This week of the sessions, counted from 0, instead of a drawn one.")
+    ] = None,
+    rule: Annotated[
+        str,
+        typer.Option(help="Which pods of openb are VMs: desktop (none), strict (several or whole GPUs)."),
+    ] = "desktop",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write a picture: FILE.png, FILE.svg, or a folder for both.")
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List scenarios and policies.")] = False,
 ) -> None:
-    """Replay SCENARIO under each policy and seed. Figures are shares of GPUs × time unless named otherwise."""
+    """Replay a scenario under each policy and seed. Figures are shares of GPUs × time unless named otherwise."""
+    from rich.console import Console
     from rich.progress import Progress
 
     from poolmgr.sim.policies import policy_of
     from poolmgr.sim.replay_state import ReplaySettings
-    from poolmgr.sim.scenarios import Ask, build
+    from poolmgr.sim.scenarios import build
     from poolmgr.sim.score import score
+    from poolmgr.sim.workload import RULES, Ask
 
+    if listing:
+        _list()
+        return
+    if data is None:
+        raise typer.BadParameter("name the folder that holds the traces", param_hint="--data")
     if split not in ("develop", "held-out", "all"):
         raise typer.BadParameter("choose develop, held-out or all", param_hint="--split")
+    if rule not in RULES:
+        raise typer.BadParameter(f"choose {' or '.join(RULES)}", param_hint="--rule")
     names = [name.strip() for name in policy.split(",") if name.strip()]
     for name in names:
         if name != "B1":
@@ -73,24 +108,48 @@ def simulate(
     settings = ReplaySettings(flip_seconds=flip_seconds, tick_seconds=tick_seconds)
     numbers = parse_seeds(seeds)
     rows: list[dict[str, Any]] = []
-    with Progress(transient=True, disable=as_json) as progress:
-        task = progress.add_task("replaying", total=len(numbers) * len(names))
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("reading", total=len(numbers) * len(names))
         for seed in numbers:
-            built = build(scenario, Ask(data, load, seed, split, days))
+            built = build(scenario, Ask(data, load, seed, split, days, week, rule))
             for name in names:
                 progress.update(task, description=f"{scenario} seed {seed} {name}")
-                row = score(built, name, settings)
-                rows.append(row)
+                rows.append(score(built, name, settings, split if week is None else f"week {week}"))
                 if as_json:
-                    print(json.dumps(row), flush=True)
+                    print(json.dumps(rows[-1]), flush=True)
                 progress.advance(task)
     if not as_json:
         _print_table(rows, scenario, load)
     if plot is not None:
         from poolmgr.sim.plots import plot_comparison
 
-        plot_comparison(rows, plot)
-        typer.echo(f"wrote {plot}", err=True)
+        for path in pictures(plot, scenario):
+            plot_comparison(rows, path)
+            typer.echo(f"wrote {path}", err=True)
+
+
+def pictures(wanted: Path, name: str) -> list[Path]:
+    """The file asked for, or a PNG and an SVG in a folder that is made where there is none."""
+    if wanted.suffix in (".png", ".svg"):
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        return [wanted]
+    if wanted.suffix:
+        raise typer.BadParameter("write FILE.png, FILE.svg or a folder", param_hint="--plot")
+    wanted.mkdir(parents=True, exist_ok=True)
+    return [wanted / f"{name}.{kind}" for kind in ("png", "svg")]
+
+
+def _list() -> None:
+    from poolmgr.sim.policies import POLICIES
+    from poolmgr.sim.scenarios import SCENARIOS
+
+    for name, maker in SCENARIOS.items():
+        said = " ".join((maker.__doc__ or "").split()).removeprefix(f"{name}: ").split(". ")[0]
+        print(f"{name:<16} {said}")
+    print()
+    for policy in POLICIES.values():
+        print(f"{policy.name:<16} {policy.note}")
+    print(f"{'B1':<16} the best fixed split, known in hindsight")
 
 
 def _print_table(rows: list[dict[str, Any]], scenario: str, load: float) -> None:
@@ -101,15 +160,20 @@ def _print_table(rows: list[dict[str, Any]], scenario: str, load: float) -> None
         title=f"{scenario} at load {load}: {rows[0]['gpus']} GPUs, flips of {rows[0]['flip_seconds']:.0f} s"
     )
     for title, _, _ in COLUMNS:
-        table.add_column(title, justify="left" if title == "policy" else "right")
+        table.add_column(title, justify="left" if title == "policy" else "right", no_wrap=True)
     for row in rows:
-        shown = {**row, "_ratio": row["goodput"] / row["bound"]}
+        shown = {**row, "_ratio": row["goodput"] / row["bound"] if row["bound"] else 1.0}
         table.add_row(*(form.format(shown[key]) for _, key, form in COLUMNS))
     console = Console()
+    console = Console(width=max(console.width, NARROWEST))
     console.print(table)
     for seed in dict.fromkeys(row["seed"] for row in rows):
         first = next(row for row in rows if row["seed"] == seed)
         console.print(f"seed {seed}: {first['note']}; no policy could exceed goodput {first['bound']:.3f}")
+
+
+NARROWEST = 158
+"""Columns of the table; a narrower terminal wraps lines, which loses less than cut figures."""
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ baseline's favour and is said.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
-from poolmgr.domain.fleet import EvictionRule, Granularity, Pool, SideLimits
+from poolmgr.domain.fleet import EvictionRule, Granularity, IdleVmPolicy, Pool, SideLimits
 from poolmgr.domain.identifiers import NodeName, PlanId
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Plan
@@ -24,6 +24,8 @@ from poolmgr.planner.shelving import Unit
 from poolmgr.planner.stock import StockMemory, take_stock
 from poolmgr.planner.usage import usage_of
 from poolmgr.planner.vms import serve_vms
+
+Placement = Literal["binpack", "fgd"]
 
 
 def _draft(snapshot: ClusterSnapshot, known: StockMemory) -> Draft:
@@ -221,9 +223,13 @@ class Policy:
     on_release: bool = False
     forecasts: bool = False
     """It is given what a manager would have recorded in the weeks before."""
+    placement: Placement = "binpack"
+    """How HAMi's side places pods: its own binpack, or by least fragmentation."""
+    stops_idle: bool = False
+    """It carries out the pool's policy for forgotten VMs; nothing else that exists does."""
     note: str = ""
 
-    def pool(self, pool: Pool, gpus: int) -> Pool:
+    def pool(self, pool: Pool, gpus: int, idle_vm: IdleVmPolicy | None = None) -> Pool:
         return replace(
             pool,
             eviction=self.eviction,
@@ -233,4 +239,5 @@ class Policy:
             drain_timeout_seconds=self.drain_timeout_seconds,
             shared=SideLimits(),
             passthrough=SideLimits(),
+            idle_vm=idle_vm if idle_vm is not None and self.stops_idle else IdleVmPolicy(),
         )

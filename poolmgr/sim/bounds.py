@@ -42,7 +42,7 @@ def _edges(demand: Demand) -> Floats:
 
 def _vm_means(demand: Demand, edges: Floats) -> Floats:
     """Mean GPUs that sessions want in each step."""
-    begin, end = np.maximum(demand.vm_start, 0.0), np.maximum(demand.vm_end, 0.0)
+    begin, end = np.maximum(demand.vm_start, 0.0), np.maximum(demand.vm_used_until, 0.0)
     spent = _integral(begin, end, demand.vm_gpus.astype(np.float64), edges)
     means: Floats = np.diff(spent) / STEP_SECONDS
     return means

@@ -54,6 +54,14 @@ class Demand:
     first: what a manager's ledger would hold. Empty for a cold start."""
     facts: dict[str, float] = field(default_factory=dict)
     """What the scenario reports of itself: copies, offered load, …"""
+    pod_urgent: Bools | None = None
+    """Pods that a person waits for: a priority class puts them first in HAMi's queue. None where there are none."""
+
+    @property
+    def vm_used_until(self) -> Floats:
+        """A session is worth something until then; after that nobody sits at it."""
+        until: Floats = np.minimum(self.vm_end, self.vm_start + self.vm_idle_after)
+        return until
 
 
 def busy_gpus(start: Floats, end: Floats, weight: Floats, lo: float, hi: float) -> float:

@@ -1,5 +1,6 @@
 """Pictures of comparisons. Needs matplotlib (`pip install 'poolmgr[plots]'`)."""
 
+import importlib.util
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,6 +14,10 @@ PANELS = (
     ("flips_per_gpu_day", "flips per GPU and day"),
     ("evictions", "evictions"),
 )
+
+
+def can_plot() -> bool:
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def plot_comparison(rows: list[dict[str, Any]], path: Path) -> None:

@@ -21,7 +21,17 @@ _ALL = (
         in_flight_share=IN_FLIGHT,
         drain_timeout_seconds=900,
         forecasts=True,
+        stops_idle=True,
         note="forecast, drains ahead, evicts only for a VM that waits",
+    ),
+    Policy(
+        "poolmgr-no-stop",
+        lambda: PoolPlanner(ForecastSizer(), explain=False),
+        eviction=EvictionRule.BEST_EFFORT,
+        in_flight_share=IN_FLIGHT,
+        drain_timeout_seconds=900,
+        forecasts=True,
+        note="the same, forgotten VMs left alone (idleVM.action: Ignore)",
     ),
     Policy(
         "B11",
@@ -55,6 +65,13 @@ _ALL = (
         lambda: Batched(PoolPlanner(name="nos", explain=False)),
         cooldown_seconds=0,
         note="batches of what is lacking",
+    ),
+    Policy(
+        "B8",
+        lambda: PoolPlanner(name="fgd", explain=False),
+        eviction=EvictionRule.BEST_EFFORT,
+        placement="fgd",
+        note="what waits is served at once, pods are placed by least fragmentation",
     ),
     Policy(
         "B9",

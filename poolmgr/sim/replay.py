@@ -8,27 +8,27 @@ binpacked in order of arrival among those that fit. Held against the full fleet 
 """
 
 import heapq
-from collections import deque
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from poolmgr.domain.demand import SharedPod, Vm
-from poolmgr.domain.fleet import Pool, Transition
-from poolmgr.domain.identifiers import Generation, GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId
+from poolmgr.domain.fleet import IdleVmAction, Pool, Transition
+from poolmgr.domain.identifiers import Generation, LeaseEpoch, NodeName, PlanId
 from poolmgr.domain.modes import Mode, Step
 from poolmgr.domain.plan import Move
-from poolmgr.domain.sharing import RegisteredGpu
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.port import Planner
+from poolmgr.sim.backlog import Backlog, Chooser, Shape, fullest
 from poolmgr.sim.demand import Demand, FleetPlan
 from poolmgr.sim.replay_state import (
-    CARD_MIB,
     ORIGIN,
     ReplayGpu,
     ReplayNode,
     ReplaySettings,
-    fullest,
     node_view,
+    nodes_of,
     pod_view,
     vm_view,
 )
@@ -48,6 +48,7 @@ class Replay:
         *,
         passthrough_at_start: int,
         memory: Any = None,
+        choose: Chooser = fullest,
     ) -> None:
         self._demand = demand
         self._settings = settings
@@ -57,32 +58,24 @@ class Replay:
         self._memory = memory
         self.now = 0.0
         self._events: list[tuple[float, int, str, int]] = []
+        self._handlers = {
+            "vm": self._vm_arrives,
+            "vm-end": self._vm_ends,
+            "vm-late": self._vm_gives_up,
+            "vm-idle": self._vm_falls_idle,
+            "vm-stop": self._vm_is_stopped,
+            "pod": self._pod_arrives,
+            "pod-end": self._pod_ends,
+            "drain-end": self._drain_times_out,
+            "flip": self._flipped,
+        }
         self._count = 0
-        self._nodes: list[ReplayNode] = []
-        self._gpus: list[ReplayGpu] = []
-        for n in range(len(fleet.gpus)):
-            node = ReplayNode(NodeName(f"node-{n:05d}"), [], bool(fleet.nvswitch[n]))
-            for g in range(int(fleet.gpus[n])):
-                uuid, model = GpuUuid(f"GPU-{n:05d}-{g}"), int(fleet.model[n])
-                gpu = ReplayGpu(
-                    len(self._gpus),
-                    n,
-                    PciAddress(f"0000:{0x10 + g:02x}:00.0"),
-                    uuid,
-                    model,
-                    Mode.SHARED,
-                    RegisteredGpu(uuid, 10, CARD_MIB, 100, fleet.models[model], True),
-                )
-                if gpu.index < passthrough_at_start:
-                    gpu.mode = gpu.desired = Mode.PASSTHROUGH
-                node.gpus.append(gpu)
-                self._gpus.append(gpu)
-            self._nodes.append(node)
+        self._nodes = nodes_of(fleet, passthrough_at_start)
         self._by_address = {(n.name, g.address): g for n in self._nodes for g in n.gpus}
         self._waiting_vms: dict[int, None] = {}
         self._vm_views: dict[int, Vm] = {}
         self._vm_gpus: dict[int, list[ReplayGpu]] = {}
-        self._queues: dict[tuple[int, int], deque[int]] = {}
+        self._backlog = Backlog(choose)
         self._pod_views: dict[int, SharedPod] = {}
         self._pod_started: dict[int, float] = {}
         self._pod_gpu: dict[int, ReplayGpu] = {}
@@ -93,10 +86,7 @@ class Replay:
         self.tally = Tally(demand, fleet.total, settings.flip_seconds, settings.patience_seconds)
         self.plan_seconds: list[float] = []
 
-    # The run
-
     def run(self) -> Tally:
-        """Replay the whole window."""
         demand, settings = self._demand, self._settings
         for kind, starts in (("vm", demand.vm_start), ("pod", demand.pod_start)):
             for subject, at in enumerate(starts.tolist()):
@@ -123,21 +113,7 @@ class Replay:
         while events and events[0][0] <= until:
             at, _, kind, subject = heapq.heappop(events)
             self.now = max(self.now, at)
-            match kind:
-                case "vm":
-                    self._vm_arrives(subject)
-                case "vm-end":
-                    self._vm_ends(subject)
-                case "vm-late":
-                    self._vm_gives_up(subject)
-                case "pod":
-                    self._pod_arrives(subject)
-                case "pod-end":
-                    self._pod_ends(subject)
-                case "drain-end":
-                    self._drain_times_out(subject)
-                case "flip":
-                    self._flipped(subject)
+            self._handlers[kind](subject)
 
     # VMs
 
@@ -187,6 +163,9 @@ class Replay:
             self._vm_views[vm] = self._see_vm(vm)
             self.tally.vm_bound(vm, self.now)
             self._at(float(self._demand.vm_end[vm]), "vm-end", vm)
+            if np.isfinite(self._demand.vm_idle_after[vm]):
+                idle = float(self._demand.vm_start[vm] + self._demand.vm_idle_after[vm])
+                self._at(max(self.now, idle), "vm-idle", vm)
 
     def _vm_ends(self, vm: int) -> None:
         for gpu in self._vm_gpus.pop(vm, []):
@@ -198,51 +177,53 @@ class Replay:
         if self._settings.on_release:
             self._decide()
 
+    def _vm_falls_idle(self, vm: int) -> None:
+        """Its user has gone. What follows is the pool's policy, carried out by the manager and not the planner."""
+        if vm not in self._vm_gpus:
+            return
+        self._vm_views[vm] = self._see_vm(vm)
+        self._dirty = True
+        policy = self._pool.idle_vm
+        if policy.action is IdleVmAction.STOP:
+            self._at(self.now + policy.idle_after_seconds + policy.notice_seconds, "vm-stop", vm)
+
+    def _vm_is_stopped(self, vm: int) -> None:
+        if vm in self._vm_gpus:
+            self.tally.vm_stopped(self.now)
+            self._vm_ends(vm)
+
     def _vm_gives_up(self, vm: int) -> None:
         if vm in self._waiting_vms:
             del self._waiting_vms[vm]
             self._vm_views.pop(vm, None)
             self._dirty = True
 
-    # Pods
-
     def _pod_arrives(self, pod: int) -> None:
         self._dirty = True
         self.tally.pod_asked(pod, self.now)
-        key = (int(self._demand.pod_milli[pod]), int(self._demand.pod_models[pod]))
-        self._queues.setdefault(key, deque()).append(pod)
+        shape = self._shape(pod)
+        self._backlog.add(pod, shape)
         self._pod_views[pod] = self._see_pod(pod)
-        self._place(only=key)
+        # Between two calls no waiting pod fits anywhere: only this one can.
+        placed = self._backlog.place_newest(shape, self._room())
+        if placed is not None:
+            self._start(*placed)
+
+    def _shape(self, pod: int) -> Shape:
+        demand = self._demand
+        may_wait = demand.pod_urgent is None or not bool(demand.pod_urgent[pod])
+        return may_wait, int(demand.pod_milli[pod]), int(demand.pod_models[pod])
 
     def _see_pod(self, pod: int) -> SharedPod:
         gpu = self._pod_gpu.get(pod)
         node = self._nodes[gpu.node].name if gpu else None
         return pod_view(self._demand, self._models, pod, gpu, node, self._pod_started.get(pod))
 
-    def _place(self, only: tuple[int, int] | None = None, on: ReplayGpu | None = None) -> None:
-        """HAMi: oldest pod that fits, fullest GPU that has the room, as long as anything fits.
-
-        Between two calls no waiting pod fits anywhere, so a pod that has come is the only one to look at
-        (`only` its shape), and a GPU on which one has ended the only place (`on`)."""
+    def _place(self, on: ReplayGpu | None = None) -> None:
+        """HAMi places what fits; `on` is the only GPU that has room which it had not before."""
         room = self._room() if on is None else [on] if self._takes_pods(on) else []
-        while True:
-            best: tuple[int, tuple[int, int], ReplayGpu] | None = None
-            for key in (only,) if only else tuple(self._queues):
-                queue = self._queues.get(key)
-                if not queue or (best is not None and queue[0] > best[0]):
-                    continue
-                gpu = fullest(room, *key)
-                if gpu is not None:
-                    best = (queue[0], key, gpu)
-            if best is None:
-                return
-            pod, key, gpu = best
-            self._queues[key].popleft()
-            if not self._queues[key]:
-                del self._queues[key]
+        for pod, gpu in self._backlog.placements(room):
             self._start(pod, gpu)
-            if only:
-                return
 
     def _room(self) -> list[ReplayGpu]:
         shared = Mode.SHARED
@@ -262,8 +243,10 @@ class Replay:
         gpu.used_milli += milli
         gpu.pods[pod] = None
         self._pod_gpu[pod] = gpu
-        at = max(self.now, self._next_bind)
-        self._next_bind = at + 1.0 / self._settings.binds_per_second
+        at = self.now
+        if self._demand.pod_start[pod] > 0:  # what runs at the begin of the window is there already
+            at = max(self.now, self._next_bind)
+            self._next_bind = at + 1.0 / self._settings.binds_per_second
         self._pod_started[pod] = at
         self._pod_views[pod] = self._see_pod(pod)
         self._dirty = True
@@ -293,17 +276,14 @@ class Replay:
 
     def _evict(self, pod: int) -> None:
         gpu = self._pod_gpu[pod]
-        self.tally.pod_evicted(pod, self.now, self._pod_started[pod])
+        allowed = bool(self._demand.pod_best_effort[pod])
+        self.tally.pod_evicted(pod, self.now, self._pod_started[pod], allowed=allowed)
         self._pod_runs[pod] = self._pod_runs.get(pod, 0) + 1
         gpu.used_milli -= int(self._demand.pod_milli[pod])
         del gpu.pods[pod], self._pod_gpu[pod], self._pod_started[pod]
         self._dirty = True
-        key = (int(self._demand.pod_milli[pod]), int(self._demand.pod_models[pod]))
-        queue = self._queues.setdefault(key, deque())
-        queue.appendleft(pod)
+        self._backlog.put_back(pod, self._shape(pod))
         self._pod_views[pod] = self._see_pod(pod)
-
-    # Moves
 
     def _decide(self) -> None:
         self._dirty = False
@@ -322,7 +302,11 @@ class Replay:
         gpus = [self._by_address[(m.node, m.pci_address)] for m in moves]
         node = self._nodes[gpus[0].node]
         to_mode = moves[0].to_mode
-        gpus = [g for g in gpus if g.mode is not to_mode and g.vm < 0]
+        for vm in {g.vm for g in gpus if g.vm >= 0}:
+            # No planner may ask for this. One that does is charged with it.
+            self.tally.vm_killed(self.now)
+            self._vm_ends(vm)
+        gpus = [g for g in gpus if g.mode is not to_mode]
         if node.move is not None or not gpus:
             return
         node.move = Transition(
@@ -385,8 +369,6 @@ class Replay:
         self._soil(*moving)
         self._bind_vms()
         self._place()
-
-    # What the planner sees
 
     def _soil(self, *gpus: ReplayGpu) -> None:
         """Their and their nodes' views are no longer true. (Pods coming and going do not alter these views.)"""

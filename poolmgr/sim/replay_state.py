@@ -9,7 +9,7 @@ from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress, PoolName, 
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.sharing import RegisteredGpu, SharingState
 from poolmgr.planner.forecast import EPOCH_MONDAY, bin_of
-from poolmgr.sim.demand import Demand
+from poolmgr.sim.demand import Demand, FleetPlan
 
 ORIGIN = EPOCH_MONDAY + 2_900 * 7 * 86_400.0
 """Unix seconds of the window's begin as planners see it: a Monday, as in the session traces."""
@@ -66,18 +66,27 @@ class ReplayNode:
     view: Node | None = None
 
 
-def fullest(room: list[ReplayGpu], milli: int, mask: int) -> ReplayGpu | None:
-    """Where HAMi's binpack puts a pod of that size and those models; None where it fits nowhere."""
-    best: ReplayGpu | None = None
-    for gpu in room:
-        fits = gpu.used_milli + milli <= 1000 and mask >> gpu.model & 1 and len(gpu.pods) < SLICES
-        if fits and (best is None or gpu.used_milli > best.used_milli):
-            best = gpu
-    return best
-
-
 SLICES = 10
 """HAMi's deviceSplitCount."""
+
+
+def nodes_of(fleet: FleetPlan, passthrough: int) -> list[ReplayNode]:
+    """The fleet with its first `passthrough` GPUs in that mode."""
+    nodes: list[ReplayNode] = []
+    count = 0
+    for n in range(len(fleet.gpus)):
+        node = ReplayNode(NodeName(f"node-{n:05d}"), [], bool(fleet.nvswitch[n]))
+        model = int(fleet.model[n])
+        for g in range(int(fleet.gpus[n])):
+            uuid, address = GpuUuid(f"GPU-{n:05d}-{g}"), PciAddress(f"0000:{0x10 + g:02x}:00.0")
+            registered = RegisteredGpu(uuid, SLICES, CARD_MIB, 100, fleet.models[model], True)
+            gpu = ReplayGpu(count, n, address, uuid, model, Mode.SHARED, registered)
+            if count < passthrough:
+                gpu.mode = gpu.desired = Mode.PASSTHROUGH
+            node.gpus.append(gpu)
+            count += 1
+        nodes.append(node)
+    return nodes
 
 
 def resource_of(model: int) -> str:

@@ -17,6 +17,11 @@ from poolmgr.planner.forecast_sizer import ForecastSizer
 from poolmgr.planner.rebalance import PoolPlanner
 
 MODELS = (("NVIDIA A10", 23_028), ("NVIDIA A100-SXM4-80GB", 81_920), ("NVIDIA L40S", 46_068))
+TRACE_MEMORY_MIB = 24_000
+"""Of each card of a fleet read from a trace: the traces do not tell it."""
+
+FleetShape = list[tuple[str, int, int]]
+"""(product name, MiB of a card, GPUs) of each node."""
 POOL = PoolName("fleet")
 START = 1_772_409_600.0
 FRACTIONS = (0.05, 0.1, 0.2, 0.25, 0.3)
@@ -26,17 +31,28 @@ def _resource(model: int) -> str:
     return f"nvidia.com/MODEL_{model}"
 
 
+def even_shape(nodes: int, gpus: int) -> FleetShape:
+    return [(*MODELS[n % len(MODELS)], gpus) for n in range(nodes)]
+
+
 def random_cluster(*, nodes: int, gpus: int, pods: int, seed: int) -> ClusterSnapshot:
+    """A random cluster of `nodes` nodes of `gpus` GPUs of three models."""
+    return random_cluster_of(even_shape(nodes, gpus), pods=pods, seed=seed)
+
+
+def random_cluster_of(shape: FleetShape, *, pods: int, seed: int) -> ClusterSnapshot:
     """Half of the nodes' GPUs passthrough, half shared; about half of each in use; 5 % of the pods wait, and one
     VM waits for every hundred GPUs, of 1, 2, 4 and 8 GPUs."""
     chance = np.random.default_rng(seed)
     built: list[Node] = []
     vms: list[Vm] = []
     shared: list[tuple[NodeName, Gpu]] = []
-    for n in range(nodes):
+    names = list(dict.fromkeys(text for text, _, _ in shape))
+    total, largest = sum(gpus for _, _, gpus in shape), [0] * len(names)
+    for n, (text, memory, gpus) in enumerate(shape):
         name = NodeName(f"node-{n:05d}")
-        model = n % len(MODELS)
-        text, memory = MODELS[model]
+        model = names.index(text)
+        largest[model] = max(largest[model], gpus)
         modes = chance.random(gpus) < 0.5
         used = chance.random(gpus) < 0.5
         cards: list[Gpu] = []
@@ -74,8 +90,9 @@ def random_cluster(*, nodes: int, gpus: int, pods: int, seed: int) -> ClusterSna
         )
         sharing = SharingState((2, 10), True, 1, True, 10 * len(registered), registered)
         built.append(Node(name, tuple(cards), sharing=sharing, revision="1"))
-    for n in range(max(4, nodes * gpus // 100)):
-        vms.append(_vm(f"waiting-{n}", n % len(MODELS), (1, 2, 4, 8)[n % 4] if gpus >= 8 else 1))
+    for n in range(max(4, total // 100)):
+        model = n % len(names)
+        vms.append(_vm(f"waiting-{n}", model, min(largest[model], (1, 2, 4, 8)[n // len(names) % 4])))
     return ClusterSnapshot(
         generation=Generation(1),
         taken_at=START,
@@ -85,7 +102,7 @@ def random_cluster(*, nodes: int, gpus: int, pods: int, seed: int) -> ClusterSna
             Pool(
                 POOL,
                 shared=SideLimits(min=1),
-                max_in_flight=max(8, nodes * gpus // 10),
+                max_in_flight=max(8, total // 10),
                 eviction=EvictionRule.BEST_EFFORT,
             ),
         ),
@@ -139,10 +156,10 @@ def _pods(shared: list[tuple[NodeName, Gpu]], count: int, chance: np.random.Gene
     return pods
 
 
-def measure(*, nodes: int, gpus: int, pods: int, ticks: int, seed: int) -> dict[str, Any]:
+def measure(shape: FleetShape, *, pods: int, ticks: int, seed: int) -> dict[str, Any]:
     """Build a cluster, decide `ticks` times, each ten seconds later with some waiting VMs gone. Seconds, MB."""
     begun = perf_counter()
-    view = random_cluster(nodes=nodes, gpus=gpus, pods=pods, seed=seed)
+    view = random_cluster_of(shape, pods=pods, seed=seed)
     built = perf_counter() - begun
     planner = PoolPlanner(ForecastSizer())
     memory: Any = None
@@ -171,8 +188,8 @@ def measure(*, nodes: int, gpus: int, pods: int, ticks: int, seed: int) -> dict[
         memory = decision.memory
         steps = max(steps, len(decision.plan.moves))
     return {
-        "nodes": nodes,
-        "gpus_per_node": gpus,
+        "nodes": len(shape),
+        "gpus": sum(gpus for _, _, gpus in shape),
         "pods": pods,
         "ticks": ticks,
         "snapshot_build_s": built,

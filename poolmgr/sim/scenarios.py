@@ -1,198 +1,35 @@
 """The scenarios as seeded definitions over trace files. Each says what it takes from which trace and how."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 
 from poolmgr.domain.errors import Rejected
+from poolmgr.domain.fleet import IdleVmAction, IdleVmPolicy
 from poolmgr.domain.reasons import Reason
-from poolmgr.sim.demand import Demand, FleetPlan, Floats, Ints, busy_gpus, even_fleet, presence
+from poolmgr.sim.demand import FleetPlan, busy_gpus, even_fleet
+from poolmgr.sim.headline import three_a_card
 from poolmgr.sim.traces import (
     DAY,
     WEEK,
-    PodTable,
-    Sessions,
     read_azure_vms,
     read_dlrm_instances,
     read_openb_nodes,
     read_pods,
     read_sessions,
+    read_spot_nodes,
 )
-
-LONGEST_POD = 2 * DAY
-"""Pods that the trace shows running longer than this (0.7 % of them, many for months) are cut off there: in a
-replay of a week they are no jobs but a constant, and they would only make the cluster smaller for everybody."""
-POD_DAYS = 21
-"""The trace's busy last weeks with times."""
-HISTORY_WEEKS = 4
-BIN_SECONDS = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    name: str
-    load: float
-    seed: int
-    fleet: FleetPlan
-    demand: Demand
-    note: str
-
-
-def term_weeks(sessions: Sessions, split: str) -> list[int]:
-    """Whole weeks with at least half the sessions of a busy week; the first half of the file's weeks is
-    `develop`, the second `held-out`."""
-    week = (sessions.start // WEEK).astype(int)
-    counts = np.bincount(week)[: int(sessions.span // WEEK)]
-    if len(counts) == 0:
-        raise Rejected(Reason.NOT_FOUND, "the session files hold less than one week; give more with --data")
-    busy = [int(w) for w in np.flatnonzero(counts >= 0.5 * np.percentile(counts, 90))]
-    middle = len(counts) // 2
-    if split == "develop":
-        busy = [w for w in busy if w < middle] or busy
-    elif split == "held-out":
-        busy = [w for w in busy if w >= middle] or busy
-    return busy
-
-
-def superpose(
-    pods: PodTable, wanted_gpus: float, horizon: float, chance: np.random.Generator
-) -> tuple[PodTable, float]:
-    """Copies of the pods' busy days, shifted by whole days and wrapped, until they offer `wanted_gpus`.
-
-    A few copies too many are laid and thinned by chance so that the work that arrives in [0, horizon) meets the
-    load. Pods that would be running at 0 begin there with what they have left. Returns the pods with starts in
-    [0, horizon) and the number of copies that they amount to.
-    """
-    known = pods.pick((pods.gpus == 1) & np.isfinite(pods.start) & (pods.duration > 0))
-    last = np.floor(known.start.max() / DAY)
-    known = known.pick((known.start >= (last - POD_DAYS) * DAY) & (known.start < last * DAY))
-    origin = (last - POD_DAYS) * DAY
-    seconds = np.minimum(known.duration, LONGEST_POD)
-    per_copy = float((seconds * known.milli / 1_000).sum() / (POD_DAYS * DAY))
-    rows, starts = [], []
-    for _ in range(int(np.ceil(1.3 * wanted_gpus / per_copy)) + 1):
-        shift = float(chance.integers(POD_DAYS)) * DAY
-        at = (known.start - origin + shift) % (POD_DAYS * DAY) - LONGEST_POD
-        keep = (at < horizon) & (at + seconds > 0)
-        rows.append(np.flatnonzero(keep))
-        starts.append(at[keep])
-    row, start = np.concatenate(rows), np.concatenate(starts)
-    work = seconds[row] * known.milli[row] / 1_000
-    offered = float(work[start >= 0].sum() / horizon)
-    kept = min(1.0, wanted_gpus / offered) if offered else 0.0
-    keep = chance.random(len(row)) < kept
-    row, start = row[keep], start[keep]
-    order = np.argsort(start, kind="stable")
-    row, start = row[order], start[order]
-    left = np.minimum(seconds[row] + start, seconds[row])
-    table = PodTable(
-        np.maximum(start, 0.0),
-        left,
-        known.gpus[row],
-        known.milli[row],
-        known.best_effort[row],
-        known.cpu_milli[row],
-        known.memory_mib[row],
-        tuple(known.models[r] for r in row),
-    )
-    return table, kept * len(rows)
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What a scenario is asked to be."""
-
-    data: Path
-    load: float
-    seed: int
-    split: str
-    days: int
-
-    @property
-    def horizon(self) -> float:
-        return self.days * DAY
-
-
-@dataclass(frozen=True, slots=True)
-class Desktops:
-    """VM sessions in the window, and what was wanted in the weeks before."""
-
-    start: Floats
-    end: Floats
-    history: tuple[int, ...]
-    week: int
-
-
-def desktops_of(ask: Ask, chance: np.random.Generator) -> Desktops:
-    """One week of a library's term, drawn by the seed from the split; sessions under way at 0 begin there."""
-    sessions = read_sessions(ask.data)
-    weeks = term_weeks(sessions, ask.split)
-    week = weeks[int(chance.integers(len(weeks)))]
-    lo = week * WEEK
-    until = sessions.start + sessions.duration
-    near = (sessions.start < lo + ask.horizon) & (until > lo)
-    before = max(0.0, lo - HISTORY_WEEKS * WEEK)
-    history: tuple[int, ...] = ()
-    if lo - before >= DAY:
-        everyone = np.ones(len(sessions.start), dtype=np.int64)
-        levels = presence(sessions.start, until, everyone, before, lo, BIN_SECONDS)
-        history = tuple(int(x) for x in levels)
-    return Desktops(np.maximum(sessions.start[near] - lo, 0.0), until[near] - lo, history, week)
-
-
-def assemble(
-    name: str,
-    ask: Ask,
-    fleet: FleetPlan,
-    chance: np.random.Generator,
-    vms: tuple[Floats, Floats, Ints, Ints],
-    *,
-    history: tuple[tuple[int, ...], ...] = (),
-    pods: str = "default",
-    what: str,
-) -> Scenario:
-    """`vms` are (start, end, GPUs, model); one-GPU pods of openb are laid on top until the load is met."""
-    start, end, gpus, model = vms
-    order = np.argsort(start, kind="stable")
-    start, end, gpus, model = start[order], end[order], gpus[order], model[order]
-    vm_mean = busy_gpus(start, end, gpus.astype(np.float64), 0.0, ask.horizon)
-    wanted = max(0.0, ask.load * fleet.total - vm_mean)
-    table, copies = superpose(read_pods(ask.data, pods), wanted, ask.horizon, chance)
-    pod_mean = float((table.duration * table.milli / 1_000)[table.start > 0].sum() / ask.horizon)
-    offered = (vm_mean + pod_mean) / fleet.total
-    demand = Demand(
-        horizon=ask.horizon,
-        vm_start=start,
-        vm_end=end,
-        vm_gpus=gpus,
-        vm_model=model,
-        pod_start=table.start,
-        pod_seconds=table.duration,
-        pod_milli=table.milli,
-        pod_best_effort=table.best_effort,
-        pod_models=np.array([_mask(text, fleet.models) for text in table.models], dtype=np.int64),
-        vm_idle_after=np.full(len(start), np.inf),
-        weekly_history=history,
-        facts={"copies": copies, "offered": offered, "vm_mean": vm_mean},
-    )
-    note = f"{what}, {copies:.1f} copies of openb, offered {offered:.2f}"
-    return Scenario(name, ask.load, ask.seed, fleet, demand, note)
-
-
-def _mask(spec: str, models: tuple[str, ...]) -> int:
-    """Acceptable models as bits; all of them where none is named or none of the named is there."""
-    wanted = [n for n, model in enumerate(models) if model in spec.split("|")]
-    return sum(1 << n for n in wanted) if wanted else (1 << len(models)) - 1
-
-
-def _ones(vms: Desktops) -> Ints:
-    return np.ones(len(vms.start), dtype=np.int64)
-
-
-def _first_model(vms: Desktops) -> Ints:
-    return np.zeros(len(vms.start), dtype=np.int64)
+from poolmgr.sim.workload import (
+    BIN_SECONDS,
+    Ask,
+    Scenario,
+    VmColumns,
+    assemble,
+    desktops_of,
+    one_model,
+    term_weeks,
+)
 
 
 def campus_day(ask: Ask) -> Scenario:
@@ -200,8 +37,10 @@ def campus_day(ask: Ask) -> Scenario:
     chance = np.random.default_rng(ask.seed)
     vms = desktops_of(ask, chance)
     what = f"week {vms.week} of the sessions"
-    columns = (vms.start, vms.end, _ones(vms), _first_model(vms))
-    return assemble("S2", ask, even_fleet(22, 8), chance, columns, history=(vms.history,), what=what)
+    columns = one_model(vms.start, vms.end)
+    return assemble(
+        "S2", ask, even_fleet(22, 8), chance, columns, history=(vms.history,), what=what, period=vms.period
+    )
 
 
 def steady(ask: Ask) -> Scenario:
@@ -215,8 +54,7 @@ def steady(ask: Ask) -> Scenario:
     start, end = np.maximum(start[near] - lo, 0.0), np.minimum(end[near] - lo, ask.horizon + DAY)
     mean = busy_gpus(start, end, np.ones(len(start)), 0.0, ask.horizon)
     keep = chance.random(len(start)) < min(1.0, 0.6 * ask.load * fleet.total / mean)
-    count = int(keep.sum())
-    columns = (start[keep], end[keep], np.ones(count, dtype=np.int64), np.zeros(count, dtype=np.int64))
+    columns = one_model(start[keep], end[keep])
     return assemble("S1", ask, fleet, chance, columns, what=f"instances from day {lo / DAY:.1f}")
 
 
@@ -230,8 +68,7 @@ def burst(ask: Ask) -> Scenario:
     end = start + np.maximum(seconds, 300.0)
     mean = busy_gpus(start, end, np.ones(len(start)), 0.0, horizon)
     keep = (chance.random(len(start)) < min(1.0, 0.45 * ask.load * fleet.total / mean)) & (start < horizon)
-    count = int(keep.sum())
-    columns = (start[keep], end[keep], np.ones(count, dtype=np.int64), np.zeros(count, dtype=np.int64))
+    columns = one_model(start[keep], end[keep])
     shorter = replace(ask, days=max(1, int(horizon // DAY)))
     return assemble("S3", shorter, fleet, chance, columns, what="batches of large VMs")
 
@@ -248,9 +85,11 @@ def mixed_models(ask: Ask) -> Scenario:
     vms = desktops_of(ask, chance)
     wanted = chance.choice(len(models), size=len(vms.start), p=share).astype(np.int64)
     history = tuple(tuple(int(x * part) for x in vms.history) for part in share)
-    columns = (vms.start, vms.end, _ones(vms), wanted)
+    columns = replace(one_model(vms.start, vms.end), model=wanted)
     what = f"{len(models)} models on {fleet.total} GPUs, week {vms.week}"
-    return assemble("S5", ask, fleet, chance, columns, history=history, pods="gpuspec33", what=what)
+    return assemble(
+        "S5", ask, fleet, chance, columns, history=history, pods="gpuspec33", what=what, period=vms.period
+    )
 
 
 def nvswitch(ask: Ask) -> Scenario:
@@ -261,9 +100,11 @@ def nvswitch(ask: Ask) -> Scenario:
     shapes = shapes[np.isin(shapes, (1, 2, 4, 8))]
     gpus = chance.choice(shapes, size=len(vms.start)).astype(np.int64)
     keep = chance.random(len(gpus)) < min(1.0, 0.5 * ask.load * 240 / (120.0 * float(gpus.mean())))
-    columns = (vms.start[keep], vms.end[keep], gpus[keep], np.zeros(int(keep.sum()), dtype=np.int64))
+    columns = one_model(vms.start[keep], vms.end[keep], gpus[keep])
     fleet = even_fleet(30, 8, nvswitch=True)
-    return assemble("S6", ask, fleet, chance, columns, what=f"VMs of several GPUs, week {vms.week}")
+    return assemble(
+        "S6", ask, fleet, chance, columns, what=f"VMs of several GPUs, week {vms.week}", period=vms.period
+    )
 
 
 WRONG = ("shifted by six hours", "three times too high", "absent", "a third of what comes")
@@ -281,18 +122,88 @@ def false_forecast(ask: Ask) -> Scenario:
         WRONG[2]: (),
         WRONG[3]: tuple(x // 3 for x in vms.history),
     }[how]
-    columns = (vms.start, vms.end, _ones(vms), _first_model(vms))
+    columns = one_model(vms.start, vms.end)
     what = f"week {vms.week} of the sessions, what the forecast knows is {how}"
     return assemble("S8", ask, even_fleet(22, 8), chance, columns, history=(history,), what=what)
+
+
+IDLE_AFTER = 12 * 3_600.0
+"""A session longer than that is a forgotten log-on; what its user did is taken from the shorter ones."""
+IDLE_VM = IdleVmPolicy(IdleVmAction.STOP, idle_after_seconds=3_600, notice_seconds=900)
+
+
+def idle_holders(ask: Ask) -> Scenario:
+    """S4: 8 nodes of 8 GPUs; forgotten log-ons of so many weeks on top of each other that they want every GPU,
+    and a full queue of containers. Nothing but the pool's policy for idle VMs can end it."""
+    chance = np.random.default_rng(ask.seed)
+    fleet = even_fleet(8, 8)
+    sessions = read_sessions(ask.data)
+    weeks = term_weeks(sessions, ask.split)
+    forgotten = sessions.duration > IDLE_AFTER
+    if not forgotten.any():
+        raise Rejected(Reason.INVALID_BODY, "the session files hold no log-on of more than twelve hours")
+    start, end = sessions.start[forgotten], (sessions.start + sessions.duration)[forgotten]
+    starts, ends, held, layers = [], [], 0.0, 0
+    while held < 1.2 * fleet.total and layers < 200:
+        lo = weeks[int(chance.integers(len(weeks)))] * WEEK
+        near = (start < lo + ask.horizon) & (end > lo)
+        starts.append(np.maximum(start[near] - lo, 0.0))
+        ends.append(end[near] - lo)
+        held += busy_gpus(starts[-1], ends[-1], np.ones(int(near.sum())), 0.0, ask.horizon)
+        layers += 1
+    vms = one_model(np.concatenate(starts), np.concatenate(ends))
+    vms = replace(vms, idle_after=chance.choice(sessions.duration[~forgotten], len(vms.start)))
+    what = f"forgotten log-ons of {layers} weeks, which would hold {held:.0f} GPUs"
+    made = assemble("S4", ask, fleet, chance, vms, what=what)
+    return replace(made, idle_vm=IDLE_VM)
+
+
+NVSWITCH_MODELS = ("A100-SXM4-80GB", "A800-SXM4-80GB", "H800")
+FLEET_HOURS = 2.0
+FLEET_BEGIN = 9 * 3_600.0
+"""S7 is about size: two hours of Monday morning, when demand rises most."""
+
+
+def whole_fleet(ask: Ask) -> Scenario:
+    """S7: the spot fleet's nodes (about 10,000 GPUs of seven kinds) under S2's demand as many times as it takes:
+    VMs ask for 30 % of the GPUs; on models whose GPUs move together a VM takes all eight."""
+    chance = np.random.default_rng(ask.seed)
+    nodes = read_spot_nodes(ask.data)
+    models = tuple(sorted({n.model for n in nodes}))
+    gpus = np.array([n.gpus for n in nodes], dtype=np.int64)
+    model = np.array([models.index(n.model) for n in nodes], dtype=np.int64)
+    together = np.array([m in NVSWITCH_MODELS for m in models])
+    fleet = FleetPlan(gpus, model, models, together[model])
+    short = replace(ask, days=FLEET_HOURS / 24)
+    share = np.bincount(model, weights=gpus, minlength=len(models)) / gpus.sum()
+    size = np.where(together, 8, 1)
+    sessions = read_sessions(ask.data)
+    weeks, until = term_weeks(sessions, ask.split), sessions.start + sessions.duration
+    parts: list[VmColumns] = []
+    wanted = 0.3 * ask.load * fleet.total
+    while wanted > 0:
+        lo = weeks[int(chance.integers(len(weeks)))] * WEEK + FLEET_BEGIN
+        near = (sessions.start < lo + short.horizon) & (until > lo)
+        count = int(near.sum())
+        kinds = chance.choice(len(models), size=count, p=(share / size) / (share / size).sum())
+        start = np.maximum(sessions.start[near] - lo, 0.0)
+        parts.append(replace(one_model(start, until[near] - lo, size[kinds]), model=kinds))
+        there = busy_gpus(start, parts[-1].end, size[kinds].astype(np.float64), 0.0, short.horizon)
+        wanted -= max(there, 1.0)
+    what = f"{len(nodes)} nodes, {len(models)} models, {len(parts)} weeks of sessions on top of each other"
+    return assemble("S7", short, fleet, chance, VmColumns.joined(parts), what=what)
 
 
 SCENARIOS: dict[str, Callable[[Ask], Scenario]] = {
     "S1": steady,
     "S2": campus_day,
     "S3": burst,
+    "S4": idle_holders,
     "S5": mixed_models,
     "S6": nvswitch,
+    "S7": whole_fleet,
     "S8": false_forecast,
+    "H": three_a_card,
 }
 
 

@@ -8,13 +8,14 @@ import numpy as np
 
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import PoolName
+from poolmgr.sim.backlog import fullest, least_fragmenting
 from poolmgr.sim.baselines import Policy
 from poolmgr.sim.bounds import admission_bound, capacity_bound
 from poolmgr.sim.policies import policy_of, static_policy
 from poolmgr.sim.replay import Replay
 from poolmgr.sim.replay_state import ReplaySettings, remembered
-from poolmgr.sim.scenarios import Scenario
 from poolmgr.sim.tally import Figures
+from poolmgr.sim.workload import Scenario
 
 POOL = Pool(PoolName("fleet"))
 VM_SERVED_FLOOR = 0.99
@@ -24,7 +25,7 @@ SPLITS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 def _replay(scenario: Scenario, policy: Policy, settings: ReplaySettings) -> tuple[Figures, list[float]]:
     gpus = scenario.fleet.total
-    pool = policy.pool(POOL, gpus)
+    pool = policy.pool(POOL, gpus, scenario.idle_vm)
     replay = Replay(
         scenario.demand,
         scenario.fleet,
@@ -39,6 +40,7 @@ def _replay(scenario: Scenario, policy: Policy, settings: ReplaySettings) -> tup
         ),
         passthrough_at_start=round(policy.passthrough_at_start * gpus),
         memory=remembered(scenario.demand, scenario.fleet.models, pool) if policy.forecasts else None,
+        choose=least_fragmenting(scenario.demand) if policy.placement == "fgd" else fullest,
     )
     return replay.run().figures(), replay.plan_seconds
 
@@ -52,7 +54,7 @@ def _static_in_hindsight(scenario: Scenario, settings: ReplaySettings) -> tuple[
     return max(runs, key=lambda run: run[0].vm_served)
 
 
-def score(scenario: Scenario, name: str, settings: ReplaySettings) -> dict[str, Any]:
+def score(scenario: Scenario, name: str, settings: ReplaySettings, split: str = "all") -> dict[str, Any]:
     """All figures of policy `name`. Raises Rejected for a name that is not known."""
     begun = perf_counter()
     if name == "B1":
@@ -75,5 +77,8 @@ def score(scenario: Scenario, name: str, settings: ReplaySettings) -> dict[str, 
         "plan_ms_p50": float(np.percentile(plan_ms, 50)),
         "plan_ms_max": float(plan_ms.max()),
         "run_s": perf_counter() - begun,
+        "period": scenario.period,
+        "split": split,
+        **scenario.facts,
         "note": scenario.note,
     }

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from poolmgr.sim.demand import Demand
+from poolmgr.sim.demand import Demand, Floats
 
 WITHIN_SECONDS = 60.0
 """w60: the share of VMs that have a GPU within a minute."""
@@ -33,8 +33,16 @@ class Figures:
     weighted_wait: float
     """GPU-seconds that pods waited / GPU-seconds that they asked for."""
     rollbacks: int
-    vm_kills: int = 0
-    pdb_violations: int = 0
+    vm_kills: int
+    """VMs that a plan would have taken a GPU from."""
+    pdb_violations: int
+    """Pods evicted although their owner did not allow it."""
+    idle_stops: int
+    """Forgotten VMs stopped by the pool's idle policy."""
+    idle_held: float
+    """GPUs that forgotten VMs held."""
+    light_within_60s: float
+    """The same as `vm_within_60s` for desktops that run as containers; 1 where there are none."""
 
 
 @dataclass(slots=True)
@@ -59,8 +67,16 @@ class Tally:
     evicted_seconds: float = 0.0
     rollbacks: int = 0
     moves: int = 0
+    kills: int = 0
+    stops: int = 0
+    violations: int = 0
+    idle_seconds: float = 0.0
     end: float = 0.0
     _running: set[int] = field(default_factory=set)
+    _used_until: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._used_until = self.demand.vm_used_until
 
     def _clip(self, begin: float, end: float) -> float:
         return max(0.0, min(end, self.demand.horizon) - max(begin, 0.0))
@@ -75,7 +91,15 @@ class Tally:
     def vm_ended(self, vm: int, at: float) -> None:
         if vm in self._running:
             self._running.discard(vm)
-            self.vm_seconds += self._clip(self.bound[vm], at) * int(self.demand.vm_gpus[vm])
+            begun, used, gpus = self.bound[vm], float(self._used_until[vm]), int(self.demand.vm_gpus[vm])
+            self.vm_seconds += self._clip(begun, min(at, used)) * gpus
+            self.idle_seconds += self._clip(max(begun, used), at) * gpus
+
+    def vm_stopped(self, at: float) -> None:
+        self.stops += at >= 0
+
+    def vm_killed(self, at: float) -> None:
+        self.kills += at >= 0
 
     def pod_asked(self, pod: int, at: float) -> None:
         self.pod_waits[pod] = (at, -1.0)
@@ -92,7 +116,8 @@ class Tally:
     def pod_ended(self, pod: int, at: float, *, unfinished: bool = False) -> None:
         self.pod_seconds += self._clip(self.pod_began.pop(pod), at) * self._share(pod)
 
-    def pod_evicted(self, pod: int, at: float, began: float) -> None:
+    def pod_evicted(self, pod: int, at: float, began: float, *, allowed: bool) -> None:
+        self.violations += not allowed
         self.pod_began.pop(pod, None)
         lost = self._clip(began, at) * self._share(pod)
         if at >= 0:
@@ -120,7 +145,7 @@ class Tally:
             [min(self.bound.get(vm, np.inf) - self.asked[vm], self.patience_seconds) for vm in asked] or [0.0]
         )
         asked_seconds = sum(
-            self._clip(float(demand.vm_start[vm]), float(demand.vm_end[vm])) * int(demand.vm_gpus[vm])
+            self._clip(float(demand.vm_start[vm]), float(self._used_until[vm])) * int(demand.vm_gpus[vm])
             for vm in self.asked
         )
         pods = [(at, w if w >= 0 else self.end - at) for at, w in self.pod_waits.values() if at >= 0]
@@ -138,7 +163,7 @@ class Tally:
             vm_wait_p99_s=float(np.percentile(waits, 99)),
             vm_lost=sum(1 for vm in asked if vm not in self.bound and self._gave_up(vm)),
             goodput=(self.vm_seconds + self.pod_seconds) / total,
-            allocation=(self.vm_seconds + self.pod_seconds + self.lost_seconds) / total,
+            allocation=(self.vm_seconds + self.idle_seconds + self.pod_seconds + self.lost_seconds) / total,
             flips_per_gpu_day=self.flips / self.gpus / (horizon / 86_400),
             flip_loss=self.flips * self.flip_seconds / total,
             evictions=self.evictions,
@@ -147,7 +172,17 @@ class Tally:
             pod_wait_p90_s=float(np.percentile(pod_waits, 90)),
             weighted_wait=waiting_work / asked_work if asked_work else 0.0,
             rollbacks=self.rollbacks,
+            vm_kills=self.kills,
+            pdb_violations=self.violations,
+            idle_stops=self.stops,
+            idle_held=self.idle_seconds / total,
+            light_within_60s=self._light_within(rows),
         )
+
+    def _light_within(self, rows: list[int]) -> float:
+        urgent = self.demand.pod_urgent
+        waits = [self.pod_waits[p][1] for p in rows if urgent is not None and urgent[p]]
+        return sum(0 <= w <= WITHIN_SECONDS for w in waits) / len(waits) if waits else 1.0
 
     def _gave_up(self, vm: int) -> bool:
         return self.asked[vm] + self.patience_seconds <= self.end

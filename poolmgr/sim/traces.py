@@ -9,8 +9,10 @@ in the same layout are read alike.
 import csv
 import gzip
 import re
+import zlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +27,64 @@ WEEK = 7 * DAY
 
 
 def _open(path: Path) -> list[str]:
+    """The file's lines. Raises Rejected where it cannot be read to its end."""
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        return str(file.read()).splitlines()
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            lines = str(file.read()).splitlines()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise Rejected(
+            Reason.INVALID_BODY, f"{path} cannot be read to its end ({error}); copy it here again"
+        ) from error
+    if not lines:
+        raise Rejected(Reason.INVALID_BODY, f"{path} is empty; copy it here again")
+    return lines
+
+
+class _Table:
+    """A CSV file as columns of text, with errors that name file, line and column."""
+
+    def __init__(self, path: Path, lines: list[str], *, skip: int = 0) -> None:
+        self.path, self._skip = path, skip
+        rows = list(csv.reader(lines[skip:]))
+        self.names, self.rows = rows[0], rows[1:]
+        short = next((n for n, row in enumerate(self.rows) if len(row) != len(self.names)), None)
+        if short is not None:
+            raise self._wrong(short, f"has {len(self.rows[short])} columns and not {len(self.names)}")
+        if not self.rows:
+            raise Rejected(Reason.INVALID_BODY, f"{path} has a header and no rows")
+
+    def _wrong(self, row: int, what: str) -> Rejected:
+        return Rejected(Reason.INVALID_BODY, f"{self.path}, line {self._skip + row + 2}: {what}")
+
+    def text(self, name: str) -> list[str]:
+        if name not in self.names:
+            raise Rejected(
+                Reason.INVALID_BODY,
+                f"{self.path} has no column {name!r}; its columns are {', '.join(self.names[:12])}",
+            )
+        at = self.names.index(name)
+        return [row[at] for row in self.rows]
+
+    def numbers(self, name: str, *, missing: bool = False) -> Floats:
+        """The column as numbers; an empty field is NaN where `missing` ones are allowed."""
+        column = self.text(name)
+        numbers = np.empty(len(column))
+        for row, field in enumerate(column):
+            try:
+                numbers[row] = np.nan if missing and not field else float(field)
+            except ValueError:
+                raise self._wrong(row, f"column {name} must be a number and is {field!r}") from None
+        return numbers
+
+    def optional(self, name: str) -> Floats:
+        """A column that the file need not have: NaN where it says nothing."""
+        if name not in self.names:
+            return np.full(len(self.rows), np.nan)
+        return self.numbers(name, missing=True)
+
+    def whole(self, name: str) -> npt.NDArray[np.int64]:
+        return self.numbers(name).astype(np.int64)
 
 
 def require(data: Path, pattern: str) -> list[Path]:
@@ -45,37 +102,36 @@ class Sessions:
 
     start: Floats
     duration: Floats
+    monday: date = date(1970, 1, 5)
+    """The day on which its clock begins."""
 
     @property
     def span(self) -> float:
         return float(self.start[-1]) if len(self.start) else 0.0
 
 
+@lru_cache(maxsize=2)
 def read_sessions(data: Path) -> Sessions:
     """All session files, one after the other on a common clock whose zero is a Monday 00:00."""
-    starts, durations = [], []
-    first: float | None = None
+    starts, durations, zeros = [], [], []
     for path in require(data, "uncg-desktops/sessions_*.csv.gz"):
         lines = _open(path)
         begun = re.search(r"t0\s*=\s*(\d{4}-\d{2}-\d{2})(?:[ T](\d{2}:\d{2}))?", lines[0])
         if begun is None:
             raise Rejected(Reason.INVALID_BODY, f"{path}: the first line must say `# t0 = YYYY-MM-DD HH:MM`")
         at = datetime.fromisoformat(f"{begun.group(1)}T{begun.group(2) or '00:00'}:00+00:00")
-        monday = at.timestamp() - at.weekday() * DAY - at.hour * 3_600 - at.minute * 60
-        first = monday if first is None else first
-        header = next(n for n, line in enumerate(lines) if line.startswith("start_s"))
-        columns = lines[header].split(",")
-        rows = np.loadtxt(
-            lines[header + 1 :],
-            delimiter=",",
-            usecols=(columns.index("start_s"), columns.index("duration_s")),
-            ndmin=2,
-        )
-        starts.append(rows[:, 0] + at.timestamp() - first)
-        durations.append(rows[:, 1])
+        header = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines) - 1)
+        table = _Table(path, lines, skip=header)
+        zeros.append(at.timestamp())
+        starts.append(table.numbers("start_s") + at.timestamp())
+        durations.append(table.numbers("duration_s"))
+    first = min(zeros)
+    midnight = first - first % DAY
+    monday = midnight - datetime.fromtimestamp(first, UTC).weekday() * DAY
     start, duration = np.concatenate(starts), np.concatenate(durations)
-    order = np.argsort(start, kind="stable")
-    return Sessions(start[order], duration[order])
+    whole = np.isfinite(start) & (duration > 0)
+    order = np.flatnonzero(whole)[np.argsort(start[whole], kind="stable")]
+    return Sessions(start[order] - monday, duration[order], datetime.fromtimestamp(monday, UTC).date())
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,28 +165,24 @@ class PodTable:
         )
 
 
-def _number(text: str | None) -> float:
-    return float(text) if text else float("nan")
-
-
+@lru_cache(maxsize=4)
 def read_pods(data: Path, name: str = "default") -> PodTable:
     """openb's pod list `name`, CPU-only pods included (`gpus` 0)."""
     (path,) = require(data, f"openb/openb_pod_list_{name}.csv")
-    with path.open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    start = np.array([_number(r.get("scheduled_time")) for r in rows])
+    table = _Table(path, _open(path))
+    start = table.optional("scheduled_time")
     start[start <= 0] = np.nan
-    created = np.array([_number(r.get("creation_time")) for r in rows])
-    duration = np.array([_number(r.get("deletion_time")) for r in rows]) - start
+    created = table.optional("creation_time")
+    rows = len(table.rows)
     return PodTable(
         start=np.where(np.isnan(start), np.nan, created),
-        duration=duration,
-        gpus=np.array([int(r["num_gpu"]) for r in rows]),
-        milli=np.array([int(r["gpu_milli"]) for r in rows]),
-        best_effort=np.array([r.get("qos") == "BE" for r in rows]),
-        cpu_milli=np.array([int(r["cpu_milli"]) for r in rows]),
-        memory_mib=np.array([int(r["memory_mib"]) for r in rows]),
-        models=tuple(r.get("gpu_spec") or "" for r in rows),
+        duration=table.optional("deletion_time") - start,
+        gpus=table.whole("num_gpu"),
+        milli=table.whole("gpu_milli"),
+        best_effort=np.array([qos == "BE" for qos in table.text("qos")]),
+        cpu_milli=table.whole("cpu_milli"),
+        memory_mib=table.whole("memory_mib"),
+        models=tuple(table.text("gpu_spec") if "gpu_spec" in table.names else [""] * rows),
     )
 
 
@@ -146,45 +198,38 @@ class TraceNode:
 def read_openb_nodes(data: Path) -> list[TraceNode]:
     """openb's nodes with GPUs."""
     (path,) = require(data, "openb/openb_node_list_gpu_node.csv")
-    with path.open(encoding="utf-8") as file:
-        return [
-            TraceNode(r["sn"], int(r["gpu"]), r["model"], int(r["cpu_milli"]), int(r["memory_mib"]))
-            for r in csv.DictReader(file)
-        ]
+    table = _Table(path, _open(path))
+    columns = (table.whole("gpu"), table.whole("cpu_milli"), table.whole("memory_mib"))
+    rows = zip(table.text("sn"), table.text("model"), *columns, strict=True)
+    return [TraceNode(name, int(gpus), model, int(cpu), int(mem)) for name, model, gpus, cpu, mem in rows]
 
 
 def read_spot_nodes(data: Path) -> list[TraceNode]:
     """The 2026 spot fleet's nodes; the list has no memory column."""
     (path,) = require(data, "alibaba-spot-2026/node_info_df.csv")
-    with path.open(encoding="utf-8") as file:
-        return [
-            TraceNode(
-                f"spot-{r['node_name']}",
-                int(r["gpu_capacity_num"]),
-                r["gpu_model"],
-                int(float(r["cpu_num"])) * 1_000,
-                1_048_576,
-            )
-            for r in csv.DictReader(file)
-        ]
+    table = _Table(path, _open(path))
+    columns = (table.whole("gpu_capacity_num"), table.whole("cpu_num"))
+    rows = zip(table.text("node_name"), table.text("gpu_model"), *columns, strict=True)
+    return [
+        TraceNode(f"spot-{name}", int(gpus), model, int(cpu) * 1_000, 1_048_576)
+        for name, model, gpus, cpu in rows
+    ]
 
 
 def read_dlrm_instances(data: Path) -> tuple[Floats, Floats]:
     """(start, end) of instances that hold one whole GPU; before the trace is -inf, after it +inf."""
     (path,) = require(data, "alibaba-dlrm-2025/disaggregated_DLRM_trace.csv")
-    with path.open(encoding="utf-8") as file:
-        rows = [r for r in csv.DictReader(file) if r["role"] == "HN"]
-    start = np.array([_number(r["creation_time"]) for r in rows])
-    end = np.array([_number(r["deletion_time"]) for r in rows])
+    table = _Table(path, _open(path))
+    holds = np.array([role == "HN" for role in table.text("role")])
+    start, end = (table.numbers(n, missing=True)[holds] for n in ("creation_time", "deletion_time"))
     return np.where(np.isnan(start), -np.inf, start), np.where(np.isnan(end), np.inf, end)
 
 
 def read_azure_vms(data: Path) -> tuple[Floats, Floats]:
     """(start, duration) of VMs with at least eight vCPUs; a duration is the middle of its bin."""
     (path,) = require(data, "azure-v1-vm/vms_8plus_cores_dev.csv.gz")
-    rows = list(csv.DictReader(_open(path)))
-    start = np.array([float(r["start_s"]) for r in rows])
-    low = np.array([float(r["dur_lo_s"]) for r in rows])
-    high = np.array([_number(r["dur_hi_s"]) for r in rows])
+    table = _Table(path, _open(path))
+    start, low = table.numbers("start_s"), table.numbers("dur_lo_s")
+    high = table.numbers("dur_hi_s", missing=True)
     middle = np.where(np.isfinite(high), (low + high) / 2, low)
     return start - start.min(), middle

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from poolmgr.domain.errors import Rejected
-from poolmgr.sim.scenarios import superpose, term_weeks
 from poolmgr.sim.traces import DAY, WEEK, Sessions, read_pods, read_sessions
+from poolmgr.sim.workload import superpose, term_weeks
 
 HEADER = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time"
 
@@ -73,3 +73,33 @@ def test_superposed_pods_meet_the_load_and_differ_by_seed(tmp_path: Path) -> Non
     assert table.duration[late].sum() / (3 * DAY) == pytest.approx(20.0, rel=0.1)
     assert copies == pytest.approx(20.0 / 3.0, rel=0.15)
     assert len(other) != len(table)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            gzip.compress(b"# t0 = 2016-01-04 00:00\nstart_s,duration_s\n" + b"1,2\n" * 5_000)[:-20],
+            "to its end",
+        ),
+        (b"no archive", "to its end"),
+        (gzip.compress(b""), "is empty"),
+        (gzip.compress(b"# t0 = 2016-01-04 00:00\nstart,length\n1,2\n"), "no column 'start_s'"),
+        (gzip.compress(b"# t0 = 2016-01-04 00:00\nstart_s,duration_s\n1,2\nx,3\n"), "line 4: .*a number"),
+        (gzip.compress(b"# t0 = 2016-01-04 00:00\nstart_s,duration_s\n1,2\n3\n"), "line 4: has 1 columns"),
+        (gzip.compress(b"# t0 = 2016-01-04 00:00\nstart_s,duration_s\n"), "no rows"),
+    ],
+)
+def test_broken_file_is_named_with_what_is_wrong(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "uncg-desktops").mkdir()
+    (tmp_path / "uncg-desktops" / "sessions_a.csv.gz").write_bytes(content)
+    with pytest.raises(Rejected, match=f"sessions_a.*{said}"):
+        read_sessions(tmp_path)
+
+
+def test_pod_list_without_any_times_cannot_be_replayed(tmp_path: Path) -> None:
+    (tmp_path / "openb").mkdir()
+    text = f"{HEADER}\nb,1000,10,1,1000,,LS,,,,\n"
+    (tmp_path / "openb" / "openb_pod_list_default.csv").write_text(text)
+    with pytest.raises(Rejected, match="no GPU pod with times"):
+        superpose(read_pods(tmp_path), 5.0, DAY, np.random.default_rng(1))

@@ -1,0 +1,54 @@
+"""A report with marked sections, of which each benchmark rewrites only its own."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from time import strftime
+
+TITLE = (
+    "# Benchmarks\n\nEach section is written by the command that it names; nothing here is typed by hand.\n"
+)
+
+
+def marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+
+
+def with_section(text: str, name: str, body: str) -> str:
+    """`text` with the section's body replaced, or with the section at its end where it had none."""
+    begin, end = marks(name)
+    section = f"{begin}\n{body.strip()}\n{end}"
+    if begin in text and end in text:
+        before, rest = text.split(begin, 1)
+        return before + section + rest.split(end, 1)[1]
+    return f"{text.rstrip()}\n\n{section}\n"
+
+
+def write_section(path: Path, name: str, body: str) -> None:
+    text = path.read_text(encoding="utf-8") if path.exists() else TITLE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(with_section(text, name, body), encoding="utf-8")
+
+
+def measured_on() -> str:
+    """The machine, the version and the day: without them a figure says nothing."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        model = next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), model)
+    load = os.getloadavg()[0]
+    return (
+        f"{model}, {os.cpu_count()} cores (load {load:.1f} at the end, from other work), "
+        f"Python {platform.python_version()}, commit {commit()}, {strftime('%Y-%m-%d')}"
+    )
+
+
+def commit() -> str:
+    """The checkout's commit; `-dirty` where files differ from it, `unknown` outside of a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude", "*"]
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
