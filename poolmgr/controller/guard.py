@@ -8,8 +8,9 @@ the first rule that answers wins.
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from poolmgr.domain.demand import SharedPod
 from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, RebalanceMode
-from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress
+from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress, WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
@@ -37,12 +38,15 @@ def passed(
     pools = {pool.name: pool for pool in snapshot.pools}
     tallies = _tally(snapshot)
     users = _users(snapshot)
+    guarded = {pod.uid: pod for pod in snapshot.pods if not pod.best_effort}
     accepted: list[Move] = []
     refused: list[Refusal] = []
     for move in moves:
         node = nodes.get(move.node)
         gpu = node.gpu(move.pci_address) if node else None
         verdict = _may_move(move, node, gpu, users)
+        if verdict:
+            verdict = _may_evict(move, guarded)
         if verdict and gpu is not None:
             pool = pools.get(gpu.pool) if gpu.pool else None
             verdict = _within_bounds(move, pool, tallies.setdefault(gpu.pool or "", _Tally()))
@@ -101,6 +105,18 @@ def _may_move(
     return Verdict(True, Reason.ADMITTED)
 
 
+def _may_evict(move: Move, guarded: dict[WorkloadUid, SharedPod]) -> Verdict:
+    for uid in move.evict:
+        if pod := guarded.get(uid):
+            return Verdict(
+                False,
+                Reason.EVICTION_DENIED,
+                f"{move.model} {move.pci_address} on {move.node} stays: pod {pod.namespace}/{pod.name} on it is not "
+                f"marked best-effort by its owner",
+            )
+    return Verdict(True, Reason.ADMITTED)
+
+
 def _within_bounds(move: Move, pool: Pool | None, tally: _Tally) -> Verdict:
     where = f"{move.model} {move.pci_address} on {move.node}"
     if pool is None:
@@ -146,7 +162,8 @@ def _tally(snapshot: ClusterSnapshot) -> dict[str, _Tally]:
 
 
 def _users(snapshot: ClusterSnapshot) -> dict[Key, list[tuple[str, str]]]:
-    """Who uses each GPU: (UID, name for a sentence)."""
+    """Who uses each GPU: (UID of a pod on a slice of it, name for a sentence). Everybody else has no UID here,
+    so that no plan can name them as somebody who will leave."""
     by_uuid: dict[GpuUuid, Key] = {}
     users: dict[Key, list[tuple[str, str]]] = {}
     for node in snapshot.nodes:
@@ -155,7 +172,7 @@ def _users(snapshot: ClusterSnapshot) -> dict[Key, list[tuple[str, str]]]:
             if gpu.uuid:
                 by_uuid[gpu.uuid] = key
             if gpu.allocated_to:
-                users.setdefault(key, []).append((gpu.allocated_to, f"pod {gpu.allocated_to}"))
+                users.setdefault(key, []).append(("", f"pod {gpu.allocated_to}"))
             elif gpu.observed_mode is Mode.PASSTHROUGH and gpu.holders:
                 # On the shared side HAMi's own plugin holds every GPU; it is asked to leave before a rebind.
                 holder = gpu.holders[0]
@@ -167,7 +184,7 @@ def _users(snapshot: ClusterSnapshot) -> dict[Key, list[tuple[str, str]]]:
     for vm in snapshot.vms:
         for node_name, address in vm.devices:
             users.setdefault((node_name, PciAddress(address)), []).append(
-                (vm.uid, f"VM {vm.namespace}/{vm.name}")
+                ("", f"VM {vm.namespace}/{vm.name}")
             )
     return users
 

@@ -85,3 +85,19 @@ def test_evictions_only_where_the_pool_allows_them() -> None:
     assert refusal(mv, strict).reason is Reason.EVICTION_DENIED
     lax = replace(strict, pools=(pool(eviction=EvictionRule.BEST_EFFORT),))
     assert guard.passed((mv,), lax)[0] == (mv,)
+
+
+def test_a_pod_that_its_owner_did_not_mark_is_never_evicted() -> None:
+    victim = pod("serving", on=G0)
+    snap = snapshot(node(G0), pods=(victim,), pools=(pool(eviction=EvictionRule.BEST_EFFORT),))
+    found = refusal(move(G0, evict=(victim.uid,)), snap)
+    assert (
+        found.reason is Reason.EVICTION_DENIED and "serving on it is not marked best-effort" in found.message
+    )
+
+
+def test_no_plan_can_name_a_vm_as_leaving() -> None:
+    desk = vm("desk7", on=(PT,))
+    snap = snapshot(node(PT), vms=(desk,), pools=(pool(eviction=EvictionRule.BEST_EFFORT),))
+    found = refusal(move(PT, evict=(desk.uid,)), snap)
+    assert found.reason is Reason.GPU_BUSY
