@@ -32,7 +32,10 @@ def explain_pods(draft: Draft, pods: list[ShapeOutlook]) -> None:
                     "a GPU that will have room for it is on its way to the shared side",
                 )
             elif rank < group.fits + moved:
-                continue  # a move of this plan is for it
+                said = (
+                    Reason.MOVE_UNDER_WAY,
+                    "this plan moves a GPU that will have room for it to the shared side",
+                )
             else:
                 said = fate
             draft.refusals.append(Refusal(Subject(SubjectKind.POD, pod.namespace, pod.name), *said))

@@ -1,4 +1,4 @@
-"""Waiting VMs: who is given which GPUs, and what the others are told."""
+"""Waiting VMs: who is given which GPUs, and what each is told."""
 
 from poolmgr.domain.demand import Vm
 from poolmgr.domain.fleet import EvictionRule
@@ -18,12 +18,8 @@ def serve_vms(draft: Draft) -> None:
     waiting.sort(key=lambda vm: (vm.waiting_since or vm.created_at, vm.uid))
     used = _used_by_namespace(draft.snapshot) if any(p.quotas for p in draft.snapshot.pools) else {}
     for vm in waiting:
-        objection = _vm_objection(draft, vm) or _quota_objection(draft, vm, used)
-        if objection is None:
-            objection = _serve(draft, vm)
-        if objection is not None:
-            subject = Subject(SubjectKind.VM, vm.namespace, vm.name)
-            draft.refusals.append(Refusal(subject, *objection))
+        said = _vm_objection(draft, vm) or _quota_objection(draft, vm, used) or _serve(draft, vm)
+        draft.refusals.append(Refusal(Subject(SubjectKind.VM, vm.namespace, vm.name), *said))
 
 
 def _vm_objection(draft: Draft, vm: Vm) -> Objection | None:
@@ -86,8 +82,8 @@ def _quota_objection(draft: Draft, vm: Vm, used: dict[tuple[str, str], float]) -
     return None
 
 
-def _serve(draft: Draft, vm: Vm) -> Objection | None:
-    """Reserve or move GPUs for one VM; what is said to its owner, None when moves of this plan serve it."""
+def _serve(draft: Draft, vm: Vm) -> Objection:
+    """Reserve or move GPUs for one VM; what is said to its owner."""
     keys = draft.stock.shelves_by_resource[vm.claims[0].resource_name]
     for key in keys:
         offer = draft.board(key).best(vm.gpus)
@@ -107,7 +103,7 @@ def _serve(draft: Draft, vm: Vm) -> Objection | None:
     return draft.shortages[resource]
 
 
-def _accept(draft: Draft, key: ShelfKey, vm: Vm, offer: Offer) -> Objection | None:
+def _accept(draft: Draft, key: ShelfKey, vm: Vm, offer: Offer) -> Objection:
     shelf, budget = draft.stock.shelves[key], draft.budgets[key[0]]
     moved: list[Unit] = []
     stopped: Objection | None = None
@@ -125,7 +121,8 @@ def _accept(draft: Draft, key: ShelfKey, vm: Vm, offer: Offer) -> Objection | No
     if stopped is not None:
         return stopped
     if moved:
-        return None
+        count = sum(unit.size for unit in moved)
+        return Reason.MOVE_UNDER_WAY, f"this plan moves {count} GPU(s) of {offer.node} over for it"
     if offer.use_incoming:
         return Reason.MOVE_UNDER_WAY, f"{offer.use_incoming} GPU(s) of {offer.node} are on their way for it"
     return (
