@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from poolmgr.cli.bench_hook import hook
+
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 REPORT = Path("docs/benchmarks.md")
@@ -22,6 +24,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, write no repor
 def bench() -> None:
     """Run the benchmarks."""
 
+
+app.command()(hook)
 
 SIZES = (625, 1_250, 2_500, 5_000)
 

@@ -37,6 +37,13 @@ void fg_wait_served(int context, int64_t until);
 int64_t fg_time_of(int context, int64_t target, int64_t not_before);
 int64_t fg_device_busy(int device); /* ns of service given, all contexts */
 int64_t fg_process_busy(int device, int pid);
+/* Live processes with a context on the device; returns how many. */
+struct fg_use {
+    int pid;
+    uint64_t bytes;
+    int64_t busy_ns;
+};
+int fg_processes(int device, struct fg_use use[FG_PROCESSES]);
 
 /* Memory. False: the GPU is full. */
 bool fg_memory_take(int device, uint64_t bytes);

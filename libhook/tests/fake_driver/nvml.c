@@ -69,6 +69,12 @@ nvmlReturn_t fk_nvmlDeviceGetIndex(const struct fk_call *call, nvmlDevice_t devi
     *index = (unsigned int)index_of(device);
     return exists(device) ? NVML_SUCCESS : NVML_ERROR_INVALID_ARGUMENT;
 }
+/* The first ABI of these, which old programs still ask for. */
+nvmlReturn_t fk_nvmlInit(const struct fk_call *call) { return fk_nvmlInit_v2(call); }
+nvmlReturn_t fk_nvmlDeviceGetCount(const struct fk_call *call, unsigned int *count) { return fk_nvmlDeviceGetCount_v2(call, count); }
+nvmlReturn_t fk_nvmlDeviceGetHandleByIndex(const struct fk_call *call, unsigned int index, nvmlDevice_t *device) {
+    return fk_nvmlDeviceGetHandleByIndex_v2(call, index, device);
+}
 static void uuid_text(int index, char *text, unsigned int length) {
     snprintf(text, length, "GPU-fa4ecafe-0000-0000-0000-0000000000%02x", (unsigned int)index);
 }

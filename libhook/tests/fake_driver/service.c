@@ -114,3 +114,22 @@ int64_t fg_process_busy(int device, int pid) {
     return busy;
 }
 
+static bool has_context(int device, int pid) {
+    for (int i = 0; i < fg_shared->context_high; i++)
+        if (fg_shared->context[i].pid == pid && fg_shared->context[i].device == device) return true;
+    return false;
+}
+
+int fg_processes(int device, struct fg_use use[FG_PROCESSES]) {
+    fg_ready();
+    fg_lock();
+    fg_drop_dead();
+    int found = 0;
+    for (int i = 0; i < fg_shared->process_high; i++) {
+        const struct process *p = &fg_shared->process[i];
+        if (p->pid && has_context(device, p->pid)) use[found++] = (struct fg_use){ p->pid, p->used[device], p->busy[device] };
+    }
+    fg_unlock();
+    return found;
+}
+

@@ -1,5 +1,5 @@
 /* Uses as much GPU time as it gets and says how much that was.
- *   share --ns KERNEL --seconds T --mode sync|async|graph|think --streams N --processes P
+ *   share --ns KERNEL --grid BLOCKS --warm T --seconds T --mode sync|async|graph|think --streams N --processes P
  * Prints one line per process: {"pid":…, "busy_ns":…, "elapsed_ns":…, "launches":…}; busy_ns is the fake
  * machine's own count, or launches × KERNEL on a real GPU. */
 #include "victim.h"
@@ -8,7 +8,8 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-static int64_t kernel_ns, seconds_ns, think_ns;
+static int64_t kernel_ns, seconds_ns, warm_ns, think_ns;
+static unsigned int grid;
 static const char *mode;
 static int stream_count, processes;
 
@@ -34,18 +35,23 @@ static void work(struct meeting *meeting) {
     if (strcmp(mode, "graph") == 0) {
         CUgraph recorded;
         CHECK(cuStreamBeginCapture_v2(streams[0], CU_STREAM_CAPTURE_MODE_GLOBAL));
-        for (int i = 0; i < 10; i++) CHECK(cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, streams[0], parameters, NULL));
+        for (int i = 0; i < 10; i++) CHECK(cuLaunchKernel(spin, grid, 1, 1, 1, 1, 1, 0, streams[0], parameters, NULL));
         CHECK(cuStreamEndCapture(streams[0], &recorded));
         CHECK(cuGraphInstantiateWithFlags(&graph, recorded, 0));
     }
     if (fg_step_back) fg_step_back();
     __atomic_add_fetch(&meeting->arrived, 1, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(&meeting->arrived, __ATOMIC_SEQ_CST) < processes) sched_yield();
-    int64_t start = now_ns(), busy_before = fg_process_busy ? fg_process_busy(0, getpid()) : 0, launches = 0;
+    int64_t start = now_ns() + warm_ns, busy_before = -1, launches = 0; /* what happens while warming up does not count */
     while (now_ns() - start < seconds_ns) {
+        if (busy_before < 0 && now_ns() >= start) {
+            busy_before = fg_process_busy ? fg_process_busy(0, getpid()) : 0;
+            start = now_ns();
+            launches = 0;
+        }
         CUstream stream = streams[launches % stream_count];
         if (graph) CHECK(cuGraphLaunch(graph, stream));
-        else CHECK(cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, stream, parameters, NULL));
+        else CHECK(cuLaunchKernel(spin, grid, 1, 1, 1, 1, 1, 0, stream, parameters, NULL));
         launches++;
         if (strcmp(mode, "sync") == 0 || strcmp(mode, "think") == 0) CHECK(cuStreamSynchronize(stream));
         if (strcmp(mode, "think") == 0) {
@@ -66,6 +72,8 @@ int main(int argc, char **argv) {
     kernel_ns = number(argc, argv, "--ns", 100000);
     seconds_ns = (int64_t)(strtod(option(argc, argv, "--seconds", "10"), NULL) * 1e9);
     think_ns = number(argc, argv, "--think-ns", 1000000);
+    warm_ns = (int64_t)(strtod(option(argc, argv, "--warm", "0"), NULL) * 1e9);
+    grid = (unsigned int)number(argc, argv, "--grid", 1);
     mode = option(argc, argv, "--mode", "async");
     stream_count = (int)number(argc, argv, "--streams", 1);
     processes = (int)number(argc, argv, "--processes", 1);

@@ -1,0 +1,186 @@
+"""What is measured, row by row. Each figure is better when it is smaller, and 0 is the best there is."""
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from poolmgr.hookbench.containers import LIMIT_BYTES, Arm, DidNotFinish, Victim, run
+
+SHAPES = ((10_000, 132), (100_000, 132), (100_000, 1056), (1_000_000, 8192))
+"""Kernels, as (ns, blocks): a small and a large grid, because HAMi-core pays by blocks, not by time."""
+LIMITS = (10, 25, 50, 75, 90)
+
+
+@dataclass(slots=True)
+class Row:
+    """One line of the table: a figure per arm by name, or the words why there is none."""
+
+    title: str
+    unit: str
+    figures: dict[str, float | str] = field(default_factory=dict)
+    own_cost: bool = False
+    """The figures are what the arm adds to the same program without a hook."""
+    note: str = ""
+
+
+def share(lines: list[dict[str, float]]) -> float:
+    """Percent of the time that the GPU worked for the processes together."""
+    return 100 * sum(line["busy_ns"] for line in lines) / max(line["elapsed_ns"] for line in lines)
+
+
+def share_victim(
+    limit: int, ns: int, grid: int, *, warm: int, mode: str = "async", processes: int = 1
+) -> Victim:
+    options = {"ns": ns, "grid": grid, "warm": warm, "seconds": 10, "mode": mode, "processes": processes}
+    arguments = tuple(word for name, value in options.items() for word in (f"--{name}", str(value)))
+    return Victim("share", arguments, core_limit=limit, virtual=True, timeout_seconds=120)
+
+
+def limits_not_in_force(build: Path, arm: Arm) -> str | None:
+    """None if memory and GPU-time limits hold back a program that asks for more; else what was seen.
+
+    A share is held if a program that could use all of the GPU, limited to 20 percent, gets below 60: the kernels
+    are of the shape that HAMi-core handles best.
+    """
+    try:
+        race = run(build, arm, Victim("contend", ("--processes", "2", "--seconds", "1")))
+        if not race[0]["refused"]:
+            return f"no memory limit in force: {race[0]['granted']} allocations and none refused"
+        seen = share(run(build, arm, share_victim(20, 100_000, 1056, warm=10)))
+    except DidNotFinish as end:
+        return f"it {end} before anything could be measured"
+    if seen > 60:
+        return f"no GPU-time limit in force: {seen:.0f} % of the GPU at a limit of 20"
+    return None
+
+
+class Measure:
+    """Rows for a set of arms; arms take turns within each repetition, so that all see the same machine."""
+
+    def __init__(self, build: Path, arms: list[Arm], *, quick: bool, tell: Callable[[str], None]) -> None:
+        self._build = build
+        self._arms = arms
+        self._quick = quick
+        self._tell = tell
+
+    def rows(self) -> Iterator[Row]:
+        yield from self._calls()
+        for processes in (1, 16, 64):
+            yield self._start(processes)
+        yield from self._shares()
+        yield from self._memory()
+
+    def _medians(self, victim: Victim, repetitions: int) -> dict[str, dict[str, float] | str]:
+        self._tell(f"{victim.name} {' '.join(victim.arguments)}".strip())
+        runs: dict[str, list[dict[str, float]]] = {arm.name: [] for arm in self._arms}
+        ends: dict[str, str] = {}
+        for _ in range(repetitions):
+            for arm in self._arms:
+                try:
+                    if arm.name not in ends:
+                        runs[arm.name].append(run(self._build, arm, victim)[-1])
+                except DidNotFinish as end:
+                    ends[arm.name] = str(end)
+        found: dict[str, dict[str, float] | str] = dict(ends)
+        for name, lines in runs.items():
+            if name not in ends:
+                found[name] = {key: statistics.median(line[key] for line in lines) for key in lines[0]}
+        return found
+
+    def _calls(self) -> Iterator[Row]:
+        repetitions = 3 if self._quick else 9
+        free = self._medians(Victim("cost", ("--calls", "50000")), repetitions)
+        timed = self._medians(Victim("cost", ("--calls", "50000"), core_limit=50), repetitions)
+        yield self._cost("launch, memory limit only", free, "launch_ns")
+        yield self._cost("launch, GPU-time limit of 50 % too", timed, "launch_ns")
+        yield self._cost("allocate and free 1 MiB", free, "alloc_free_ns")
+
+    def _cost(self, title: str, found: dict[str, dict[str, float] | str], key: str) -> Row:
+        row = Row(title, "ns", own_cost=True)
+        bare = found[self._arms[0].name]
+        assert not isinstance(bare, str), f"the programs do not even run without a hook: {bare}"
+        row.note = f"the call alone: {bare[key]:.0f} ns"
+        for arm in self._arms[1:]:
+            figures = found[arm.name]
+            row.figures[arm.name] = (
+                figures if isinstance(figures, str) else max(0.0, figures[key] - bare[key])
+            )
+        return row
+
+    def _start(self, processes: int) -> Row:
+        victim = Victim("launch_many", ("--processes", str(processes)), core_limit=50)
+        found = self._medians(victim, 3 if self._quick else 7)
+        row = Row(f"start of {processes} program{'s' * (processes > 1)} at once", "ms")
+        for arm in self._arms:
+            figures = found[arm.name]
+            row.figures[arm.name] = figures if isinstance(figures, str) else figures["wall_ms"]
+        return row
+
+    def _worst(self, title: str, cases: list[tuple[int, Victim]], note: str = "") -> Row:
+        self._tell(title)
+        row = Row(title, "points", note=note)
+        for arm in self._arms[1:]:
+            try:
+                row.figures[arm.name] = max(
+                    abs(share(run(self._build, arm, victim)) - limit) for limit, victim in cases
+                )
+            except DidNotFinish as end:
+                row.figures[arm.name] = str(end)
+        return row
+
+    def _shares(self) -> Iterator[Row]:
+        limits = (25, 75) if self._quick else LIMITS
+        for ns, grid in SHAPES:
+            yield self._worst(
+                f"share error, kernels of {ns // 1000} µs on {grid} blocks",
+                [(limit, share_victim(limit, ns, grid, warm=10)) for limit in limits],
+                f"worst of limits {', '.join(map(str, limits))}; 10 s after 10 s of settling",
+            )
+        yield self._worst(
+            "share error in the first 10 s",
+            [(limit, share_victim(limit, 100_000, 1056, warm=0)) for limit in limits],
+            "kernels of 100 µs on 1056 blocks, from idle",
+        )
+        yield self._worst(
+            "share error, CUDA graphs",
+            [(limit, share_victim(limit, 100_000, 1056, warm=10, mode="graph")) for limit in limits],
+            "graphs of ten such kernels",
+        )
+        yield self._worst(
+            "share error, 4 processes",
+            [(limit, share_victim(limit, 1_000_000, 8192, warm=10, processes=4)) for limit in limits],
+            "kernels of 1 ms on 8192 blocks",
+        )
+
+    def _memory(self) -> Iterator[Row]:
+        excess = Row("granted above the limit", "MiB", note="16 processes race for 1 GiB for 3 s")
+        left = Row(
+            "still counted after SIGKILL", "MiB", note="what cuMemGetInfo says of the 16 killed at once"
+        )
+        again = Row("all memory to be had again", "ms", note="from the kill")
+        chaos = Row(
+            "killed, stopped, forked at random",
+            "MiB left",
+            note="32 processes for 8 s; then one program asks for all of the memory",
+        )
+        race = Victim("contend", ("--processes", "16", "--seconds", "3", "--bytes", str(LIMIT_BYTES)))
+        storm = Victim("chaos", ("--processes", "32", "--seconds", "8"), timeout_seconds=60)
+        for arm in self._arms[1:]:
+            self._tell(f"memory, {arm.name}")
+            lines, end = self._run(arm, race)
+            excess.figures[arm.name] = lines[0]["excess_bytes"] / (1 << 20) if lines else end
+            left.figures[arm.name] = lines[1]["left_bytes"] / (1 << 20) if len(lines) > 1 else end
+            again.figures[arm.name] = lines[1]["recovery_ms"] if len(lines) > 1 else end
+            if again.figures[arm.name] == -1:
+                again.figures[arm.name] = "not within 10 s"
+            lines, end = self._run(arm, storm)
+            chaos.figures[arm.name] = lines[-1]["leaked_bytes"] / (1 << 20) if lines else end
+        yield from (excess, left, again, chaos)
+
+    def _run(self, arm: Arm, victim: Victim) -> tuple[list[dict[str, float]], str]:
+        """What the victim printed, and how it ended if that was not of itself."""
+        try:
+            return run(self._build, arm, victim), ""
+        except DidNotFinish as end:
+            return end.lines, str(end)

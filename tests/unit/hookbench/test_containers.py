@@ -1,0 +1,55 @@
+"""Starting a victim as a container's program: the same environment for every arm."""
+
+from pathlib import Path
+
+import pytest
+
+from poolmgr.domain.errors import Rejected
+from poolmgr.hookbench.containers import Arm, DidNotFinish, Victim, environment, find_build, run
+
+BUILD = Path("/build")
+
+
+def test_both_arms_get_the_same_limits_and_only_the_library_differs(tmp_path: Path) -> None:
+    victim = Victim("share", core_limit=30)
+    ours = environment(BUILD, Arm("a", Path("/a.so")), victim, tmp_path)
+    theirs = environment(BUILD, Arm("b", Path("/b.so")), victim, tmp_path)
+    assert {name for name in ours if ours[name] != theirs[name]} == {"LD_PRELOAD", "CUDA_REDIRECT"}
+    assert ours["CUDA_DEVICE_SM_LIMIT"] == "30"
+
+
+def test_virtual_time_is_preloaded_behind_the_hook(tmp_path: Path) -> None:
+    variables = environment(BUILD, Arm("a", Path("/a.so")), Victim("share", virtual=True), tmp_path)
+    assert variables["LD_PRELOAD"] == "/a.so:/build/tests/libfakegpu.so"
+    assert variables["FAKE_CUDA_CLOCK"] == "virtual"
+
+
+def test_without_a_build_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(Rejected, match="make hook"):
+        find_build(tmp_path)
+
+
+def victim_that(tmp_path: Path, script: str) -> Path:
+    program = tmp_path / "tests/victims/victim_x"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n" + script)
+    program.chmod(0o755)
+    return tmp_path
+
+
+def test_reads_the_json_and_skips_chatter(tmp_path: Path) -> None:
+    build = victim_that(tmp_path, "echo chatter; echo '{\"a\": 1}'")
+    assert run(build, Arm("none", None), Victim("x")) == [{"a": 1}]
+
+
+def test_a_victim_that_hangs_is_ended_with_its_children_and_keeps_what_it_said(tmp_path: Path) -> None:
+    build = victim_that(tmp_path, "echo '{\"a\": 1}'; sleep 1000 & wait")
+    with pytest.raises(DidNotFinish, match="hangs") as end:
+        run(build, Arm("none", None), Victim("x", timeout_seconds=0.2))
+    assert end.value.lines == [{"a": 1}]
+
+
+def test_a_victim_that_fails_says_how(tmp_path: Path) -> None:
+    build = victim_that(tmp_path, "kill -SEGV $$")
+    with pytest.raises(DidNotFinish, match="signal 11"):
+        run(build, Arm("none", None), Victim("x"))

@@ -1,0 +1,46 @@
+"""The comparison's table: every row says whether libhook is ahead, and where not, why."""
+
+from poolmgr.hookbench.report import OURS, REASONS, markdown, verdict
+from poolmgr.hookbench.rows import Row, share
+
+
+def row(
+    ours: float | str | None, theirs: float | str | None, *, unit: str = "ns", title: str = "a row"
+) -> Row:
+    figures = {name: value for name, value in ((OURS, ours), ("other", theirs)) if value is not None}
+    return Row(title, unit, figures)
+
+
+def test_ahead_says_by_how_much() -> None:
+    assert verdict(row(10, 30), "other") == "ahead, 3.0×"
+    assert verdict(row(0, 55, unit="points"), "other") == "ahead"
+
+
+def test_differences_within_the_noise_are_equal() -> None:
+    assert verdict(row(28, 27), "other") == "equal"
+    assert verdict(row(0, 0, unit="MiB"), "other") == "equal"
+
+
+def test_a_row_that_is_lost_says_why() -> None:
+    title = "launch, GPU-time limit of 50 % too"
+    assert verdict(row(40, 20, title=title), "other") == "not ahead: " + REASONS[title]
+    assert "look into it" in verdict(row(40, 20), "other")
+
+
+def test_an_arm_without_a_figure_never_looks_better() -> None:
+    assert verdict(row("hangs", 20), "other").startswith("not ahead")
+    assert verdict(row(40, "hangs"), "other") == "ahead: it has none"
+
+
+def test_the_table_names_arms_left_out_with_the_reason() -> None:
+    lines = markdown(
+        [row(1, 2)], ["no hook", OURS, "other"], {"inert": "no memory limit in force"}, "2 cores."
+    )
+    table = [line for line in lines if line.startswith("|")]
+    assert {line.count("|") for line in table} == {8}
+    assert "inert is not in the table: no memory limit in force." in lines
+    assert "--other other=PATH --other inert=PATH" in "\n".join(lines)
+
+
+def test_share_counts_processes_together_over_the_longest() -> None:
+    assert share([{"busy_ns": 20, "elapsed_ns": 90}, {"busy_ns": 30, "elapsed_ns": 100}]) == 50
