@@ -7,6 +7,7 @@ from typing import Any
 
 from poolmgr.agent.accelerators import load_catalogue
 from poolmgr.agent.deviceplugin.allocation import Offer
+from poolmgr.agent.hook_keeper import HookKeeper
 from poolmgr.agent.journal import Journal
 from poolmgr.agent.nvml import NvmlGpu, NvmlReport
 from poolmgr.agent.observe import NodeObserver
@@ -178,6 +179,7 @@ class AgentUnderTest:
         self.clock = FakeClock()
         self.kubelet = FakeKubelet(node)
         self.nvml = FakeNvml(node, uuids or {})
+        self.hook: HookKeeper | None = None
         self.restart()
 
     def restart(self) -> None:
@@ -195,7 +197,16 @@ class AgentUnderTest:
         rebinder = Rebinder(sysfs, catalogue, NoModules(node), self.nvml, observer.holders_of, proc=node.proc)
         facts = NodeFacts(node.boot_id, "6.1", "0.1.0")
         self.agent = NodeAgent(
-            NODE, self.api, observer, rebinder, plugins, self.nvml, self.journal, Reporter(facts), self.clock
+            NODE,
+            self.api,
+            observer,
+            rebinder,
+            plugins,
+            self.nvml,
+            self.journal,
+            Reporter(facts),
+            self.clock,
+            self.hook,
         )
 
     async def rounds(self, count: int = 6) -> None:

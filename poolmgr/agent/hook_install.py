@@ -1,12 +1,22 @@
-"""Keeps libhook in the place of HAMi's library on the node, atomically, and puts it back when HAMi's plugin has
-copied its own again.
+"""Keeps libhook in the place of HAMi's library on the node.
 
-Containers mount the file that is there when they start, by inode: replacing the name by rename leaves a running
-container's copy untouched. HAMi's file is kept beside ours, so that taking libhook away again is one rename too.
+`FOLDER/libvgpu.so` (HAMi's plugin mounts it into containers by that name) becomes a symbolic link to a copy of
+libhook in the agent's own store, named by its content. That has three reasons:
+
+- Containers mount the file that is there when they start, by inode. A copy in the store is never written again,
+  so nothing that happens later reaches a running container.
+- HAMi's plugin copies its own library over the name at each of its starts, and every move of a GPU restarts it. It
+  writes in place: over a plain file it would change the library under every running container. Inside the plugin's
+  container the store does not exist, the link leads nowhere, and `cp` refuses to write through it.
+- The container runtime resolves the link on the host before it mounts.
+
+HAMi's file stays beside it under another name with its inode, for the containers that have it and for the way back.
 """
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +31,8 @@ THEIRS = "libvgpu.hami.so"
 class InstallState(StrEnum):
     IN_PLACE = "InPlace"
     INSTALLED = "Installed"
-    RESTORED = "Restored"  # HAMi's plugin had put its own back
+    RESTORED = "Restored"  # somebody had put another library there
+    REMOVED = "Removed"
     NO_FOLDER = "NoFolder"  # HAMi has not been here
 
 
@@ -31,73 +42,129 @@ class InstallResult:
     message: str
 
 
-def digest(path: Path) -> str | None:
-    """SHA-256 of a regular file, None if there is none."""
+@dataclass(frozen=True, slots=True)
+class HookPlace:
+    """Where libhook comes from, where HAMi looks for it, and where copies are kept. `store` must have the same
+    path in the agent as on the host."""
+
+    library: Path = Path("/opt/poolmgr/lib/libvgpu.so")
+    folder: Path = Path("/usr/local/vgpu")
+    store: Path = Path("/var/lib/poolmgr/hook")
+
+    @property
+    def target(self) -> Path:
+        return self.folder / NAME
+
+    def wanted(self) -> Path:
+        """The copy that belongs in place; it need not be there yet. Raises Fault without a library."""
+        try:
+            content = self.library.read_bytes()
+        except OSError as error:
+            raise Fault(
+                Reason.HOOK_NOT_IN_PLACE,
+                f"{self.library} cannot be read ({error.strerror}): this agent's image is built without libhook",
+            ) from error
+        if not content.startswith(b"\x7fELF"):
+            raise Fault(Reason.HOOK_NOT_IN_PLACE, f"{self.library} is no shared library")
+        return self.store / f"libvgpu-{hashlib.sha256(content).hexdigest()[:16]}.so"
+
+    def is_ours(self) -> bool:
+        """Whether the name leads to any copy of ours."""
+        return self.target.is_symlink() and self.target.readlink().parent == self.store
+
+
+@contextmanager
+def _file_errors(folder: Path) -> Iterator[None]:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError:
-        return None
-
-
-def _replace(content: bytes, target: Path) -> None:
-    """Whole or not at all, also through a power cut; a reader sees the old file or the new one."""
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o755)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(target)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
-
-
-def ensure_hook(library: Path, folder: Path) -> InstallResult:
-    """Makes `folder`/libvgpu.so be `library`. Idempotent; call it again and again (every agent round).
-
-    Raises Fault if `library` is missing or no shared library, Unavailable if the folder cannot be written now.
-    """
-    target, kept = folder / NAME, folder / THEIRS
-    if not folder.is_dir():
-        return InstallResult(
-            InstallState.NO_FOLDER, f"{folder} is not there: HAMi's device plugin has not run on this node."
-        )
-    wanted = digest(library)
-    if wanted is None or not library.read_bytes().startswith(b"\x7fELF"):
-        raise Fault(
-            Reason.INVARIANT_BROKEN, f"{library} is no shared library: this agent's image is incomplete."
-        )
-    found = digest(target)
-    if found == wanted:
-        return InstallResult(InstallState.IN_PLACE, f"libhook is in place in {folder}.")
-    try:
-        if found is not None:
-            _replace(target.read_bytes(), kept)
-        _replace(library.read_bytes(), target)
+        yield
     except OSError as error:
-        raise Unavailable(
-            Reason.VERIFY_FAILED, f"libhook cannot be put into {folder}: {error.strerror}.", 30
-        ) from error
-    if digest(target) != wanted:
-        raise Unavailable(
-            Reason.VERIFY_FAILED, f"{target} changed while it was being written; trying again.", 5
-        )
-    marker = folder / ".libhook"
-    before = marker.exists()
-    marker.touch()
-    if before:
-        return InstallResult(
-            InstallState.RESTORED, f"HAMi's plugin had put its own library into {folder}; libhook is back."
-        )
-    return InstallResult(InstallState.INSTALLED, f"libhook is installed in {folder}; new containers use it.")
+        message = f"libhook cannot be put into {folder}: {error.strerror} ({error.filename})"
+        raise Unavailable(Reason.HOOK_NOT_IN_PLACE, message, 30) from error
 
 
-def remove_hook(folder: Path) -> InstallResult:
-    """Gives HAMi's library its place back, if it was kept."""
-    kept = folder / THEIRS
-    if kept.exists():
-        kept.rename(folder / NAME)
-    (folder / ".libhook").unlink(missing_ok=True)
-    return InstallResult(InstallState.IN_PLACE, f"HAMi's own library is in place in {folder}.")
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _keep_copy(content: bytes, copy: Path) -> None:
+    """Whole or not at all, also through a power cut."""
+    if copy.exists():
+        return
+    copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    fresh = copy.with_name(f".{copy.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o755)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.chmod(0o555)
+    fresh.rename(copy)
+    _sync(copy.parent)
+
+
+def _set_theirs_aside(place: HookPlace) -> bool:
+    """True if a library of somebody else was at the name; it keeps its inode under another."""
+    if place.target.is_symlink() or not place.target.exists():
+        return False
+    fresh = place.folder / f".{THEIRS}.{os.getpid()}"
+    fresh.unlink(missing_ok=True)
+    os.link(place.target, fresh)
+    fresh.rename(place.folder / THEIRS)
+    return True
+
+
+def ensure_hook(place: HookPlace, *, dry_run: bool = False) -> InstallResult:
+    """Makes the name lead to libhook. Idempotent; call it again and again (every agent round).
+
+    Raises Fault where the library is missing, Unavailable where the folder cannot be written now.
+    """
+    if not place.folder.is_dir():
+        sentence = f"{place.folder} is not there: HAMi's device plugin has not run on this node"
+        return InstallResult(InstallState.NO_FOLDER, sentence)
+    wanted = place.wanted()
+    with _file_errors(place.folder):
+        if place.target.is_symlink() and place.target.readlink() == wanted and wanted.exists():
+            return InstallResult(InstallState.IN_PLACE, f"libhook is in place in {place.folder}")
+        if dry_run:
+            return InstallResult(
+                InstallState.INSTALLED,
+                f"would make {place.target} a link to {wanted}; running containers keep theirs",
+            )
+        had_theirs = (place.folder / THEIRS).exists()
+        _keep_copy(place.library.read_bytes(), wanted)
+        put_back = _set_theirs_aside(place) and had_theirs
+        fresh = place.folder / f".{NAME}.{os.getpid()}"
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(wanted)
+        fresh.rename(place.target)
+        _sync(place.folder)
+    if put_back:
+        sentence = f"another library had been put into {place.folder}; libhook is back for new containers"
+        return InstallResult(InstallState.RESTORED, sentence)
+    return InstallResult(InstallState.INSTALLED, f"libhook is installed in {place.folder} for new containers")
+
+
+def remove_hook(place: HookPlace, *, dry_run: bool = False) -> InstallResult:
+    """Gives HAMi's library its place back. Containers that run with libhook keep it."""
+    if not place.is_ours():
+        return InstallResult(InstallState.REMOVED, f"libhook is not in {place.folder}")
+    kept = place.folder / THEIRS
+    if dry_run:
+        what = (
+            f"put {kept} back"
+            if kept.exists()
+            else "take the link away; HAMi's plugin copies its own at its next start"
+        )
+        return InstallResult(InstallState.REMOVED, f"would {what}")
+    with _file_errors(place.folder):
+        if kept.exists():
+            kept.rename(place.target)
+        else:
+            place.target.unlink()
+        _sync(place.folder)
+    return InstallResult(InstallState.REMOVED, f"HAMi's own library has its place in {place.folder} back")

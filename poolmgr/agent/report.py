@@ -25,6 +25,7 @@ class Reporter:
         journal: Journal,
         plugin_error: str,
         nvml: NvmlReport,
+        hook: Condition | None,
         now: float,
     ) -> dict[str, Any]:
         """The status that says what this round found."""
@@ -49,7 +50,7 @@ class Reporter:
             spec.generation,
             sorted(devices, key=lambda d: str(d["pciAddress"])),
             spec.transition,
-            self._conditions(spec, seen, journal, plugin_error, nvml),
+            (*self._conditions(spec, seen, journal, plugin_error, nvml), *filter(None, (hook,))),
             previous,
             now,
         )

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import structlog
 
 from poolmgr.agent.deviceplugin.allocation import Offer
+from poolmgr.agent.hook_keeper import HookKeeper
 from poolmgr.agent.journal import DeviceRecord, Journal, Move, Trouble
 from poolmgr.agent.nodespec import NodeSpec, decode_spec
 from poolmgr.agent.nvml import NvmlReport
@@ -66,8 +67,10 @@ class NodeAgent:
         journal: Journal,
         reporter: Reporter,
         clock: Clock,
+        hook: HookKeeper | None = None,
     ) -> None:
         self._node = node
+        self._hook = hook
         self._api = api
         self._observer = observer
         self._rebinder = rebinder
@@ -279,6 +282,7 @@ class NodeAgent:
             self._journal,
             self._plugins.error,
             self._identity.report,
+            self._hook.keep() if self._hook else None,
             self._clock.now(),
         )
         if status == body.get("status"):

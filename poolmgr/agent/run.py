@@ -18,6 +18,7 @@ from poolmgr.agent.apiserver import ApiServer
 from poolmgr.agent.credentials import from_kubeconfig, in_cluster
 from poolmgr.agent.deviceplugin.registry import PluginRegistry
 from poolmgr.agent.holders import check_sees_all_processes
+from poolmgr.agent.hook_keeper import HookKeeper
 from poolmgr.agent.journal import Journal
 from poolmgr.agent.kernelmodules import KernelModules
 from poolmgr.agent.kernelwrite import ChildWriter
@@ -85,7 +86,10 @@ def build_agent(
         unbind_deadline_seconds=settings.unbind_deadline_seconds,
     )
     facts = NodeFacts(journal.state.boot_id, platform.release(), metadata.version("poolmgr"))
-    return NodeAgent(settings.node, api, observer, rebinder, plugins, nvml, journal, Reporter(facts), clock)
+    hook = HookKeeper(settings.hook_mode, settings.hook_place)
+    return NodeAgent(
+        settings.node, api, observer, rebinder, plugins, nvml, journal, Reporter(facts), clock, hook
+    )
 
 
 class Loop:

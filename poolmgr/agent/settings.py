@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from poolmgr.agent.hook_install import HookPlace
+from poolmgr.agent.hook_keeper import HookMode
 from poolmgr.domain.identifiers import NodeName
 
 
@@ -25,3 +27,5 @@ class AgentSettings:
     busy_poll_seconds: float = 1.0
     """The same while a move is under way on this node."""
     unbind_deadline_seconds: float = 60.0
+    hook_mode: HookMode = HookMode.LEAVE
+    hook_place: HookPlace = HookPlace()

@@ -15,7 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from poolmgr.agent.accelerators import built_in
+from poolmgr.agent.hook_install import HookPlace
+from poolmgr.agent.hook_keeper import HookMode
 from poolmgr.agent.settings import AgentSettings
+from poolmgr.cli import agent_hook
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
 from poolmgr.kit import log
@@ -36,6 +39,7 @@ app = typer.Typer(
 )
 
 DEFAULTS = AgentSettings(NodeName(""))
+app.add_typer(agent_hook.app, name="hook")
 
 
 class Side(StrEnum):
@@ -101,6 +105,16 @@ def run(
             help="Run although the host's processes cannot be seen: only where the node is a container.",
         ),
     ] = False,
+    hook_mode: Annotated[
+        HookMode,
+        typer.Option(
+            envvar="POOLMGR_NODE_HOOK",
+            help="What containers with a share of a GPU get: HAMi's own library (Leave), libhook (Install), or "
+            "HAMi's own again where libhook had been installed (Remove).",
+        ),
+    ] = DEFAULTS.hook_mode,
+    hook_folder: agent_hook.Folder = DEFAULTS.hook_place.folder,
+    hook_library: agent_hook.Library = DEFAULTS.hook_place.library,
     log_level: Annotated[str, typer.Option(envvar="POOLMGR_LOG_LEVEL")] = "info",
     log_text: Annotated[bool, typer.Option("--log-text", help="Log for people instead of JSON.")] = False,
 ) -> None:
@@ -123,6 +137,8 @@ def run(
         poll_seconds=poll_seconds,
         unbind_deadline_seconds=unbind_deadline_seconds,
         any_pid_namespace=any_pid_namespace,
+        hook_mode=hook_mode,
+        hook_place=HookPlace(hook_library, hook_folder, state_dir / "hook"),
     )
 
     async def until_told() -> None:

@@ -92,6 +92,10 @@ class Reason(StrEnum):
     PLUGIN_REGISTERED = "PluginRegistered"  # the kubelet knows every passthrough resource of the node
     KUBELET_UNREACHABLE = "KubeletUnreachable"  # the kubelet's sockets do not answer
     DRIFTED = "Drifted"  # found in another mode than desired, as after a reboot; the manager repairs it
+    HOOK_IN_PLACE = "HookInPlace"  # new containers with a share of a GPU get libhook
+    HOOK_NOT_IN_PLACE = (
+        "HookNotInPlace"  # they get HAMi's own library: not wanted, or something is in the way
+    )
 
     # Service
     NOT_LEADER = "NotLeader"  # this manager lacks the lease; the sentence says why
