@@ -93,9 +93,7 @@ class Reason(StrEnum):
     KUBELET_UNREACHABLE = "KubeletUnreachable"  # the kubelet's sockets do not answer
     DRIFTED = "Drifted"  # found in another mode than desired, as after a reboot; the manager repairs it
     HOOK_IN_PLACE = "HookInPlace"  # new containers with a share of a GPU get libhook
-    HOOK_NOT_IN_PLACE = (
-        "HookNotInPlace"  # they get HAMi's own library: not wanted, or something is in the way
-    )
+    HOOK_NOT_IN_PLACE = "HookNotInPlace"  # they get HAMi's own; the sentence says why
 
     # Service
     NOT_LEADER = "NotLeader"  # this manager lacks the lease; the sentence says why
