@@ -138,6 +138,17 @@ def turned_back(
     )
 
 
+def narrowed(node: Node, devices: tuple[PciAddress, ...], epoch: LeaseEpoch) -> NodeIntent:
+    """The same transition with these of its devices; the others are wanted where they came from. The step's
+    clock runs on. Only before Rebind: no agent has acted on any of them yet."""
+    transition = _transition(node)
+    dropped = tuple(d for d in transition.devices if d not in devices)
+    return NodeIntent(
+        desired=_with_mode(current(node), dropped, transition.to_mode.other, transition.plan_id),
+        transition=replace(transition, devices=devices, epoch=epoch),
+    )
+
+
 def finished(node: Node) -> NodeIntent:
     return replace(current(node), transition=None)
 

@@ -43,6 +43,7 @@ class Reason(StrEnum):
     MORE_MEMORY_THAN_ANY_CARD = "MoreMemoryThanAnyCard"  # more GPU memory than any card has
     INVALID_REQUEST = "InvalidRequest"  # the request contradicts itself or has a value out of range
     QUOTA_EXCEEDED = "QuotaExceeded"  # the namespace's share of the pool is used up
+    EVICTION_NOT_YET = "EvictionNotYet"  # the work it would throw away is not yet worth this VM's wait
     SERVED = "Served"  # it has what it asked for
     FREE_CAPACITY = "FreeCapacity"  # the right side already has room; the scheduler will place it
     MOVE_UNDER_WAY = "MoveUnderWay"  # a GPU is on its way for this demand

@@ -11,6 +11,7 @@ from poolmgr.planner.board import Board
 from poolmgr.planner.budget import PoolBudget
 from poolmgr.planner.eligibility import Objection
 from poolmgr.planner.shelving import ShelfKey, Unit
+from poolmgr.planner.sizing import Spare
 from poolmgr.planner.stock import Shelf, Stock
 
 
@@ -34,6 +35,7 @@ class Draft:
     held_back: dict[ShelfKey, Objection] = field(default_factory=dict)
     """What stopped further moves from a shelf: becomes the reason of its idle GPUs."""
 
+    spares: dict[ShelfKey, Spare] = field(default_factory=dict)
     _boards: dict[ShelfKey, Board] = field(default_factory=dict)
 
     def board(self, key: ShelfKey) -> Board:

@@ -2,11 +2,10 @@
 
 from math import ceil
 
-from poolmgr.domain.fleet import Gpu
-from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.draft import Draft
+from poolmgr.planner.drain import may_be_lent
 from poolmgr.planner.eligibility import name_of
 from poolmgr.planner.shared_fit import ShapeOutlook, cards_needed
 from poolmgr.planner.shelving import NodeStock, ShelfKey, Unit
@@ -39,65 +38,6 @@ def fetch_spare(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
                 spare.message,
                 now=draft.snapshot.taken_at,
             )
-
-
-TAIL = 0.69
-"""Durations of openb's one-GPU pods: P(longer than x seconds) is close to (1 + x/300) ** -0.69 from a minute to
-days. Only the order that it gives matters here, and any heavy tail gives nearly the same."""
-SCALE_SECONDS = 300.0
-
-
-def ends_within(age_seconds: float, seconds: float) -> float:
-    """Probability that a pod of that age ends within `seconds`: the older, the less likely."""
-    return 1.0 - float(((age_seconds + SCALE_SECONDS) / (age_seconds + seconds + SCALE_SECONDS)) ** TAIL)
-
-
-def drain_ahead(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
-    """Close GPUs in use to new pods where the forecast wants more than can be fetched idle. Nobody on them is
-    disturbed. Those most likely to be empty before the pool's drain timeout come first; ones that eviction
-    could free come last: they are left for VMs that cannot wait."""
-    now = draft.snapshot.taken_at
-    for key, shelf in draft.stock.shelves.items():
-        spare, budget = spares[key], draft.budgets[key[0]]
-        missing = float(spare.drain - shelf.free - shelf.draining)
-        # A node that drains can make no other move: enough nodes stay open for VMs that cannot wait.
-        nodes = int(spare.drain_share * len(shelf.nodes))
-        nodes -= sum(1 for stock in shelf.nodes.values() if stock.draining)
-        if missing <= 0 or nodes <= 0:
-            continue
-        seconds = float(shelf.pool.drain_timeout_seconds)
-        best: dict[NodeName, tuple[bool, float, str, tuple[Gpu, ...]]] = {}
-        for name, stock in shelf.nodes.items():
-            if draft.directions.get(name, Mode.PASSTHROUGH) is not Mode.PASSTHROUGH:
-                continue
-            for gpus in stock.busy_shared:
-                if gpus[0].uuid in draft.moved_uuids:
-                    continue
-                chance = 1.0
-                for pod in (p for g in gpus for p in draft.stock.usage.pods_on(g)):
-                    chance *= ends_within(now - (pod.started_at or now), seconds)
-                evictable = draft.stock.evictable(shelf, gpus) is not None
-                offer = (evictable, -chance, gpus[0].uuid, gpus)
-                if chance > LEAST_CHANCE and (name not in best or offer[:3] < best[name][:3]):
-                    best[name] = offer
-        # One unit a node: all GPUs of a move wait for the last of them.
-        for _, negative, _, gpus in sorted(best.values(), key=lambda offer: offer[:3])[:nodes]:
-            objection = budget.objection(Mode.PASSTHROUGH, len(gpus))
-            if missing <= 0 or objection is not None:
-                if objection is not None:
-                    draft.held_back.setdefault(key, objection)
-                break
-            pods = tuple(dict.fromkeys(p.uid for g in gpus for p in draft.stock.usage.pods_on(g)))
-            message = (
-                f"{name_of(gpus[0])} is closed to new pods and moves when its {len(pods)} pod(s) have ended"
-            )
-            unit = Unit(gpus, wait_for=pods)
-            draft.move(shelf, unit, Mode.PASSTHROUGH, spare.reason, f"{message}: {spare.message}")
-            missing += negative * len(gpus)
-
-
-LEAST_CHANCE = 0.1
-"""A GPU less likely than this to be empty in time is not worth closing."""
 
 
 def may_give_back(draft: Draft, spares: dict[ShelfKey, Spare]) -> bool:
@@ -135,6 +75,8 @@ def give_back(draft: Draft, spares: dict[ShelfKey, Spare], pods: list[ShapeOutlo
                 f"pool {shelf.pool.name} keeps {shelf.pool.shared.headroom} shared GPU(s) idle",
             )
         surplus = shelf.free - spares[key].keep
+        if short > 0 and surplus > 0:
+            surplus = min(surplus, may_be_lent(draft, key, spares[key]))
         if short > 0 and surplus > 0:
             pull(draft, key, Mode.SHARED, min(short, surplus), reason, message, now=draft.snapshot.taken_at)
 

@@ -1,10 +1,15 @@
-"""Spare GPUs for VMs from the forecast: three horizons, each with its own price of being wrong.
+"""Spare GPUs for VMs from the forecast: three kinds, each over horizons of its own.
 
 - fetch: within the time that one move takes, a VM that finds nothing ready waits; such GPUs are moved while
   idle, so the quantile is high;
-- drain: GPUs in use need longer; they are closed to new pods early enough to be empty when the rise comes;
+- ahead: GPUs in use need longer; they are closed to new pods early enough to be empty when the rise comes;
 - keep: giving a GPU back and fetching it again costs two moves and perhaps a drain, so what will probably be
   wanted soon is kept (the ski-rental argument: hold as long as holding is cheaper than moving twice).
+
+How much a GPU held in vain is worth is not a setting. One number, the care taken of VMs, rises with every VM
+that waits longer than it should and falls a little with every one that does not, until the goal is met: full
+weeks become careful by themselves and quiet ones lean. Care halves the accepted chance of a shortage with each
+step, and raises what may be evicted for a VM that waits.
 """
 
 from dataclasses import dataclass
@@ -13,28 +18,45 @@ from typing import Any
 
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.forecast import bin_of, record, rise_quantile
+from poolmgr.planner.forecast import BIN_SECONDS, bin_of, record, rise_quantile
 from poolmgr.planner.shelving import ShelfKey
 from poolmgr.planner.sizing import Spare, wanted_by_vms
 from poolmgr.planner.stock import Shelf, Stock
 
 Horizon = tuple[int, float]
-"""(bins of five minutes ahead, quantile of the rise until then)."""
+"""(bins of five minutes ahead, accepted chance that demand rises further until then), at care 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForecastSettings:
-    """The further ahead, the longer a GPU held in vain would idle, and so the lower the quantile."""
+    """The further ahead, the longer a GPU held in vain would idle, and so the more chance is accepted."""
 
-    fetch: tuple[Horizon, ...] = ((3, 0.98),)
-    drain: tuple[Horizon, ...] = ((3, 0.99), (6, 0.97), (12, 0.9), (24, 0.7))
-    keep: tuple[Horizon, ...] = ((3, 0.99), (12, 0.97), (24, 0.85))
+    fetch: tuple[Horizon, ...] = ((3, 0.02),)
+    ahead: tuple[Horizon, ...] = ((3, 0.01), (6, 0.03), (12, 0.1), (24, 0.3), (36, 0.6), (48, 0.85))
+    keep: tuple[Horizon, ...] = ((3, 0.01), (12, 0.03), (24, 0.15))
+    band: float = 0.01
+    """Of the shelf's GPUs, how many more than are fetched may stay ready without being given back: steady
+    tenants who come and go a few a day then move nothing."""
     drain_share: float = 0.8
     """Of the nodes, how many may be draining at once."""
+    goal: float = 0.965
+    """Share of VMs that should not wait `late_seconds`."""
+    late_seconds: float = 45.0
+    """A VM that has waited so long without a GPU counts as late: most of the minute that people are promised,
+    since the rest may pass between two looks."""
+    step: float = 0.02
+    """Care changes by this × (late - accepted share) with each VM: by about one step a day where a thousand VMs
+    are started and one in ten is late."""
+    care_at_start: float = 2.0
+    care_least: float = -2.0
+    care_most: float = 3.5
+    work_per_second_waited: float = 240.0
+    """GPU-seconds of best-effort work that eviction may throw away for each second a VM has waited, at care 0:
+    a person's quarter of a minute is worth an hour of it. Doubles twice with each step of care."""
 
 
 class ForecastSizer:
-    """Remembers the demand of each shelf; sizes the spare anew every five minutes."""
+    """Remembers the demand of each shelf and how VMs fared; sizes the spare anew every five minutes."""
 
     def __init__(self, settings: ForecastSettings | None = None) -> None:
         self._settings = settings or ForecastSettings()
@@ -49,26 +71,60 @@ class ForecastSizer:
             name = "/".join(key)
             entry = known.get(name, {})
             ledger = record(entry.get("ledger"), now_bin, wanted.get(key, 0))
-            if entry.get("bin") == now_bin:
+            care = self._care(snapshot, stock, key, entry.get("care"))
+            if entry.get("bin") == now_bin and "ahead" in entry:
                 ahead = entry["ahead"]
             else:
-                ahead = self._ahead(ledger, now_bin)
-            remembered[name] = {"ledger": ledger, "bin": now_bin, "ahead": ahead}
-            spares[key] = _spare(shelf, ahead, self._settings.drain_share)
+                ahead = self._ahead(ledger, now_bin, care["level"])
+            remembered[name] = {"ledger": ledger, "bin": now_bin, "ahead": ahead, "care": care}
+            spares[key] = self._spare(shelf, ahead, care["level"])
         return spares, {"shelves": remembered}
 
-    def _ahead(self, ledger: dict[str, Any], now_bin: int) -> list[int]:
-        """Rises to be ready for: [fetch, drain, keep]."""
+    def _care(self, snapshot: ClusterSnapshot, stock: Stock, key: ShelfKey, known: Any) -> dict[str, Any]:
+        """{"level", "until", "late"}: the care, when VMs were last counted, who is late already."""
+        s, now = self._settings, snapshot.taken_at
+        if known is None:
+            return {"level": s.care_at_start, "until": now, "late": []}
+        counted, late = set(known["late"]), []
+        came = newly_late = 0
+        for vm in snapshot.vms:
+            came += known["until"] < vm.created_at <= now and _wants(vm.claims, stock, key)
+            waited = now - (vm.waiting_since or vm.created_at)
+            if vm.node is None and waited > s.late_seconds and _wants(vm.claims, stock, key):
+                late.append(vm.uid)
+                newly_late += vm.uid not in counted
+        level = known["level"] + s.step * (newly_late - (1.0 - s.goal) * came)
+        return {"level": min(max(level, s.care_least), s.care_most), "until": now, "late": late}
+
+    def _ahead(self, ledger: dict[str, Any], now_bin: int, care: float) -> list[list[int]]:
+        """Rises to be ready for, by horizon, of: fetch, ahead, keep."""
         s = self._settings
         return [
-            max(ceil(rise_quantile(ledger, now_bin, bins, quantile) - 1e-9) for bins, quantile in horizons)
-            for horizons in (s.fetch, s.drain, s.keep)
+            [
+                ceil(rise_quantile(ledger, now_bin, bins, 1.0 - min(1.0, chance / 2.0**care)) - 1e-9)
+                for bins, chance in horizons
+            ]
+            for horizons in (s.fetch, s.ahead, s.keep)
         ]
 
+    def _spare(self, shelf: Shelf, rises: list[list[int]], care: float) -> Spare:
+        s, headroom = self._settings, shelf.pool.passthrough.headroom
+        fetch = max([headroom, *rises[0]])
+        keep = max([fetch + ceil(s.band * shelf.gpus), *rises[2]])
+        ahead = [
+            (bins * BIN_SECONDS, max(fetch, rise)) for (bins, _), rise in zip(s.ahead, rises[1], strict=True)
+        ]
+        message = f"up to {fetch} more GPU(s) may be wanted within minutes and {keep} within hours, as on earlier days"
+        return Spare(
+            keep,
+            fetch,
+            Reason.HEADROOM,
+            message,
+            ahead=tuple(ahead) if s.drain_share > 0 else (),
+            drain_share=s.drain_share,
+            work_per_second_waited=s.work_per_second_waited * 4.0**care,
+        )
 
-def _spare(shelf: Shelf, ahead: list[int], drain_share: float) -> Spare:
-    headroom = shelf.pool.passthrough.headroom
-    fetch, drain, keep = (max(headroom, rise) for rise in ahead)
-    keep = max(fetch, keep)
-    message = f"up to {fetch} more GPU(s) may be wanted within minutes and {keep} within the hour, as on earlier days"
-    return Spare(keep, fetch, Reason.HEADROOM, message, drain=max(fetch, drain), drain_share=drain_share)
+
+def _wants(claims: tuple[Any, ...], stock: Stock, key: ShelfKey) -> bool:
+    return bool(claims) and key in stock.shelves_by_resource.get(claims[0].resource_name, ())

@@ -24,8 +24,9 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.budget import budgets_of
 from poolmgr.planner.draft import Draft
+from poolmgr.planner.drain import drain_ahead
 from poolmgr.planner.explain import explain_gpus, explain_pods, only_automatic, target_of
-from poolmgr.planner.flows import drain_ahead, fetch_spare, fill_minimum, give_back, may_give_back
+from poolmgr.planner.flows import fetch_spare, fill_minimum, give_back, may_give_back
 from poolmgr.planner.port import Decision
 from poolmgr.planner.shared_fit import outlook
 from poolmgr.planner.sizing import HeadroomSizer, Sizer
@@ -38,7 +39,13 @@ class PoolPlanner:
     """The live planner; see the module for what it does. Beside its configuration it holds only a `StockMemory`,
     which saves time and alters no answer."""
 
-    def __init__(self, sizer: Sizer | None = None, name: str = "poolmgr", *, explain: bool = True) -> None:
+    def __init__(
+        self,
+        sizer: Sizer | None = None,
+        name: str = "poolmgr",
+        *,
+        explain: bool = True,
+    ) -> None:
         """`explain=False` leaves out the sentences about what stays where it is."""
         self._sizer = sizer or HeadroomSizer()
         self._name = name
@@ -60,7 +67,7 @@ class PoolPlanner:
         stock = take_stock(snapshot, usage_of(snapshot), self._memory)
         spares, remembered = self._sizer.size(snapshot, stock, memory)
         draft = Draft(snapshot, stock, budgets_of(stock), self._explain)
-        serve_vms(draft)
+        serve_vms(draft, spares)
         fill_minimum(draft)
         fetch_spare(draft, spares)
         drain_ahead(draft, spares)

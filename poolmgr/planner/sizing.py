@@ -19,10 +19,14 @@ class Spare:
     """Below this number, idle shared GPUs are moved over ahead of demand. Never above `keep`."""
     reason: Reason
     message: str
-    drain: int = 0
-    """Below this number, GPUs in use are closed to new pods so that they fall free; nobody is disturbed."""
+    ahead: tuple[tuple[float, int], ...] = ()
+    """(seconds from now, GPUs to have free by then). Where idle ones do not suffice, GPUs in use are closed to
+    new pods so that enough of them fall free in time; nobody is disturbed."""
     drain_share: float = 0.8
     """Of the shelf's nodes, how many may be draining at once."""
+    work_per_second_waited: float = float("inf")
+    """GPU-seconds of best-effort work that eviction may throw away for each second that a VM has waited: ending a
+    young pod is allowed early, an old one only for somebody who has waited long."""
 
 
 class Sizer(Protocol):

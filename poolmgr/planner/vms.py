@@ -11,9 +11,12 @@ from poolmgr.planner.board import Offer
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.eligibility import Objection, name_of, objection_of
 from poolmgr.planner.shelving import ShelfKey, Unit
+from poolmgr.planner.sizing import Spare
 
 
-def serve_vms(draft: Draft) -> None:
+def serve_vms(draft: Draft, spares: dict[ShelfKey, Spare] | None = None) -> None:
+    """`spares` say what work may be thrown away for whom; without them eviction is not weighed."""
+    draft.spares = spares or {}
     waiting = [vm for vm in draft.snapshot.vms if vm.node is None and vm.claims]
     waiting.sort(key=lambda vm: (vm.waiting_since or vm.created_at, vm.uid))
     used = _used_by_namespace(draft.snapshot) if any(p.quotas for p in draft.snapshot.pools) else {}
@@ -88,19 +91,34 @@ def _serve(draft: Draft, vm: Vm) -> Objection:
     for key in keys:
         offer = draft.board(key).best(vm.gpus)
         if offer is not None:
-            return _accept(draft, key, vm, offer)
+            return _too_dear(draft, key, vm, offer) or _accept(draft, key, vm, offer)
     for key in keys:
         if draft.stock.shelves[key].pool.eviction is EvictionRule.BEST_EFFORT:
             draft.board(key).allow_eviction(draft.stock)
             offer = draft.board(key).best(vm.gpus)
             if offer is not None:
-                return _accept(draft, key, vm, offer)
+                return _too_dear(draft, key, vm, offer) or _accept(draft, key, vm, offer)
     if not draft.explain:
         return Reason.NO_CANDIDATE, "no GPU of its kind can be moved now"
     resource = vm.claims[0].resource_name
     if resource not in draft.shortages:
         draft.shortages[resource] = _why_nothing(draft, keys, vm)
     return draft.shortages[resource]
+
+
+def _too_dear(draft: Draft, key: ShelfKey, vm: Vm, offer: Offer) -> Objection | None:
+    lost = sum(unit.lost_gpu_seconds for unit in offer.move)
+    if not lost or key not in draft.spares:
+        return None
+    rate = draft.spares[key].work_per_second_waited
+    waited = draft.snapshot.taken_at - (vm.waiting_since or vm.created_at)
+    if lost <= rate * waited:
+        return None
+    return (
+        Reason.EVICTION_NOT_YET,
+        f"the cheapest eviction would throw away {lost / 3_600:.1f} GPU hours of work; it is made once the VM has "
+        f"waited {lost / rate:.0f} s and nothing else has fallen free",
+    )
 
 
 def _accept(draft: Draft, key: ShelfKey, vm: Vm, offer: Offer) -> Objection:

@@ -213,8 +213,8 @@ class Policy:
 
     name: str
     make: Callable[[], Planner]
-    passthrough_at_start: float = 0.3
-    """Share of the GPUs; the warm-up day evens it out for all that move."""
+    passthrough_at_start: float | None = None
+    """Share of the GPUs; None begins with what the VMs need that run when the window opens."""
     eviction: EvictionRule = EvictionRule.NEVER
     granularity: Granularity = Granularity.GPU
     cooldown_seconds: int = 300

@@ -8,8 +8,9 @@ from poolmgr.planner.lcp import LcpSizer
 from poolmgr.planner.rebalance import PoolPlanner
 from poolmgr.sim.baselines import Batched, HourlyAdmin, Lyra, PerClaim, Policy, StaticSplit, Threshold
 
-IN_FLIGHT = 0.1
-"""Disruption budget of the planner's own policies: a tenth of the GPUs may move at once."""
+IN_FLIGHT = 0.5
+"""Budget of the planner's own policies. GPUs that are closed to new pods and still working count as moving; of
+those that really change driver there are a few at once."""
 
 FETCH_ONLY = ForecastSettings(drain_share=0.0)
 

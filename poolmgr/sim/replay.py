@@ -27,6 +27,7 @@ from poolmgr.sim.replay_state import (
     ReplayGpu,
     ReplayNode,
     ReplaySettings,
+    narrow,
     node_view,
     nodes_of,
     pod_view,
@@ -338,11 +339,12 @@ class Replay:
 
     def _drained(self, node: ReplayNode) -> None:
         """Once nothing is left on any of them, the node closes and they change together."""
-        gpus = self._moving(node)
-        if node.closed or any(g.pods for g in gpus):
+        moving = self._moving(node)
+        gpus = moving if node.closed or not any(g.pods for g in moving) else narrow(node, moving, self._pool)
+        if node.closed or not gpus:
             return
         node.closed = True
-        self._soil(*gpus)
+        self._soil(*moving)
         self._at(self.now + self._settings.flip_seconds, "flip", gpus[0].node)
 
     def _drain_times_out(self, index: int) -> None:

@@ -1,12 +1,13 @@
 """The state of a replay, and how a planner sees it: as the domain's own values."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from poolmgr.domain.demand import DeviceClaim, SharedPod, Slice, Vm
-from poolmgr.domain.fleet import Gpu, Node, Pool, Transition
+from poolmgr.domain.fleet import Gpu, Granularity, Node, Pool, Transition
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress, PoolName, WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.reasons import Reason
 from poolmgr.domain.sharing import RegisteredGpu, SharingState
 from poolmgr.planner.forecast import EPOCH_MONDAY, bin_of
 from poolmgr.sim.demand import Demand, FleetPlan
@@ -87,6 +88,20 @@ def nodes_of(fleet: FleetPlan, passthrough: int) -> list[ReplayNode]:
             count += 1
         nodes.append(node)
     return nodes
+
+
+def narrow(node: ReplayNode, moving: list[ReplayGpu], pool: Pool) -> list[ReplayGpu]:
+    """As the executor does with GPUs that drain for nobody in particular: those that are empty go on alone, the
+    others are opened again. Returns those that go on; none where the move has to wait for all."""
+    move, together = node.move, node.nvswitch or pool.granularity is Granularity.NODE
+    empty = [g for g in moving if not g.pods]
+    if move is None or not empty or together or move.reason != Reason.HEADROOM:
+        return []
+    for gpu in moving:
+        if gpu.pods:
+            gpu.fenced, gpu.desired = False, gpu.mode
+    node.move = replace(move, devices=tuple(g.address for g in empty))
+    return empty
 
 
 def resource_of(model: int) -> str:

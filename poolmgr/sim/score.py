@@ -38,11 +38,23 @@ def _replay(scenario: Scenario, policy: Policy, settings: ReplaySettings) -> tup
             patience_seconds=settings.patience_seconds,
             on_release=policy.on_release,
         ),
-        passthrough_at_start=round(policy.passthrough_at_start * gpus),
+        passthrough_at_start=_at_start(scenario, policy),
         memory=remembered(scenario.demand, scenario.fleet.models, pool) if policy.forecasts else None,
         choose=least_fragmenting(scenario.demand) if policy.placement == "fgd" else fullest,
     )
     return replay.run().figures(), replay.plan_seconds
+
+
+def _at_start(scenario: Scenario, policy: Policy) -> int:
+    """GPUs in passthrough when the window opens: a fixed split's own; for policies that move, those of the VMs
+    that run then, so that nobody is charged for moves that lie before the window. Whole nodes where GPUs move
+    together."""
+    demand, fleet = scenario.demand, scenario.fleet
+    if policy.passthrough_at_start is not None:
+        return round(policy.passthrough_at_start * fleet.total)
+    running = int(demand.vm_gpus[(demand.vm_start <= 0.0) & (demand.vm_end > 0.0)].sum())
+    bundle = int(fleet.gpus.max()) if fleet.nvswitch.any() else 1
+    return min(-(-running // bundle) * bundle, fleet.total)
 
 
 def _static_in_hindsight(scenario: Scenario, settings: ReplaySettings) -> tuple[Figures, list[float]]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from poolmgr.domain.identifiers import GpuUuid, WorkloadUid
+from poolmgr.domain.identifiers import GpuUuid, PciAddress, WorkloadUid
 from poolmgr.domain.modes import Step
 from poolmgr.domain.reasons import Reason
 
@@ -76,6 +76,15 @@ class TurnBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Narrow:
+    """Go on with these devices alone; the others stay where they are and are opened again."""
+
+    devices: tuple[PciAddress, ...]
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """All is done: remove the transition."""
 
@@ -83,4 +92,4 @@ class Finish:
     message: str
 
 
-Action = Wait | Perform | Advance | TurnBack | Finish
+Action = Wait | Perform | Advance | TurnBack | Narrow | Finish

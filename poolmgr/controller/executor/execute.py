@@ -15,6 +15,7 @@ from poolmgr.controller.executor.actions import (
     Evict,
     FenceGpus,
     Finish,
+    Narrow,
     Perform,
     Plugin,
     TurnBack,
@@ -78,6 +79,8 @@ class Executor:
                 assert node.transition is not None
                 step = step_after_turning_back(node, node.transition)
                 await self.write(node, intents.turned_back(node, step, reason, message, epoch, now))
+            case Narrow(devices):
+                await self.write(node, intents.narrowed(node, devices, epoch))
             case Finish():
                 await self.write(node, intents.finished(node))
         return Outcome(

@@ -1,12 +1,12 @@
 """Shared → passthrough: take GPUs of one node away from HAMi and give them to VMs."""
 
-from poolmgr.domain.fleet import EvictionRule, Node, Pool, Transition
+from poolmgr.domain.fleet import EvictionRule, Gpu, Granularity, Node, Pool, Transition
 from poolmgr.domain.modes import Step
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 
 from . import conditions
-from .actions import Action, Advance, Evict, FenceGpus, Perform, Wait
+from .actions import Action, Advance, Evict, FenceGpus, Narrow, Perform, Wait
 
 
 def fence(node: Node, transition: Transition) -> Action:
@@ -35,6 +35,13 @@ def drain(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools: 
     if not pods:
         return Advance(Step.DETACH, Reason.STEP_DONE, f"no pod is left on {conditions.names(gpus)}")
     rules = {pools[g.pool].eviction for g in gpus if g.pool in pools}
+    empty = _empty_units(node, gpus, snapshot, pools)
+    if empty and transition.reason in MOVES_FOR_NOBODY_YET and not transition.rollback:
+        return Narrow(
+            tuple(g.pci_address for g in empty),
+            Reason.STEP_DONE,
+            f"no pod is left on {conditions.names(empty)}: they go on, the other GPUs of this move are opened again",
+        )
     leaving = [p for p in pods if not p.terminating]
     if rules == {EvictionRule.BEST_EFFORT} and transition.reason == Reason.VM_WAITING:
         asked = tuple(Evict(p.uid, p.namespace, p.name) for p in leaving if p.best_effort and p.evictable)
@@ -49,6 +56,31 @@ def drain(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools: 
         Reason.DRAIN_WAITING,
         f"waiting for {conditions.pod_names(pods)} to leave {conditions.names(gpus)}; nothing is unbound before",
     )
+
+
+MOVES_FOR_NOBODY_YET = (Reason.HEADROOM, Reason.RESERVATION_DUE)
+"""GPUs that are to be ready ahead of demand: any of them will do, so the first to be empty go first."""
+
+
+def _empty_units(
+    node: Node, gpus: tuple[Gpu, ...], snapshot: ClusterSnapshot, pools: dict[str, Pool]
+) -> tuple[Gpu, ...]:
+    """Those of `gpus` without pods whose bundle (the NVSwitch domain, or the node where the pool moves whole
+    nodes) has none either."""
+    units: dict[tuple[str, str], list[Gpu]] = {}
+    for gpu in gpus:
+        pool = pools.get(gpu.pool) if gpu.pool else None
+        whole = pool is not None and pool.granularity is Granularity.NODE
+        units.setdefault(
+            ("node", "")
+            if whole
+            else ("domain", gpu.nvswitch_domain)
+            if gpu.nvswitch_domain
+            else ("", gpu.pci_address),
+            [],
+        ).append(gpu)
+    empty = [unit for unit in units.values() if not conditions.pods_on(snapshot, (g.uuid for g in unit))]
+    return tuple(gpu for unit in empty for gpu in unit)
 
 
 def detach(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Action:

@@ -102,7 +102,7 @@ def test_no_policy_exceeds_the_bound_or_loses_a_figure(name: str) -> None:
         rules,
         policy.make(),
         ReplaySettings(on_release=policy.on_release),
-        passthrough_at_start=round(policy.passthrough_at_start * gpus),
+        passthrough_at_start=round((policy.passthrough_at_start or 0.3) * gpus),
     )
     seen = run.run().figures()
     assert seen.goodput <= admission_bound(asked, gpus) + 1e-9

@@ -10,6 +10,7 @@ from poolmgr.controller.executor.actions import (
     Evict,
     FenceGpus,
     Finish,
+    Narrow,
     Perform,
     Plugin,
     TurnBack,
@@ -17,7 +18,9 @@ from poolmgr.controller.executor.actions import (
     Wait,
 )
 from poolmgr.controller.executor.advance import StepDeadlines, next_action, step_after_turning_back
+from poolmgr.controller.intents import narrowed
 from poolmgr.domain.fleet import EvictionRule
+from poolmgr.domain.identifiers import LeaseEpoch
 from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.sharing import SharingState
@@ -49,6 +52,40 @@ def test_fence_is_done_when_hami_shows_it() -> None:
 def test_fence_before_2_10_relies_on_the_webhook_alone() -> None:
     action = at(Step.FENCE, on=sharing(G0, G1, version=(2, 8)))
     assert isinstance(action, Advance) and action.to is Step.DRAIN
+
+
+def ahead(reason: Reason, *pods, **fields):
+    """Both GPUs of the node drain; `reason` says for whom."""
+    both = (
+        gpu(0, desired_mode=Mode.PASSTHROUGH, **fields),
+        gpu(1, desired_mode=Mode.PASSTHROUGH, **fields),
+    )
+    move = transition(*both, step=Step.DRAIN)
+    return at(Step.DRAIN, gpus=both, pods=pods, transition=replace(move, reason=reason.value))
+
+
+def test_of_gpus_drained_ahead_of_demand_the_empty_ones_go_first() -> None:
+    action = ahead(Reason.HEADROOM, pod("train", on=G1))
+    assert isinstance(action, Narrow)
+    assert action.devices == (G0.pci_address,)
+    assert "opened again" in action.message
+
+
+def test_gpus_for_one_waiting_vm_and_gpus_of_one_domain_move_together() -> None:
+    assert isinstance(ahead(Reason.VM_WAITING, pod("train", on=G1)), Wait)
+    assert isinstance(ahead(Reason.HEADROOM, pod("train", on=G1), nvswitch_domain="board"), Wait)
+
+
+def test_narrowing_wants_the_others_back_where_they_came_from() -> None:
+    both = (gpu(0, desired_mode=Mode.PASSTHROUGH), gpu(1, desired_mode=Mode.PASSTHROUGH))
+    n = node(*both, transition=transition(*both, step=Step.DRAIN))
+    intent = narrowed(n, (G0.pci_address,), LeaseEpoch(5))
+    assert intent.transition is not None
+    assert (intent.transition.devices, intent.transition.step) == ((G0.pci_address,), Step.DRAIN)
+    assert {address: mode for address, mode, _ in intent.desired} == {
+        both[0].pci_address: Mode.PASSTHROUGH,
+        both[1].pci_address: Mode.SHARED,
+    }
 
 
 def test_drain_waits_for_a_pod_by_name_and_evicts_nobody_by_default() -> None:
