@@ -45,8 +45,10 @@ extern struct ph_gate ph_gate;
 /* Acquire: whoever sees the gate past START sees everything that was set up before. */
 static inline int ph_gate_state(void) { return __atomic_load_n(&ph_gate.state, __ATOMIC_ACQUIRE); }
 
+/* housekeeper.c: the first launch in a second. Somebody must listen to the monitor even where nothing is limited. */
+void ph_first_activity(void);
 static inline void ph_note_activity(void) {
-    if (PH_UNLIKELY(!__atomic_load_n(&ph_gate.active, __ATOMIC_RELAXED))) __atomic_store_n(&ph_gate.active, 1, __ATOMIC_RELAXED);
+    if (PH_UNLIKELY(!__atomic_load_n(&ph_gate.active, __ATOMIC_RELAXED))) ph_first_activity();
 }
 
 /* start.c */

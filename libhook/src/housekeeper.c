@@ -91,7 +91,13 @@ void ph_housekeeper_start(void) {
     pthread_mutex_unlock(&mutex);
 }
 
+void ph_first_activity(void) {
+    __atomic_store_n(&ph_gate.active, 1, __ATOMIC_RELAXED);
+    ph_housekeeper_start();
+}
+
 void ph_housekeeper_after_fork(void) {
+    __atomic_store_n(&ph_gate.active, 0, __ATOMIC_RELAXED); /* the parent's activity started the parent's thread */
     pthread_mutex_init(&mutex, NULL);
     runs = false;
 }

@@ -1,0 +1,113 @@
+"""The real nvidia-smi under libhook shows the smaller GPU and the container's own processes.
+
+It runs on NVIDIA's mock NVML; beside it a program of the same container works on the fake driver.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.parts import PartMissing, part
+from e2e.processes import Process
+from tests.integration.hook.nvidia_smi import ensure_nvidia_smi
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+BUILD = Path(__file__).parents[3] / "libhook/build"
+UUID = "GPU-fa4ecafe-0000-0000-0000-000000000000"
+"""The fake driver's first GPU; the mock shows the same."""
+
+
+class Container:
+    """One container with 3 GiB of a GPU of 16."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.smi = ensure_nvidia_smi()
+        self.libraries = folder / "lib"
+        self.libraries.mkdir()
+        (self.libraries / "libnvidia-ml.so.1").symlink_to(part("nvml-mock/libnvidia-ml.so.1"))
+        profile = part("nvml-mock/configs/mock-nvml-config-t4.yaml").read_text().partition("\ndevices:")[0]
+        (folder / "gpus.yaml").write_text(
+            f'{profile}\ndevices:\n  - index: 0\n    uuid: "{UUID}"\n'
+            '    pci:\n      bus_id: "0000:10:00.0"\n    minor_number: 0\n'
+        )
+        (folder / "work").touch()
+        self.variables = {
+            "LD_PRELOAD": str(BUILD / "libvgpu.so"),
+            "CUDA_DEVICE_MEMORY_LIMIT": "3072m",
+            "CUDA_DEVICE_MEMORY_SHARED_CACHE": str(folder / "vgpu.cache"),
+            "FAKE_CUDA_SHM": str(folder / "machine"),
+            "MOCK_NVML_CONFIG": str(folder / "gpus.yaml"),
+        }
+        program = Path(__file__).with_name("gpu_program.py")
+        self.program = Process(
+            "program",
+            [sys.executable, program, "700", "1000000", folder / "work", folder / "progress"],
+            folder / "program.log",
+            {**self.variables, "LD_LIBRARY_PATH": str(BUILD / "tests")},
+        ).start(lambda: (folder / "progress").exists() and (folder / "progress").stat().st_size)
+
+    def ask(self, *arguments: str, hook: bool = True) -> str:
+        """What nvidia-smi prints."""
+        return self.run([str(self.smi), *arguments], hook=hook)
+
+    def run(self, command: list[str], *, hook: bool = True) -> str:
+        """What a program of the container prints, on the mock NVML."""
+        environment = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": f"{self.libraries}:{BUILD / 'tests'}"}
+        environment |= {n: v for n, v in self.variables.items() if hook or n != "LD_PRELOAD"}
+        done = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Iterator[Container]:
+    if not (BUILD / "tests/libcuda.so.1").is_file():
+        pytest.skip("libhook is not built here: run `make hook`")
+    try:
+        started = Container(tmp_path)
+    except PartMissing as missing:
+        pytest.skip(str(missing))
+    yield started
+    started.program.kill()
+
+
+def test_shows_the_smaller_gpu_and_what_the_container_uses(container: Container) -> None:
+    query = ("--query-gpu=memory.total,memory.used,memory.free", "--format=csv,noheader,nounits")
+    assert container.ask(*query).strip() == "3072, 700, 2372"
+    total, used, _ = container.ask(*query, hook=False).split(", ")
+    assert (total, used) == ("16384", "0"), "what the mock itself says"
+
+
+def test_the_table_that_people_read_says_the_same(container: Container) -> None:
+    table = container.ask()
+    assert "700MiB /  3072MiB" in table
+    assert "16384MiB" not in table
+
+
+PROCESSES = """
+import pynvml
+pynvml.nvmlInit()
+gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
+print([(p.pid, p.usedGpuMemory >> 20) for p in pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)])
+print(pynvml.nvmlDeviceGetMemoryInfo(gpu).total >> 20)
+"""
+
+
+def test_nvidias_python_binding_lists_the_containers_own_processes(container: Container) -> None:
+    """nvidia-smi itself asks for processes by a private table of NVML, which no hook sees; programs do not."""
+    listed, total = container.run([sys.executable, "-c", PROCESSES]).splitlines()
+    assert listed == f"[({container.program.pid}, 700)]"
+    assert total == "3072"
