@@ -14,7 +14,9 @@ from e2e.controlplane.kubevirt import launcher_pod
 from e2e.node.machine import PYTHON
 from e2e.node.nvml import HOST_DRIVER
 from e2e.story.stage import Stage, driver_links
+from e2e.story.steps import StepWatch
 from e2e.story.workloads import NAMESPACE
+from poolmgr.domain.modes import Step
 
 WAIT_SECONDS = 240
 """For anything that takes seconds on an idle machine: the emulated node is ten times slower beside other work."""
@@ -112,10 +114,6 @@ class Acts:
         """Whether nothing is moving on the real node."""
         return not self.gpu_node().get("spec", {}).get("transition")
 
-    def step(self) -> str:
-        """The step of the move under way, empty when nothing moves."""
-        return str((self.gpu_node().get("spec", {}).get("transition") or {}).get("step", ""))
-
     def reported_as_it_is(self) -> bool:
         """Whether the agent's report since this boot and the kernel agree on every GPU."""
         if self.gpu_node()["status"].get("bootId") != self.guest.boot_id():
@@ -190,20 +188,22 @@ class Acts:
             self.guest.reboot(power_cut=True)
         self.narrative.say("sysfs", driver_links(self.guest))
 
-    def kill_manager_at_each_step_until(self, done: Callable[[], bool]) -> list[str]:
-        """Kill the manager whenever a step is seen for the first time; answers these steps in order."""
-        seen: list[str] = []
+    def kill_manager_at_each_step_until(self, done: Callable[[], bool]) -> list[Step]:
+        """Kill the manager as soon as it has written a step; answers the steps in order. Steps that it wrote before
+        the signal came are one kill."""
+        killed_at: list[Step] = []
+        watch = StepWatch(self.plane, self.node.name).start()
 
-        def new_step() -> str:
-            step = self.step()
-            return step if step and step not in seen else "over" if done() and self.settled() else ""
+        def news() -> list[Step] | str:
+            return list(watch.new()) or ("over" if killed_at and self.settled() and done() else "")
 
-        while (step := self.wait("another step of the move", new_step)) != "over":
-            seen.append(step)
+        while isinstance(steps := self.wait("another step of the move", news), list):
             self.plane.kill("manager")
-            self.narrative.say("story", f"the manager is killed at {step}; a successor starts")
+            self.narrative.say("story", f"the manager is killed at {', '.join(steps)}; a successor starts")
             self.stage.poolmgr.start_manager()
-        return seen
+            killed_at += steps
+        watch.stop()
+        return killed_at
 
 
 def _caught(log: str) -> str:

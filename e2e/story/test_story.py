@@ -8,6 +8,7 @@ import pytest
 from e2e.controlplane.kubevirt import virtual_machine
 from e2e.story.acts import Acts
 from e2e.story.workloads import DEVICE_VARIABLE, NAMESPACE, VM_RESOURCE, pool, vgpu_pod
+from poolmgr.domain.modes import Step
 
 pytestmark = [pytest.mark.story, pytest.mark.node, pytest.mark.timeout(1200)]
 
@@ -116,5 +117,5 @@ def test_8_the_manager_is_killed_after_each_step_and_its_successor_goes_on(story
     story.apply(_machine("jill"))
     there = story.kill_manager_at_each_step_until(lambda: story.guest.driver(moving) == "vfio-pci")
     story.wait("the launcher to run", lambda: story.running_launcher("jill"))
-    story.narrative.say("story", f"killed {len(back) + len(there)} managers: {', '.join(back + there)}")
-    assert {"Fence", "Drain", "Detach", "Rebind", "Attach"} <= set(there)
+    story.narrative.say("story", f"managers were killed at: {', '.join(back)}; {', '.join(there)}")
+    assert set(Step) - {Step.DONE} <= set(back) & set(there)
