@@ -3,7 +3,7 @@
 import json
 
 from e2e.node.builders import pod
-from e2e.node.images import view
+from e2e.node.images import GUEST_ROOT, view
 from e2e.node.kubelet import KUBERNETES_SERVICE, WAIT_FOR_TERM, KubeNode
 from e2e.node.machine import PYTHON
 
@@ -54,7 +54,7 @@ def test_a_pod_reaches_the_api_server_by_its_service_account(kube_node: KubeNode
             "client",
             NAMESPACE,
             image="localhost/view:1",
-            command=[str(PYTHON), "-c", script],
+            command=[f"{GUEST_ROOT}{PYTHON}", "-c", script],
             restartPolicy="Never",
         )
     )

@@ -18,7 +18,7 @@ from e2e.cache import PROJECT_ROOT
 from e2e.controlplane.hami import Hami
 from e2e.controlplane.kubevirt import VERSION as KUBEVIRT_VERSION
 from e2e.controlplane.plane import ControlPlane
-from e2e.node.images import Image, view
+from e2e.node.images import GUEST_ROOT, Image, view
 from e2e.node.kubelet import KubeNode
 from e2e.node.node import GuestNode
 from e2e.node.nvml import ENVIRONMENT
@@ -128,9 +128,9 @@ def driver_links(guest: GuestNode) -> str:
 
 
 def poolmgr_image() -> Image:
-    """This tree as the chart's image: Python and the checkout are seen where they lie on this machine."""
-    python = PROJECT_ROOT / ".venv" / "bin" / "python"
-    start = f'#!/bin/sh\ncd {PROJECT_ROOT} && exec {python} -B -m poolmgr.cli.main "$@"\n'
+    """This tree as the chart's image: the checkout with its Python is seen below the node's root, wherever it lies."""
+    checkout = f"{GUEST_ROOT}{PROJECT_ROOT}"
+    start = f'#!/bin/sh\ncd {checkout} && exec {checkout}/.venv/bin/python -B -m poolmgr.cli.main "$@"\n'
     return view(AGENT_IMAGE, ["/e2e/bin/poolmgr"], {"/e2e/bin/poolmgr": start}, ENVIRONMENT)
 
 
