@@ -67,6 +67,7 @@ def test_5_a_second_vm_waits_because_the_other_gpu_is_busy(story: Acts) -> None:
     story.wait("joe's launcher pod", lambda: story.launcher("joe"))
     said = story.wait("a plan that says who is on the GPU", lambda: story.plan_says("train-1"))
     story.narrative.quote("manager", said)
+    story.show("describe", "gpupool", "all")
     story.watch_for(20, lambda: story.guest.drivers() != before or not story.settled())
     story.delete_machine("joe")
     story.assert_kept()
