@@ -89,6 +89,8 @@ def test_superposed_pods_meet_the_load_and_differ_by_seed(tmp_path: Path) -> Non
         (gzip.compress(b"# t0 = 2016-01-04 00:00\nstart_s,duration_s\n1,2\n3\n"), "line 4: has 1 columns"),
         (gzip.compress(b"# t0 = 2016-01-04 00:00\nstart_s,duration_s\n"), "no rows"),
     ],
+    # ids of its own: a compressed file begins with the time
+    ids=["cut off", "no gzip", "empty", "wrong columns", "no number", "short line", "no rows"],
 )
 def test_broken_file_is_named_with_what_is_wrong(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "uncg-desktops").mkdir()
