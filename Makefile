@@ -44,6 +44,10 @@ story: setup ## the main job on the real control plane and an emulated node, tol
 hook: setup ## build libhook and run its tests
 	@if [ -f libhook/meson.build ]; then libhook/run-tests.sh; fi
 
+.PHONY: gpu
+gpu: hook ## libhook on a real GPU, beside OTHER=NAME=PATH/libvgpu.so; without a GPU the plan runs on the fake driver and says so
+	@$(PY) -m poolmgr.cli.main bench gpu --write docs/benchmarks.md $(if $(OTHER),--other "$(OTHER)") $(if $(QUICK),--quick)
+
 .PHONY: e2e
 e2e: setup ## kernel, kubelet, HAMi's plugin and our agent on the emulated node, test by test (about 20 minutes)
 	@tools/packages.sh node

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from poolmgr.cli.bench_hook import hook
+from poolmgr.cli.bench_hook import gpu, hook
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -26,6 +26,7 @@ def bench() -> None:
 
 
 app.command()(hook)
+app.command()(gpu)
 
 SIZES = (625, 1_250, 2_500, 5_000)
 

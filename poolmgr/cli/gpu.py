@@ -2,40 +2,47 @@
 
 import os
 import re
-import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from poolmgr.cli.gpu_selftest import probe, sentence_of
 from poolmgr.hookregion.layout import Region, decode_region
+from poolmgr.hookregion.liveness import forget_if_unused, live_slots
 
 app = typer.Typer(
-    no_args_is_help=True, help="Share GPUs of a workstation with the CUDA hook, without Kubernetes."
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Share GPUs of a workstation with the CUDA hook, without Kubernetes.",
 )
-SIZE = re.compile(r"^(\d+)(?:([KMGT])i?B?)?$", re.IGNORECASE)
+SIZE = re.compile(r"^(\d+)(?:([KMGT])i?B?|B)?$", re.IGNORECASE)
+SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 LibraryOption = Annotated[
     Path | None,
     typer.Option("--library", help="libvgpu.so to use; default: /usr/local/vgpu, then libhook/build."),
 ]
 
 
+def refuse(sentence: str, code: int = 2) -> NoReturn:
+    typer.secho(f"poolmgr: {sentence}", fg="red", err=True)
+    raise typer.Exit(code)
+
+
 def find_library(given: Path | None) -> Path:
     """The hook: as given, as installed, or as built in this checkout. Exits with what to do if there is none."""
     built = Path(__file__).resolve().parents[2] / "libhook/build/libvgpu.so"
-    for place in [given] if given else [Path("/usr/local/vgpu/libvgpu.so"), built]:
+    places = [given] if given else [Path("/usr/local/vgpu/libvgpu.so"), built]
+    for place in places:
         if place.is_file():
             return place.resolve()
-    typer.secho(
-        "poolmgr: no libvgpu.so found. Build it with `make hook`, or name it with --library.",
-        fg="red",
-        err=True,
-    )
-    raise typer.Exit(2)
+    looked = " and ".join(str(place) for place in places)
+    refuse(f"there is no {looked}. Build the hook with `make hook`, or name it with --library.")
 
 
 def region_folder() -> Path:
@@ -44,29 +51,60 @@ def region_folder() -> Path:
         Path(os.environ.get("XDG_RUNTIME_DIR") or Path(tempfile.gettempdir()) / f"poolmgr-{os.getuid()}")
         / "poolmgr-gpu"
     )
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        refuse(f"{folder} cannot be made ({error.strerror}); set XDG_RUNTIME_DIR to a folder of yours.")
     if folder.stat().st_uid != os.getuid():
-        typer.secho(
-            f"poolmgr: {folder} belongs to somebody else; set XDG_RUNTIME_DIR to a folder of yours.",
-            fg="red",
-            err=True,
-        )
-        raise typer.Exit(2)
+        refuse(f"{folder} belongs to somebody else; set XDG_RUNTIME_DIR to a folder of yours.")
     return folder
 
 
-def hook_environment(library: Path, region: Path, memory: str | None, cores: int | None) -> dict[str, str]:
-    """Variables that put a program under the hook."""
+def parse_size(text: str) -> int:
+    """Bytes of `3Gi`, `3000m`, `512MiB`; powers of 1024. Exits with what to write instead."""
+    found = SIZE.match(text)
+    if not found:
+        refuse(f"--memory {text} is not a size; write a whole number with K, M, G or T, like 3Gi or 3000m.")
+    size = int(found[1]) << SHIFTS[(found[2] or "").upper()]
+    if size < 1 << 20:
+        refuse(
+            f"--memory {text} is less than a MiB; write it with a unit, like 3Gi, or leave it out for no limit."
+        )
+    return size
+
+
+def hook_environment(library: Path, region: Path, memory: int | None, cores: int | None) -> dict[str, str]:
+    """Variables that put a program under the hook. `memory` in bytes, `cores` in percent."""
     wanted = {
         "LD_PRELOAD": ":".join(filter(None, [str(library), os.environ.get("LD_PRELOAD")])),
         "CUDA_DEVICE_MEMORY_SHARED_CACHE": str(region),
         "GPU_CORE_UTILIZATION_POLICY": "force",
     }
     if memory:
-        wanted["CUDA_DEVICE_MEMORY_LIMIT"] = memory
+        wanted["CUDA_DEVICE_MEMORY_LIMIT"] = str(memory)
     if cores:
         wanted["CUDA_DEVICE_SM_LIMIT"] = str(cores)
     return wanted
+
+
+def join_or_begin(region: Path, name: str, memory: int | None, cores: int | None) -> None:
+    """Limits belong to the region: whoever joins takes them as they are, so other ones are refused."""
+    try:
+        if forget_if_unused(region):
+            return
+        decoded = decode_region(region.read_bytes())
+    except (OSError, ValueError) as error:
+        refuse(
+            f"{region} is in the way and no region of the hook ({error}); remove it or choose another --name."
+        )
+    wanted = (memory or 0, cores if cores and cores < 100 else 0)
+    for device in decoded.devices:
+        if (device.memory_limit, device.core_limit) != wanted:
+            has = f"{_memory(device.memory_limit)} of memory and {_percent(device.core_limit)} of GPU time"
+            refuse(
+                f"programs named {name} already run within {has}. Start this one with the same limits, under "
+                "another --name, or when they have ended."
+            )
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -77,50 +115,66 @@ def run(
     name: Annotated[str | None, typer.Option(help="Programs started with one name share one limit.")] = None,
     library: LibraryOption = None,
 ) -> None:
-    """Run a program within limits: poolmgr gpu run --memory 3Gi --cores 30 -- python train.py"""
+    """Run a program, and whatever it starts, within limits on each GPU.
+
+    \b
+    poolmgr gpu run --memory 3Gi --cores 30 -- python train.py
+    poolmgr gpu run --name lab --memory 8Gi -- jupyter lab      (and again: both share the 8 GiB)
+    poolmgr gpu run --memory 3Gi -- nvidia-smi                  (shows the smaller GPU)
+    """
     if not context.args:
+        refuse("name a program after --, e.g. `poolmgr gpu run --memory 3Gi -- python train.py`.")
+    if name and not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", name):
+        refuse("--name may hold letters, digits, dot, dash and underscore, and not begin with a dot.")
+    size = parse_size(memory) if memory else None
+    if not size and not cores:
         typer.secho(
-            "poolmgr: name a program after --, e.g. `poolmgr gpu run --memory 3Gi -- python train.py`.",
-            fg="red",
+            "poolmgr: neither --memory nor --cores is given: nothing is limited, `poolmgr gpu top` shows the use.",
+            fg="yellow",
             err=True,
         )
-        raise typer.Exit(2)
-    if memory and not SIZE.match(memory):
-        typer.secho(
-            f"poolmgr: --memory {memory} is not a size; write it like 3Gi or 3000m.", fg="red", err=True
-        )
-        raise typer.Exit(2)
-    if name and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
-        typer.secho("poolmgr: --name may hold letters, digits, dot, dash and underscore.", fg="red", err=True)
-        raise typer.Exit(2)
-    region = region_folder() / f"{name or os.getpid()}.cache"
-    environment = {**os.environ, **hook_environment(find_library(library), region, memory, cores)}
+    folder = region_folder()
+    for old in folder.glob("*.cache"):
+        forget_if_unused(old)
+    region = folder / f"{name or os.getpid()}.cache"
+    join_or_begin(region, name or str(os.getpid()), size, cores)
+    environment = {**os.environ, **hook_environment(find_library(library), region, size, cores)}
     try:
         os.execvpe(context.args[0], context.args, environment)
     except OSError as error:
-        typer.secho(f"poolmgr: {context.args[0]} cannot be started: {error.strerror}.", fg="red", err=True)
-        raise typer.Exit(127) from error
+        refuse(f"{context.args[0]} cannot be started: {error.strerror}.", 127)
 
 
-def read_regions(paths: list[Path]) -> dict[str, Region | str]:
-    """Name → region, or the sentence why it is none."""
-    found: dict[str, Region | str] = {}
+def read_regions(paths: list[Path]) -> dict[str, tuple[Region, frozenset[int]] | str]:
+    """Name → region and its living slots, or the sentence why it is none."""
+    found: dict[str, tuple[Region, frozenset[int]] | str] = {}
     for path in sorted(paths):
         try:
-            found[path.stem] = decode_region(path.read_bytes())
-        except (OSError, ValueError) as error:
-            found[path.stem] = str(error)
+            found[path.stem] = (decode_region(path.read_bytes()), live_slots(path))
+        except OSError as error:
+            found[path.stem] = f"{path} cannot be read: {error.strerror}"
+        except ValueError as error:
+            found[path.stem] = f"{path} is no region of the hook: {error}"
     return found
 
 
-def usage_table(regions: dict[str, Region | str], *, living: bool) -> Table:
-    table = Table("Name", "GPU", "PID", "Memory", "Limit", "GPU time", "Share", box=None, pad_edge=False)
-    for name, region in regions.items():
-        if isinstance(region, str):
-            table.add_row(name, "-", "-", region, "", "", "")
+def _memory(limit: int) -> str:
+    return f"{limit >> 20} MiB" if limit else "no limit"
+
+
+def _percent(limit: int) -> str:
+    return f"{limit} %" if limit else "no limit"
+
+
+def usage_table(regions: dict[str, tuple[Region, frozenset[int]] | str]) -> Table:
+    """A line for each living process and GPU."""
+    table = Table("Name", "GPU", "PID", "Memory", "of", "GPU time", "of", "", box=None, pad_edge=False)
+    for name, found in regions.items():
+        if isinstance(found, str):
             continue
+        region, living = found
         for process in region.processes:
-            if living and not Path(f"/proc/{process.pid}").exists():
+            if process.slot not in living:
                 continue
             for device in region.devices:
                 table.add_row(
@@ -128,9 +182,10 @@ def usage_table(regions: dict[str, Region | str], *, living: bool) -> Table:
                     str(device.index),
                     str(process.pid),
                     f"{process.used[device.index] >> 20} MiB",
-                    f"{device.memory_limit >> 20} MiB" if device.memory_limit else "none",
+                    _memory(device.memory_limit),
                     f"{process.busy[device.index]} %",
-                    f"{device.core_limit} %" if device.core_limit else "none",
+                    _percent(device.core_limit),
+                    "stopped by the monitor" if region.blocked else "",
                 )
     return table
 
@@ -142,76 +197,50 @@ def top(
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Every second, until Ctrl-C.")] = False,
 ) -> None:
-    """Show who uses how much of which GPU."""
+    """Show who uses how much of which GPU.
+
+    \b
+    poolmgr gpu top
+    poolmgr gpu top --watch
+    poolmgr gpu top /usr/local/vgpu/containers/*/*.cache        (on a node with HAMi: its containers)
+    """
     console = Console()
     while True:
         regions = read_regions(region or list(region_folder().glob("*.cache")))
-        table = usage_table(regions, living=not region)
+        table = usage_table(regions)
+        if watch:
+            console.clear()
         if table.row_count:
             console.print(table)
-        else:
+        elif not any(isinstance(found, str) for found in regions.values()):
             console.print("Nobody uses a GPU under the hook. Start something with `poolmgr gpu run`.")
+        complaints = [found for found in regions.values() if isinstance(found, str)]
+        for complaint in complaints:
+            typer.secho(f"poolmgr: {complaint}", fg="red", err=True)
         if not watch:
+            raise typer.Exit(1 if complaints else 0)
+        try:
+            time.sleep(1)
+        except KeyboardInterrupt:
             return
-        time.sleep(1)
-
-
-PROBE = """
-import ctypes, sys
-cuda = ctypes.CDLL("libcuda.so.1")
-if cuda.cuInit(0): sys.exit(3)
-context, pointer = ctypes.c_void_p(), ctypes.c_uint64()
-free, total = ctypes.c_size_t(), ctypes.c_size_t()
-cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0)
-cuda.cuCtxSetCurrent(context)
-if cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)): sys.exit(4)
-refused = cuda.cuMemAlloc_v2(ctypes.byref(pointer), ctypes.c_size_t(total.value + (1 << 20)))
-print(total.value, refused)
-"""
 
 
 @app.command()
 def selftest(library: LibraryOption = None) -> None:
-    """Say in a sentence whether limits are in force here: in this container, or (with --library) under that hook."""
-    import sys
+    """Say in a sentence whether limits are in force here; exits 1 if they are not.
 
+    Run it inside the container. With --library it says whether that hook would hold a limit on this machine.
+
+    \b
+    kubectl exec POD -- poolmgr gpu selftest
+    poolmgr gpu selftest --library libhook/build/libvgpu.so
+    """
     environment = dict(os.environ)
     with tempfile.TemporaryDirectory() as folder:
         if library:
             region = Path(folder) / "selftest.cache"
-            environment |= hook_environment(find_library(library), region, "256Mi", None)
-        done = subprocess.run(
-            [sys.executable, "-c", PROBE],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-    limit = environment.get("CUDA_DEVICE_MEMORY_LIMIT") or environment.get("CUDA_DEVICE_MEMORY_LIMIT_0")
-    mapped = subprocess.run(
-        [sys.executable, "-c", "print(open('/proc/self/maps').read())"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
-    if "libvgpu" not in mapped:
-        typer.echo(
-            "Limits are NOT in force: no libvgpu.so is loaded into programs here (look at LD_PRELOAD and /etc/ld.so.preload)."
-        )
+            environment |= hook_environment(find_library(library), region, 256 << 20, None)
+        in_force, sentence = sentence_of(probe(environment))
+    typer.echo(sentence)
+    if not in_force:
         raise typer.Exit(1)
-    if done.returncode != 0:
-        typer.echo(
-            f"Limits cannot be tested: the hook is loaded, but the driver does not start here. {done.stderr.strip()[-200:]}"
-        )
-        raise typer.Exit(1)
-    total, refused = (int(word) for word in done.stdout.split())
-    if limit is None or not refused:
-        typer.echo(
-            f"Limits are NOT in force: programs see {total >> 20} MiB and no memory limit is set for them."
-        )
-        raise typer.Exit(1)
-    typer.echo(
-        f"Limits are in force: programs see a GPU of {total >> 20} MiB, and asking for more was refused."
-    )

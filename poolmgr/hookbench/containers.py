@@ -1,4 +1,4 @@
-"""One fake machine and one container on it, for any `libvgpu.so`: starts a victim there and reads what it prints."""
+"""One machine and one container on it, for any `libvgpu.so`: starts a program there and reads what it prints."""
 
 import contextlib
 import json
@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from poolmgr.domain.errors import Rejected
-from poolmgr.domain.reasons import Reason
+from poolmgr.hookbench.bed import Bed
 
 LIMIT_BYTES = 1 << 30
 
@@ -41,40 +41,35 @@ class Victim:
     core_limit: int = 0
     """Percent of GPU time, 0 = none."""
     virtual: bool = False
-    """On the fake machine's virtual clock."""
+    """On the fake machine's virtual clock; a real GPU has none."""
     timeout_seconds: float = 60.0
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def find_build(build: Path) -> Path:
-    """`build` if libhook, its fake driver and its victims are built there. Raises Rejected."""
-    if not (build / "tests/victims/victim_cost").is_file():
-        raise Rejected(
-            Reason.INVALID_REQUEST,
-            f"{build} holds no built libhook with its fake driver; run `make hook` in a checkout of poolmgr first, "
-            "or name the build folder with --build",
-        )
-    return build.resolve()
-
-
-def environment(build: Path, arm: Arm, victim: Victim, folder: Path) -> dict[str, str]:
+def environment(bed: Bed, arm: Arm, victim: Victim, folder: Path) -> dict[str, str]:
     """A container's environment as HAMi's device plugin writes it, and what both libraries need on a machine
     without one: HAMi-core opens itself by CUDA_REDIRECT, and looks at the GPU-time limit only under `force`."""
+    virtual = victim.virtual and bed.gpu is None
     preload = [str(arm.library)] if arm.library else []
-    if victim.virtual:
-        preload.append(str(build / "tests/libfakegpu.so"))
+    if virtual:
+        preload.append(str(bed.build / "tests/libfakegpu.so"))
     variables = {
         "PATH": os.environ["PATH"],
-        "LD_LIBRARY_PATH": str(build / "tests"),
+        "HOME": os.environ.get("HOME", "/"),
+        "LD_LIBRARY_PATH": bed.libraries,
         "LD_PRELOAD": ":".join(preload),
         "FAKE_CUDA_SHM": str(folder / "machine"),
-        "FAKE_CUDA_CLOCK": "virtual" if victim.virtual else "real",
+        "FAKE_CUDA_CLOCK": "virtual" if virtual else "real",
         "FAKE_CUDA_CALL_NS": "2000",
         "FAKE_CUDA_WATCH_LIMIT": str(LIMIT_BYTES),
         "CUDA_DEVICE_MEMORY_SHARED_CACHE": str(folder / "vgpu.cache"),
         "CUDA_DEVICE_MEMORY_LIMIT": f"{LIMIT_BYTES >> 20}m",
         "GPU_CORE_UTILIZATION_POLICY": "force",
         "LIBCUDA_LOG_LEVEL": "0",
+        **victim.variables,
     }
+    if bed.gpu is not None:
+        variables["VICTIM_ON_GPU"] = "1"
     if arm.library:
         variables["CUDA_REDIRECT"] = str(arm.library)
     if victim.core_limit:
@@ -82,15 +77,21 @@ def environment(build: Path, arm: Arm, victim: Victim, folder: Path) -> dict[str
     return variables
 
 
-def run(build: Path, arm: Arm, victim: Victim) -> list[dict[str, Any]]:
-    """The victim's lines of JSON from a fresh machine. Raises DidNotFinish."""
+def run(bed: Bed, arm: Arm, victim: Victim) -> list[dict[str, Any]]:
+    """The lines of JSON of a victim of `libhook/tests/victims`, on a fresh machine. Raises DidNotFinish."""
+    program = str(bed.build / f"tests/victims/victim_{victim.name}")
+    return run_program([program, *victim.arguments], bed, arm, victim)
+
+
+def run_program(command: Sequence[str], bed: Bed, arm: Arm, victim: Victim) -> list[dict[str, Any]]:
+    """The same for any program, run as `victim` says."""
     with tempfile.TemporaryDirectory(prefix="poolmgr-hookbench-") as folder:
-        # What a victim prints goes to a file: a pipe that a stuck grandchild holds open would never end.
+        # What it prints goes to a file: a pipe that a stuck grandchild holds open would never end.
         printed = Path(folder) / "output"
         with printed.open("wb") as output:
             process = subprocess.Popen(
-                [str(build / f"tests/victims/victim_{victim.name}"), *victim.arguments],
-                env=environment(build, arm, victim, Path(folder)),
+                command,
+                env=environment(bed, arm, victim, Path(folder)),
                 stdout=output,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from poolmgr.hookbench.rows import Row
 
 OURS = "libhook"
-NOISE = {"ns": 2.0, "ms": 1.0, "points": 0.2, "MiB": 0.0, "MiB left": 0.0}
+NOISE = {"ns": 2.0, "ms": 1.0, "points": 1.0, "MiB": 0.0, "MiB left": 0.0}
 """Differences below these are called equal: the clock's grain, and what a busy machine does to a start."""
 REASONS = {
     "launch, GPU-time limit of 50 % too": "libhook measures what each launch costs the GPU (a lock of the stream, two "
@@ -36,30 +36,25 @@ def cell(value: float | str | None) -> str:
     return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
 
 
-def markdown(rows: Sequence[Row], arms: Sequence[str], refused: dict[str, str], machine: str) -> list[str]:
-    """`arms` in their order, without those of `refused` (name → what was seen instead of a limit)."""
+def markdown(
+    rows: Sequence[Row], arms: Sequence[str], refused: dict[str, str], head: Sequence[str]
+) -> list[str]:
+    """`arms` in their order, without those of `refused` (name → what was seen instead of a limit); `head` is
+    what stands above the table. Reasons are given once below it, by number."""
     others = [name for name in arms if name not in (OURS, "no hook")]
-    lines = [
-        "## libhook beside other hooks",
-        "",
-        f"    poolmgr bench hook {' '.join(f'--other {n}=PATH' for n in [*others, *refused])}".rstrip(),
-        "",
-        f"{machine} On the fake driver, **not on a real GPU**: what a launch, NVML or a context costs there is left out, "
-        "on both sides. Every arm runs the same programs in the same run and is first shown to hold its limits. "
-        "Calls: what the hook adds to them, medians. Share errors: points of GPU time, by the fake machine's own count, "
-        "on its virtual clock. Smaller is better everywhere.",
-        "",
-        "| | unit | "
-        + " | ".join(arms)
-        + " | "
-        + " | ".join(f"libhook against {n}" for n in others)
-        + (" | |" if others else "|"),
-        "|---|---|" + "---|" * (len(arms) + len(others) + (1 if others else 0)),
-    ]
+    titles = [*arms, *(f"libhook against {name}" for name in others), ""]
+    lines = [*head, "", "| | unit | " + " | ".join(titles) + " |", "|---|---|" + "---|" * len(titles)]
+    reasons: list[str] = []
     for row in rows:
         cells = [cell(row.figures.get(name)) for name in arms]
-        words = [verdict(row, name) for name in others]
-        lines.append(f"| {row.title} | {row.unit} | " + " | ".join([*cells, *words, row.note]) + " |")
+        for name in others:
+            word, colon, reason = verdict(row, name).partition("not ahead: ")
+            if colon and reason not in reasons:
+                reasons.append(reason)
+            cells.append(f"**not ahead** ({reasons.index(reason) + 1})" if colon else word)
+        lines.append(f"| {row.title} | {row.unit} | " + " | ".join([*cells, row.note]) + " |")
+    if reasons:
+        lines += ["", *(f"({number}) {reason}." for number, reason in enumerate(reasons, 1))]
     for name, seen in refused.items():
         lines += ["", f"{name} is not in the table: {seen}."]
     return lines

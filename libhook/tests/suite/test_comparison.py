@@ -1,14 +1,15 @@
 """What `poolmgr bench hook` stands on: an arm whose limits are not in force is found out before it is timed."""
 
 from conftest import BUILD
+from poolmgr.hookbench.bed import Bed
 from poolmgr.hookbench.containers import Arm
 from poolmgr.hookbench.rows import limits_not_in_force
 
 
 def test_libhook_holds_both_limits() -> None:
-    assert limits_not_in_force(BUILD, Arm("libhook", BUILD / "libvgpu.so")) is None
+    assert limits_not_in_force(Bed(BUILD), Arm("libhook", BUILD / "libvgpu.so")) is None
 
 
 def test_a_library_that_hooks_nothing_is_found_out() -> None:
-    seen = limits_not_in_force(BUILD, Arm("inert", BUILD / "tests/libfakegpu.so"))
+    seen = limits_not_in_force(Bed(BUILD), Arm("inert", BUILD / "tests/libfakegpu.so"))
     assert seen is not None and seen.startswith("no memory limit in force")

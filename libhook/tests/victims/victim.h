@@ -27,6 +27,9 @@ extern uint64_t fg_memory_used(int device) __attribute__((weak));
 extern uint64_t fg_memory_own(int device) __attribute__((weak));
 extern uint64_t fg_memory_excess(int device) __attribute__((weak));
 
+/* The victims are built with the fake machine and may run on a real GPU all the same. */
+static inline bool on_fake_machine(void) { return fg_process_busy && !getenv("VICTIM_ON_GPU"); }
+
 static inline int64_t now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from poolmgr.domain.errors import Rejected
-from poolmgr.hookbench.containers import Arm, DidNotFinish, Victim, environment, find_build, run
+from poolmgr.hookbench.bed import Bed, RealGpu, find_build
+from poolmgr.hookbench.containers import Arm, DidNotFinish, Victim, environment, run
 
-BUILD = Path("/build")
+BUILD = Bed(Path("/build"))
 
 
 def test_both_arms_get_the_same_limits_and_only_the_library_differs(tmp_path: Path) -> None:
@@ -24,17 +25,24 @@ def test_virtual_time_is_preloaded_behind_the_hook(tmp_path: Path) -> None:
     assert variables["FAKE_CUDA_CLOCK"] == "virtual"
 
 
+def test_on_a_gpu_its_driver_comes_before_the_fake_one_and_time_is_real(tmp_path: Path) -> None:
+    bed = Bed(Path("/build"), RealGpu("NVIDIA H200", 13000, Path("/driver")))
+    variables = environment(bed, Arm("a", Path("/a.so")), Victim("share", virtual=True), tmp_path)
+    assert variables["LD_LIBRARY_PATH"].split(":")[0] == "/driver"
+    assert (variables["LD_PRELOAD"], variables["VICTIM_ON_GPU"]) == ("/a.so", "1")
+
+
 def test_without_a_build_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(Rejected, match="make hook"):
         find_build(tmp_path)
 
 
-def victim_that(tmp_path: Path, script: str) -> Path:
+def victim_that(tmp_path: Path, script: str) -> Bed:
     program = tmp_path / "tests/victims/victim_x"
     program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\n" + script)
     program.chmod(0o755)
-    return tmp_path
+    return Bed(tmp_path)
 
 
 def test_reads_the_json_and_skips_chatter(tmp_path: Path) -> None:

@@ -39,7 +39,12 @@ def test_the_table_names_arms_left_out_with_the_reason() -> None:
     table = [line for line in lines if line.startswith("|")]
     assert {line.count("|") for line in table} == {8}
     assert "inert is not in the table: no memory limit in force." in lines
-    assert "--other other=PATH --other inert=PATH" in "\n".join(lines)
+
+
+def test_reasons_stand_once_below_the_table() -> None:
+    lines = markdown([row(40, 20), row(50, 20)], ["no hook", OURS, "other"], {}, [])
+    assert sum("**not ahead** (1)" in line for line in lines) == 2
+    assert sum(line.startswith("(1) ") for line in lines) == 1
 
 
 def test_share_counts_processes_together_over_the_longest() -> None:
