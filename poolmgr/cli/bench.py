@@ -211,6 +211,9 @@ def quality(
         str, typer.Option(help="Run only these policies; what the others gave is taken from the rows file.")
     ] = "",
     scenario: Annotated[str, typer.Option(help="Run only these scenarios, likewise.")] = "",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave out what the rows file has from this version.")
+    ] = False,
     out: Out = REPORT,
 ) -> None:
     """All scenarios under all policies with five seeds, on held-out weeks. The rows behind the tables are kept beside
@@ -224,5 +227,6 @@ def quality(
         only_policies=tuple(p for p in policy.split(",") if p),
         only_scenarios=tuple(s for s in scenario.split(",") if s),
         keep_rows=not quick,
+        resume=resume,
     )
     typer.echo(f"wrote {out}: quality, headline", err=True)
