@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "webhook": "Serve the admission webhooks.",
     "agent": "Run the node agent: inventory, rebinding, device plugin for passthrough GPUs.",
     "plan": "Say what would be moved in a snapshot, and why each other GPU would not.",
+    "snapshot": "Write what a live cluster looks like as JSON, for plan --from.",
     "simulate": "Replay a demand trace under one or more policies and compare them.",
     "bench": "Run the benchmarks.",
     "gpu": "Share GPUs of a workstation with the CUDA hook, without Kubernetes.",

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from poolmgr.cli.snapshot import Context, take
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.plan import Plan, SubjectKind
 from poolmgr.domain.reasons import Reason
@@ -14,9 +15,28 @@ from poolmgr.domain.snapshot import ClusterSnapshot
 app = typer.Typer(add_completion=False)
 
 
-@app.command()
+EPILOG = """
+Examples:
+
+  poolmgr plan --kubeconfig ~/.kube/config
+
+  poolmgr snapshot > snapshot.json; poolmgr plan --from snapshot.json
+
+  poolmgr plan --from snapshot.json --explain node-3/0000:41:00.0
+
+  poolmgr plan --example > snapshot.json
+"""
+
+
+@app.command(epilog=EPILOG)
 def plan(
-    source: Annotated[Path | None, typer.Option("--from", help="A snapshot as JSON.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="A snapshot as JSON; - reads standard input.")
+    ] = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="Plan for this live cluster instead. It is only read.")
+    ] = None,
+    context: Context = None,
     explain: Annotated[
         str, typer.Option(help="Say only why one GPU is or is not moved: NODE/PCI-ADDRESS or its UUID.")
     ] = "",
@@ -34,9 +54,12 @@ def plan(
     if example:
         print(encode_snapshot(_example(hour)).decode())
         return
-    if source is None:
-        raise typer.BadParameter("give a snapshot, or --example to see one", param_hint="--from")
-    snapshot = read_snapshot(source)
+    if (source is None) == (kubeconfig is None):
+        raise typer.BadParameter("give a snapshot with --from or a cluster with --kubeconfig, one of them")
+    if kubeconfig is not None:
+        snapshot = take(kubeconfig, context, "", LIVE_SECONDS)
+    else:
+        snapshot = read_snapshot(source or Path())
     decided = PoolPlanner(ForecastSizer()).decide(snapshot, None).plan
     if explain:
         line = explain_gpu(snapshot, decided, explain)
@@ -45,6 +68,10 @@ def plan(
         print(json.dumps(as_object(decided)))
     else:
         _print(decided)
+
+
+LIVE_SECONDS = 30.0
+"""For a live cluster to be read completely."""
 
 
 def explain_gpu(snapshot: ClusterSnapshot, decided: Plan, wanted: str) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def random_cluster_of(shape: FleetShape, *, pods: int, seed: int) -> ClusterSnap
                 iommu_group=g,
                 nvswitch_domain="",
                 allocated_to=launcher,
-                advertised=modes[g] == np.True_,
+                advertised=bool(modes[g]),
                 mode_since=START - 3_600.0,
             )
             cards.append(card)

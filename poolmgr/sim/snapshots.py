@@ -1,5 +1,6 @@
 """A cluster snapshot as a JSON file: what `poolmgr plan --from` reads. The field names are the domain's own."""
 
+import sys
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,9 @@ def decode_snapshot(text: bytes) -> ClusterSnapshot:
 
 
 def read_snapshot(path: Path) -> ClusterSnapshot:
+    """From a file, or from standard input where `path` is `-`."""
+    if str(path) == "-":
+        return decode_snapshot(sys.stdin.buffer.read())
     if not path.is_file():
         raise Rejected(
             Reason.NOT_FOUND,
