@@ -46,7 +46,7 @@ CASES = (
     Case("S8", 0.96, 1),
     Case("S2", 0.96, 1, policies=("poolmgr", "B4", "B5"), flip_seconds=10.0),
     Case("S2", 0.96, 1, policies=("poolmgr", "B4", "B5"), flip_seconds=300.0),
-    Case("S7", 0.9, 1, seeds=(1,), policies=("poolmgr", "B5")),
+    Case("S7", 0.9, 1, seeds=(1,), policies=("poolmgr", "B6")),
 )
 QUICK = (Case("S2", 0.96, 1, seeds=(1,), policies=("poolmgr", "B4", "B5", "B0-vm")),)
 
