@@ -23,6 +23,7 @@ from poolmgr.domain.plan import Move, Plan, Refusal, Subject, SubjectKind, Targe
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.budget import budgets_of
+from poolmgr.planner.collector import collector_paused
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.drain import drain_ahead
 from poolmgr.planner.explain import explain_gpus, explain_pods, only_automatic, target_of
@@ -64,6 +65,10 @@ class PoolPlanner:
                 for pool in snapshot.pools
             )
             return Decision(_plan_of(snapshot, (), refusals, ()), memory)
+        with collector_paused():
+            return self._decide(snapshot, memory)
+
+    def _decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
         stock = take_stock(snapshot, usage_of(snapshot), self._memory)
         spares, remembered = self._sizer.size(snapshot, stock, memory)
         draft = Draft(snapshot, stock, budgets_of(stock), self._explain)

@@ -1,4 +1,4 @@
-"""A report with marked sections, of which each benchmark rewrites only its own."""
+"""The benchmark report, and what a figure in it was measured on."""
 
 import os
 import platform
@@ -6,29 +6,18 @@ import subprocess
 from pathlib import Path
 from time import strftime
 
+from poolmgr.kit.marked_section import replace_section
+
 TITLE = (
     "# Benchmarks\n\nEach section is written by the command that it names; nothing here is typed by hand.\n"
 )
 
 
-def marks(name: str) -> tuple[str, str]:
-    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-
-
-def with_section(text: str, name: str, body: str) -> str:
-    """`text` with the section's body replaced, or with the section at its end where it had none."""
-    begin, end = marks(name)
-    section = f"{begin}\n{body.strip()}\n{end}"
-    if begin in text and end in text:
-        before, rest = text.split(begin, 1)
-        return before + section + rest.split(end, 1)[1]
-    return f"{text.rstrip()}\n\n{section}\n"
-
-
 def write_section(path: Path, name: str, body: str) -> None:
+    """Rewrite the report's section of that name and leave the others alone."""
     text = path.read_text(encoding="utf-8") if path.exists() else TITLE
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(with_section(text, name, body), encoding="utf-8")
+    path.write_text(replace_section(text, name, body), encoding="utf-8")
 
 
 def measured_on() -> str:
