@@ -7,6 +7,7 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.drain import may_be_lent
 from poolmgr.planner.eligibility import name_of
+from poolmgr.planner.reservations import MOVE_SECONDS, Reserved
 from poolmgr.planner.shared_fit import ShapeOutlook, cards_needed
 from poolmgr.planner.shelving import NodeStock, ShelfKey, Unit
 from poolmgr.planner.sizing import Spare
@@ -22,6 +23,17 @@ def fill_minimum(draft: Draft) -> None:
             if missing > 0:
                 message = f"pool {shelf.pool.name} is {missing} GPU(s) under its minimum in {mode}"
                 pull(draft, key, mode, missing, Reason.BELOW_MINIMUM, message, now=float("inf"))
+
+
+def fill_reserved(draft: Draft, due: Reserved) -> None:
+    """Bring over what containers have reserved, once the window is near."""
+    for key, reservations in due.shared.items():
+        shelf = draft.stock.shelves[key]
+        missing = sum(r.gpus for r in reservations if r.opens_in <= MOVE_SECONDS) - shelf.shared
+        if missing > 0:
+            names = ", ".join(r.name for r in reservations[:3])
+            message = f"{missing} more shared GPU(s) are reserved by {names}"
+            pull(draft, key, Mode.SHARED, missing, Reason.RESERVATION_DUE, message, now=float("inf"))
 
 
 def fetch_spare(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:

@@ -4,7 +4,8 @@ Order of a decision, each stage picking only from what the stage before left:
 1. stock     every GPU that a rule keeps where it is is out (`eligibility`, `stock`);
 2. VMs       waiting VMs, oldest first, get free GPUs, then GPUs on their way, then idle shared ones moved
              over, then (where the pool allows it) GPUs freed of best-effort pods (`board`);
-3. minimum   sides under their minimum are filled;
+3. minimum   sides under their minimum are filled,
+   and shared GPUs that are reserved are brought over (`reservations`);
 4. spare     GPUs wanted ready ahead of demand are moved over, idle ones first; where those do not suffice,
              GPUs in use are closed to new pods and move once they are empty, never by eviction (`sizing`);
 5. return    GPUs idle in passthrough beyond their cooldown and the spare go back while pods wait that no
@@ -27,8 +28,9 @@ from poolmgr.planner.collector import collector_paused
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.drain import drain_ahead
 from poolmgr.planner.explain import explain_gpus, explain_pods, only_automatic, target_of
-from poolmgr.planner.flows import fetch_spare, fill_minimum, give_back, may_give_back
+from poolmgr.planner.flows import fetch_spare, fill_minimum, fill_reserved, give_back, may_give_back
 from poolmgr.planner.port import Decision
+from poolmgr.planner.reservations import reserve_shared, reserved, with_reservations
 from poolmgr.planner.shared_fit import outlook
 from poolmgr.planner.sizing import HeadroomSizer, Sizer
 from poolmgr.planner.stock import StockMemory, take_stock
@@ -71,9 +73,13 @@ class PoolPlanner:
     def _decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
         stock = take_stock(snapshot, usage_of(snapshot), self._memory)
         spares, remembered = self._sizer.size(snapshot, stock, memory)
+        due = reserved(snapshot, stock)
+        spares = with_reservations(spares, due)
         draft = Draft(snapshot, stock, budgets_of(stock), self._explain)
+        reserve_shared(draft.budgets, due)
         serve_vms(draft, spares)
         fill_minimum(draft)
+        fill_reserved(draft, due)
         fetch_spare(draft, spares)
         drain_ahead(draft, spares)
         if self._explain or may_give_back(draft, spares):
