@@ -29,6 +29,7 @@ from poolmgr.planner.draft import Draft
 from poolmgr.planner.drain import drain_ahead
 from poolmgr.planner.explain import explain_gpus, explain_pods, only_automatic, target_of
 from poolmgr.planner.flows import fetch_spare, fill_minimum, fill_reserved, give_back, may_give_back
+from poolmgr.planner.idle_vms import explain_idle_vms
 from poolmgr.planner.port import Decision
 from poolmgr.planner.reservations import reserve_shared, reserved, with_reservations
 from poolmgr.planner.shared_fit import outlook
@@ -89,6 +90,7 @@ class PoolPlanner:
                 explain_pods(draft, pods)
         if self._explain:
             explain_gpus(draft, spares)
+            explain_idle_vms(draft)
         moves = only_automatic(draft)
         targets = tuple(target_of(draft, key, spares[key]) for key in stock.shelves)
         return Decision(_plan_of(snapshot, moves, tuple(draft.refusals), targets), remembered)

@@ -2,14 +2,14 @@
 
 from poolmgr.domain.demand import Vm
 from poolmgr.domain.fleet import EvictionRule
-from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Refusal, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
-from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.board import Offer
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.eligibility import Objection, name_of, objection_of
+from poolmgr.planner.idle_vms import idle_holders
+from poolmgr.planner.shares import Shares
 from poolmgr.planner.shelving import ShelfKey, Unit
 from poolmgr.planner.sizing import Spare
 
@@ -19,9 +19,9 @@ def serve_vms(draft: Draft, spares: dict[ShelfKey, Spare] | None = None) -> None
     draft.spares = spares or {}
     waiting = [vm for vm in draft.snapshot.vms if vm.node is None and vm.claims]
     waiting.sort(key=lambda vm: (vm.waiting_since or vm.created_at, vm.uid))
-    used = _used_by_namespace(draft.snapshot) if any(p.quotas for p in draft.snapshot.pools) else {}
-    for vm in waiting:
-        said = _vm_objection(draft, vm) or _quota_objection(draft, vm, used) or _serve(draft, vm)
+    shares = Shares(draft.snapshot, draft.stock)
+    for vm in shares.in_turn(waiting):
+        said = _vm_objection(draft, vm) or shares.objection(vm) or _serve(draft, vm)
         draft.refusals.append(Refusal(Subject(SubjectKind.VM, vm.namespace, vm.name), *said))
 
 
@@ -43,45 +43,6 @@ def _vm_objection(draft: Draft, vm: Vm) -> Objection | None:
             f"it asks for {vm.gpus} GPUs of {resource}; the largest node has "
             f"{stock.largest_by_resource[resource]}",
         )
-    return None
-
-
-def _used_by_namespace(snapshot: ClusterSnapshot) -> dict[tuple[str, str], float]:
-    """(pool, namespace) → GPUs held, VMs' whole cards and pods' shares together."""
-    pool_by_device = {(g.node, g.pci_address): g.pool for n in snapshot.nodes for g in n.gpus}
-    by_uuid = {g.uuid: g for n in snapshot.nodes for g in n.gpus if g.uuid}
-    used: dict[tuple[str, str], float] = {}
-    for vm in snapshot.vms:
-        for device in vm.devices:
-            pool = pool_by_device.get((device[0], PciAddress(device[1])))
-            if pool is not None:
-                used[(pool, vm.namespace)] = used.get((pool, vm.namespace), 0.0) + 1
-    for pod in snapshot.pods:
-        for part in pod.slices:
-            gpu = by_uuid.get(part.uuid)
-            if gpu is not None and gpu.pool is not None:
-                share = max(part.memory_mib / max(gpu.memory_mib, 1), part.cores_percent / 100)
-                used[(gpu.pool, pod.namespace)] = used.get((gpu.pool, pod.namespace), 0.0) + share
-    return used
-
-
-def _quota_objection(draft: Draft, vm: Vm, used: dict[tuple[str, str], float]) -> Objection | None:
-    """The namespace's limit in the pool that would serve it; VMs planned before count already."""
-    if not used and not any(p.quotas for p in draft.snapshot.pools):
-        return None
-    key = draft.stock.shelves_by_resource[vm.claims[0].resource_name][0]
-    pool = draft.stock.shelves[key].pool
-    quota = next((q for q in pool.quotas if q.namespace == vm.namespace), None)
-    if quota is None or quota.max_gpus is None:
-        return None
-    held = used.get((pool.name, vm.namespace), 0.0)
-    if held + vm.gpus > quota.max_gpus:
-        return (
-            Reason.QUOTA_EXCEEDED,
-            f"namespace {vm.namespace} holds {held:.2g} GPU(s) of pool {pool.name} and may hold "
-            f"{quota.max_gpus:g}; {vm.gpus} more would exceed it",
-        )
-    used[(pool.name, vm.namespace)] = held + vm.gpus
     return None
 
 
@@ -176,5 +137,6 @@ def _why_nothing(draft: Draft, keys: list[ShelfKey], vm: Vm) -> Objection:
     total = sum(draft.stock.shelves[key].gpus for key in keys)
     return (
         Reason.NO_CANDIDATE,
-        f"none of {total} GPU(s) can be moved now: {counts[most]} of them {most}, e.g. {example[most]}",
+        f"none of {total} GPU(s) can be moved now: {counts[most]} of them {most}, e.g. {example[most]}"
+        f"{idle_holders(draft, keys)}",
     )

@@ -16,6 +16,8 @@ from poolmgr.domain.demand import DeviceClaim, Vm
 from poolmgr.domain.identifiers import NodeName, WorkloadUid
 
 FINAL_PHASES = frozenset({"Succeeded", "Failed"})
+IDLE_SINCE = "poolmgr.io/idle-since"
+"""RFC 3339, set on the instance by whoever knows the session (a connection broker, a tool in the guest)."""
 STARTING_STATUSES = frozenset({"Starting", "Provisioning"})
 """`status.printableStatus` of a machine that was told to start and has no instance yet."""
 
@@ -77,6 +79,7 @@ def vm_of_instance(
         waiting_since=None if node else _waiting_since(instance, launcher) or created_at,
         launcher_uid=launcher.pod_uid if launcher else "",
         devices=passthrough.allocations.get(launcher.pod_uid, ()) if launcher else (),
+        idle_since=unix_or_zero(meta.annotations.get(IDLE_SINCE)) or None,
         cpu_milli=launcher.cpu_milli if launcher else 0,
         memory_mib=launcher.memory_mib if launcher else 0,
     )
