@@ -73,6 +73,9 @@ class LoopSettings(_Group):
     """A view older than this is not acted on."""
     sample_seconds: float = Field(default=60.0, gt=0)
     """Between two samples of demand for the forecast and the chart."""
+    forecast: bool = False
+    """Hold GPUs ready by forecast instead of by the pools' headroom alone, and close GPUs ahead of demand. It
+    learns from nothing within a day or two; pools need `rebalance.maxInFlight` well above 1 for it to matter."""
 
 
 class LedgerSettings(_Group):
