@@ -18,7 +18,7 @@ from e2e.story.steps import StepWatch
 from e2e.story.workloads import NAMESPACE
 from poolmgr.domain.modes import Step
 
-WAIT_SECONDS = 240
+WAIT_SECONDS = 600
 """For anything that takes seconds on an idle machine: the emulated node is ten times slower beside other work."""
 
 
