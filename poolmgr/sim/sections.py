@@ -8,9 +8,7 @@ from time import strftime
 
 from poolmgr.kit.marked_section import replace_section
 
-TITLE = (
-    "# Benchmarks\n\nEach section is written by the command that it names; nothing here is typed by hand.\n"
-)
+TITLE = "# Benchmarks\n\nEach section is written by the command that it names; where one was put together otherwise, it says so.\n"
 
 
 def write_section(path: Path, name: str, body: str) -> None:
