@@ -48,6 +48,14 @@ hook: setup ## build libhook and run its tests
 gpu: hook ## libhook on a real GPU, beside OTHER=NAME=PATH/libvgpu.so; without a GPU the plan runs on the fake driver and says so
 	@$(PY) -m poolmgr.cli.main bench gpu --write docs/benchmarks.md $(if $(OTHER),--other "$(OTHER)") $(if $(QUICK),--quick)
 
+.PHONY: hook-sanitize
+hook-sanitize: setup ## libhook's suite under ASan, UBSan and TSan (about ten minutes)
+	@for kind in address undefined thread; do libhook/run-tests.sh --sanitize $$kind; done
+
+.PHONY: hook-fuzz
+hook-fuzz: setup ## fuzz libhook's environment, configuration file and region file (RUNS=200000 each)
+	@libhook/run-tests.sh --fuzz $(or $(RUNS),200000)
+
 .PHONY: e2e
 e2e: setup ## kernel, kubelet, HAMi's plugin and our agent on the emulated node, test by test (about 20 minutes)
 	@tools/packages.sh node

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Installs the Debian/Ubuntu packages of the named groups where it may (root or passwordless sudo);
 # otherwise prints the command and fails. Nothing happens when all are there.
-#   tools/packages.sh python node browser hook database
+#   tools/packages.sh python node browser hook fuzz database
 set -euo pipefail
 declare -A groups=(
   [python]="python3-venv"
   [node]="qemu-system-x86 linux-image-amd64 busybox-static iproute2 kmod pciutils containerd runc containernetworking-plugins"
   [browser]="chromium"
   [hook]="gcc g++ pkg-config libcmocka-dev"
+  [fuzz]="clang libclang-rt-dev"
   [database]="postgresql"
 )
 missing=()

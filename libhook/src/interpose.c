@@ -18,25 +18,26 @@ ph_dlsym_function ph_next_dlsym;
 dlvsym_function ph_next_dlvsym;
 
 /* glibc's own dlsym without calling any dlsym: walk libc's (or libdl's) symbol table. It may be asked for before
- * any library is initialised, so nothing here calls another. */
+ * any library is initialised, so nothing here calls another, and sanitizers (whose runtimes ask) stay out. */
+#define PH_BARE __attribute__((no_sanitize("address", "thread", "undefined")))
 
-static uint32_t gnu_hash(const char *name) {
+PH_BARE static uint32_t gnu_hash(const char *name) {
     uint32_t h = 5381;
     for (; *name; name++) h = h * 33 + (unsigned char)*name;
     return h;
 }
 
-static bool same(const char *a, const char *b) {
+PH_BARE static bool same(const char *a, const char *b) {
     while (*a && *a == *b) a++, b++;
     return *a == *b;
 }
 
-static bool starts(const char *text, const char *with) {
+PH_BARE static bool starts(const char *text, const char *with) {
     while (*with && *text == *with) text++, with++;
     return *with == 0;
 }
 
-static void *table_find(const struct link_map *map, const char *name) {
+PH_BARE static void *table_find(const struct link_map *map, const char *name) {
     const ElfW(Sym) *symbols = NULL;
     const char *strings = NULL;
     const uint32_t *table = NULL;
@@ -61,7 +62,7 @@ static void *table_find(const struct link_map *map, const char *name) {
     }
 }
 
-static bool is_libc(const char *path) {
+PH_BARE static bool is_libc(const char *path) {
     const char *name = path;
     for (const char *at = path; *at; at++)
         if (*at == '/') name = at + 1;
@@ -69,7 +70,7 @@ static bool is_libc(const char *path) {
 }
 
 /* The linker's list of libraries: libc is near its front, and what is loaded meanwhile goes to its end. */
-static void find_next(void) {
+PH_BARE static void find_next(void) {
     void *found_dlsym = NULL, *found_dlvsym = NULL;
     for (const struct link_map *map = _r_debug.r_map; map && !(found_dlsym && found_dlvsym); map = map->l_next) {
         if (!map->l_name || !is_libc(map->l_name)) continue;
@@ -80,7 +81,7 @@ static void find_next(void) {
     __atomic_store_n(&ph_next_dlsym, (ph_dlsym_function)found_dlsym, __ATOMIC_RELEASE);
 }
 
-ph_dlsym_function ph_glibc_dlsym(void) {
+PH_BARE ph_dlsym_function ph_glibc_dlsym(void) {
     ph_dlsym_function found = __atomic_load_n(&ph_next_dlsym, __ATOMIC_ACQUIRE);
     if (PH_UNLIKELY(!found)) {
         find_next();
@@ -89,14 +90,13 @@ ph_dlsym_function ph_glibc_dlsym(void) {
     return found;
 }
 
-static bool of_driver(const char *name) {
+PH_BARE static bool of_driver(const char *name) {
     return (name[0] == 'c' && name[1] == 'u' && name[2] >= 'A' && name[2] <= 'Z') || starts(name, "nvml");
 }
 
-/* Called by the assembly below. Ours, or NULL: then glibc answers. */
-__attribute__((visibility("hidden"), used)) void *ph_dlsym_answer(void *handle, const char *name) {
+/* Ours, or NULL: then glibc answers. */
+static void *driver_answer(void *handle, const char *name) {
     ph_dlsym_function next = ph_glibc_dlsym();
-    if (!name || !of_driver(name)) return NULL;
     const struct ph_call *call = ph_call_by_symbol(name);
     if (!call) return NULL;
     /* What the handle does not have, or this driver lacks, stays missing. */
@@ -107,6 +107,11 @@ __attribute__((visibility("hidden"), used)) void *ph_dlsym_answer(void *handle, 
     void *library = nvml ? ph_driver_nvml() : ph_driver_cuda();
     if (!library || !next(library, name)) return NULL;
     return call->hook;
+}
+
+__attribute__((visibility("hidden"), used)) PH_BARE void *ph_dlsym_answer(void *handle, const char *name) {
+    ph_glibc_dlsym();
+    return name && of_driver(name) ? driver_answer(handle, name) : NULL;
 }
 
 #if defined(__x86_64__)

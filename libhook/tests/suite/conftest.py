@@ -29,6 +29,7 @@ class Machine:
             "FAKE_CUDA_SHM": str(self.folder / "machine"),
             "FAKE_CUDA_CLOCK": "virtual" if virtual else "real",
             "CUDA_DEVICE_MEMORY_SHARED_CACHE": str(self.region),
+            **{name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")},
             **settings,
         }
 

@@ -1,0 +1,20 @@
+"""Many threads of one process at once, on the real clock. With --sanitize thread this is what ThreadSanitizer watches."""
+
+import json
+
+import pytest
+
+from conftest import Machine
+
+
+@pytest.mark.parametrize("settings", [{}, {"CUDA_DEVICE_SM_LIMIT": "50"}, {"POOLMGR_HOOK_CONTEXT_BYTES": "1m"}])
+def test_threads_may_do_everything_at_once(machine: Machine, settings: dict[str, str]) -> None:
+    done = machine.run("threads", "--rounds", "30", CUDA_DEVICE_MEMORY_LIMIT="1g", **settings)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+@pytest.mark.parametrize("mode", ["sync", "async", "graph"])
+def test_the_housekeeper_works_beside_a_launching_thread(machine: Machine, mode: str) -> None:
+    done = machine.run("share", "--seconds", "0.5", "--mode", mode, CUDA_DEVICE_SM_LIMIT="50")
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert json.loads(done.stdout)["launches"] > 0
