@@ -3,6 +3,7 @@
 #   libhook/run-tests.sh                         unit tests and victims: about two minutes
 #   libhook/run-tests.sh --chaos [SECONDS]       256 processes killed, stopped, forked and exec'd at random (200 s)
 #   libhook/run-tests.sh --sanitize address|undefined|thread
+#   libhook/run-tests.sh --headers               hooks.def against the headers of CUDA 11.8, 12.4 and 12.8 (from PyPI)
 #   libhook/run-tests.sh --fuzz [RUNS]           configuration, environment and region file (200000 runs each; clang)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,7 +19,7 @@ build() { # FOLDER MESON-OPTION…
 tools/packages.sh hook
 cd libhook
 what=${1:-}
-case "$what" in ''|--chaos|--sanitize|--fuzz) ;; *) sed -n '2,6s/^# *//p' "$0" >&2; exit 2 ;; esac
+case "$what" in ''|--chaos|--sanitize|--fuzz|--headers) ;; *) sed -n '2,7s/^# *//p' "$0" >&2; exit 2 ;; esac
 build build
 same_headers=(-Dcu_headers="$(dirname "$(find "$PWD/build/headers" -name cudaTypedefs.h | head -1)")"
   -Dnvml_headers="$(dirname "$(find "$PWD/build/headers" -name nvml.h | head -1)")")
@@ -52,8 +53,11 @@ case "$what" in
   [ "$kind" = thread ] && tests=(tests/suite/test_threads.py) || tests=(tests/suite -k "not exports and not constructor")
   suite "${tests[@]}" -o timeout=400 -n 2
   ;;
+--headers)
+  python gen/check_headers.py build/other-headers "${same_headers[0]#*=}" "${same_headers[1]#*=}"
+  ;;
 --fuzz)
-  tools=../tools/packages.sh; "$tools" fuzz
+  ../tools/packages.sh fuzz
   CC=clang build build-fuzz -Dfuzzers=true "${same_headers[@]}"
   for target in environment configuration region; do
     say "fuzzing: $target, ${2:-200000} runs"

@@ -22,6 +22,7 @@ void ph_config_defaults(struct ph_config *config) {
     config->window_period_ns = 10 * 1000000L;
     config->priority = 1;
     strcpy(config->region_path, "/tmp/cudevshr.cache"); /* HAMi's default */
+    strcpy(config->mps_pipe, "/tmp/nvidia-mps");        /* NVIDIA's */
 }
 
 bool ph_parse_number(const char *text, long low, long high, long *value) {
@@ -107,6 +108,7 @@ static bool set(struct ph_config *config, const char *name, int index, const cha
     if (strcmp(name, "context_bytes") == 0) return ph_parse_size(value, &config->context_bytes);
     if (strcmp(name, "region") == 0) return copy_path(value, config->region_path, sizeof config->region_path);
     if (strcmp(name, "activity") == 0) return copy_path(value, config->activity_path, sizeof config->activity_path);
+    if (strcmp(name, "mps_pipe") == 0) return copy_path(value, config->mps_pipe, sizeof config->mps_pipe);
     if (strcmp(name, "priority") == 0) {
         if (!ph_parse_number(value, 0, 1, &number)) return false;
         config->priority = (int)number;
@@ -146,6 +148,8 @@ void ph_config_from_environment(struct ph_config *config, ph_getenv get) {
     from_variable(config, get, "POOLMGR_HOOK_CONTEXT_BYTES", "context_bytes", -1);
     from_variable(config, get, "POOLMGR_HOOK_ACTIVITY", "activity", -1);
     from_variable(config, get, "POOLMGR_HOOK_ON_ERROR", "on_error", -1);
+    const char *pipe = get("CUDA_MPS_PIPE_DIRECTORY"); /* no limit of ours: does not count as being configured */
+    if (pipe && *pipe) copy_path(pipe, config->mps_pipe, sizeof config->mps_pipe);
     const char *policy = get("GPU_CORE_UTILIZATION_POLICY");
     if (policy && strcasecmp(policy, "force") == 0) config->policy = PH_POLICY_FORCE;
     if (policy && strcasecmp(policy, "disable") == 0) config->policy = PH_POLICY_DISABLE;
@@ -198,6 +202,7 @@ void ph_config_combine(struct ph_config *file, const struct ph_config *environme
     if (environment->in_flight_ns < file->in_flight_ns) file->in_flight_ns = environment->in_flight_ns;
     if (environment->mode == PH_MODE_BEST_EFFORT) file->mode = PH_MODE_BEST_EFFORT; /* gives up its own share */
     if (environment->priority > file->priority) file->priority = environment->priority;
+    file->fail_closed = file->fail_closed || environment->fail_closed;
     file->present = true;
     file->trusted = true;
 }
@@ -229,5 +234,7 @@ void ph_config_load(struct ph_config *config, const char *path, uid_t owner) {
         return;
     }
     ph_error("%s is ignored (%s); the environment's limits hold", path, problem);
+    environment.fail_closed = environment.fail_closed || config->fail_closed;
+    environment.unreadable = environment.present = true;
     *config = environment;
 }

@@ -11,7 +11,7 @@ enum ph_mode {
     PH_MODE_BURST,       /* more than the share while no other container uses the GPU */
     PH_MODE_BEST_EFFORT, /* only while no other container uses the GPU */
     PH_MODE_WINDOWS,     /* only in this container's window of a fixed period */
-    PH_MODE_MPS,         /* the share is enforced by MPS (active-thread percentage), not by waiting */
+    PH_MODE_MPS,         /* the share is enforced by MPS (active-thread percentage), not by waiting; else as FIXED */
 };
 enum ph_policy { PH_POLICY_DEFAULT, PH_POLICY_FORCE, PH_POLICY_DISABLE };
 
@@ -26,10 +26,12 @@ struct ph_config {
     int window_start_percent;
     uint64_t context_bytes; /* charged per context */
     int priority;           /* 0 high, 1 low; CUDA_TASK_PRIORITY */
-    bool fail_closed;       /* without a usable driver table or device map, refuse memory instead of allowing it */
+    bool fail_closed;       /* where limits cannot be held for all processes together, refuse CUDA instead of going on */
     bool present;           /* any source said anything */
     bool trusted;           /* the node's file was read */
+    bool unreadable;        /* the node's file is there and could not be used */
     char region_path[256];
+    char mps_pipe[256];      /* where the MPS daemon listens */
     char activity_path[256]; /* GPU activity of all containers of the node; empty = only our own is known */
 };
 

@@ -20,7 +20,7 @@
 struct ph_region ph_region = { .fd = -1, .slot = -1 };
 static pthread_mutex_t slow_mutex = PTHREAD_MUTEX_INITIALIZER;
 
-static int lock_byte(int fd, long offset, short type) {
+int ph_region_lock_byte(int fd, long offset, short type) {
     struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = offset, .l_len = 1 };
     int result;
     do result = fcntl(fd, F_SETLK, &lock);
@@ -29,7 +29,7 @@ static int lock_byte(int fd, long offset, short type) {
 }
 
 static bool lock_byte_within(int fd, long offset, int milliseconds) {
-    for (int waited = 0; lock_byte(fd, offset, F_WRLCK) != 0; waited++) {
+    for (int waited = 0; ph_region_lock_byte(fd, offset, F_WRLCK) != 0; waited++) {
         if (waited >= milliseconds) return false;
         poll(NULL, 0, 1);
     }
@@ -38,14 +38,31 @@ static bool lock_byte_within(int fd, long offset, int milliseconds) {
 
 bool ph_region_lock(long offset, int milliseconds) {
     pthread_mutex_lock(&slow_mutex);
-    if (ph_region.fd < 0 || lock_byte_within(ph_region.fd, offset, milliseconds)) return true;
+    if (!ph_region_reachable() || lock_byte_within(ph_region.fd, offset, milliseconds)) return true;
     pthread_mutex_unlock(&slow_mutex);
     return false;
 }
 
 void ph_region_unlock(long offset) {
-    if (ph_region.fd >= 0) lock_byte(ph_region.fd, offset, F_UNLCK);
+    if (ph_region_reachable()) ph_region_lock_byte(ph_region.fd, offset, F_UNLCK);
     pthread_mutex_unlock(&slow_mutex);
+}
+
+/* Programs that become daemons close every descriptor, ours too, and its number may be another file's by now. */
+bool ph_region_reachable(void) {
+    struct stat info;
+    if (ph_region.state != PH_REGION_SHARED) return false;
+    int fd = __atomic_load_n(&ph_region.fd, __ATOMIC_RELAXED);
+    if (fd >= 0 && fstat(fd, &info) == 0 && info.st_ino == ph_region.inode && info.st_dev == ph_region.filesystem) return true;
+    fd = open(ph_region.path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0) return false;
+    if (fstat(fd, &info) != 0 || info.st_ino != ph_region.inode || info.st_dev != ph_region.filesystem) {
+        close(fd);
+        return false;
+    }
+    if (ph_own_slot() >= 0) ph_region_lock_byte(fd, PH_LOCK_SLOTS + ph_own_slot(), F_WRLCK);
+    __atomic_store_n(&ph_region.fd, fd, __ATOMIC_RELAXED);
+    return true;
 }
 
 static void set_defaults(struct ph_hami_region *hami, const struct ph_region_defaults *defaults) {
@@ -140,7 +157,7 @@ void ph_region_open(const char *path, const struct ph_region_defaults *defaults)
         if (fstat(fd, &info) == 0 && info.st_uid == geteuid() && S_ISREG(info.st_mode)) (void)!fchmod(fd, 0666);
         if (!lock_byte_within(fd, PH_LOCK_INIT, 3000)) refusal = "another process has been setting it up for 3 s";
         else refusal = prepare(fd, defaults, &map);
-        lock_byte(fd, PH_LOCK_INIT, F_UNLCK);
+        ph_region_lock_byte(fd, PH_LOCK_INIT, F_UNLCK);
     }
     if (refusal) {
         if (fd >= 0) close(fd);
@@ -152,6 +169,12 @@ void ph_region_open(const char *path, const struct ph_region_defaults *defaults)
         set_defaults(map, defaults);
         fd = -1;
     }
+    struct stat info;
+    if (fd >= 0 && fstat(fd, &info) == 0) {
+        ph_region.inode = info.st_ino;
+        ph_region.filesystem = info.st_dev;
+        snprintf(ph_region.path, sizeof ph_region.path, "%s", path);
+    }
     ph_region.fd = fd;
     ph_region.refusal = refusal;
     ph_region.hami = map;
@@ -159,97 +182,9 @@ void ph_region_open(const char *path, const struct ph_region_defaults *defaults)
     ph_region.state = refusal ? PH_REGION_PRIVATE : PH_REGION_SHARED;
 }
 
-static uint64_t own_start_time(void) {
-    char text[1024];
-    FILE *stat = fopen("/proc/self/stat", "re");
-    if (!stat) return 0;
-    size_t length = fread(text, 1, sizeof text - 1, stat);
-    fclose(stat);
-    text[length] = 0;
-    char *at = strrchr(text, ')'); /* the name may hold spaces and brackets */
-    for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
-    return at ? strtoull(at, NULL, 10) : 0;
-}
-
-static void clear_slot(int index) {
-    struct ph_slot *slot = &ph_region.hami->slots[index];
-    __atomic_store_n(&slot->status, 0, __ATOMIC_SEQ_CST);
-    for (int i = 0; i < PH_MAX_DEVICES; i++) {
-        struct ph_slot_memory *used = &slot->used[i];
-        __atomic_store_n(&used->total, 0, __ATOMIC_SEQ_CST);
-        used->context = used->module = used->data = used->offset = 0;
-        slot->monitor_used[i] = 0;
-        memset(&slot->utilization[i], 0, sizeof slot->utilization[i]);
-    }
-    slot->host_pid = 0;
-    __atomic_store_n(&slot->pid, 0, __ATOMIC_SEQ_CST);
-}
-
-static void take_slot(int index) {
-    struct ph_hami_region *hami = ph_region.hami;
-    struct ph_identity *identity = &ph_region.extension->identities[index];
-    struct stat info = { 0 };
-    clear_slot(index);
-    identity->start_time = own_start_time();
-    identity->pid_namespace = stat("/proc/self/ns/pid", &info) == 0 ? info.st_ino : 0;
-    identity->generation++;
-    hami->slots[index].pid = getpid();
-    __atomic_store_n(&hami->slots[index].status, 1, __ATOMIC_SEQ_CST);
-    int32_t high = __atomic_load_n(&hami->slot_high_water, __ATOMIC_SEQ_CST);
-    while (high <= index && !__atomic_compare_exchange_n(&hami->slot_high_water, &high, index + 1, false,
-                                                         __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
-    }
-    __atomic_store_n(&ph_region.slot, index, __ATOMIC_RELEASE);
-}
-
-static pthread_mutex_t claim_mutex = PTHREAD_MUTEX_INITIALIZER;
-static bool claim(void);
-
-bool ph_region_claim_slot(void) {
-    if (!ph_region.hami) return false;
-    pthread_mutex_lock(&claim_mutex); /* two threads' first allocations must not take two slots */
-    bool claimed = ph_own_slot() >= 0 || claim();
-    pthread_mutex_unlock(&claim_mutex);
-    return claimed;
-}
-
-static bool claim(void) {
-    if (ph_region.fd < 0) {
-        take_slot(0);
-        return true;
-    }
-    /* First those that look free, then any whose owner is dead. */
-    for (int pass = 0; pass < 2; pass++)
-        for (int i = 0; i < PH_MAX_SLOTS; i++) {
-            bool looks_free = __atomic_load_n(&ph_region.hami->slots[i].status, __ATOMIC_SEQ_CST) == 0;
-            if (looks_free != (pass == 0) || lock_byte(ph_region.fd, PH_LOCK_SLOTS + i, F_WRLCK) != 0) continue;
-            take_slot(i);
-            return true;
-        }
-    ph_error("all %d process slots of the container are taken", PH_MAX_SLOTS);
-    return false;
-}
-
-int ph_region_reap(void) {
-    if (ph_region.fd < 0) return 0;
-    int freed = 0;
-    int32_t high = __atomic_load_n(&ph_region.hami->slot_high_water, __ATOMIC_SEQ_CST);
-    if (high < 0 || high > PH_MAX_SLOTS) high = PH_MAX_SLOTS;
-    for (int i = 0; i < high; i++) {
-        if (i == ph_own_slot() || __atomic_load_n(&ph_region.hami->slots[i].status, __ATOMIC_SEQ_CST) == 0) continue;
-        if (lock_byte(ph_region.fd, PH_LOCK_SLOTS + i, F_WRLCK) != 0) continue;
-        clear_slot(i);
-        lock_byte(ph_region.fd, PH_LOCK_SLOTS + i, F_UNLCK);
-        freed++;
-    }
-    return freed;
-}
-
 void ph_region_after_fork(void) {
-    ph_region.slot = -1;
     pthread_mutex_init(&slow_mutex, NULL);
-    pthread_mutex_init(&claim_mutex, NULL);
-    if (ph_region.state == PH_REGION_PRIVATE) clear_slot(0);
+    ph_slots_after_fork();
 }
 
 void ph_region_close(void) {

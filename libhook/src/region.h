@@ -119,6 +119,8 @@ struct ph_region {
     int fd;
     int slot; /* -1 before the claim */
     const char *refusal; /* why the file was refused; NULL if it was not */
+    uint64_t inode, filesystem;
+    char path[256];
 };
 extern struct ph_region ph_region;
 static inline int ph_own_slot(void) { return __atomic_load_n(&ph_region.slot, __ATOMIC_ACQUIRE); }
@@ -140,6 +142,10 @@ int ph_region_reap(void);
 /* Serialises the slow path between processes; gives up after `milliseconds`, because a holder may be stopped. */
 bool ph_region_lock(long offset, int milliseconds);
 void ph_region_unlock(long offset);
+/* The descriptor is still ours, or opened again; false: nothing may be locked. */
+bool ph_region_reachable(void);
+int ph_region_lock_byte(int fd, long offset, short type); /* 0: locked, at once or not at all */
+void ph_slots_after_fork(void);
 /* After fork, in the child: the parent's slot and locks are not ours. */
 void ph_region_after_fork(void);
 void ph_region_close(void);

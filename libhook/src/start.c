@@ -10,6 +10,7 @@
 #include "log.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -30,6 +31,27 @@ static void read_log_level(void) {
     if (ph_parse_number(getenv("LIBCUDA_LOG_LEVEL"), 0, 9, &level)) ph_log_level = (int)level;
 }
 
+/* MPS reads its percentage when a program initialises CUDA. Without a daemon the hook waits instead: a limit that
+ * nobody enforces would be none. */
+static void hand_share_to_mps(void) {
+    char control[sizeof ph_config.mps_pipe + 16], percentage[16];
+    if (ph_config.mode != PH_MODE_MPS) return;
+    snprintf(control, sizeof control, "%s/control", ph_config.mps_pipe);
+    if (access(control, F_OK) != 0) {
+        ph_warn("no MPS daemon at %s: the hook holds the share by waiting", ph_config.mps_pipe);
+        ph_config.mode = PH_MODE_FIXED;
+        return;
+    }
+    uint64_t least = 100; /* MPS knows one percentage for all GPUs of a program */
+    for (int i = 0; i < PH_MAX_DEVICES; i++)
+        if (ph_config.core_limit[i] && ph_config.core_limit[i] < least) least = ph_config.core_limit[i];
+    snprintf(percentage, sizeof percentage, "%d", (int)least);
+    long given;
+    if (!ph_parse_number(getenv("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"), 1, (long)least, &given))
+        setenv("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", percentage, 1);
+    setenv("CUDA_MPS_PIPE_DIRECTORY", ph_config.mps_pipe, 1);
+}
+
 void ph_start(void) {
     /* Before the mutex: opening a library runs constructors, and they may call us. */
     ph_driver_open_cuda();
@@ -39,6 +61,7 @@ void ph_start(void) {
         ph_config_load(&ph_config, ph_config_path(), ph_config_owner());
         if (!watching_forks) pthread_atfork(NULL, NULL, in_child);
         watching_forks = true;
+        hand_share_to_mps();
         if (!ph_config.present) __atomic_store_n(&ph_gate.state, PH_GATE_OPEN, __ATOMIC_RELEASE);
         started = true;
     }
@@ -75,6 +98,9 @@ CUresult ph_init(const struct ph_call *call, unsigned int flags) {
     pthread_mutex_lock(&start_mutex);
     ph_devices_match(); /* NVML may have been asked before CUDA was there */
     pthread_mutex_unlock(&start_mutex);
-    ph_region_claim_slot(); /* programs that only compute are seen too */
-    return result;
+    bool claimed = ph_region_claim_slot(); /* programs that only compute are seen too */
+    if (!ph_config.fail_closed || (claimed && ph_region.state == PH_REGION_SHARED && !ph_config.unreadable)) return result;
+    ph_error("CUDA is refused: the container's limits cannot be held for all its processes, and on_error is closed. The line "
+             "before this one says why.");
+    return CUDA_ERROR_NOT_PERMITTED;
 }

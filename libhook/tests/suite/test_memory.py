@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Machine
+from conftest import BUILD, Machine
 
 FAMILIES = [
     "linear",
@@ -175,3 +175,32 @@ def test_the_environment_lowers_and_never_raises_the_nodes_limit(machine: Machin
     assert not largest("100g")
     config.chmod(0o666)
     assert largest("100g"), "a file that others can write is not the node's word"
+
+
+def test_closed_on_error_refuses_cuda_where_the_limit_cannot_be_shared(machine: Machine) -> None:
+    machine.region.write_bytes(HOSTILE["all ones"])
+    done = machine.run(
+        "memory", "--only", "linear", CUDA_DEVICE_MEMORY_LIMIT="1g", POOLMGR_HOOK_ON_ERROR="closed"
+    )
+    assert done.returncode != 0 and "CUDA is refused" in done.stderr and "cuInit(0) = 800" in done.stderr
+    machine.region.unlink()
+    done = machine.run(
+        "memory", "--only", "linear", CUDA_DEVICE_MEMORY_LIMIT="1g", POOLMGR_HOOK_ON_ERROR="closed"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_closed_on_error_refuses_cuda_where_the_nodes_file_is_wrong(machine: Machine) -> None:
+    config = machine.folder / "hook.conf"
+    config.write_text("on_error = closed\nmemory_limit = lots\n")
+    config.chmod(0o644)
+    library = BUILD / "libvgpu_paths.so"
+    done = machine.run("memory", "--only", "linear", hook=library, PH_TEST_CONFIG=str(config))
+    assert done.returncode != 0 and "line 2" in done.stderr and "CUDA is refused" in done.stderr
+
+
+def test_memory_of_a_program_that_closes_every_descriptor_stays_charged(machine: Machine) -> None:
+    """The lock on its slot goes with the descriptor; who looks for the dead must see that it lives."""
+    done = machine.run("daemon", CUDA_DEVICE_MEMORY_LIMIT="1g", FAKE_CUDA_WATCH_LIMIT=str(1 << 30))
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.split() == ["second", "refused", "first", "went", "on", "exec", "freed"]

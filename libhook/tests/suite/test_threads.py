@@ -7,7 +7,9 @@ import pytest
 from conftest import Machine
 
 
-@pytest.mark.parametrize("settings", [{}, {"CUDA_DEVICE_SM_LIMIT": "50"}, {"POOLMGR_HOOK_CONTEXT_BYTES": "1m"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"CUDA_DEVICE_SM_LIMIT": "50"}, {"POOLMGR_HOOK_CONTEXT_BYTES": "1m"}]
+)
 def test_threads_may_do_everything_at_once(machine: Machine, settings: dict[str, str]) -> None:
     done = machine.run("threads", "--rounds", "30", CUDA_DEVICE_MEMORY_LIMIT="1g", **settings)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

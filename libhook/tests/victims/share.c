@@ -1,9 +1,13 @@
 /* Uses as much GPU time as it gets and says how much that was.
  *   share --ns KERNEL --grid BLOCKS --warm T --seconds T --mode sync|async|graph|think --streams N --processes P
+ *   … --write-at T --region FILE --offset O --size 4|8 --value V [--undo-at T --undo-value V]: what another program
+ *   writes to the shared file meanwhile
  * Prints one line per process: {"pid":…, "busy_ns":…, "elapsed_ns":…, "launches":…}; busy_ns is the fake
  * machine's own count, or launches × KERNEL on a real GPU. */
 #include "victim.h"
 
+#include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -12,6 +16,24 @@ static int64_t kernel_ns, seconds_ns, warm_ns, think_ns;
 static unsigned int grid;
 static const char *mode;
 static int stream_count, processes;
+
+static struct {
+    const char *region;
+    int64_t at, undo_at, offset, size, value, undo_value;
+} writing;
+
+static void *write_region(void *unused) {
+    (void)unused;
+    int64_t value[2] = { writing.value, writing.undo_value }, at[2] = { writing.at, writing.undo_at - writing.at };
+    for (int i = 0; i < 2 && at[i] > 0; i++) {
+        struct timespec pause = { .tv_sec = at[i], .tv_nsec = 0 };
+        nanosleep(&pause, NULL);
+        int fd = open(writing.region, O_WRONLY);
+        if (fd < 0 || pwrite(fd, &value[i], (size_t)writing.size, writing.offset) != writing.size) exit(4);
+        close(fd);
+    }
+    return NULL;
+}
 
 struct meeting {
     int arrived;
@@ -42,6 +64,8 @@ static void work(struct meeting *meeting) {
     if (on_fake_machine()) fg_step_back();
     __atomic_add_fetch(&meeting->arrived, 1, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(&meeting->arrived, __ATOMIC_SEQ_CST) < processes) sched_yield();
+    pthread_t writer;
+    if (writing.at > 0) pthread_create(&writer, NULL, write_region, NULL);
     int64_t start = now_ns() + warm_ns, busy_before = -1, launches = 0; /* what happens while warming up does not count */
     while (now_ns() - start < seconds_ns) {
         if (busy_before < 0 && now_ns() >= start) {
@@ -78,6 +102,13 @@ int main(int argc, char **argv) {
     mode = option(argc, argv, "--mode", "async");
     stream_count = (int)number(argc, argv, "--streams", 1);
     processes = (int)number(argc, argv, "--processes", 1);
+    writing.region = option(argc, argv, "--region", "");
+    writing.at = number(argc, argv, "--write-at", 0);
+    writing.undo_at = number(argc, argv, "--undo-at", 0);
+    writing.offset = number(argc, argv, "--offset", 0);
+    writing.size = number(argc, argv, "--size", 8);
+    writing.value = number(argc, argv, "--value", 0);
+    writing.undo_value = number(argc, argv, "--undo-value", 0);
     struct meeting *meeting = mmap(NULL, sizeof *meeting, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (processes == 1) work(meeting);
     for (int i = 0; i < processes; i++) {

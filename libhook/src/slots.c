@@ -1,0 +1,136 @@
+/* Slots: whose they are, claiming one, and clearing those of the dead. */
+#define _GNU_SOURCE
+#include "log.h"
+#include "region.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static uint64_t start_time(int pid) {
+    char text[1024], path[32];
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    FILE *stat = fopen(path, "re");
+    if (!stat) return 0;
+    size_t length = fread(text, 1, sizeof text - 1, stat);
+    fclose(stat);
+    text[length] = 0;
+    char *at = strrchr(text, ')'); /* the name may hold spaces and brackets */
+    for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
+    return at ? strtoull(at, NULL, 10) : 0;
+}
+
+static void clear_slot(int index) {
+    struct ph_slot *slot = &ph_region.hami->slots[index];
+    __atomic_store_n(&slot->status, 0, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < PH_MAX_DEVICES; i++) {
+        struct ph_slot_memory *used = &slot->used[i];
+        __atomic_store_n(&used->total, 0, __ATOMIC_SEQ_CST);
+        used->context = used->module = used->data = used->offset = 0;
+        slot->monitor_used[i] = 0;
+        memset(&slot->utilization[i], 0, sizeof slot->utilization[i]);
+    }
+    slot->host_pid = 0;
+    __atomic_store_n(&slot->pid, 0, __ATOMIC_SEQ_CST);
+}
+
+static uint64_t own_namespace(void) {
+    struct stat info;
+    return stat("/proc/self/ns/pid", &info) == 0 ? info.st_ino : 0;
+}
+
+/* Its lock is free, yet its owner lives: a program that closed our descriptor. exec frees the lock too, but then
+ * the region is not mapped any more. What cannot be told counts as alive: the limit comes first. */
+static bool owner_lives(int index) {
+    const struct ph_identity *identity = &ph_region.extension->identities[index];
+    int pid = ph_region.hami->slots[index].pid;
+    char path[32], line[512];
+    if (pid <= 0 || identity->pid_namespace == 0 || identity->pid_namespace != own_namespace()) return false;
+    if (start_time(pid) != identity->start_time) return false;
+    snprintf(path, sizeof path, "/proc/%d/maps", pid);
+    FILE *maps = fopen(path, "re");
+    if (!maps) return start_time(pid) == identity->start_time;
+    bool mapped = false;
+    while (!mapped && fgets(line, sizeof line, maps)) {
+        unsigned long inode = 0;
+        mapped = sscanf(line, "%*s %*s %*s %*s %lu", &inode) == 1 && inode == ph_region.inode;
+    }
+    fclose(maps);
+    return mapped;
+}
+
+static void take_slot(int index) {
+    struct ph_hami_region *hami = ph_region.hami;
+    struct ph_identity *identity = &ph_region.extension->identities[index];
+    clear_slot(index);
+    identity->start_time = start_time(getpid());
+    identity->pid_namespace = own_namespace();
+    identity->generation++;
+    hami->slots[index].pid = getpid();
+    __atomic_store_n(&hami->slots[index].status, 1, __ATOMIC_SEQ_CST);
+    int32_t high = __atomic_load_n(&hami->slot_high_water, __ATOMIC_SEQ_CST);
+    while (high <= index && !__atomic_compare_exchange_n(&hami->slot_high_water, &high, index + 1, false,
+                                                         __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+    }
+    __atomic_store_n(&ph_region.slot, index, __ATOMIC_RELEASE);
+}
+
+static pthread_mutex_t claim_mutex = PTHREAD_MUTEX_INITIALIZER;
+static bool claim(void);
+
+bool ph_region_claim_slot(void) {
+    if (!ph_region.hami) return false;
+    pthread_mutex_lock(&claim_mutex); /* two threads' first allocations must not take two slots */
+    bool claimed = ph_own_slot() >= 0 || claim();
+    pthread_mutex_unlock(&claim_mutex);
+    return claimed;
+}
+
+static bool claim(void) {
+    if (ph_region.state == PH_REGION_PRIVATE) {
+        take_slot(0);
+        return true;
+    }
+    if (!ph_region_reachable()) return false;
+    /* First those that look free, then any whose owner is dead. */
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < PH_MAX_SLOTS; i++) {
+            bool looks_free = __atomic_load_n(&ph_region.hami->slots[i].status, __ATOMIC_SEQ_CST) == 0;
+            if (looks_free != (pass == 0) || ph_region_lock_byte(ph_region.fd, PH_LOCK_SLOTS + i, F_WRLCK) != 0) continue;
+            if (pass == 1 && owner_lives(i)) {
+                ph_region_lock_byte(ph_region.fd, PH_LOCK_SLOTS + i, F_UNLCK);
+                continue;
+            }
+            take_slot(i);
+            return true;
+        }
+    ph_error("all %d process slots of the container are taken", PH_MAX_SLOTS);
+    return false;
+}
+
+int ph_region_reap(void) {
+    if (!ph_region_reachable()) return 0;
+    int freed = 0;
+    int32_t high = __atomic_load_n(&ph_region.hami->slot_high_water, __ATOMIC_SEQ_CST);
+    if (high < 0 || high > PH_MAX_SLOTS) high = PH_MAX_SLOTS;
+    for (int i = 0; i < high; i++) {
+        if (i == ph_own_slot() || __atomic_load_n(&ph_region.hami->slots[i].status, __ATOMIC_SEQ_CST) == 0) continue;
+        if (ph_region_lock_byte(ph_region.fd, PH_LOCK_SLOTS + i, F_WRLCK) != 0) continue;
+        if (!owner_lives(i)) {
+            clear_slot(i);
+            freed++;
+        }
+        ph_region_lock_byte(ph_region.fd, PH_LOCK_SLOTS + i, F_UNLCK);
+    }
+    return freed;
+}
+
+void ph_slots_after_fork(void) {
+    ph_region.slot = -1;
+    pthread_mutex_init(&claim_mutex, NULL);
+    if (ph_region.state == PH_REGION_PRIVATE) clear_slot(0);
+}
