@@ -188,11 +188,12 @@ class Acts:
             self.guest.reboot(power_cut=True)
         self.narrative.say("sysfs", driver_links(self.guest))
 
-    def kill_manager_at_each_step_until(self, done: Callable[[], bool]) -> list[Step]:
-        """Kill the manager as soon as it has written a step; answers the steps in order. Steps that it wrote before
-        the signal came are one kill."""
+    def kill_manager_at_each_step(self, begin: Callable[[], object], done: Callable[[], bool]) -> list[Step]:
+        """Kill the manager as soon as it has written a step of the move that `begin` causes; answers the steps in
+        order. Steps that it wrote before the signal came are one kill."""
         killed_at: list[Step] = []
         watch = StepWatch(self.plane, self.node.name).start()
+        begin()
 
         def news() -> list[Step] | str:
             return list(watch.new()) or ("over" if killed_at and self.settled() and done() else "")

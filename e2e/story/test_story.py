@@ -111,12 +111,15 @@ def test_8_the_manager_is_killed_after_each_step_and_its_successor_goes_on(story
     # The reboot ended every pod: fill the shared GPU anew, so that the next one needs the other.
     story.run_pod(vgpu_pod("filler", story.node.name))
     story.halt("june")
-    story.apply(vgpu_pod("train-4", story.node.name, cores=80))
-    back = story.kill_manager_at_each_step_until(lambda: story.guest.driver(moving) == story.host_driver)
+    back = story.kill_manager_at_each_step(
+        lambda: story.apply(vgpu_pod("train-4", story.node.name, cores=80)),
+        done=lambda: story.guest.driver(moving) == story.host_driver,
+    )
     story.wait_running("train-4")
     story.delete_pod("train-4")
-    story.apply(_machine("jill"))
-    there = story.kill_manager_at_each_step_until(lambda: story.guest.driver(moving) == "vfio-pci")
+    there = story.kill_manager_at_each_step(
+        lambda: story.apply(_machine("jill")), done=lambda: story.guest.driver(moving) == "vfio-pci"
+    )
     story.wait("the launcher to run", lambda: story.running_launcher("jill"))
     story.narrative.say("story", f"managers were killed at: {', '.join(back)}; {', '.join(there)}")
     assert set(Step) - {Step.DONE} <= set(back) & set(there)
