@@ -55,8 +55,8 @@ class HookPlace:
     def target(self) -> Path:
         return self.folder / NAME
 
-    def wanted(self) -> Path:
-        """The copy that belongs in place; it need not be there yet. Raises Fault without a library."""
+    def content(self) -> bytes:
+        """The library that this agent brings. Raises Fault where there is none."""
         try:
             content = self.library.read_bytes()
         except OSError as error:
@@ -66,6 +66,10 @@ class HookPlace:
             ) from error
         if not content.startswith(b"\x7fELF"):
             raise Fault(Reason.HOOK_NOT_IN_PLACE, f"{self.library} is no shared library")
+        return content
+
+    def copy_of(self, content: bytes) -> Path:
+        """Where a copy of this content is kept; it need not be there yet."""
         return self.store / f"libvgpu-{hashlib.sha256(content).hexdigest()[:16]}.so"
 
     def is_ours(self) -> bool:
@@ -126,7 +130,8 @@ def ensure_hook(place: HookPlace, *, dry_run: bool = False) -> InstallResult:
     if not place.folder.is_dir():
         sentence = f"{place.folder} is not there: HAMi's device plugin has not run on this node"
         return InstallResult(InstallState.NO_FOLDER, sentence)
-    wanted = place.wanted()
+    content = place.content()
+    wanted = place.copy_of(content)
     with _file_errors(place.folder):
         if place.target.is_symlink() and place.target.readlink() == wanted and wanted.exists():
             return InstallResult(InstallState.IN_PLACE, f"libhook is in place in {place.folder}")
@@ -136,7 +141,7 @@ def ensure_hook(place: HookPlace, *, dry_run: bool = False) -> InstallResult:
                 f"would make {place.target} a link to {wanted}; running containers keep theirs",
             )
         had_theirs = (place.folder / THEIRS).exists()
-        _keep_copy(place.library.read_bytes(), wanted)
+        _keep_copy(content, wanted)
         put_back = _set_theirs_aside(place) and had_theirs
         fresh = place.folder / f".{NAME}.{os.getpid()}"
         fresh.unlink(missing_ok=True)

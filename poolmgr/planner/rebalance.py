@@ -12,8 +12,8 @@ Order of a decision, each stage picking only from what the stage before left:
              shared GPU has room for (`shared_fit`).
 
 Invariants, whatever the input: a GPU that is in use moves only after the pods on it have ended by themselves, or
-where the pool's eviction rule names every one of them; no move takes a side over its maximum or under its minimum; no more GPUs than the budget move; a node
-moves in one direction at a time; VMs are never touched.
+where the pool's eviction rule names every one of them; no move takes a side over its maximum or under its minimum;
+no more GPUs than the budget move; a node moves in one direction at a time; VMs are never touched.
 """
 
 from hashlib import blake2s

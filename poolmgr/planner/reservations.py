@@ -49,10 +49,8 @@ def reserved(snapshot: ClusterSnapshot, stock: Stock) -> Reserved:
         opens_in = max(0.0, reservation.starts_at - snapshot.taken_at)
         if opens_in > MOVE_SECONDS + stock.shelves[key].pool.drain_timeout_seconds:
             continue
-        name, passthrough = (
-            f"{reservation.namespace}/{reservation.name}",
-            reservation.mode == Mode.PASSTHROUGH,
-        )
+        name = f"{reservation.namespace}/{reservation.name}"
+        passthrough = reservation.mode == Mode.PASSTHROUGH
         used = _used(snapshot, stock, key, reservation.namespace) if passthrough else 0
         side = found.passthrough if passthrough else found.shared
         side.setdefault(key, []).append(Due(name, opens_in, max(0, reservation.gpus - used)))

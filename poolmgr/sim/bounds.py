@@ -10,8 +10,8 @@ U2  admission: VMs' sessions are intervals fixed in time, pods can wait. Serving
 import numpy as np
 import numpy.typing as npt
 
-from poolmgr.planner.lcp import advance, step_cost
 from poolmgr.sim.demand import Demand
+from poolmgr.sim.lcp import advance, step_cost
 
 STEP_SECONDS = 60.0
 

@@ -34,6 +34,7 @@ from poolmgr.sim.replay_state import (
     vm_view,
 )
 from poolmgr.sim.tally import Tally
+from poolmgr.sim.vm_binding import bindings
 
 
 class Replay:
@@ -136,28 +137,11 @@ class Replay:
         return vm_view(self._demand, vm, gpus, node, self.now, self._settings.patience_seconds)
 
     def _bind_vms(self) -> None:
-        """Oldest first; on the node with most free GPUs of the kind, as a spreading scheduler would."""
         if not self._waiting_vms:
             return
-        free_of: dict[int, list[list[ReplayGpu]]] = {}
-        for node in self._nodes:
-            if not node.closed:
-                free = [
-                    g for g in node.gpus if g.vm < 0 and g.mode is Mode.PASSTHROUGH and g.desired is g.mode
-                ]
-                if free:
-                    free_of.setdefault(free[0].model, []).append(free)
-        for vm in list(self._waiting_vms) if free_of else ():
-            wanted = int(self._demand.vm_gpus[vm])
-            best: list[ReplayGpu] = []
-            for free in free_of.get(int(self._demand.vm_model[vm]), ()):
-                if len(free) >= max(wanted, len(best) + 1):
-                    best = free
-            if not best:
-                continue
+        for vm, taken in bindings(self._waiting_vms, self._nodes, self._demand):
             del self._waiting_vms[vm]
-            taken = self._vm_gpus[vm] = best[:wanted]
-            del best[:wanted]
+            self._vm_gpus[vm] = taken
             for gpu in taken:
                 gpu.vm = vm
                 self._soil(gpu)

@@ -35,7 +35,7 @@ def drain(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools: 
     if not pods:
         return Advance(Step.DETACH, Reason.STEP_DONE, f"no pod is left on {conditions.names(gpus)}")
     rules = {pools[g.pool].eviction for g in gpus if g.pool in pools}
-    empty = _empty_units(node, gpus, snapshot, pools)
+    empty = _empty_units(gpus, snapshot, pools)
     if empty and transition.reason in MOVES_FOR_NOBODY_YET and not transition.rollback:
         return Narrow(
             tuple(g.pci_address for g in empty),
@@ -62,24 +62,18 @@ MOVES_FOR_NOBODY_YET = (Reason.HEADROOM, Reason.RESERVATION_DUE)
 """GPUs that are to be ready ahead of demand: any of them will do, so the first to be empty go first."""
 
 
-def _empty_units(
-    node: Node, gpus: tuple[Gpu, ...], snapshot: ClusterSnapshot, pools: dict[str, Pool]
-) -> tuple[Gpu, ...]:
+def _empty_units(gpus: tuple[Gpu, ...], snapshot: ClusterSnapshot, pools: dict[str, Pool]) -> tuple[Gpu, ...]:
     """Those of `gpus` without pods whose bundle (the NVSwitch domain, or the node where the pool moves whole
     nodes) has none either."""
-    units: dict[tuple[str, str], list[Gpu]] = {}
+    bundles: dict[str, list[Gpu]] = {}
     for gpu in gpus:
         pool = pools.get(gpu.pool) if gpu.pool else None
-        whole = pool is not None and pool.granularity is Granularity.NODE
-        units.setdefault(
-            ("node", "")
-            if whole
-            else ("domain", gpu.nvswitch_domain)
-            if gpu.nvswitch_domain
-            else ("", gpu.pci_address),
-            [],
-        ).append(gpu)
-    empty = [unit for unit in units.values() if not conditions.pods_on(snapshot, (g.uuid for g in unit))]
+        if pool is not None and pool.granularity is Granularity.NODE:
+            bundle = "node"
+        else:
+            bundle = gpu.nvswitch_domain or gpu.pci_address
+        bundles.setdefault(bundle, []).append(gpu)
+    empty = [unit for unit in bundles.values() if not conditions.pods_on(snapshot, (g.uuid for g in unit))]
     return tuple(gpu for unit in empty for gpu in unit)
 
 

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from poolmgr.planner.lcp import advance, limits, step_cost
 from poolmgr.sim.bounds import sizing_bound
+from poolmgr.sim.lcp import advance, limits, step_cost
 
 BETA, GPUS = 30.0, 4
 
