@@ -33,7 +33,7 @@ int fk_enter(const struct fk_call *call) {
     }
     if (log_file >= 0) dprintf(log_file, "%d %s\n", (int)getpid(), call->symbol);
     if (fail_symbol[0] && (strcmp(call->symbol, fail_symbol) == 0 || strcmp(fail_symbol, "*") == 0) &&
-        __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) == fail_at) return fail_with;
+        (fail_at < 0 || __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) == fail_at)) return fail_with;
     return 0;
 }
 

@@ -25,7 +25,7 @@ struct fk_symbol {
 };
 extern const struct fk_symbol fk_symbols[];
 
-/* Counts and logs the call (FAKE_CUDA_LOG=file) and fails it if FAKE_CUDA_FAIL=symbol:n[:error] says so. */
+/* Counts and logs the call (FAKE_CUDA_LOG=file) and fails it if FAKE_CUDA_FAIL=symbol:n[:error] says so; n = -1: always. */
 int fk_enter(const struct fk_call *call);
 int fk_unsupported(const char *symbol);
 

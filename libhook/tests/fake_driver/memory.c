@@ -42,6 +42,19 @@ CUresult fk_cuMemAlloc_v2(const struct fk_call *call, CUdeviceptr *dptr, size_t 
     (void)call;
     return take_block(dptr, bytes);
 }
+
+/* One table, as undocumented as the real driver's: its size, and a way to allocate that no export knows. */
+static CUresult take_by_table(CUdeviceptr *dptr, size_t bytes) { return take_block(dptr, bytes); }
+CUresult fk_cuGetExportTable(const struct fk_call *call, const void **table, const CUuuid *id) {
+    static const struct {
+        size_t size;
+        CUresult (*allocate)(CUdeviceptr *, size_t);
+    } only = { sizeof only, take_by_table };
+    (void)call;
+    if (!table || !id || strcmp(id->bytes, "fake table") != 0) return CUDA_ERROR_INVALID_VALUE;
+    *table = &only;
+    return CUDA_SUCCESS;
+}
 CUresult fk_cuMemAlloc(const struct fk_call *call, CUdeviceptr_v1 *dptr, unsigned int bytes) {
     (void)call;
     CUdeviceptr address = 0;
