@@ -15,7 +15,19 @@ static uint64_t *own_total(int device) {
 
 static void publish(int device) {
     struct ph_slot_memory *used = &ph_region.hami->slots[ph_own_slot()].used[device];
-    __atomic_store_n(&used->data, __atomic_load_n(&used->total, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
+    uint64_t total = __atomic_load_n(&used->total, __ATOMIC_RELAXED), context = __atomic_load_n(&used->context, __ATOMIC_RELAXED);
+    __atomic_store_n(&used->data, total > context ? total - context : 0, __ATOMIC_RELAXED);
+}
+
+uint64_t ph_own_bytes(int device) {
+    uint64_t *own = own_total(device);
+    return own ? __atomic_load_n(own, __ATOMIC_SEQ_CST) : 0;
+}
+
+void ph_show_overhead(int device, uint64_t bytes) {
+    if (!own_total(device)) return;
+    __atomic_store_n(&ph_region.hami->slots[ph_own_slot()].used[device].context, bytes, __ATOMIC_RELAXED);
+    publish(device);
 }
 
 uint64_t ph_memory_limit(int device) {

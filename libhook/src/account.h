@@ -17,6 +17,7 @@ enum ph_holding {
     PH_ASYNC,      /* pointer from a pool; holds no bytes itself, names the pool */
     PH_EXTERNAL,
     PH_GRAPH,
+    PH_OVERHEAD, /* key = ordinal: contexts and code, as measured */
 };
 
 struct ph_entry {
@@ -33,6 +34,10 @@ bool ph_reserve(int device, uint64_t bytes);
 void ph_release(int device, uint64_t bytes);
 /* Charges what already happened, limit or not (memory that the driver took by itself). */
 void ph_charge(int device, uint64_t bytes);
+/* Bytes in this process's slot: what its ledger holds and what is reserved at this moment. */
+uint64_t ph_own_bytes(int device);
+/* Tells readers of the region how much of it is no allocation of the program's. */
+void ph_show_overhead(int device, uint64_t bytes);
 uint64_t ph_usage(int device);        /* bytes, all live slots, dead ones not yet reaped included */
 uint64_t ph_memory_limit(int device); /* bytes, 0 = none; live */
 

@@ -70,6 +70,16 @@ static bool parse_mode(const char *text, enum ph_mode *mode) {
     return false;
 }
 
+static bool parse_context_memory(const char *text, enum ph_context_memory *policy) {
+    static const char *const names[] = { "flat", "measured", "off" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcasecmp(text, names[i]) == 0) {
+            *policy = (enum ph_context_memory)i;
+            return true;
+        }
+    return false;
+}
+
 static bool parse_milliseconds(const char *text, long low, long high, int64_t *ns) {
     long value;
     if (!ph_parse_number(text, low, high, &value)) return false;
@@ -105,6 +115,7 @@ static bool set(struct ph_config *config, const char *name, int index, const cha
         config->window_start_percent = (int)number;
         return true;
     }
+    if (strcmp(name, "context_memory") == 0) return parse_context_memory(value, &config->context_memory);
     if (strcmp(name, "context_bytes") == 0) return ph_parse_size(value, &config->context_bytes);
     if (strcmp(name, "region") == 0) return copy_path(value, config->region_path, sizeof config->region_path);
     if (strcmp(name, "activity") == 0) return copy_path(value, config->activity_path, sizeof config->activity_path);
@@ -146,6 +157,7 @@ void ph_config_from_environment(struct ph_config *config, ph_getenv get) {
     from_variable(config, get, "POOLMGR_HOOK_WINDOW_PERIOD_MS", "window_period_ms", -1);
     from_variable(config, get, "POOLMGR_HOOK_WINDOW_START_PERCENT", "window_start_percent", -1);
     from_variable(config, get, "POOLMGR_HOOK_CONTEXT_BYTES", "context_bytes", -1);
+    from_variable(config, get, "POOLMGR_HOOK_CONTEXT_MEMORY", "context_memory", -1);
     from_variable(config, get, "POOLMGR_HOOK_ACTIVITY", "activity", -1);
     from_variable(config, get, "POOLMGR_HOOK_ON_ERROR", "on_error", -1);
     const char *pipe = get("CUDA_MPS_PIPE_DIRECTORY"); /* no limit of ours: does not count as being configured */

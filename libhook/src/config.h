@@ -13,6 +13,11 @@ enum ph_mode {
     PH_MODE_WINDOWS,     /* only in this container's window of a fixed period */
     PH_MODE_MPS,         /* the share is enforced by MPS (active-thread percentage), not by waiting; else as FIXED */
 };
+enum ph_context_memory {
+    PH_CONTEXT_FLAT,     /* context_bytes for each context */
+    PH_CONTEXT_MEASURED, /* what NVML says this process holds beyond its allocations: contexts, code, reserves */
+    PH_CONTEXT_OFF,      /* nothing */
+};
 enum ph_policy { PH_POLICY_DEFAULT, PH_POLICY_FORCE, PH_POLICY_DISABLE };
 
 struct ph_config {
@@ -24,7 +29,8 @@ struct ph_config {
     int64_t in_flight_ns;  /* work that may be queued before it has been measured */
     int64_t window_period_ns;
     int window_start_percent;
-    uint64_t context_bytes; /* charged per context */
+    enum ph_context_memory context_memory;
+    uint64_t context_bytes; /* charged per context; MEASURED: asked for before one is made, and where NVML cannot tell */
     int priority;           /* 0 high, 1 low; CUDA_TASK_PRIORITY */
     bool fail_closed;       /* where limits cannot be held for all processes together, refuse CUDA instead of going on */
     bool present;           /* any source said anything */

@@ -4,44 +4,36 @@
 #include "config.h"
 #include "memory.h"
 
-static bool reserve_context(int device) {
-    return ph_config.context_bytes == 0 || ph_reserve_or_refresh(device, ph_config.context_bytes);
-}
-
-static CUresult booked(CUresult result, CUcontext *context, int device) {
-    if (ph_config.context_bytes == 0) return result;
-    if (result != CUDA_SUCCESS) ph_release(device, ph_config.context_bytes);
-    else
-        ph_ledger_add((struct ph_entry){ .key = (uintptr_t)*context, .holding = PH_CONTEXT, .device = device,
-                                         .bytes = ph_config.context_bytes, .other = (uintptr_t)*context });
-    return result;
-}
-
 CUresult ph_ctx_create(const struct ph_call *call, CUcontext *context, unsigned int flags, CUdevice device) {
+    struct ph_new_context fresh;
     ph_attach();
-    if (!context || !reserve_context(ph_ordinal(device)))
-        return context ? CUDA_ERROR_OUT_OF_MEMORY : PH_NEXT(call, cuCtxCreate_v2)(context, flags, device);
-    return booked(PH_NEXT(call, cuCtxCreate_v2)(context, flags, device), context, ph_ordinal(device));
+    if (!context) return PH_NEXT(call, cuCtxCreate_v2)(context, flags, device);
+    if (!ph_context_begins(&fresh, ph_ordinal(device))) return CUDA_ERROR_OUT_OF_MEMORY;
+    return ph_context_made(&fresh, PH_NEXT(call, cuCtxCreate_v2)(context, flags, device), context);
 }
 
 CUresult ph_ctx_create_v3(const struct ph_call *call, CUcontext *context, CUexecAffinityParam *affinity, int count,
                           unsigned int flags, CUdevice device) {
+    struct ph_new_context fresh;
     ph_attach();
-    if (!context || !reserve_context(ph_ordinal(device)))
-        return context ? CUDA_ERROR_OUT_OF_MEMORY : PH_NEXT(call, cuCtxCreate_v3)(context, affinity, count, flags, device);
-    return booked(PH_NEXT(call, cuCtxCreate_v3)(context, affinity, count, flags, device), context, ph_ordinal(device));
+    if (!context) return PH_NEXT(call, cuCtxCreate_v3)(context, affinity, count, flags, device);
+    if (!ph_context_begins(&fresh, ph_ordinal(device))) return CUDA_ERROR_OUT_OF_MEMORY;
+    return ph_context_made(&fresh, PH_NEXT(call, cuCtxCreate_v3)(context, affinity, count, flags, device), context);
 }
 
 CUresult ph_ctx_create_v4(const struct ph_call *call, CUcontext *context, CUctxCreateParams *params, unsigned int flags,
                           CUdevice device) {
+    struct ph_new_context fresh;
     ph_attach();
-    if (!context || !reserve_context(ph_ordinal(device)))
-        return context ? CUDA_ERROR_OUT_OF_MEMORY : PH_NEXT(call, cuCtxCreate_v4)(context, params, flags, device);
-    return booked(PH_NEXT(call, cuCtxCreate_v4)(context, params, flags, device), context, ph_ordinal(device));
+    if (!context) return PH_NEXT(call, cuCtxCreate_v4)(context, params, flags, device);
+    if (!ph_context_begins(&fresh, ph_ordinal(device))) return CUDA_ERROR_OUT_OF_MEMORY;
+    return ph_context_made(&fresh, PH_NEXT(call, cuCtxCreate_v4)(context, params, flags, device), context);
 }
 
 static CUresult ended(CUresult result, CUcontext context) {
-    if (result == CUDA_SUCCESS) ph_ledger_drop_context((uintptr_t)context);
+    if (result != CUDA_SUCCESS) return result;
+    ph_ledger_drop_context((uintptr_t)context);
+    ph_overhead_refresh();
     return result;
 }
 
@@ -66,12 +58,13 @@ static bool primary_active(CUdevice device) {
 static CUcontext primary[PH_MAX_DEVICES];
 
 CUresult ph_primary_retain(const struct ph_call *call, CUcontext *context, CUdevice device) {
+    struct ph_new_context fresh;
     ph_attach();
     int ordinal = ph_ordinal(device);
-    bool fresh = context && ph_config.context_bytes && !primary_active(device);
-    if (fresh && !reserve_context(ordinal)) return CUDA_ERROR_OUT_OF_MEMORY;
+    bool made = context && !primary_active(device);
+    if (made && !ph_context_begins(&fresh, ordinal)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = PH_NEXT(call, cuDevicePrimaryCtxRetain)(context, device);
-    if (fresh) booked(result, context, ordinal);
+    if (made) ph_context_made(&fresh, result, context);
     if (result == CUDA_SUCCESS && context) __atomic_store_n(&primary[ordinal], *context, __ATOMIC_RELAXED);
     return result;
 }
@@ -91,4 +84,35 @@ CUresult ph_primary_reset(const struct ph_call *call, CUdevice device) {
     if (context) ph_batches_forget_context(context);
     CUresult result = PH_NEXT(call, cuDevicePrimaryCtxReset_v2)(device);
     return context ? ended(result, context) : result;
+}
+
+/* Code: the driver puts it on the GPU now or, loading lazily, at its first use, which the housekeeper sees. */
+static CUresult loaded(CUresult result) {
+    if (result == CUDA_SUCCESS) ph_overhead_refresh();
+    return result;
+}
+
+CUresult ph_module_load(const struct ph_call *call, CUmodule *module, const char *file) {
+    return loaded(PH_NEXT(call, cuModuleLoad)(module, file));
+}
+CUresult ph_module_load_data(const struct ph_call *call, CUmodule *module, const void *image) {
+    return loaded(PH_NEXT(call, cuModuleLoadData)(module, image));
+}
+CUresult ph_module_load_data_ex(const struct ph_call *call, CUmodule *module, const void *image, unsigned int count,
+                                CUjit_option *options, void **values) {
+    return loaded(PH_NEXT(call, cuModuleLoadDataEx)(module, image, count, options, values));
+}
+CUresult ph_module_unload(const struct ph_call *call, CUmodule module) {
+    return loaded(PH_NEXT(call, cuModuleUnload)(module));
+}
+CUresult ph_library_load_data(const struct ph_call *call, CUlibrary *library, const void *code, CUjit_option *jit, void **jit_values,
+                              unsigned int jit_count, CUlibraryOption *options, void **values, unsigned int count) {
+    return loaded(PH_NEXT(call, cuLibraryLoadData)(library, code, jit, jit_values, jit_count, options, values, count));
+}
+CUresult ph_library_load_file(const struct ph_call *call, CUlibrary *library, const char *file, CUjit_option *jit, void **jit_values,
+                              unsigned int jit_count, CUlibraryOption *options, void **values, unsigned int count) {
+    return loaded(PH_NEXT(call, cuLibraryLoadFromFile)(library, file, jit, jit_values, jit_count, options, values, count));
+}
+CUresult ph_library_unload(const struct ph_call *call, CUlibrary library) {
+    return loaded(PH_NEXT(call, cuLibraryUnload)(library));
 }

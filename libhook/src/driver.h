@@ -10,7 +10,8 @@
     X(cuGraphChildGraphNodeGetGraph) X(cuEventCreate) X(cuEventRecord) X(cuEventElapsedTime) X(cuEventDestroy_v2) \
     X(cuStreamIsCapturing) X(cuStreamGetCtx) X(cuThreadExchangeStreamCaptureMode)
 #define PH_NVML_NEEDS(X) \
-    X(nvmlInit_v2) X(nvmlDeviceGetCount_v2) X(nvmlDeviceGetHandleByIndex_v2) X(nvmlDeviceGetUUID) X(nvmlDeviceGetIndex)
+    X(nvmlInit_v2) X(nvmlDeviceGetCount_v2) X(nvmlDeviceGetHandleByIndex_v2) X(nvmlDeviceGetUUID) X(nvmlDeviceGetIndex) \
+    X(nvmlDeviceGetHandleByUUID)
 
 struct ph_driver {
     void *cuda; /* dlopen handles; NULL when not there */

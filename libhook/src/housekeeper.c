@@ -60,7 +60,7 @@ static void *keep_house(void *unused) {
         }
         if (now - reported < REPORT_NS) continue;
         tell_region(now - reported);
-        ph_pools_refresh();
+        ph_books_refresh();
         reported = now;
     }
     return NULL;

@@ -15,7 +15,7 @@ uint64_t ph_round_up(uint64_t bytes, uint64_t unit) {
 
 bool ph_reserve_or_refresh(int device, uint64_t bytes) {
     if (ph_reserve(device, bytes)) return true;
-    ph_pools_refresh();
+    ph_books_refresh();
     if (ph_reserve(device, bytes)) return true;
     ph_info("refused %llu bytes on GPU %d: %llu of %llu used", (unsigned long long)bytes, device,
             (unsigned long long)ph_usage(device), (unsigned long long)ph_memory_limit(device));

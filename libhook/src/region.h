@@ -109,7 +109,7 @@ _Static_assert(offsetof(struct ph_extension, identities) == 64 + 64 * PH_MAX_DEV
 enum { PH_REGION_SIZE = PH_EXTENSION_OFFSET + sizeof(struct ph_extension) };
 
 /* Byte ranges used as locks, far behind the data. */
-enum { PH_LOCK_SLOTS = 0x40000000, PH_LOCK_INIT = 0x50000000, PH_LOCK_SLOW = 0x50000001 };
+enum { PH_LOCK_SLOTS = 0x40000000, PH_LOCK_INIT = 0x50000000, PH_LOCK_SLOW = 0x50000001, PH_LOCK_CONTEXT = 0x50000002 };
 
 enum ph_region_state { PH_REGION_NONE, PH_REGION_SHARED, PH_REGION_PRIVATE };
 struct ph_region {

@@ -23,7 +23,7 @@ CUresult ph_mem_get_info(const struct ph_call *call, size_t *free_bytes, size_t 
     CUresult result = PH_NEXT(call, cuMemGetInfo_v2)(&real_free, &real_total);
     if (result != CUDA_SUCCESS || (!free_bytes && !total_bytes)) return result;
     ph_attach();
-    ph_pools_refresh();
+    ph_books_refresh();
     uint64_t f = real_free, t = real_total;
     narrow(ph_current_ordinal(), &f, &t);
     if (free_bytes) *free_bytes = f;

@@ -8,6 +8,7 @@
 #include "housekeeper.h"
 #include "limiter.h"
 #include "log.h"
+#include "memory.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@ static void in_child(void) {
     pthread_mutex_init(&start_mutex, NULL);
     ph_region_after_fork();
     ph_ledger_after_fork();
+    ph_overhead_after_fork();
     ph_housekeeper_after_fork();
     ph_batches_after_fork();
 }

@@ -155,8 +155,13 @@ static CUresult create(CUcontext *context, CUdevice device, bool is_primary) {
     struct fk_context *fresh = calloc(1, sizeof *fresh);
     fresh->device = device;
     fresh->primary = is_primary;
+    if (!fg_memory_take(device, fg_settings()->context_bytes)) {
+        free(fresh);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
     fresh->gpu = fg_context_open(device);
     if (fresh->gpu < 0) {
+        fg_memory_give(device, fg_settings()->context_bytes);
         free(fresh);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
@@ -183,7 +188,15 @@ CUresult fk_cuCtxCreate_v4(const struct fk_call *call, CUcontext *context, CUctx
     return fk_cuCtxCreate_v2(call, context, flags, device);
 }
 
+static void unload(struct fk_module *module) {
+    if (module->context) fg_memory_give(module->context->device, module->bytes);
+    module->context = NULL;
+    module->bytes = 0;
+}
+
 static void destroy(struct fk_context *context) {
+    for (struct fk_module *module = context->modules; module; module = module->next) unload(module);
+    fg_memory_give(context->device, fg_settings()->context_bytes);
     while (context->blocks) {
         struct fk_block *block = context->blocks;
         context->blocks = block->next;
@@ -285,20 +298,57 @@ CUresult fk_cuGetErrorName(const struct fk_call *call, CUresult error, const cha
     *text = error == CUDA_SUCCESS ? "CUDA_SUCCESS" : error == CUDA_ERROR_OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR";
     return CUDA_SUCCESS;
 }
-CUresult fk_cuModuleLoadData(const struct fk_call *call, CUmodule *module, const void *image) {
-    (void)call;
-    (void)image;
-    *module = malloc(1);
+static bool put_on_gpu(struct fk_module *module) {
+    if (module->bytes || !module->context) return true;
+    if (!fg_memory_take(module->context->device, fg_settings()->module_bytes)) return false;
+    module->bytes = fg_settings()->module_bytes;
+    return true;
+}
+static CUresult load(struct fk_module **loaded) {
+    if (!fk_current) return CUDA_ERROR_INVALID_CONTEXT;
+    struct fk_module *module = calloc(1, sizeof *module);
+    module->context = fk_current;
+    if (!fg_settings()->lazy && !put_on_gpu(module)) {
+        free(module);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    pthread_mutex_lock(&fk_mutex);
+    module->next = fk_current->modules;
+    fk_current->modules = module;
+    pthread_mutex_unlock(&fk_mutex);
+    *loaded = module;
     return CUDA_SUCCESS;
+}
+CUresult fk_cuModuleLoad(const struct fk_call *call, CUmodule *module, const char *file) {
+    (void)call, (void)file;
+    return load((struct fk_module **)module);
+}
+CUresult fk_cuModuleLoadData(const struct fk_call *call, CUmodule *module, const void *image) {
+    (void)call, (void)image;
+    return load((struct fk_module **)module);
+}
+CUresult fk_cuModuleLoadFatBinary(const struct fk_call *call, CUmodule *module, const void *image) {
+    return fk_cuModuleLoadData(call, module, image);
+}
+CUresult fk_cuModuleLoadDataEx(const struct fk_call *call, CUmodule *module, const void *image, unsigned int count,
+                               CUjit_option *options, void **values) {
+    (void)count, (void)options, (void)values;
+    return fk_cuModuleLoadData(call, module, image);
 }
 CUresult fk_cuModuleUnload(const struct fk_call *call, CUmodule module) {
     (void)call;
-    free(module);
+    unload((struct fk_module *)module); /* the struct itself is kept, as a context's is */
     return CUDA_SUCCESS;
 }
+CUresult fk_cuLibraryLoadData(const struct fk_call *call, CUlibrary *library, const void *code, CUjit_option *jit, void **jit_values,
+                              unsigned int jit_count, CUlibraryOption *options, void **values, unsigned int count) {
+    (void)call, (void)code, (void)jit, (void)jit_values, (void)jit_count, (void)options, (void)values, (void)count;
+    return load((struct fk_module **)library);
+}
+CUresult fk_cuLibraryUnload(const struct fk_call *call, CUlibrary library) { return fk_cuModuleUnload(call, (CUmodule)library); }
 CUresult fk_cuModuleGetFunction(const struct fk_call *call, CUfunction *function, CUmodule module, const char *name) {
     (void)call;
-    (void)module;
+    if (!put_on_gpu((struct fk_module *)module)) return CUDA_ERROR_OUT_OF_MEMORY;
     int64_t *duration = malloc(sizeof *duration); /* the handle of a function is its duration; -1: first parameter */
     *duration = strcmp(name, "spin") == 0 ? -1 : strncmp(name, "spin_", 5) == 0 ? strtoll(name + 5, NULL, 10) : 10000;
     *function = (CUfunction)duration;

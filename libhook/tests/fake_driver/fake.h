@@ -36,6 +36,12 @@ struct fk_context {
     int64_t legacy_tail;
     struct fk_stream *streams;
     struct fk_block *blocks;
+    struct fk_module *modules;
+};
+struct fk_module { /* a library is a module too, of the context that is current when it is loaded */
+    struct fk_context *context; /* NULL: unloaded */
+    uint64_t bytes;
+    struct fk_module *next;
 };
 struct fk_stream {
     struct fk_context *context;

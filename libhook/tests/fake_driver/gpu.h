@@ -18,6 +18,9 @@ struct fg_settings {
     int cuda_version;
     int64_t slice_ns;
     int64_t call_ns; /* virtual time that every launch takes on the CPU */
+    uint64_t context_bytes, module_bytes; /* FAKE_CUDA_CONTEXT_MIB, FAKE_CUDA_MODULE_MIB: taken by each */
+    bool lazy; /* FAKE_CUDA_LAZY=1: a module takes its bytes when its first function is asked for */
+    int pid_offset; /* FAKE_NVML_PID_OFFSET: NVML's pids are the host's, not the container's */
 };
 
 void fg_ready(void);

@@ -109,6 +109,10 @@ static void set_up(void) {
     settings.cuda_version = (int)number("FAKE_CUDA_VERSION", 13050);
     settings.slice_ns = number("FAKE_CUDA_SLICE_US", 1000) * 1000;
     settings.call_ns = number("FAKE_CUDA_CALL_NS", 0);
+    settings.context_bytes = (uint64_t)number("FAKE_CUDA_CONTEXT_MIB", 0) << 20;
+    settings.module_bytes = (uint64_t)number("FAKE_CUDA_MODULE_MIB", 0) << 20;
+    settings.lazy = number("FAKE_CUDA_LAZY", 0) != 0;
+    settings.pid_offset = (int)number("FAKE_NVML_PID_OFFSET", 0);
     fg_watch_limit = (uint64_t)number("FAKE_CUDA_WATCH_LIMIT", 0);
     const char *clock = getenv("FAKE_CUDA_CLOCK");
     fg_virtual = clock && strcmp(clock, "virtual") == 0;

@@ -22,7 +22,7 @@ nvmlReturn_t fk_nvmlDeviceGetComputeRunningProcesses(const struct fk_call *call,
     int found = fg_processes(index_of(device), use);
     nvmlReturn_t result = offer(found, count);
     for (int i = 0; result == NVML_SUCCESS && i < found; i++)
-        infos[i] = (nvmlProcessInfo_v1_t){ .pid = (unsigned int)use[i].pid, .usedGpuMemory = use[i].bytes };
+        infos[i] = (nvmlProcessInfo_v1_t){ .pid = (unsigned int)(use[i].pid + fg_settings()->pid_offset), .usedGpuMemory = use[i].bytes };
     return result;
 }
 nvmlReturn_t fk_nvmlDeviceGetComputeRunningProcesses_v2(const struct fk_call *call, nvmlDevice_t device, unsigned int *count,
@@ -33,7 +33,7 @@ nvmlReturn_t fk_nvmlDeviceGetComputeRunningProcesses_v2(const struct fk_call *ca
     int found = fg_processes(index_of(device), use);
     nvmlReturn_t result = offer(found, count);
     for (int i = 0; result == NVML_SUCCESS && i < found; i++)
-        infos[i] = (nvmlProcessInfo_v2_t){ .pid = (unsigned int)use[i].pid, .usedGpuMemory = use[i].bytes,
+        infos[i] = (nvmlProcessInfo_v2_t){ .pid = (unsigned int)(use[i].pid + fg_settings()->pid_offset), .usedGpuMemory = use[i].bytes,
                                            .gpuInstanceId = 0xFFFFFFFFu, .computeInstanceId = 0xFFFFFFFFu };
     return result;
 }
@@ -85,7 +85,7 @@ nvmlReturn_t fk_nvmlDeviceGetProcessUtilization(const struct fk_call *call, nvml
     for (int i = 0, at = 0; result == NVML_SUCCESS && i < samples[index].count; i++) {
         if (samples[index].percent[i] == 0) continue;
         unsigned int percent = samples[index].percent[i] > 100 ? 100 : samples[index].percent[i];
-        utilization[at++] = (nvmlProcessUtilizationSample_t){ .pid = (unsigned int)samples[index].use[i].pid,
+        utilization[at++] = (nvmlProcessUtilizationSample_t){ .pid = (unsigned int)(samples[index].use[i].pid + fg_settings()->pid_offset),
                                                               .timeStamp = (unsigned long long)time(NULL) * 1000000, .smUtil = percent };
     }
     pthread_mutex_unlock(&mutex);

@@ -23,6 +23,7 @@ FAMILIES = [
     "graphs",
     "old_names",
     "dying_context",
+    "modules",
 ]
 ALLOCATORS = [
     "cuMemAlloc_v2",
@@ -65,7 +66,9 @@ def test_books_equal_what_the_machine_gave(machine: Machine, family: str) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("old_names", "dying_context")])
+@pytest.mark.parametrize(
+    "family", [f for f in FAMILIES if f not in ("old_names", "dying_context", "modules")]
+)
 def test_more_than_the_limit_is_refused(machine: Machine, family: str) -> None:
     done = machine.run(
         "memory",
@@ -81,12 +84,81 @@ def test_more_than_the_limit_is_refused(machine: Machine, family: str) -> None:
     assert done.stdout.split()[1:] == ["0", "0"]
 
 
-@pytest.mark.parametrize("symbol", ALLOCATORS)
-def test_books_balance_whichever_call_fails(machine: Machine, symbol: str) -> None:
+CONTEXTS_AND_CODE = [
+    "cuDevicePrimaryCtxRetain",
+    "cuCtxCreate_v2",
+    "cuCtxDestroy_v2",
+    "cuModuleLoadData",
+    "cuModuleLoadDataEx",
+    "cuModuleUnload",
+    "cuLibraryLoadData",
+    "cuLibraryUnload",
+    "cuModuleGetFunction",
+    "cuMemAlloc_v2",
+]
+MEASURED = {
+    "POOLMGR_HOOK_CONTEXT_MEMORY": "measured",
+    "POOLMGR_HOOK_CONTEXT_BYTES": "200m",
+    "FAKE_CUDA_CONTEXT_MIB": "300",
+    "FAKE_CUDA_MODULE_MIB": "50",
+    "FAKE_NVML_PID_OFFSET": "100000",
+}
+"""Contexts and code hold memory, the estimate is wrong, and NVML knows processes by other pids than they do."""
+
+
+@pytest.mark.parametrize("lazy", ["0", "1"])
+@pytest.mark.parametrize("offset", ["0", "100000"])
+def test_contexts_and_code_are_charged_as_measured(machine: Machine, lazy: str, offset: str) -> None:
+    settings = {**MEASURED, "FAKE_CUDA_LAZY": lazy, "FAKE_NVML_PID_OFFSET": offset}
+    done = machine.run("memory", CUDA_DEVICE_MEMORY_LIMIT="2g", LIBCUDA_LOG_LEVEL="2", **settings)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    linear = next(line.split() for line in done.stdout.splitlines() if line.startswith("linear"))
+    assert linear[1:] == [str(300 << 20)] * 2, "the context alone"
+
+
+def test_processes_that_start_at_once_each_find_themselves(machine: Machine) -> None:
+    running = [
+        machine.start(
+            "memory", virtual=False, CUDA_DEVICE_MEMORY_LIMIT="16g", LIBCUDA_LOG_LEVEL="2", **MEASURED
+        )
+        for _ in range(6)
+    ]
+    assert [process.communicate(timeout=60)[1] for process in running] == [""] * 6
+
+
+def test_where_nvml_cannot_tell_each_context_is_charged_a_flat_sum(machine: Machine) -> None:
+    done = machine.run(
+        "memory", "--only", "dying_context", CUDA_DEVICE_MEMORY_LIMIT="2g", LIBCUDA_LOG_LEVEL="2",
+        **{**MEASURED, "FAKE_NVML_FAIL": "nvmlDeviceGetComputeRunningProcesses_v3:999"},
+    )  # fmt: skip
+    assert done.stdout.split()[1:] == [str(200 << 20), str(300 << 20)]
+    assert "NVML does not tell what this process holds" in done.stderr
+
+
+@pytest.mark.parametrize(("policy", "charged"), [("flat", 200 << 20), ("off", 0)])
+def test_context_memory_by_policy(machine: Machine, policy: str, charged: int) -> None:
+    settings = {**MEASURED, "POOLMGR_HOOK_CONTEXT_MEMORY": policy}
+    done = machine.run("memory", "--only", "dying_context", CUDA_DEVICE_MEMORY_LIMIT="2g", **settings)
+    assert done.stdout.split()[1:] == [str(charged), str(300 << 20)]
+
+
+@pytest.mark.parametrize("policy", ["flat", "measured"])
+def test_a_context_without_room_is_refused(machine: Machine, policy: str) -> None:
+    settings = {**MEASURED, "POOLMGR_HOOK_CONTEXT_MEMORY": policy}
+    done = machine.run("memory", "--only", "linear", CUDA_DEVICE_MEMORY_LIMIT="150m", **settings)
+    assert "cuDevicePrimaryCtxRetain(&context, 0) = 2" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("symbol", "settings"),
+    [(symbol, {}) for symbol in ALLOCATORS] + [(symbol, MEASURED) for symbol in CONTEXTS_AND_CODE],
+)
+def test_books_balance_whichever_call_fails(machine: Machine, symbol: str, settings: dict[str, str]) -> None:
     for nth in range(1, 60):
         done = machine.run(
             "memory",
-            CUDA_DEVICE_MEMORY_LIMIT="1g",
+            CUDA_DEVICE_MEMORY_LIMIT="2g",
+            **settings,
             FAKE_CUDA_FAIL=f"{symbol}:{nth}:2",
             FAKE_CUDA_LOG=str(machine.folder / f"log{nth}"),
         )

@@ -116,6 +116,22 @@ static void dying_context(size_t size) { /* what is never freed goes with its co
     cuCtxSetCurrent(context);
 }
 
+static void modules(size_t size) { /* one used at once, one unloaded by its context's end, and a library */
+    CUmodule module;
+    CUlibrary library;
+    CUfunction function;
+    (void)size;
+    if (cuModuleLoadData(&module, SPIN_PTX) == CUDA_SUCCESS) {
+        if (cuModuleGetFunction(&function, module, "spin") == CUDA_SUCCESS) charged();
+        if (cuModuleUnload(module) != CUDA_SUCCESS) cuModuleUnload(module);
+    }
+    if (cuModuleLoadDataEx(&module, SPIN_PTX, 0, NULL, NULL) == CUDA_SUCCESS) charged();
+    if (cuLibraryLoadData(&library, SPIN_PTX, NULL, NULL, 0, NULL, NULL, 0) == CUDA_SUCCESS) {
+        charged();
+        if (cuLibraryUnload(library) != CUDA_SUCCESS) cuLibraryUnload(library);
+    }
+}
+
 static const struct family {
     const char *name;
     void (*run)(size_t size);
@@ -123,7 +139,7 @@ static const struct family {
     { "linear", linear },       { "pitched", pitched },     { "managed", managed },   { "pooled", pooled },
     { "own_pool", own_pool },   { "physical", physical },   { "multicast", multicast }, { "arrays", arrays },
     { "mipmaps", mipmaps },     { "external", external },   { "graphs", graphs },     { "old_names", old_names },
-    { "dying_context", dying_context },
+    { "dying_context", dying_context }, { "modules", modules },
 };
 
 int main(int argc, char **argv) {
