@@ -26,6 +26,7 @@ from poolmgr.controller.loop import Controller, LoopSettings
 from poolmgr.controller.loop import Doors as ControllerDoors
 from poolmgr.kit.clock import SystemClock
 from poolmgr.kit.log import configure
+from poolmgr.planner.learning import LearningSizer
 from poolmgr.planner.rebalance import PoolPlanner
 from poolmgr.sim.desktop_day import DesktopDay, desktop_day
 from poolmgr.sim.doors import FixedLeadership
@@ -142,7 +143,7 @@ def compose(day: DesktopDay, seed: int, speed: float, url: str) -> _Demo:
         leadership=FixedLeadership(),
         reporter=fleet.doors,
     )
-    controller = Controller(doors, PoolPlanner(), LoopSettings(busy_seconds=2.0))
+    controller = Controller(doors, PoolPlanner(LearningSizer()), LoopSettings(busy_seconds=2.0))
     return _Demo(fleet, controller, database, ledger, speed)
 
 

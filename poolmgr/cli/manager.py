@@ -82,7 +82,7 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
     from poolmgr.cluster.view import ViewSettings
     from poolmgr.controller.loop import Controller, Doors, LoopSettings
     from poolmgr.kit.clock import SystemClock
-    from poolmgr.planner.forecast_sizer import ForecastSizer
+    from poolmgr.planner.learning import LearningSizer
     from poolmgr.planner.rebalance import PoolPlanner
     from poolmgr.store.database import Database
     from poolmgr.store.history import SqlHistory
@@ -123,7 +123,7 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
                     leadership=cluster.elector,
                     reporter=cluster.reporter,
                 ),
-                PoolPlanner(ForecastSizer() if settings.loop.forecast else None),
+                PoolPlanner(LearningSizer() if settings.loop.forecast else None),
                 LoopSettings(
                     idle_seconds=settings.loop.idle_seconds,
                     busy_seconds=settings.loop.busy_seconds,

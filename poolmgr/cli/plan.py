@@ -47,7 +47,7 @@ def plan(
     hour: Annotated[float, typer.Option(help="With --example: hour of that day.")] = 11.0,
 ) -> None:
     """Decide once on a snapshot, changing nothing."""
-    from poolmgr.planner.forecast_sizer import ForecastSizer
+    from poolmgr.planner.learning import LearningSizer
     from poolmgr.planner.rebalance import PoolPlanner
     from poolmgr.sim.snapshots import encode_snapshot, read_snapshot
 
@@ -60,7 +60,7 @@ def plan(
         snapshot = take(kubeconfig, context, "", LIVE_SECONDS)
     else:
         snapshot = read_snapshot(source or Path())
-    decided = PoolPlanner(ForecastSizer()).decide(snapshot, None).plan
+    decided = PoolPlanner(LearningSizer()).decide(snapshot, None).plan
     if explain:
         line = explain_gpu(snapshot, decided, explain)
         print(json.dumps(line) if as_json else f"{line['gpu']}: {line['reason']}: {line['message']}")
@@ -202,9 +202,10 @@ def _example(hour: float) -> ClusterSnapshot:
 
 
 def _planner() -> Any:
+    from poolmgr.planner.learning import LearningSizer
     from poolmgr.planner.rebalance import PoolPlanner
 
-    return PoolPlanner()
+    return PoolPlanner(LearningSizer())
 
 
 if __name__ == "__main__":

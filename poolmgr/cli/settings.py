@@ -72,10 +72,11 @@ class LoopSettings(_Group):
     stale_after_seconds: float = Field(default=60.0, gt=0)
     """A view older than this is not acted on."""
     sample_seconds: float = Field(default=60.0, gt=0)
-    """Between two samples of demand for the forecast and the chart."""
-    forecast: bool = False
-    """Hold GPUs ready by forecast instead of by the pools' headroom alone, and close GPUs ahead of demand. It
-    learns from nothing within a day or two; pools need `rebalance.maxInFlight` well above 1 for it to matter."""
+    """Between two samples of demand for the chart."""
+    forecast: bool = True
+    """Hold GPUs ready beyond the pools' headroom, and close GPUs ahead of demand, as VM demand of earlier days at
+    this hour suggests. Nothing is forecast for GPUs that no VM has asked for, nor before an earlier day of this kind
+    (working day or weekend) is known. `false`: by headroom alone."""
 
 
 class LedgerSettings(_Group):

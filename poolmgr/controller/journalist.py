@@ -9,7 +9,7 @@ import structlog
 
 from poolmgr.controller.executor.execute import Outcome
 from poolmgr.controller.ports import Ledger, Recorder, StepRecord
-from poolmgr.domain.errors import PoolError
+from poolmgr.domain.errors import PoolError, Rejected
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.plan import Move, Plan, Refusal, Subject, SubjectKind
@@ -123,13 +123,19 @@ class Journalist:
     async def sample(self, snapshot: ClusterSnapshot) -> None:
         await self._keep(self._ledger.record_sample(snapshot))
 
-    async def load_memory(self, planner: str) -> Any:
-        """The planner's memory of before, or None where there is none or it cannot be read."""
+    async def load_memory(self, planner: str) -> tuple[Any] | None:
+        """The planner's memory of before (None where there is none or it is damaged), in a tuple; None where the
+        ledger cannot be read at the moment."""
         try:
-            return await self._ledger.load_memory(planner)
+            memory = await self._ledger.load_memory(planner)
+        except Rejected as error:
+            log.warning("planner_memory_damaged", reason=error.reason.value, message=error.message)
+            return (None,)
         except PoolError as error:
-            log.warning("planner_memory_lost", reason=error.reason.value, message=error.message)
+            log.warning("planner_memory_not_read", reason=error.reason.value, message=error.message)
             return None
+        log.info("planner_memory_read", planner=planner, found=memory is not None)
+        return (memory,)
 
     async def save_memory(self, planner: str, memory: Any) -> None:
         await self._keep(self._ledger.save_memory(planner, memory))

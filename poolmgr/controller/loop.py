@@ -63,7 +63,9 @@ class LoopSettings:
     stale_after_seconds: float = 60.0
     """A snapshot older than this is not acted on."""
     sample_seconds: float = 60.0
-    """Between two demand samples for the forecast and the chart."""
+    """Between two demand samples for the chart, and between two looks of a standby that only learns."""
+    memory_seconds: float = 300.0
+    """Between two times that the planner's memory is kept: weeks of demand, so not at every sample."""
     deadlines: StepDeadlines = field(default_factory=StepDeadlines)
 
 
@@ -89,7 +91,8 @@ class Controller:
         self._lock = asyncio.Lock()
         self._memory: Any = None
         self._memory_loaded = False
-        self._sampled_at = float("-inf")
+        self._recalled_at = self._sampled_at = self._learnt_at = float("-inf")
+        self._kept_at = doors.clock.monotonic()
         self._superseded: dict[NodeName, str] = {}
         self.snapshot: ClusterSnapshot | None = None
         """The newest view, for readers such as the API."""
@@ -116,6 +119,7 @@ class Controller:
         async with self._lock:
             snapshot = await self._observe()
             if not self.standing:
+                await self._learn(snapshot)
                 return
             await self._adopt(snapshot)
             await self._repair(snapshot)
@@ -173,6 +177,8 @@ class Controller:
         if snapshot.synced and now - self._sampled_at >= self._settings.sample_seconds:
             self._sampled_at = now
             await self._journalist.sample(snapshot)
+        if self._memory_loaded and now - self._kept_at >= self._settings.memory_seconds:
+            self._kept_at = now
             if self._memory is not None:
                 await self._journalist.save_memory(self._planner.name, self._memory)
         return snapshot
@@ -261,10 +267,26 @@ class Controller:
             self._superseded[node.name] = node.revision
         return outcome
 
+    async def _learn(self, snapshot: ClusterSnapshot) -> None:
+        """A standby sees the same demand as the leader: what it learns of it spares a takeover the first days."""
+        now = self._doors.clock.monotonic()
+        if (
+            self.standing.reason is Reason.NOT_LEADER
+            and now - self._learnt_at >= self._settings.sample_seconds
+        ):
+            self._learnt_at = now
+            self._memory = self._planner.decide(snapshot, await self._recall()).memory
+
     async def _recall(self) -> Any:
-        if not self._memory_loaded:
-            self._memory = await self._journalist.load_memory(self._planner.name)
-            self._memory_loaded = True
+        """What the planner remembers. While the ledger cannot be read it goes on with what it has learnt since, and
+        nothing is kept, so that weeks are not overwritten with minutes."""
+        now = self._doors.clock.monotonic()
+        if not self._memory_loaded and now - self._recalled_at >= self._settings.sample_seconds:
+            self._recalled_at = now
+            found = await self._journalist.load_memory(self._planner.name)
+            if found is not None:
+                self._memory_loaded = True
+                self._memory = self._memory if found[0] is None else found[0]
         return self._memory
 
     async def _report(self, snapshot: ClusterSnapshot) -> None:

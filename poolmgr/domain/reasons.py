@@ -110,6 +110,7 @@ class Reason(StrEnum):
     UNAUTHENTICATED = "Unauthenticated"  # a writing call without the right bearer token
     METHOD_NOT_ALLOWED = "MethodNotAllowed"  # the path exists, the HTTP method does not
     API_FORBIDDEN = "ApiForbidden"  # the service account lacks a verb
+    MEMORY_DAMAGED = "MemoryDamaged"  # what the planner remembered cannot be read; it learns anew
 
     # Idle VMs
     VM_IDLE = "VmIdle"  # a VM holds a GPU and has not used it for the pool's idle time

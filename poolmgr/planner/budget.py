@@ -1,5 +1,7 @@
 """How many GPUs may still move: the pool's bounds and its budget, spent as moves are chosen."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from poolmgr.domain.modes import Mode
@@ -22,6 +24,8 @@ class PoolBudget:
     shared_min: int
     shared_max: int
     max_in_flight: int
+    kept_for_vms: int = 0
+    """Of `max_in_flight`, those that only moves for waiting VMs may use; see `places_kept_for_vms`."""
 
     def side_objection(self, to_mode: Mode, gpus: int) -> Objection | None:
         """What the bounds of both sides say to moving `gpus` more."""
@@ -45,7 +49,7 @@ class PoolBudget:
         return None
 
     def budget_objection(self, gpus: int) -> Objection | None:
-        if self.moving + gpus <= self.max_in_flight:
+        if self.moving + gpus <= self.max_in_flight - self.kept_for_vms:
             return None
         if gpus > self.max_in_flight:
             return (
@@ -53,9 +57,12 @@ class PoolBudget:
                 f"{gpus} GPUs can only move together and pool {self.name} moves at most {self.max_in_flight} at "
                 "once; raise rebalance.maxInFlight to let them",
             )
+        kept = (
+            f", and the last {self.kept_for_vms} place(s) are for VMs that wait" if self.kept_for_vms else ""
+        )
         return (
             Reason.BUDGET_SPENT,
-            f"pool {self.name} moves at most {self.max_in_flight} GPU(s) at once and {self.moving} are moving",
+            f"pool {self.name} moves at most {self.max_in_flight} GPU(s) at once and {self.moving} are moving{kept}",
         )
 
     def objection(self, to_mode: Mode, gpus: int) -> Objection | None:
@@ -66,6 +73,22 @@ class PoolBudget:
         self.passthrough += sign * gpus
         self.shared -= sign * gpus
         self.moving += gpus
+
+
+MOST_KEPT_FOR_VMS = 4
+
+
+@contextmanager
+def places_kept_for_vms(budgets: dict[str, PoolBudget]) -> Iterator[None]:
+    """While GPUs are closed ahead of demand: they may take hours to fall empty, and must not take every place in
+    flight from a VM that waits and finds an idle GPU meanwhile. A quarter is kept, at least one, at most four."""
+    for budget in budgets.values():
+        budget.kept_for_vms = min(MOST_KEPT_FOR_VMS, -(-budget.max_in_flight // 4))
+    try:
+        yield
+    finally:
+        for budget in budgets.values():
+            budget.kept_for_vms = 0
 
 
 UNBOUNDED = 1 << 40

@@ -161,6 +161,7 @@ def target_of(draft: Draft, key: ShelfKey, spare: Spare) -> Target:
     leaving = sum(1 for m in draft.moves if (m.pool, m.model) == key and m.to_mode is Mode.SHARED)
     passthrough = shelf.passthrough + arriving - leaving
     message = (
-        f"{shelf.vm_busy} in use by VMs, {spare.keep} kept ready, {shelf.gpus - passthrough} for containers"
+        f"{shelf.vm_busy} in use by VMs, {spare.keep} kept ready, {shelf.gpus - passthrough} for containers: "
+        f"{spare.message}"
     )
     return Target(shelf.pool.name, shelf.model, passthrough, shelf.gpus - passthrough, spare.reason, message)

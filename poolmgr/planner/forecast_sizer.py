@@ -37,6 +37,8 @@ class ForecastSettings:
     band: float = 0.01
     """Of the shelf's GPUs, how many more than are fetched may stay ready without being given back: steady
     tenants who come and go a few a day then move nothing."""
+    band_from_gpus: int = 0
+    """Shelves with fewer GPUs keep no band: of two GPUs, one that is kept for nobody is half of them."""
     drain_share: float = 0.8
     """Of the nodes, how many may be draining at once."""
     goal: float = 0.965
@@ -110,7 +112,8 @@ class ForecastSizer:
     def _spare(self, shelf: Shelf, rises: list[list[int]], care: float) -> Spare:
         s, headroom = self._settings, shelf.pool.passthrough.headroom
         fetch = max([headroom, *rises[0]])
-        keep = max([fetch + ceil(s.band * shelf.gpus), *rises[2]])
+        band = ceil(s.band * shelf.gpus) if shelf.gpus >= s.band_from_gpus else 0
+        keep = max([fetch + band, *rises[2]])
         ahead = [
             (bins * BIN_SECONDS, max(fetch, rise)) for (bins, _), rise in zip(s.ahead, rises[1], strict=True)
         ]

@@ -23,7 +23,7 @@ from poolmgr.domain.identifiers import PlanId
 from poolmgr.domain.plan import Move, Plan, Refusal, Subject, SubjectKind, Target
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.budget import budgets_of
+from poolmgr.planner.budget import budgets_of, places_kept_for_vms
 from poolmgr.planner.collector import collector_paused
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.drain import drain_ahead
@@ -82,7 +82,8 @@ class PoolPlanner:
         fill_minimum(draft)
         fill_reserved(draft, due)
         fetch_spare(draft, spares)
-        drain_ahead(draft, spares)
+        with places_kept_for_vms(draft.budgets):
+            drain_ahead(draft, spares)
         if self._explain or may_give_back(draft, spares):
             pods = outlook(snapshot, stock.usage)
             give_back(draft, spares, pods)

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import CursorResult, delete, select
-from sqlmodel import Session, SQLModel, col
+from sqlmodel import Session, col
 
 from poolmgr.controller.ports import StepRecord
 from poolmgr.domain.census import count_pools
+from poolmgr.domain.errors import Rejected
 from poolmgr.domain.history import RestCall
 from poolmgr.domain.plan import Plan, Refusal, SubjectKind
 from poolmgr.domain.reasons import Reason
@@ -88,10 +89,20 @@ class SqlLedger:
         """What `save_memory` kept last for this planner, or None."""
 
         def work(session: Session) -> Any:
-            row = session.get(MemoryRow, planner)
+            try:
+                row = session.get(MemoryRow, planner)
+            except ValueError as error:
+                return Rejected(
+                    Reason.MEMORY_DAMAGED,
+                    f"what planner {planner} remembered is not JSON ({error}); it is overwritten with what it learns "
+                    "from now on",
+                )
             return None if row is None else row.memory
 
-        return await self._database.run(work)
+        found = await self._database.run(work)
+        if isinstance(found, Rejected):
+            raise found
+        return found
 
     async def save_memory(self, planner: str, memory: Any) -> None:
         await self._database.run(lambda session: _keep(session, MemoryRow(planner=planner, memory=memory)))
@@ -107,8 +118,10 @@ class SqlLedger:
         return await self._database.run(lambda session: _prune(session, self._retention, now))
 
 
-def _keep(session: Session, row: SQLModel) -> None:
-    session.merge(row)
+def _keep(session: Session, row: MemoryRow) -> None:
+    # Not `merge`, which reads what is there: it may be damaged.
+    session.execute(delete(MemoryRow).where(col(MemoryRow.planner) == row.planner))
+    session.add(row)
 
 
 def _add_plan(session: Session, plan: Plan, pool: str, dry_run: bool, outcome: str, limit: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, text
 from sqlmodel import Session
 
 from poolmgr.controller.ports import Ledger, StepRecord
@@ -150,6 +150,21 @@ async def test_planner_memory_is_the_last_one_saved(database: Database) -> None:
     await ledger.save_memory("threshold", {"seen": [3]})
     assert await ledger.load_memory("threshold") == {"seen": [3]}
     assert await ledger.load_memory("other") is None
+
+
+async def test_damaged_planner_memory_is_refused_with_a_sentence_and_can_be_overwritten(
+    database: Database,
+) -> None:
+    ledger = SqlLedger(database)
+    await ledger.save_memory("p", {"seen": [1]})
+    await database.run(
+        lambda session: session.execute(text("UPDATE poolmgr_planner_memory SET memory = '{\"se'"))
+    )
+    with pytest.raises(Rejected, match="is not JSON") as refused:
+        await ledger.load_memory("p")
+    assert refused.value.reason is Reason.MEMORY_DAMAGED
+    await ledger.save_memory("p", {"seen": [2]})
+    assert await ledger.load_memory("p") == {"seen": [2]}
 
 
 async def test_calls_are_kept_with_their_answer(database: Database) -> None:
