@@ -116,9 +116,9 @@ static unsigned int own_processes(int ordinal, struct found *list, unsigned int 
     return count;
 }
 
-/* NVML's protocol: too small a buffer gets the wanted count back with INSUFFICIENT_SIZE. */
-static nvmlReturn_t offer(unsigned int found, unsigned int *count) {
-    unsigned int room = *count;
+/* NVML's protocol: too small a buffer, or none, gets the wanted count back with INSUFFICIENT_SIZE. */
+static nvmlReturn_t offer(unsigned int found, unsigned int *count, const void *buffer) {
+    unsigned int room = buffer ? *count : 0;
     *count = found;
     return found > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
 }
@@ -129,7 +129,7 @@ nvmlReturn_t ph_nvml_processes(const struct ph_call *call, nvmlDevice_t device, 
     if (ordinal < 0) return PH_NEXT(call, nvmlDeviceGetComputeRunningProcesses_v3)(device, count, infos);
     struct found list[PH_MAX_SLOTS];
     unsigned int found = own_processes(ordinal, list, PH_MAX_SLOTS);
-    nvmlReturn_t result = infos || found == 0 ? offer(found, count) : (*count = found, NVML_ERROR_INSUFFICIENT_SIZE);
+    nvmlReturn_t result = offer(found, count, infos);
     for (unsigned int i = 0; result == NVML_SUCCESS && i < found; i++)
         infos[i] = (nvmlProcessInfo_v2_t){ .pid = list[i].pid, .usedGpuMemory = list[i].bytes,
                                            .gpuInstanceId = 0xFFFFFFFFu, .computeInstanceId = 0xFFFFFFFFu };
@@ -142,9 +142,26 @@ nvmlReturn_t ph_nvml_processes_v1(const struct ph_call *call, nvmlDevice_t devic
     if (ordinal < 0) return PH_NEXT(call, nvmlDeviceGetComputeRunningProcesses)(device, count, infos);
     struct found list[PH_MAX_SLOTS];
     unsigned int found = own_processes(ordinal, list, PH_MAX_SLOTS);
-    nvmlReturn_t result = infos || found == 0 ? offer(found, count) : (*count = found, NVML_ERROR_INSUFFICIENT_SIZE);
+    nvmlReturn_t result = offer(found, count, infos);
     for (unsigned int i = 0; result == NVML_SUCCESS && i < found; i++)
         infos[i] = (nvmlProcessInfo_v1_t){ .pid = list[i].pid, .usedGpuMemory = list[i].bytes };
+    return result;
+}
+
+/* A layout that we do not know is refused: the driver would fill it with everybody's processes. */
+nvmlReturn_t ph_nvml_process_details(const struct ph_call *call, nvmlDevice_t device, nvmlProcessDetailList_t *plist) {
+    ph_driver_open_nvml();
+    int ordinal = plist ? limited_device(device) : -1;
+    if (ordinal < 0) return PH_NEXT(call, nvmlDeviceGetRunningProcessDetailList)(device, plist);
+    if (plist->version != nvmlProcessDetailList_v1) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    if (plist->mode >= NVML_PROCESS_MODE_MAX) return NVML_ERROR_INVALID_ARGUMENT;
+    bool wanted = plist->mode == NVML_PROCESS_MODE_COMPUTE || plist->mode == NVML_PROCESS_MODE_ALL;
+    struct found list[PH_MAX_SLOTS];
+    unsigned int found = wanted ? own_processes(ordinal, list, PH_MAX_SLOTS) : 0;
+    nvmlReturn_t result = offer(found, &plist->numProcArrayEntries, plist->procArray);
+    for (unsigned int i = 0; result == NVML_SUCCESS && i < found; i++)
+        plist->procArray[i] = (nvmlProcessDetail_v1_t){ .pid = list[i].pid, .usedGpuMemory = list[i].bytes,
+                                                        .gpuInstanceId = 0xFFFFFFFFu, .computeInstanceId = 0xFFFFFFFFu };
     return result;
 }
 
@@ -152,11 +169,11 @@ nvmlReturn_t ph_nvml_processes_v1(const struct ph_call *call, nvmlDevice_t devic
 nvmlReturn_t ph_nvml_no_processes(const struct ph_call *call, nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_v2_t *infos) {
     ph_driver_open_nvml();
     if (!count || limited_device(device) < 0) return PH_NEXT(call, nvmlDeviceGetGraphicsRunningProcesses_v3)(device, count, infos);
-    return offer(0, count);
+    return offer(0, count, infos);
 }
 
 nvmlReturn_t ph_nvml_no_processes_v1(const struct ph_call *call, nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_v1_t *infos) {
     ph_driver_open_nvml();
     if (!count || limited_device(device) < 0) return PH_NEXT(call, nvmlDeviceGetGraphicsRunningProcesses)(device, count, infos);
-    return offer(0, count);
+    return offer(0, count, infos);
 }

@@ -99,6 +99,7 @@ static unsigned int pixel_bytes(CUarray_format format, unsigned int channels) {
 }
 CUresult fk_cuArrayCreate_v2(const struct fk_call *call, CUarray *array, const CUDA_ARRAY_DESCRIPTOR *d) {
     (void)call;
+    if (!array || !d) return CUDA_ERROR_INVALID_VALUE;
     CUdeviceptr address = 0;
     CUresult result = take_block(&address, pixels(d->Width, d->Height, 1) * pixel_bytes(d->Format, d->NumChannels));
     *array = (CUarray)(uintptr_t)address;
@@ -106,6 +107,7 @@ CUresult fk_cuArrayCreate_v2(const struct fk_call *call, CUarray *array, const C
 }
 CUresult fk_cuArray3DCreate_v2(const struct fk_call *call, CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR *d) {
     (void)call;
+    if (!array || !d) return CUDA_ERROR_INVALID_VALUE;
     CUdeviceptr address = 0;
     CUresult result = take_block(&address, pixels(d->Width, d->Height, d->Depth) * pixel_bytes(d->Format, d->NumChannels));
     *array = (CUarray)(uintptr_t)address;
@@ -124,6 +126,7 @@ CUresult fk_cuMipmappedArrayDestroy(const struct fk_call *call, CUmipmappedArray
 }
 CUresult fk_cuImportExternalMemory(const struct fk_call *call, CUexternalMemory *memory, const CUDA_EXTERNAL_MEMORY_HANDLE_DESC *d) {
     (void)call;
+    if (!memory || !d) return CUDA_ERROR_INVALID_VALUE;
     CUdeviceptr address = 0;
     CUresult result = take_block(&address, d->size);
     *memory = (CUexternalMemory)(uintptr_t)address;

@@ -7,9 +7,9 @@
 static int index_of(nvmlDevice_t device) { return (int)(intptr_t)device - 1; }
 static bool exists(nvmlDevice_t device) { return index_of(device) >= 0 && index_of(device) < fg_settings()->device_count; }
 
-/* NVML's protocol: too small a buffer gets the wanted count back with INSUFFICIENT_SIZE. */
-static nvmlReturn_t offer(int found, unsigned int *count) {
-    unsigned int room = *count;
+/* NVML's protocol: too small a buffer, or none, gets the wanted count back with INSUFFICIENT_SIZE. */
+static nvmlReturn_t offer(int found, unsigned int *count, const void *buffer) {
+    unsigned int room = buffer ? *count : 0;
     *count = (unsigned int)found;
     return (unsigned int)found > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
 }
@@ -20,7 +20,7 @@ nvmlReturn_t fk_nvmlDeviceGetComputeRunningProcesses(const struct fk_call *call,
     struct fg_use use[FG_PROCESSES];
     if (!count || !exists(device)) return NVML_ERROR_INVALID_ARGUMENT;
     int found = fg_processes(index_of(device), use);
-    nvmlReturn_t result = offer(found, count);
+    nvmlReturn_t result = offer(found, count, infos);
     for (int i = 0; result == NVML_SUCCESS && i < found; i++)
         infos[i] = (nvmlProcessInfo_v1_t){ .pid = (unsigned int)(use[i].pid + fg_settings()->pid_offset), .usedGpuMemory = use[i].bytes };
     return result;
@@ -31,7 +31,7 @@ nvmlReturn_t fk_nvmlDeviceGetComputeRunningProcesses_v2(const struct fk_call *ca
     struct fg_use use[FG_PROCESSES];
     if (!count || !exists(device)) return NVML_ERROR_INVALID_ARGUMENT;
     int found = fg_processes(index_of(device), use);
-    nvmlReturn_t result = offer(found, count);
+    nvmlReturn_t result = offer(found, count, infos);
     for (int i = 0; result == NVML_SUCCESS && i < found; i++)
         infos[i] = (nvmlProcessInfo_v2_t){ .pid = (unsigned int)(use[i].pid + fg_settings()->pid_offset), .usedGpuMemory = use[i].bytes,
                                            .gpuInstanceId = 0xFFFFFFFFu, .computeInstanceId = 0xFFFFFFFFu };
@@ -40,6 +40,21 @@ nvmlReturn_t fk_nvmlDeviceGetComputeRunningProcesses_v2(const struct fk_call *ca
 nvmlReturn_t fk_nvmlDeviceGetComputeRunningProcesses_v3(const struct fk_call *call, nvmlDevice_t device, unsigned int *count,
                                                         nvmlProcessInfo_v2_t *infos) {
     return fk_nvmlDeviceGetComputeRunningProcesses_v2(call, device, count, infos);
+}
+
+nvmlReturn_t fk_nvmlDeviceGetRunningProcessDetailList(const struct fk_call *call, nvmlDevice_t device, nvmlProcessDetailList_t *plist) {
+    (void)call;
+    struct fg_use use[FG_PROCESSES];
+    if (!plist || !exists(device) || plist->mode >= NVML_PROCESS_MODE_MAX) return NVML_ERROR_INVALID_ARGUMENT;
+    if (plist->version != nvmlProcessDetailList_v1) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    bool compute = plist->mode == NVML_PROCESS_MODE_COMPUTE || plist->mode == NVML_PROCESS_MODE_ALL;
+    int found = compute ? fg_processes(index_of(device), use) : 0;
+    nvmlReturn_t result = offer(found, &plist->numProcArrayEntries, plist->procArray);
+    for (int i = 0; result == NVML_SUCCESS && i < found; i++)
+        plist->procArray[i] = (nvmlProcessDetail_v1_t){ .pid = (unsigned int)(use[i].pid + fg_settings()->pid_offset),
+                                                        .usedGpuMemory = use[i].bytes,
+                                                        .gpuInstanceId = 0xFFFFFFFFu, .computeInstanceId = 0xFFFFFFFFu };
+    return result;
 }
 
 /* A sample spans a sixth of a second, as real drivers' do, and one driver keeps the last. Older questions get it too:
@@ -81,7 +96,7 @@ nvmlReturn_t fk_nvmlDeviceGetProcessUtilization(const struct fk_call *call, nvml
     int index = index_of(device), busy = 0;
     take_sample(index);
     for (int i = 0; i < samples[index].count; i++) busy += samples[index].percent[i] > 0;
-    nvmlReturn_t result = busy == 0 ? NVML_ERROR_NOT_FOUND : utilization ? offer(busy, count) : (*count = (unsigned int)busy, NVML_ERROR_INSUFFICIENT_SIZE);
+    nvmlReturn_t result = busy == 0 ? NVML_ERROR_NOT_FOUND : offer(busy, count, utilization);
     for (int i = 0, at = 0; result == NVML_SUCCESS && i < samples[index].count; i++) {
         if (samples[index].percent[i] == 0) continue;
         unsigned int percent = samples[index].percent[i] > 100 ? 100 : samples[index].percent[i];

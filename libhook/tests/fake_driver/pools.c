@@ -78,6 +78,7 @@ bool fk_back_to_pool(CUdeviceptr address) {
 }
 CUresult fk_cuMemAllocAsync(const struct fk_call *call, CUdeviceptr *dptr, size_t bytes, CUstream stream) {
     if (!fk_current) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!dptr) return CUDA_ERROR_INVALID_VALUE;
     struct fk_stream *on = fk_stream_of(stream, call->per_thread);
     if (on->capture) {
         *dptr = fk_address(bytes);

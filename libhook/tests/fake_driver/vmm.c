@@ -26,6 +26,7 @@ CUresult fk_cuMemCreate(const struct fk_call *call, CUmemGenericAllocationHandle
                         const CUmemAllocationProp *prop, unsigned long long flags) {
     (void)call;
     (void)flags;
+    if (!handle || !prop) return CUDA_ERROR_INVALID_VALUE;
     if (!fg_memory_take(prop->location.id, size)) return CUDA_ERROR_OUT_OF_MEMORY;
     struct physical *memory = malloc(sizeof *memory);
     *memory = (struct physical){ prop->location.id, 1, size };

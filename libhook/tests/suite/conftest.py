@@ -57,6 +57,7 @@ class Machine:
         return subprocess.Popen(
             [str(BUILD / f"tests/victims/victim_{victim}"), *arguments],
             env=self.environment(hook=BUILD / "libvgpu.so", virtual=virtual, settings=settings),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
