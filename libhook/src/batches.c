@@ -14,14 +14,21 @@
 enum {
     BATCH_LAUNCHES = 64,
     BATCH_NS = 200000,
+    ANNOUNCE_NS = 10000, /* of estimated work that may be queued before others learn of it */
     QUIET_NS = 1000000, /* a batch this long without a launch is closed by the housekeeper */
 };
 
 static void set_open(struct ph_batch *batch, bool open) { __atomic_store_n(&batch->open, open, __ATOMIC_RELAXED); }
 
-static void close_batch(struct ph_batch *batch, bool late) { /* with the batch's mutex held */
+static void announce(struct ph_batch *batch) {
+    ph_in_flight_add(batch->device, batch->work.unannounced);
+    batch->work.unannounced = 0;
+}
+
+static void close_batch(struct ph_batch *batch, bool late) { /* with the batch's latch held */
     if (!batch->open) return;
     set_open(batch, false);
+    announce(batch);
     CUevent end = ph_timeline_record(batch->timeline, batch->stream);
     if (end) {
         ph_measurement_add(batch, end, late);
@@ -46,7 +53,6 @@ bool ph_launch_begin(struct ph_launch *launch, CUstream stream, bool per_thread,
         ph_start();
         ph_attach();
     }
-    ph_housekeeper_start();
     ph_note_activity();
     if (ph_gate_state() != PH_GATE_TIMED || ph_capturing(stream, per_thread)) return false;
     struct ph_batch *batch = ph_stream_of(stream, per_thread);
@@ -55,14 +61,14 @@ bool ph_launch_begin(struct ph_launch *launch, CUstream stream, bool per_thread,
     launch->cost = ph_cost_of(key, size);
     launch->alone = ph_cost_wants_sample(launch->cost);
     launch->batch = batch;
-    pthread_mutex_lock(&batch->mutex);
+    ph_latch_take(&batch->latch);
     if (launch->alone) close_batch(batch, false);
     if (!batch->open && !open_batch(batch)) {
-        pthread_mutex_unlock(&batch->mutex);
+        ph_latch_give(&batch->latch);
         ph_limiter_charge(batch->device, ph_now(), ph_cost_ns(launch->cost)); /* untimed is not free */
         return false;
     }
-    return true; /* the batch's mutex stays held until ph_launch_end: the launch belongs between its events */
+    return true; /* the batch's latch stays held until ph_launch_end: the launch belongs between its events */
 }
 
 void ph_launch_end(struct ph_launch *launch, bool queued) {
@@ -77,30 +83,31 @@ void ph_launch_end(struct ph_launch *launch, bool queued) {
         /* On an idle stream the start event is over before the launch has reached the GPU. */
         if (work->launches == 1 && batch->was_idle) work->lead = ph_now() - work->opened_at;
         work->believed = work->believed && ph_cost_believed(launch->cost);
-        ph_in_flight_add(batch->device, ns);
+        work->unannounced += ns;
+        if (work->unannounced >= ANNOUNCE_NS) announce(batch);
         if (launch->alone || work->launches >= BATCH_LAUNCHES || work->estimate >= BATCH_NS) close_batch(batch, false);
     }
-    pthread_mutex_unlock(&batch->mutex);
+    ph_latch_give(&batch->latch);
 }
 
 void ph_batches_close(void) {
     for (struct ph_batch *batch = ph_streams_first(); batch; batch = batch->next) {
         if (!ph_batch_open(batch)) continue;
-        pthread_mutex_lock(&batch->mutex);
+        ph_latch_take(&batch->latch);
         close_batch(batch, false);
-        pthread_mutex_unlock(&batch->mutex);
+        ph_latch_give(&batch->latch);
     }
 }
 
 void ph_batches_close_quiet(int64_t now) {
     for (struct ph_batch *batch = ph_streams_first(); batch; batch = batch->next) {
-        if (!ph_batch_open(batch) || pthread_mutex_trylock(&batch->mutex) != 0) continue;
+        if (!ph_batch_open(batch) || !ph_latch_try(&batch->latch)) continue;
         if (batch->open && now - batch->work.opened_at >= QUIET_NS) {
             /* Already idle: the end event would be stamped now, long after the work. */
             bool idle = PH_REAL(cuStreamQuery)(batch->stream) == CUDA_SUCCESS;
             close_batch(batch, idle);
         }
-        pthread_mutex_unlock(&batch->mutex);
+        ph_latch_give(&batch->latch);
     }
 }
 
@@ -113,9 +120,9 @@ void ph_before_order(CUstream stream, bool per_thread) {
     }
     struct ph_batch *batch = ph_capturing(stream, per_thread) ? NULL : ph_stream_of(stream, per_thread);
     if (!batch || !ph_batch_open(batch)) return;
-    pthread_mutex_lock(&batch->mutex);
+    ph_latch_take(&batch->latch);
     close_batch(batch, false);
-    pthread_mutex_unlock(&batch->mutex);
+    ph_latch_give(&batch->latch);
 }
 
 void ph_after_wait(void) {
@@ -139,6 +146,7 @@ CUresult ph_stream_destroy(const struct ph_call *call, CUstream stream) {
 static void abandon(struct ph_batch *batch) {
     if (!batch->open) return;
     set_open(batch, false);
+    announce(batch);
     ph_measurement_bill_estimate(batch->device, &batch->work);
 }
 

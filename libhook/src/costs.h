@@ -1,17 +1,49 @@
 /* What a kernel (with its grid) or a graph usually costs. Learned from batches of one launch: the first four,
  * then one in 512. The estimate bounds what may be in flight unmeasured and is the bill where events cannot be.
  * Threads share the table without a lock: two kernels that meet in one place spoil each other's estimate for a
- * while, never a measured bill. */
+ * while, and two launches at once may count as one; never a measured bill. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
-struct ph_cost;
-struct ph_cost *ph_cost_of(const void *key, uint64_t size);
-int64_t ph_cost_ns(const struct ph_cost *cost);
-bool ph_cost_believed(const struct ph_cost *cost);
-/* This launch shall be measured alone. */
-bool ph_cost_wants_sample(const struct ph_cost *cost);
-void ph_cost_count_launch(struct ph_cost *cost);
+enum {
+    PH_COSTS = 1024,
+    PH_COST_LEARNING = 4, /* samples before a cost is believed */
+    PH_COST_RESAMPLE = 512,
+};
+
+struct ph_cost {
+    const void *key;
+    uint64_t size;
+    int64_t ns;
+    uint32_t samples, launches;
+};
+extern struct ph_cost ph_costs[PH_COSTS];
+
+/* The place is taken for another key. */
+void ph_cost_start_over(struct ph_cost *cost, const void *key, uint64_t size);
 void ph_cost_learn(struct ph_cost *cost, int64_t busy_ns);
+
+static inline struct ph_cost *ph_cost_of(const void *key, uint64_t size) {
+    uint64_t mixed = ((uint64_t)(uintptr_t)key ^ size * 0xff51afd7ed558ccdu) * 0x9e3779b97f4a7c15u;
+    struct ph_cost *cost = &ph_costs[(mixed >> 40) & (PH_COSTS - 1)];
+    if (__atomic_load_n(&cost->key, __ATOMIC_RELAXED) != key || __atomic_load_n(&cost->size, __ATOMIC_RELAXED) != size)
+        ph_cost_start_over(cost, key, size);
+    return cost;
+}
+
+static inline int64_t ph_cost_ns(const struct ph_cost *cost) { return __atomic_load_n(&cost->ns, __ATOMIC_RELAXED); }
+
+static inline bool ph_cost_believed(const struct ph_cost *cost) {
+    return __atomic_load_n(&cost->samples, __ATOMIC_RELAXED) >= PH_COST_LEARNING;
+}
+
+/* This launch shall be measured alone. */
+static inline bool ph_cost_wants_sample(const struct ph_cost *cost) {
+    return !ph_cost_believed(cost) || __atomic_load_n(&cost->launches, __ATOMIC_RELAXED) % PH_COST_RESAMPLE == 0;
+}
+
+static inline void ph_cost_count_launch(struct ph_cost *cost) {
+    __atomic_store_n(&cost->launches, __atomic_load_n(&cost->launches, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+}

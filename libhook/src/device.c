@@ -98,12 +98,6 @@ int ph_current_ordinal(void) {
     return ph_ordinal(device);
 }
 
-CUcontext ph_current_context(void) {
-    CUcontext context = NULL;
-    if (ph_driver.cuCtxGetCurrent) ph_driver.cuCtxGetCurrent(&context);
-    return context;
-}
-
 int ph_nvml_ordinal(nvmlDevice_t device) {
     char uuid[PH_UUID_SIZE];
     unsigned int index;

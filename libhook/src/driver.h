@@ -46,4 +46,8 @@ extern char ph_device_uuids[16][96];
 int ph_ordinal(CUdevice device);       /* 0 for an unknown one */
 int ph_current_ordinal(void);          /* of the current context; 0 without one */
 int ph_nvml_ordinal(nvmlDevice_t device); /* -1: not one of the container's */
-CUcontext ph_current_context(void);
+static inline CUcontext ph_current_context(void) {
+    CUcontext context = NULL;
+    if (PH_LIKELY(ph_driver.cuCtxGetCurrent != NULL)) ph_driver.cuCtxGetCurrent(&context);
+    return context;
+}

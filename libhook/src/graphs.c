@@ -7,10 +7,9 @@
 
 #include <stdlib.h>
 
-static int captures; /* streams of this process that record now; 0 spares every launch the question */
+int ph_captures;
 
-bool ph_capturing(CUstream stream, bool per_thread) {
-    if (PH_LIKELY(__atomic_load_n(&captures, __ATOMIC_RELAXED) == 0)) return false;
+bool ph_capturing_now(CUstream stream, bool per_thread) {
     CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
     if (stream == NULL && per_thread) stream = CU_STREAM_PER_THREAD;
     if (!ph_driver.cuStreamIsCapturing || stream == PH_EVERY_STREAM) return true;
@@ -18,15 +17,13 @@ bool ph_capturing(CUstream stream, bool per_thread) {
     return status != CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
-bool ph_any_capture(void) { return __atomic_load_n(&captures, __ATOMIC_RELAXED) != 0; }
-
 static void begins(CUstream stream, const struct ph_call *call) {
     ph_before_order(stream, call->per_thread); /* no measurement may start before and end inside a capture */
-    __atomic_add_fetch(&captures, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&ph_captures, 1, __ATOMIC_RELAXED);
 }
 
 static CUresult began(CUresult result) {
-    if (result != CUDA_SUCCESS) __atomic_sub_fetch(&captures, 1, __ATOMIC_RELAXED);
+    if (result != CUDA_SUCCESS) __atomic_sub_fetch(&ph_captures, 1, __ATOMIC_RELAXED);
     return result;
 }
 
@@ -50,7 +47,7 @@ CUresult ph_end_capture(const struct ph_call *call, CUstream stream, CUgraph *gr
     bool was = ph_capturing(stream, call->per_thread);
     CUresult result = PH_NEXT(call, cuStreamEndCapture)(stream, graph);
     /* A failed capture has ended too, unless the stream was not recording at all. */
-    if (was && __atomic_sub_fetch(&captures, 1, __ATOMIC_RELAXED) < 0) __atomic_store_n(&captures, 0, __ATOMIC_RELAXED);
+    if (was && __atomic_sub_fetch(&ph_captures, 1, __ATOMIC_RELAXED) < 0) __atomic_store_n(&ph_captures, 0, __ATOMIC_RELAXED);
     return result;
 }
 

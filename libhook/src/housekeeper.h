@@ -2,5 +2,5 @@
  * the region what the process does. */
 #pragma once
 
-void ph_housekeeper_start(void); /* at the first launch; cheap afterwards */
+void ph_housekeeper_start(void); /* at the first launch */
 void ph_housekeeper_after_fork(void);

@@ -19,7 +19,7 @@ enum {
     POLL_NS = 50000,         /* for measurements */
 };
 
-static uint64_t limits[PH_MAX_DEVICES]; /* percent in force, 0 = none */
+uint64_t ph_limits[PH_MAX_DEVICES];
 static int64_t own_busy[PH_MAX_DEVICES];
 
 int64_t ph_now(void) {
@@ -34,7 +34,7 @@ void ph_sleep_until(int64_t when) {
     }
 }
 
-static uint64_t limit_of(int device) { return __atomic_load_n(&limits[device], __ATOMIC_RELAXED); }
+static uint64_t limit_of(int device) { return __atomic_load_n(&ph_limits[device], __ATOMIC_RELAXED); }
 
 /* The share in force: the lower of the node's word and the region's (the monitor may change it), 100 = none. */
 static uint64_t share(int device) {
@@ -94,23 +94,14 @@ static int64_t must_wait(int device, int64_t now) {
     return wait > NAP_NS ? NAP_NS : wait;
 }
 
-/* Spares the clock: a bucket that was open stays open until it is charged. */
-static __thread int64_t last_seen[PH_MAX_DEVICES], seen_at[PH_MAX_DEVICES];
+__thread struct ph_seen_open ph_seen_open[PH_MAX_DEVICES];
 
-static bool still_open(int device, int64_t paid_until) {
-    return paid_until == last_seen[device] && paid_until <= seen_at[device] && ph_config.mode == PH_MODE_FIXED &&
-           !told_to_stand_still();
-}
-
-void ph_limiter_admit(int device) {
-    if (!ph_region.extension) return;
+void ph_limiter_wait(int device) {
     for (;;) {
         int64_t paid_until = __atomic_load_n(&ph_region.extension->buckets[device].paid_until_ns, __ATOMIC_RELAXED);
         bool flying = limit_of(device) != 0 && ph_in_flight(device) > ph_config.in_flight_ns;
-        if (PH_LIKELY(!flying && still_open(device, paid_until))) return;
         int64_t now = ph_now(), wait = 0;
-        last_seen[device] = paid_until;
-        seen_at[device] = now;
+        ph_seen_open[device] = (struct ph_seen_open){ .paid_until = paid_until, .at = now };
         if (!flying && (wait = must_wait(device, now)) == 0) return;
         ph_batches_close();
         ph_measurements_read(false);
@@ -125,7 +116,7 @@ void ph_limiter_refresh(void) {
     ph_neighbours_open();
     for (int i = 0; i < PH_MAX_DEVICES; i++) {
         uint64_t limit = off ? 0 : share(i);
-        __atomic_store_n(&limits[i], limit, __ATOMIC_RELAXED);
+        __atomic_store_n(&ph_limits[i], limit, __ATOMIC_RELAXED);
         timed = timed || limit != 0;
     }
     /* Best effort waits for others, and others can only see us if we are measured too. */

@@ -7,6 +7,7 @@
 #include "neighbours.h"
 #include "region.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,14 +33,10 @@ static pthread_mutex_t reader_mutex = PTHREAD_MUTEX_INITIALIZER; /* everything a
 static struct measurement *reading;
 static struct ph_coverage coverage[PH_MAX_DEVICES], container_coverage[PH_MAX_DEVICES];
 static int64_t settled_at;
-static int64_t in_flight[PH_MAX_DEVICES];
 static int waiting;        /* measurements not yet read */
 static unsigned int count; /* measurements ever */
 
-int64_t ph_in_flight(int device) { return __atomic_load_n(&in_flight[device], __ATOMIC_RELAXED); }
-void ph_in_flight_add(int device, int64_t ns) {
-    __atomic_add_fetch(&in_flight[device], ns, __ATOMIC_RELAXED);
-}
+struct ph_in_flight ph_flights[PH_MAX_DEVICES];
 bool ph_measurements_pending(void) { return __atomic_load_n(&waiting, __ATOMIC_RELAXED) != 0; }
 unsigned int ph_measurements_count(void) { return __atomic_load_n(&count, __ATOMIC_RELAXED); }
 
@@ -193,7 +190,7 @@ void ph_measurements_after_fork(void) {
     queue = reading = free_ones = NULL;
     queue_end = &queue;
     waiting = 0;
-    memset(in_flight, 0, sizeof in_flight);
+    memset(ph_flights, 0, sizeof ph_flights);
     memset(coverage, 0, sizeof coverage);
     memset(container_coverage, 0, sizeof container_coverage);
 }

@@ -1,13 +1,19 @@
 /* Batches that are closed: waiting for their end event, then billed. */
 #pragma once
 
+#include "region.h"
 #include "streams.h"
 
 /* Takes over `work`, closed by `end`. `late`: the stream was idle when the end was recorded. */
 void ph_measurement_add(struct ph_batch *batch, CUevent end, bool late);
 /* Ns of estimated work launched and not yet measured. */
-int64_t ph_in_flight(int device);
-void ph_in_flight_add(int device, int64_t ns);
+extern struct ph_in_flight {
+    int64_t ns;
+} __attribute__((aligned(64))) ph_flights[PH_MAX_DEVICES];
+static inline int64_t ph_in_flight(int device) { return __atomic_load_n(&ph_flights[device].ns, __ATOMIC_RELAXED); }
+static inline void ph_in_flight_add(int device, int64_t ns) {
+    __atomic_add_fetch(&ph_flights[device].ns, ns, __ATOMIC_RELAXED);
+}
 /* Work that no events will tell about: its estimate is the bill. */
 void ph_measurement_bill_estimate(int device, const struct ph_work *work);
 /* Reads finished measurements and charges what has become certain. One thread at a time; a launching thread

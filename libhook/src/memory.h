@@ -22,5 +22,12 @@ bool ph_context_begins(struct ph_new_context *fresh, int ordinal);
 CUresult ph_context_made(struct ph_new_context *fresh, CUresult result, const CUcontext *context);
 void ph_overhead_refresh(void);
 void ph_overhead_after_fork(void);
+
+/* graphs.c: streams of this process that record now; 0 spares every launch the question. */
+extern int ph_captures;
+static inline bool ph_any_capture(void) { return __atomic_load_n(&ph_captures, __ATOMIC_RELAXED) != 0; }
+bool ph_capturing_now(CUstream stream, bool per_thread);
 /* The stream records instead of running. */
-bool ph_capturing(CUstream stream, bool per_thread);
+static inline bool ph_capturing(CUstream stream, bool per_thread) {
+    return PH_UNLIKELY(ph_any_capture()) && ph_capturing_now(stream, per_thread);
+}

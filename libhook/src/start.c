@@ -86,6 +86,7 @@ void ph_attach(void) {
             };
             ph_region_open(ph_config.region_path, &defaults);
             ph_limiter_refresh();
+            __atomic_store_n(&ph_gate.active, 0, __ATOMIC_RELAXED); /* seen before there was a region: noted again */
             __atomic_store_n(&attached, true, __ATOMIC_RELEASE);
         }
     }

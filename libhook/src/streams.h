@@ -2,40 +2,65 @@
 #pragma once
 
 #include "costs.h"
+#include "driver.h"
+#include "latch.h"
 #include "timeline.h"
-
-#include <pthread.h>
 
 /* Launches between two events. */
 struct ph_work {
     CUevent start;
     int launches;
     int64_t estimate;     /* ns */
+    int64_t unannounced;  /* ns of it that ph_in_flight does not hold yet */
     bool believed;        /* every cost in it has been learned */
     struct ph_cost *only; /* of the launch, if it is one */
     int64_t opened_at;
     int64_t lead;         /* ns the GPU waited between the start event and the first launch */
 };
-/* Lock order: the streams' mutex, a batch's mutex, then the leaves (timelines, the queue of measurements). */
+/* Lock order: the streams' mutex, a batch's latch, then the leaves (timelines, the queue of measurements). */
 struct ph_batch {
-    pthread_mutex_t mutex;
+    struct ph_latch latch;
     struct ph_batch *next;
     CUcontext context; /* these five are constant while taken */
     CUstream stream;
     bool special; /* NULL, legacy or per-thread: the handle alone does not name it */
     int device;
     struct ph_timeline *timeline;
-    bool taken;   /* these three are atomic: looked at without the mutex */
+    bool taken;   /* these three are atomic: looked at without the latch */
     bool open;
     int pending;  /* closed and not yet measured; 0 when opening: the stream was idle */
     bool was_idle;
     struct ph_work work;
 };
+/* What a thread remembers of the streams it launched on. */
+enum { PH_STREAMS_REMEMBERED = 16 };
+struct ph_stream_memory {
+    CUstream stream;
+    CUcontext context; /* of a special stream, else NULL */
+    struct ph_batch *batch;
+    unsigned int generation;
+};
+extern __thread struct ph_stream_memory ph_stream_memory[PH_STREAMS_REMEMBERED];
+extern unsigned int ph_streams_generation; /* invalidates the memories; atomic */
+struct ph_batch *ph_stream_meet(CUstream stream, CUcontext context, unsigned int generation, struct ph_stream_memory *memory);
+
+static inline bool ph_stream_special(CUstream stream) {
+    return stream == NULL || stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD;
+}
+
 /* The stream's; made when it is met. NULL without a current context or memory. */
-struct ph_batch *ph_stream_of(CUstream stream, bool per_thread);
+static inline struct ph_batch *ph_stream_of(CUstream stream, bool per_thread) {
+    if (stream == NULL && per_thread) stream = CU_STREAM_PER_THREAD;
+    CUcontext context = ph_stream_special(stream) ? ph_current_context() : NULL;
+    unsigned int generation = __atomic_load_n(&ph_streams_generation, __ATOMIC_ACQUIRE);
+    struct ph_stream_memory *memory =
+        &ph_stream_memory[((uintptr_t)stream >> 4 ^ (uintptr_t)stream >> 12) % PH_STREAMS_REMEMBERED];
+    if (PH_LIKELY(memory->generation == generation && memory->stream == stream && memory->context == context)) return memory->batch;
+    return ph_stream_meet(stream, context, generation, memory);
+}
 /* Every batch there ever was: `for (struct ph_batch *b = ph_streams_first(); b; b = b->next)`. */
 struct ph_batch *ph_streams_first(void);
-/* Streams end. `abandon` is called with the batch's mutex held, for each of a dying context. */
+/* Streams end. `abandon` is called with the batch's latch held, for each of a dying context. */
 void ph_streams_forget(CUstream stream);
 void ph_streams_forget_context(CUcontext context, void (*abandon)(struct ph_batch *batch));
 void ph_streams_after_fork(void);

@@ -10,8 +10,10 @@
 #include "activity.h"
 #include "bucket.h"
 #include "config.h"
+#include "latch.h"
 #include "region.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -176,6 +178,32 @@ static void a_bin_of_an_earlier_turn_of_the_ring_counts_for_nothing(void **unuse
     assert_int_equal(ph_ring_total(&ring, base + turn, base + turn + 1000000), 0);
 }
 
+static struct {
+    struct ph_latch latch;
+    long counted; /* torn unless one thread at a time is inside */
+} shared_counter;
+
+static void *count_under_latch(void *unused) {
+    for (int i = 0; i < 200000; i++) {
+        ph_latch_take(&shared_counter.latch);
+        long seen = *(volatile long *)&shared_counter.counted;
+        if (i % 1000 == 0) usleep(50); /* long enough for the others to fall asleep */
+        *(volatile long *)&shared_counter.counted = seen + 1;
+        ph_latch_give(&shared_counter.latch);
+    }
+    return unused;
+}
+
+static void a_latch_lets_one_thread_in_and_nobody_waits_for_ever(void **unused) {
+    (void)unused;
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++) assert_int_equal(pthread_create(&threads[i], NULL, count_under_latch, NULL), 0);
+    for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+    assert_int_equal(shared_counter.counted, 4 * 200000);
+    assert_true(ph_latch_try(&shared_counter.latch));
+    assert_false(ph_latch_try(&shared_counter.latch));
+}
+
 static void a_region_is_checked_before_it_is_believed(void **unused) {
     (void)unused;
     char path[] = "/tmp/ph-unit-XXXXXX";
@@ -213,6 +241,7 @@ int main(void) {
         cmocka_unit_test(whoever_comes_late_all_together_never_pay_for_more_than_was_used),
         cmocka_unit_test(idle_parts_of_a_quarter_are_not_charged),
         cmocka_unit_test(a_bin_of_an_earlier_turn_of_the_ring_counts_for_nothing),
+        cmocka_unit_test(a_latch_lets_one_thread_in_and_nobody_waits_for_ever),
         cmocka_unit_test(a_region_is_checked_before_it_is_believed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
