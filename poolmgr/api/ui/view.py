@@ -10,7 +10,7 @@ from poolmgr.api.ui.wording import SIDE, clock_time, day_and_time, duration, plu
 from poolmgr.domain.census import Count, GpuState, GpuUse, count_pool, gpu_uses
 from poolmgr.domain.fleet import Gpu, Node, Pool, SideLimits, Transition
 from poolmgr.domain.modes import Mode, Step
-from poolmgr.domain.plan import Plan, Subject, SubjectKind, Verdict
+from poolmgr.domain.plan import Plan, Refusal, Subject, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 
@@ -134,6 +134,7 @@ def make_view(snapshot: ClusterSnapshot, plan: Plan | None, standing: Verdict) -
     moves = tuple(_move(t, snapshot.taken_at) for t in snapshot.transitions)
     ordered = sorted(snapshot.nodes, key=lambda n: _natural(n.name))
     shown = ordered if len(ordered) <= MAX_NODES else sorted(ordered, key=_quiet)[:MAX_NODES]
+    said = {r.subject: r for r in plan.refusals if r.subject.kind is SubjectKind.GPU} if plan else {}
     mood, headline, detail = _headline(total, len(waiting), len(moves), standing)
     return View(
         headline=headline,
@@ -144,7 +145,7 @@ def make_view(snapshot: ClusterSnapshot, plan: Plan | None, standing: Verdict) -
         count=total,
         idle=sum(use.state is GpuState.IDLE for use in uses),
         use_percent=round(100 * total.used / total.gpus) if total.gpus else 0,
-        nodes=tuple(_node(n, by_node.get(n.name, []), snapshot.taken_at) for n in shown),
+        nodes=tuple(_node(n, by_node.get(n.name, []), snapshot.taken_at, said) for n in shown),
         nodes_left_out=len(ordered) - len(shown),
         moves=moves,
         waiting=waiting[:MAX_WAITING],
@@ -182,7 +183,7 @@ def _quiet(node: Node) -> bool:
     return node.transition is None and all(g.settled for g in node.gpus) and node.ready
 
 
-def _node(node: Node, uses: list[GpuUse], now: float) -> NodeCard:
+def _node(node: Node, uses: list[GpuUse], now: float, said: dict[Subject, Refusal]) -> NodeCard:
     note = ""
     if not node.ready:
         note = "not ready"
@@ -190,10 +191,10 @@ def _node(node: Node, uses: list[GpuUse], now: float) -> NodeCard:
         note = node.transition.step.value.lower()
     elif node.cordoned:
         note = "cordoned"
-    return NodeCard(node.name, tuple(_tile(use, node, now) for use in uses), note)
+    return NodeCard(node.name, tuple(_tile(use, node, now, said) for use in uses), note)
 
 
-def _tile(use: GpuUse, node: Node, now: float) -> Tile:
+def _tile(use: GpuUse, node: Node, now: float, said: dict[Subject, Refusal]) -> Tile:
     gpu = use.gpu
     side = {Mode.PASSTHROUGH: "vm", Mode.SHARED: "shared", None: "none"}[gpu.observed_mode]
     signs = {
@@ -216,6 +217,9 @@ def _tile(use: GpuUse, node: Node, now: float) -> Tile:
         lines.append(f"for {SIDE[gpu.observed_mode]} since {duration(now - gpu.mode_since)}")
     if gpu.message:
         lines.append(sentence(gpu.message))
+    why = said.get(Subject(SubjectKind.GPU, gpu.node, gpu.pci_address))
+    if use.state is GpuState.IDLE and why is not None:
+        lines.append(sentence(why.message))
     return Tile(f"{gpu.node}-{gpu.pci_address}", look, signs[use.state], "\n".join(lines))
 
 
