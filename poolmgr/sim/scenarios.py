@@ -48,12 +48,13 @@ def steady(ask: Ask) -> Scenario:
     chance = np.random.default_rng(ask.seed)
     fleet = even_fleet(32, 8)
     start, end = read_dlrm_instances(ask.data)
-    last = float(end[np.isfinite(end)].max())
+    known = end[np.isfinite(end)]
+    last = float(known.max()) if len(known) else 0.0
     lo = float(chance.random()) * max(0.0, last - ask.horizon)
     near = (start < lo + ask.horizon) & (end > lo)
     start, end = np.maximum(start[near] - lo, 0.0), np.minimum(end[near] - lo, ask.horizon + DAY)
     mean = busy_gpus(start, end, np.ones(len(start)), 0.0, ask.horizon)
-    keep = chance.random(len(start)) < min(1.0, 0.6 * ask.load * fleet.total / mean)
+    keep = chance.random(len(start)) < min(1.0, 0.6 * ask.load * fleet.total / max(mean, 1e-9))
     columns = one_model(start[keep], end[keep])
     return assemble("S1", ask, fleet, chance, columns, what=f"instances from day {lo / DAY:.1f}")
 
@@ -67,16 +68,26 @@ def burst(ask: Ask) -> Scenario:
     horizon = min(ask.horizon, float(start.max()))
     end = start + np.maximum(seconds, 300.0)
     mean = busy_gpus(start, end, np.ones(len(start)), 0.0, horizon)
-    keep = (chance.random(len(start)) < min(1.0, 0.45 * ask.load * fleet.total / mean)) & (start < horizon)
+    keep = (chance.random(len(start)) < min(1.0, 0.45 * ask.load * fleet.total / max(mean, 1e-9))) & (
+        start < horizon
+    )
     columns = one_model(start[keep], end[keep])
     shorter = replace(ask, days=max(1, int(horizon // DAY)))
     return assemble("S3", shorter, fleet, chance, columns, what="batches of large VMs")
 
 
+LEAST_NODES = 100
+"""A shorter list of nodes is taken whole."""
+
+
 def mixed_models(ask: Ask) -> Scenario:
-    """S5: every twentieth node of openb; each desktop wants one model, in proportion to the GPUs there are."""
+    """S5: every twentieth node of openb (all of a list of less than a hundred); each desktop wants one model, in proportion to the GPUs there are."""
     chance = np.random.default_rng(ask.seed)
-    nodes = [n for n in read_openb_nodes(ask.data) if n.gpus > 0][ask.seed % 20 :: 20]
+    known = [n for n in read_openb_nodes(ask.data) if n.gpus > 0]
+    every = 20 if len(known) >= LEAST_NODES else 1
+    nodes = known[ask.seed % every :: every]
+    if not nodes:
+        raise Rejected(Reason.INVALID_BODY, "openb's node list holds no node with a GPU; S5 needs some")
     models = tuple(sorted({n.model for n in nodes}))
     gpus = np.array([n.gpus for n in nodes], dtype=np.int64)
     model = np.array([models.index(n.model) for n in nodes], dtype=np.int64)
@@ -98,8 +109,13 @@ def nvswitch(ask: Ask) -> Scenario:
     vms = desktops_of(ask, chance)
     shapes = read_pods(ask.data, "multigpu50").gpus
     shapes = shapes[np.isin(shapes, (1, 2, 4, 8))]
+    if not len(shapes):
+        raise Rejected(
+            Reason.INVALID_BODY, "openb's multi-GPU list has no pod of 1, 2, 4 or 8 GPUs; S6 needs some"
+        )
     gpus = chance.choice(shapes, size=len(vms.start)).astype(np.int64)
-    keep = chance.random(len(gpus)) < min(1.0, 0.5 * ask.load * 240 / (120.0 * float(gpus.mean())))
+    each = float(gpus.mean()) if len(gpus) else 1.0
+    keep = chance.random(len(gpus)) < min(1.0, 0.5 * ask.load * 240 / (120.0 * each))
     columns = one_model(vms.start[keep], vms.end[keep], gpus[keep])
     fleet = even_fleet(30, 8, nvswitch=True)
     return assemble(
@@ -141,7 +157,10 @@ def idle_holders(ask: Ask) -> Scenario:
     weeks = term_weeks(sessions, ask.split)
     forgotten = sessions.duration > IDLE_AFTER
     if not forgotten.any():
-        raise Rejected(Reason.INVALID_BODY, "the session files hold no log-on of more than twelve hours")
+        raise Rejected(
+            Reason.INVALID_BODY,
+            "the session files hold no log-on of more than twelve hours; S4 is about forgotten ones and needs some",
+        )
     start, end = sessions.start[forgotten], (sessions.start + sessions.duration)[forgotten]
     starts, ends, held, layers = [], [], 0.0, 0
     while held < 1.2 * fleet.total and layers < 200:

@@ -30,7 +30,7 @@ def _open(path: Path) -> list[str]:
     """The file's lines. Raises Rejected where it cannot be read to its end."""
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8") as file:
+        with opener(path, "rt", encoding="utf-8-sig") as file:
             lines = str(file.read()).splitlines()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise Rejected(
@@ -110,11 +110,17 @@ class Sessions:
         return float(self.start[-1]) if len(self.start) else 0.0
 
 
+def _session_files(data: Path) -> list[Path]:
+    plain = sorted(data.glob("uncg-desktops/sessions_*.csv"))
+    packed = sorted(data.glob("uncg-desktops/sessions_*.csv.gz"))
+    return packed or plain or require(data, "uncg-desktops/sessions_*.csv.gz")
+
+
 @lru_cache(maxsize=2)
 def read_sessions(data: Path) -> Sessions:
     """All session files, one after the other on a common clock whose zero is a Monday 00:00."""
     starts, durations, zeros = [], [], []
-    for path in require(data, "uncg-desktops/sessions_*.csv.gz"):
+    for path in _session_files(data):
         lines = _open(path)
         begun = re.search(r"t0\s*=\s*(\d{4}-\d{2}-\d{2})(?:[ T](\d{2}:\d{2}))?", lines[0])
         if begun is None:
@@ -123,13 +129,18 @@ def read_sessions(data: Path) -> Sessions:
         header = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines) - 1)
         table = _Table(path, lines, skip=header)
         zeros.append(at.timestamp())
-        starts.append(table.numbers("start_s") + at.timestamp())
-        durations.append(table.numbers("duration_s"))
-    first = min(zeros)
+        starts.append(table.numbers("start_s", missing=True) + at.timestamp())
+        durations.append(table.numbers("duration_s", missing=True))
+    start, duration = np.concatenate(starts), np.concatenate(durations)
+    # Rows that lack a time, or never end, say nothing; some that were under way at t0 begin before it.
+    whole = np.isfinite(start) & np.isfinite(duration) & (duration > 0)
+    if not whole.any():
+        raise Rejected(
+            Reason.INVALID_BODY, f"no session file in {data}/uncg-desktops has a row with start and duration"
+        )
+    first = min(*zeros, float(start[whole].min()))
     midnight = first - first % DAY
     monday = midnight - datetime.fromtimestamp(first, UTC).weekday() * DAY
-    start, duration = np.concatenate(starts), np.concatenate(durations)
-    whole = np.isfinite(start) & (duration > 0)
     order = np.flatnonzero(whole)[np.argsort(start[whole], kind="stable")]
     return Sessions(start[order] - monday, duration[order], datetime.fromtimestamp(monday, UTC).date())
 
@@ -170,16 +181,18 @@ def read_pods(data: Path, name: str = "default") -> PodTable:
     """openb's pod list `name`, CPU-only pods included (`gpus` 0)."""
     (path,) = require(data, f"openb/openb_pod_list_{name}.csv")
     table = _Table(path, _open(path))
-    start = table.optional("scheduled_time")
-    start[start <= 0] = np.nan
     created = table.optional("creation_time")
+    start = table.optional("scheduled_time") if "scheduled_time" in table.names else created.copy()
+    start[start <= 0] = np.nan
     rows = len(table.rows)
+    # The list of multi-GPU pods has shapes alone: whoever says no class is not best effort.
+    qos = table.text("qos") if "qos" in table.names else [""] * rows
     return PodTable(
         start=np.where(np.isnan(start), np.nan, created),
         duration=table.optional("deletion_time") - start,
         gpus=table.whole("num_gpu"),
         milli=table.whole("gpu_milli"),
-        best_effort=np.array([qos == "BE" for qos in table.text("qos")]),
+        best_effort=np.array([said == "BE" for said in qos]),
         cpu_milli=table.whole("cpu_milli"),
         memory_mib=table.whole("memory_mib"),
         models=tuple(table.text("gpu_spec") if "gpu_spec" in table.names else [""] * rows),
@@ -221,8 +234,16 @@ def read_dlrm_instances(data: Path) -> tuple[Floats, Floats]:
     (path,) = require(data, "alibaba-dlrm-2025/disaggregated_DLRM_trace.csv")
     table = _Table(path, _open(path))
     holds = np.array([role == "HN" for role in table.text("role")])
+    if not holds.any():
+        raise Rejected(
+            Reason.INVALID_BODY, f"{path} has no row of role HN, the instances that hold a GPU; S1 needs some"
+        )
     start, end = (table.numbers(n, missing=True)[holds] for n in ("creation_time", "deletion_time"))
     return np.where(np.isnan(start), -np.inf, start), np.where(np.isnan(end), np.inf, end)
+
+
+LEAST_BURST = 900.0
+"""Seconds: in less than that a planner that looks every 15 s shows nothing."""
 
 
 def read_azure_vms(data: Path) -> tuple[Floats, Floats]:
@@ -232,4 +253,9 @@ def read_azure_vms(data: Path) -> tuple[Floats, Floats]:
     start, low = table.numbers("start_s"), table.numbers("dur_lo_s")
     high = table.numbers("dur_hi_s", missing=True)
     middle = np.where(np.isfinite(high), (low + high) / 2, low)
+    if float(start.max() - start.min()) < LEAST_BURST:
+        raise Rejected(
+            Reason.INVALID_BODY,
+            f"{path}: its VMs start within less than a quarter of an hour; S3 needs longer",
+        )
     return start - start.min(), middle

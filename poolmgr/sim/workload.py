@@ -83,9 +83,16 @@ def term_weeks(sessions: Sessions, split: str) -> list[int]:
     `develop`, the second `held-out`."""
     week = (sessions.start // WEEK).astype(int)
     counts = np.bincount(week)[: int(sessions.span // WEEK)]
-    if len(counts) == 0:
-        raise Rejected(Reason.NOT_FOUND, "the session files hold less than one week; give more with --data")
-    busy = [int(w) for w in np.flatnonzero(counts >= 0.5 * np.percentile(counts, 90))]
+    if not counts.any():
+        raise Rejected(
+            Reason.NOT_FOUND,
+            "the session files hold less than one whole week from Monday to Sunday; give more with --data",
+        )
+    busiest = float(np.percentile(counts, 90)) or float(np.percentile(counts[counts > 0], 90))
+    busy = [int(w) for w in np.flatnonzero(counts >= max(0.5 * busiest, 1.0))]
+    # The week in which the files begin lacks its first days, where there are others.
+    begun = float(sessions.start[0]) // DAY * DAY
+    busy = [w for w in busy if w * WEEK >= begun] or busy
     middle = len(counts) // 2
     if split == "develop":
         busy = [w for w in busy if w < middle] or busy

@@ -111,3 +111,47 @@ def test_pod_list_without_any_times_cannot_be_replayed(tmp_path: Path) -> None:
     (tmp_path / "openb" / "openb_pod_list_default.csv").write_text(text)
     with pytest.raises(Rejected, match="no GPU pod with times"):
         superpose(read_pods(tmp_path), 5.0, DAY, np.random.default_rng(1))
+
+
+def test_list_of_shapes_alone_is_read_as_pods_that_are_not_best_effort(tmp_path: Path) -> None:
+    (tmp_path / "openb").mkdir()
+    text = "name,cpu_milli,memory_mib,num_gpu,gpu_milli\na,1000,10,8,1000\nb,1000,10,1,500\n"
+    (tmp_path / "openb" / "openb_pod_list_multigpu50.csv").write_text(text)
+    pods = read_pods(tmp_path, "multigpu50")
+    assert pods.gpus.tolist() == [8, 1]
+    assert not pods.best_effort.any()
+    assert np.isnan(pods.start).all()
+
+
+def test_pods_of_a_list_without_scheduling_times_start_when_created(tmp_path: Path) -> None:
+    (tmp_path / "openb").mkdir()
+    text = "num_gpu,gpu_milli,cpu_milli,memory_mib,qos,creation_time,deletion_time\n1,1000,1,1,BE,100,400\n1,1000,1,1,BE,,\n"
+    (tmp_path / "openb" / "openb_pod_list_default.csv").write_text(text)
+    pods = read_pods(tmp_path)
+    assert (pods.start[0], pods.duration[0]) == (100, 300)
+    assert np.isnan(pods.start[1])
+
+
+def test_sessions_that_began_before_the_first_day_move_the_common_monday(tmp_path: Path) -> None:
+    write_sessions(tmp_path, "sessions_a.csv.gz", "2015-08-19", [(-10 * DAY, 60), (0, 60)])
+    read = read_sessions(tmp_path)
+    assert read.start.tolist() == [6 * DAY, 16 * DAY]
+    assert str(read.monday) == "2015-08-03"
+
+
+def test_sessions_that_say_no_time_or_never_end_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "uncg-desktops").mkdir()
+    text = (
+        "\ufeff# t0 = 2016-01-04 00:00\r\nstart_s,duration_s\r\n1,2\r\n,3\r\n4,\r\n5,inf\r\nnan,6\r\n7,-1\r\n"
+    )
+    (tmp_path / "uncg-desktops" / "sessions_a.csv").write_text(text, encoding="utf-8", newline="")
+    assert read_sessions(tmp_path).start.tolist() == [1]
+
+
+def test_weeks_without_anybody_between_two_files_are_never_drawn() -> None:
+    early = np.sort(np.random.default_rng(1).random(3_000)) * 4 * WEEK
+    sessions = Sessions(np.concatenate([early, early + 400 * WEEK]), np.ones(6_000))
+    for split in ("develop", "held-out", "all"):
+        weeks = term_weeks(sessions, split)
+        assert weeks
+        assert all(week < 4 or week >= 400 for week in weeks)
