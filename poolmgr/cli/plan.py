@@ -1,6 +1,7 @@
 """`poolmgr plan`: what would be moved in a snapshot, and why each other GPU would not."""
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,8 @@ import typer
 
 from poolmgr.cli.snapshot import Context, take
 from poolmgr.domain.errors import Rejected
-from poolmgr.domain.plan import Plan, SubjectKind
+from poolmgr.domain.fleet import Gpu
+from poolmgr.domain.plan import Plan, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 
@@ -63,7 +65,7 @@ def plan(
     decided = PoolPlanner(LearningSizer()).decide(snapshot, None).plan
     if explain:
         line = explain_gpu(snapshot, decided, explain)
-        print(json.dumps(line) if as_json else f"{line['gpu']}: {line['reason']}: {line['message']}")
+        print(json.dumps(line) if as_json else told(line))
     elif as_json:
         print(json.dumps(as_object(decided)))
     else:
@@ -76,30 +78,60 @@ LIVE_SECONDS = 30.0
 
 def explain_gpu(snapshot: ClusterSnapshot, decided: Plan, wanted: str) -> dict[str, Any]:
     """One GPU's fate with its reason. Raises Rejected when the snapshot has no such GPU."""
-    for node in snapshot.nodes:
-        for gpu in node.gpus:
-            name = f"{gpu.node}/{gpu.pci_address}"
-            if wanted not in (name, gpu.uuid):
-                continue
-            for move in decided.moves:
-                if (move.node, move.pci_address) == (gpu.node, gpu.pci_address):
-                    return {
-                        "gpu": name,
-                        "moves_to": str(move.to_mode),
-                        "reason": str(move.reason),
-                        "message": move.message,
-                    }
-            for refusal in decided.refusals:
-                subject = refusal.subject
-                if subject.kind is SubjectKind.GPU and f"{subject.namespace}/{subject.name}" == name:
-                    return {
-                        "gpu": name,
-                        "moves_to": None,
-                        "reason": str(refusal.reason),
-                        "message": refusal.message,
-                    }
-    first = next((g for n in snapshot.nodes for g in n.gpus), None)
-    hint = f", e.g. {first.node}/{first.pci_address}" if first else "; the snapshot has none"
+    gpu = _gpu_named(snapshot, wanted)
+    name = f"{gpu.node}/{gpu.pci_address}"
+    mode = str(gpu.observed_mode) if gpu.observed_mode else None
+    for move in decided.moves:
+        if (move.node, move.pci_address) == (gpu.node, gpu.pci_address):
+            return {
+                "gpu": name,
+                "mode": mode,
+                "moves_to": str(move.to_mode),
+                "reason": str(move.reason),
+                "message": move.message,
+            }
+    about = Subject(SubjectKind.GPU, gpu.node, gpu.pci_address)
+    # A view that is not complete is refused as a whole, pool by pool.
+    whole = (SubjectKind.POOL, gpu.pool)
+    refusal = next(
+        (r for r in decided.refusals if r.subject == about),
+        next((r for r in decided.refusals if (r.subject.kind, r.subject.name) == whole), None),
+    )
+    reason, message = (
+        (str(refusal.reason), refusal.message)
+        if refusal is not None
+        else (str(Reason.NOT_IN_POOL), f"no GPUPool selects GPU {gpu.pci_address} of {gpu.node}")
+    )
+    return {"gpu": name, "mode": mode, "moves_to": None, "reason": reason, "message": message}
+
+
+def told(line: dict[str, Any]) -> str:
+    """The same for people."""
+    stays = f"stays in {line['mode']}" if line["mode"] else "stays on no side"
+    fate = f"moves to {line['moves_to']}" if line["moves_to"] else stays
+    return f"{line['gpu']}: {fate} ({line['reason']}): {line['message']}"
+
+
+NAMES_SHOWN = 4
+
+
+def _gpu_named(snapshot: ClusterSnapshot, wanted: str) -> Gpu:
+    folded = wanted.strip().casefold()
+    gpus = [g for n in snapshot.nodes for g in n.gpus]
+    for gpu in gpus:
+        if folded and folded in (f"{gpu.node}/{gpu.pci_address}".casefold(), gpu.uuid.casefold()):
+            return gpu
+    node, _, address = folded.rpartition("/")
+    near = [g for g in gpus if g.node.casefold() == node or g.node.casefold() == address]
+    near += [g for g in gpus if address and g.pci_address.casefold().endswith(address)]
+    names = {f"{g.node}/{g.pci_address}".casefold(): g for g in gpus} | {g.uuid.casefold(): g for g in gpus}
+    near += [names[name] for name in get_close_matches(folded, [n for n in names if n], NAMES_SHOWN, 0.6)]
+    shown = list(dict.fromkeys(f"{g.node}/{g.pci_address}" for g in near))
+    if shown:
+        more = f" and {len(shown) - NAMES_SHOWN} more" if len(shown) > NAMES_SHOWN else ""
+        hint = f"; near it are {', '.join(shown[:NAMES_SHOWN])}{more}"
+    else:
+        hint = f", e.g. {gpus[0].node}/{gpus[0].pci_address}" if gpus else "; the snapshot has none"
     raise Rejected(
         Reason.NOT_FOUND, f"the snapshot has no GPU {wanted!r}; write NODE/PCI-ADDRESS or a UUID{hint}"
     )

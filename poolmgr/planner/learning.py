@@ -89,7 +89,8 @@ def _still_learning(spare: Spare, ledger: dict[str, Any], now_bin: int, anew: st
         why = "no VM has asked for one yet, so there is nothing to forecast"
     else:
         hours = (now_bin - int(ledger["first"])) * BIN_SECONDS / 3_600
-        why = f"VM demand is known for {hours:.0f} h, with no earlier day like this one, so nothing is forecast yet"
+        known = f"for {hours:.0f} h" if hours >= 1 else "for less than an hour"
+        why = f"VM demand is known {known}, with no earlier day like this one, so nothing is forecast yet"
     begun = f"; {anew}, so learning began anew" if anew else ""
     return replace(spare, message=f"{spare.message}; {why}{begun}")
 
