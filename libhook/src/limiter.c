@@ -75,11 +75,13 @@ void ph_limiter_charge(int device, int64_t used_at, int64_t busy_ns) {
 
 int64_t ph_limiter_take_busy(int device) { return __atomic_exchange_n(&own_busy[device], 0, __ATOMIC_RELAXED); }
 
-/* ns until this container's window of the period opens; 0 inside it, while what is queued still fits. */
+/* ns until this container's window of the period opens; 0 inside it, while what is queued still fits. What is
+ * queued may be over and not yet measured, so a window that looks full is looked at again. */
 static int64_t window_wait(int device, int64_t now) {
     int64_t period = ph_config.window_period_ns, start = period * ph_config.window_start_percent / 100;
     int64_t at = (now % period - start + period) % period, length = period * (int64_t)limit_of(device) / 100;
-    return at + ph_in_flight(device) < length ? 0 : period - at;
+    if (at >= length) return period - at;
+    return at + ph_in_flight(device) < length ? 0 : POLL_NS;
 }
 
 /* 0: go. Otherwise how long to sleep before asking again. */

@@ -23,9 +23,9 @@ def read(region: Path, offset: int, form: str) -> int:
         return int(struct.unpack(form, file.read(struct.calcsize(form)))[0])
 
 
-def alone(machine: Machine, mode: str, limit: int, **settings: str) -> float:
+def alone(machine: Machine, mode: str, limit: int, *arguments: str, **settings: str) -> float:
     done = machine.run(
-        "share", "--seconds", "3", virtual=True,
+        "share", "--seconds", "3", *arguments, virtual=True,
         CUDA_DEVICE_SM_LIMIT=str(limit), POOLMGR_HOOK_MODE=mode, **settings,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -85,9 +85,17 @@ def test_best_effort_alone_is_not_held(machine: Machine, tmp_path: Path) -> None
     assert alone(machine, "best-effort", 100, POOLMGR_HOOK_ACTIVITY=str(tmp_path / "activity")) > 98
 
 
-@pytest.mark.parametrize("limit", [10, 50, 90])
-def test_a_window_is_never_passed(machine: Machine, limit: int) -> None:
-    assert limit - 4 < alone(machine, "windows", limit) < limit + 1
+@pytest.mark.parametrize("ns", [10_000, 100_000, 1_000_000])
+@pytest.mark.parametrize("limit", [5, 10, 50, 95])
+def test_a_window_is_used_to_its_end_and_not_passed(machine: Machine, limit: int, ns: int) -> None:
+    share = alone(machine, "windows", limit, "--ns", str(ns), FAKE_CUDA_CALL_NS="2000")
+    assert share == pytest.approx(limit, abs=1)
+
+
+def test_a_program_that_waits_gets_the_part_of_its_window_that_it_keeps_busy(machine: Machine) -> None:
+    """Each launch of 10 µs takes 2 µs on the CPU, in which the GPU idles: 10/12 of the window."""
+    share = alone(machine, "windows", 60, "--ns", "10000", "--mode", "sync", FAKE_CUDA_CALL_NS="2000")
+    assert share == pytest.approx(50, abs=1)
 
 
 def test_mps_holds_the_share_where_its_daemon_is(machine: Machine, tmp_path: Path) -> None:

@@ -104,35 +104,28 @@ def test_a_policy_of_disable_lifts_the_limit(machine: Machine) -> None:
     assert share_of(done.stdout) > 99
 
 
+@pytest.mark.parametrize("ns", [20_000, 200_000, 1_000_000])
 @pytest.mark.parametrize("shares", [(30, 70), (10, 90)])
 def test_two_tenants_get_their_shares_with_windows(
-    machine: Machine, tmp_path, shares: tuple[int, int]
+    machine: Machine, tmp_path, shares: tuple[int, int], ns: int
 ) -> None:
-    first = machine.start(
-        "share",
-        "--seconds",
-        "5",
-        "--ns",
-        "200000",
-        CUDA_DEVICE_SM_LIMIT=str(shares[0]),
-        POOLMGR_HOOK_MODE="windows",
-        CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / "a.cache"),
-        FAKE_CUDA_CALL_NS="2000",
-    )
-    second = machine.start(
-        "share",
-        "--seconds",
-        "5",
-        "--ns",
-        "200000",
-        CUDA_DEVICE_SM_LIMIT=str(shares[1]),
-        POOLMGR_HOOK_MODE="windows",
-        POOLMGR_HOOK_WINDOW_START_PERCENT=str(shares[0]),
-        CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / "b.cache"),
-        FAKE_CUDA_CALL_NS="2000",
-    )
-    outputs = [process.communicate(timeout=100)[0] for process in (first, second)]
-    assert [share_of(output) for output in outputs] == [pytest.approx(share, abs=4) for share in shares]
+    running = [
+        machine.start(
+            "share",
+            "--seconds",
+            "10",
+            "--ns",
+            str(ns),
+            CUDA_DEVICE_SM_LIMIT=str(share),
+            POOLMGR_HOOK_MODE="windows",
+            POOLMGR_HOOK_WINDOW_START_PERCENT=str(start),
+            CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / f"{start}.cache"),
+            FAKE_CUDA_CALL_NS="2000",
+        )
+        for start, share in zip((0, shares[0]), shares, strict=True)
+    ]
+    outputs = [process.communicate(timeout=100)[0] for process in running]
+    assert [share_of(output) for output in outputs] == [pytest.approx(share, abs=2) for share in shares]
 
 
 @pytest.mark.parametrize("shares", [(30, 70), (50, 50), (10, 90)])
