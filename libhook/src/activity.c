@@ -122,6 +122,13 @@ void ph_coverage_settle(struct ph_coverage *coverage, struct ph_activity_ring *r
     if (last > coverage->settle_from) coverage->settle_from = last;
 }
 
+int64_t ph_coverage_unsettled(const struct ph_coverage *coverage, int64_t now) {
+    int64_t sum = 0, first = coverage->settle_from, last = now / PH_BIN_NS;
+    if (last - first > PH_BINS - 64) first = last - (PH_BINS - 64);
+    for (int64_t bin = first; bin <= last; bin++) sum += amount(&coverage->own[bin % PH_BINS], bin);
+    return sum;
+}
+
 int64_t ph_ring_total(const struct ph_activity_ring *ring, int64_t from, int64_t to) {
     int64_t sum = 0;
     for (int64_t bin = from / PH_BIN_NS; ring && bin * PH_BIN_NS < to; bin++) sum += covered(ring, bin);

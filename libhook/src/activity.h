@@ -45,5 +45,7 @@ int64_t ph_coverage_add(struct ph_coverage *coverage, struct ph_activity_ring *r
 /* Hands `charge` the own GPU ns of every bin that ended before now - PH_SETTLE_NS and was not settled yet. */
 void ph_coverage_settle(struct ph_coverage *coverage, struct ph_activity_ring *ring, int64_t now,
                         void (*charge)(int device, int64_t used_at, int64_t busy_ns), int device);
+/* ns of `own` coverage that wait to be charged. */
+int64_t ph_coverage_unsettled(const struct ph_coverage *coverage, int64_t now);
 /* ns of coverage in the ring during [from, to). */
 int64_t ph_ring_total(const struct ph_activity_ring *ring, int64_t from, int64_t to);

@@ -18,7 +18,7 @@ enum {
     QUIET_NS = 1000000, /* a batch this long without a launch is closed by the housekeeper */
 };
 
-static void set_open(struct ph_batch *batch, bool open) { __atomic_store_n(&batch->open, open, __ATOMIC_RELAXED); }
+static void set_open(struct ph_batch *batch, int64_t since) { __atomic_store_n(&batch->open, since, __ATOMIC_RELAXED); }
 
 static void announce(struct ph_batch *batch) {
     ph_in_flight_add(batch->device, batch->work.unannounced);
@@ -27,7 +27,7 @@ static void announce(struct ph_batch *batch) {
 
 static void close_batch(struct ph_batch *batch, bool late) { /* with the batch's latch held */
     if (!batch->open) return;
-    set_open(batch, false);
+    set_open(batch, 0);
     announce(batch);
     CUevent end = ph_timeline_record(batch->timeline, batch->stream);
     if (end) {
@@ -44,7 +44,8 @@ static bool open_batch(struct ph_batch *batch) {
     if (!start) return false;
     batch->work = (struct ph_work){ .start = start, .believed = true, .opened_at = ph_now() };
     batch->was_idle = __atomic_load_n(&batch->pending, __ATOMIC_RELAXED) == 0;
-    set_open(batch, true);
+    set_open(batch, batch->work.opened_at);
+    ph_measurements_work_begins(batch->device, batch->work.opened_at);
     return true;
 }
 
@@ -129,10 +130,13 @@ void ph_after_wait(void) {
     if (ph_gate_state() == PH_GATE_TIMED && ph_measurements_pending()) ph_measurements_read(false);
 }
 
-bool ph_batches_any_open(void) {
-    for (struct ph_batch *batch = ph_streams_first(); batch; batch = batch->next)
-        if (ph_batch_open(batch)) return true;
-    return false;
+int64_t ph_batches_open_since(int device) {
+    int64_t earliest = INT64_MAX;
+    for (struct ph_batch *batch = ph_streams_first(); batch; batch = batch->next) {
+        int64_t since = ph_batch_open(batch);
+        if (since && since < earliest && (device < 0 || batch->device == device)) earliest = since;
+    }
+    return earliest;
 }
 
 CUresult ph_stream_destroy(const struct ph_call *call, CUstream stream) {
@@ -145,7 +149,7 @@ CUresult ph_stream_destroy(const struct ph_call *call, CUstream stream) {
 
 static void abandon(struct ph_batch *batch) {
     if (!batch->open) return;
-    set_open(batch, false);
+    set_open(batch, 0);
     announce(batch);
     ph_measurement_bill_estimate(batch->device, &batch->work);
 }

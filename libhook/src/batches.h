@@ -5,6 +5,6 @@
 
 void ph_batches_close(void);
 void ph_batches_close_quiet(int64_t now);
-bool ph_batches_any_open(void);
+int64_t ph_batches_open_since(int device); /* the earliest; INT64_MAX: none is. -1 = of any device */
 void ph_batches_forget_context(CUcontext context); /* before it is destroyed: its events die with it */
 void ph_batches_after_fork(void);

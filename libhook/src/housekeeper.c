@@ -52,11 +52,12 @@ static void *keep_house(void *unused) {
         now = ph_now();
         ph_batches_close_quiet(now);
         ph_measurements_read(true);
-        if (ph_measurements_pending() || ph_measurements_count() != seen || ph_batches_any_open()) worked = now;
+        if (ph_measurements_pending() || ph_measurements_count() != seen || ph_batches_open_since(-1) != INT64_MAX) worked = now;
         seen = ph_measurements_count();
         if (now - refreshed >= REFRESH_NS) {
             refreshed = now;
             ph_limiter_refresh();
+            ph_limiter_pay_for_the_dead(now);
         }
         if (now - reported < REPORT_NS) continue;
         tell_region(now - reported);

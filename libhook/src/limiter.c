@@ -5,6 +5,7 @@
 #include "batches.h"
 #include "bucket.h"
 #include "config.h"
+#include "driver.h"
 #include "housekeeper.h"
 #include "measurements.h"
 #include "neighbours.h"
@@ -62,15 +63,27 @@ static bool alone_in_burst(int device, int64_t when) {
     return ph_config.mode == PH_MODE_BURST && ph_neighbours_known() && !ph_neighbours_active(device, when);
 }
 
-void ph_limiter_charge(int device, int64_t used_at, int64_t busy_ns) {
+static void pay(int device, int64_t used_at, int64_t busy_ns) {
     uint64_t limit = limit_of(device);
-    if (busy_ns <= 0) return;
-    __atomic_add_fetch(&own_busy[device], busy_ns, __ATOMIC_RELAXED);
-    if (!ph_region.extension) return;
     struct ph_bucket *bucket = &ph_region.extension->buckets[device];
     __atomic_add_fetch(&bucket->busy_ns, (uint64_t)busy_ns, __ATOMIC_RELAXED);
     if (limit == 0 || alone_in_burst(device, used_at)) return;
     ph_bucket_charge(&bucket->paid_until_ns, used_at, ph_config.burst_ns, busy_ns, limit);
+}
+
+void ph_limiter_charge(int device, int64_t used_at, int64_t busy_ns) {
+    if (busy_ns <= 0) return;
+    __atomic_add_fetch(&own_busy[device], busy_ns, __ATOMIC_RELAXED);
+    if (ph_region.extension) pay(device, used_at, busy_ns);
+}
+
+void ph_limiter_pay_for_the_dead(int64_t now) {
+    if (!ph_region.extension) return;
+    ph_region_reap_debtors(now);
+    for (int i = 0; i < ph_device_count; i++) {
+        int64_t left = __atomic_exchange_n(&ph_region.extension->buckets[i].left_ns, 0, __ATOMIC_RELAXED);
+        if (left > 0) pay(i, now, left < PH_DEBT_MOST_NS * 10 ? left : PH_DEBT_MOST_NS * 10);
+    }
 }
 
 int64_t ph_limiter_take_busy(int device) { return __atomic_exchange_n(&own_busy[device], 0, __ATOMIC_RELAXED); }

@@ -29,6 +29,8 @@ static inline void ph_limiter_admit(int device) {
 }
 /* What a finished measurement does to the bucket. */
 void ph_limiter_charge(int device, int64_t used_at, int64_t busy_ns);
+/* What processes used that died before they paid. */
+void ph_limiter_pay_for_the_dead(int64_t now);
 /* ns charged to this process on a device since the last call. */
 int64_t ph_limiter_take_busy(int device);
 int64_t ph_now(void);

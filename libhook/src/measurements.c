@@ -1,6 +1,7 @@
 #include "measurements.h"
 
 #include "activity.h"
+#include "batches.h"
 #include "driver.h"
 #include "limiter.h"
 #include "memory.h"
@@ -24,6 +25,7 @@ struct measurement {
     int device;
     bool late, started, posted; /* posted: part of it, while it ran */
     int64_t from;               /* host ns, once started */
+    int64_t posted_to;          /* up to here */
     struct ph_work work;
 };
 
@@ -102,6 +104,7 @@ static bool finish(struct measurement *m, int64_t now) {
         if (now - m->from > LONG_NS) {
             post(m->device, m->from, now, true); /* long work is charged while it runs */
             m->posted = true;
+            m->posted_to = now;
         }
         return false;
     }
@@ -123,6 +126,30 @@ static bool finish(struct measurement *m, int64_t now) {
     ph_in_flight_add(m->device, -work->estimate);
     __atomic_sub_fetch(&m->batch->pending, 1, __ATOMIC_RELAXED);
     return true;
+}
+
+static struct ph_debt *debt_of(int device) {
+    int slot = ph_own_slot();
+    return slot >= 0 && slot < PH_MAX_SLOTS && ph_region.extension ? &ph_region.extension->debts[slot][device] : NULL;
+}
+
+void ph_measurements_work_begins(int device, int64_t now) {
+    struct ph_debt *debt = debt_of(device);
+    if (debt && __atomic_load_n(&debt->since, __ATOMIC_RELAXED) == 0) __atomic_store_n(&debt->since, now, __ATOMIC_RELAXED);
+}
+
+/* With the reader's mutex held, after everything that is over has been read. */
+static void note_debt(int device, int64_t now) {
+    struct ph_debt *debt = debt_of(device);
+    if (!debt) return;
+    int64_t since = ph_batches_open_since(device);
+    for (const struct measurement *m = reading; m; m = m->next) {
+        int64_t from = !m->started ? now : m->posted ? m->posted_to : m->from;
+        if (m->device == device && from < since) since = from;
+    }
+    __atomic_store_n(&debt->unpaid_ns, ph_coverage_unsettled(&coverage[device], now), __ATOMIC_RELAXED);
+    __atomic_store_n(&debt->since, since == INT64_MAX ? 0 : since, __ATOMIC_RELAXED);
+    __atomic_store_n(&debt->seen, now, __ATOMIC_RELAXED);
 }
 
 static void collect(void) { /* with the reader's mutex held: what was queued since, behind what is being read */
@@ -158,8 +185,10 @@ void ph_measurements_read(bool from_housekeeper) {
     /* Launching threads do it too: the limit must not depend on when the housekeeper gets a turn. */
     if (from_housekeeper || now - settled_at > SETTLE_EVERY_NS) {
         settled_at = now;
-        for (int i = 0; i < ph_device_count; i++)
+        for (int i = 0; i < ph_device_count; i++) {
             ph_coverage_settle(&coverage[i], ph_neighbours_ring(i), now, ph_limiter_charge, i);
+            note_debt(i, now);
+        }
     }
     if (exchanged) ph_driver.cuThreadExchangeStreamCaptureMode(&mode);
     pthread_mutex_unlock(&reader_mutex);

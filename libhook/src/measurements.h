@@ -14,6 +14,8 @@ static inline int64_t ph_in_flight(int device) { return __atomic_load_n(&ph_flig
 static inline void ph_in_flight_add(int device, int64_t ns) {
     __atomic_add_fetch(&ph_flights[device].ns, ns, __ATOMIC_RELAXED);
 }
+/* Something is launched; others may have to pay for it if this process dies. */
+void ph_measurements_work_begins(int device, int64_t now);
 /* Work that no events will tell about: its estimate is the bill. */
 void ph_measurement_bill_estimate(int device, const struct ph_work *work);
 /* Reads finished measurements and charges what has become certain. One thread at a time; a launching thread

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "activity.h"
+#include "debts.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,7 +24,7 @@ enum {
     PH_HAMI_SIZE = 2008952,
     PH_EXTENSION_OFFSET = 491 * 4096,
     PH_EXTENSION_MAGIC = 0x4b4f4f48, /* "HOOK" */
-    PH_EXTENSION_VERSION = 2,
+    PH_EXTENSION_VERSION = 3,
 };
 
 struct ph_slot_memory {
@@ -91,7 +92,8 @@ struct ph_identity {
 struct ph_bucket {
     int64_t paid_until_ns;
     uint64_t busy_ns; /* all GPU time ever charged */
-    uint64_t unused[6];
+    int64_t left_ns;  /* used by the dead, not yet charged */
+    uint64_t unused[5];
 };
 struct ph_extension {
     uint32_t magic, version;
@@ -101,6 +103,7 @@ struct ph_extension {
     struct ph_bucket buckets[PH_MAX_DEVICES];
     struct ph_identity identities[PH_MAX_SLOTS];
     struct ph_activity_ring activity[PH_MAX_DEVICES];
+    struct ph_debt debts[PH_MAX_SLOTS][PH_MAX_DEVICES];
 };
 _Static_assert(PH_EXTENSION_OFFSET > PH_HAMI_SIZE, "leaves HAMi's trailing byte alone");
 _Static_assert(offsetof(struct ph_extension, buckets) == 64, "buckets");
@@ -139,6 +142,8 @@ void ph_region_open(const char *path, const struct ph_region_defaults *defaults)
 bool ph_region_claim_slot(void);
 /* Gives back what dead processes held. Returns how many slots were freed. */
 int ph_region_reap(void);
+/* The same for those alone that seem to have died with GPU time unpaid. */
+void ph_region_reap_debtors(int64_t now);
 /* Serialises the slow path between processes; gives up after `milliseconds`, because a holder may be stopped. */
 bool ph_region_lock(long offset, int milliseconds);
 void ph_region_unlock(long offset);

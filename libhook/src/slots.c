@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static uint64_t start_time(int pid) {
@@ -24,7 +25,26 @@ static uint64_t start_time(int pid) {
     return at ? strtoull(at, NULL, 10) : 0;
 }
 
+static int64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* What the dead owner used and did not pay is left to the container. */
+static void leave_debts(int index) {
+    for (int i = 0; i < PH_MAX_DEVICES; i++) {
+        struct ph_debt *debt = &ph_region.extension->debts[index][i];
+        int64_t owed = ph_debt_of(debt, now_ns());
+        if (owed > 0) __atomic_add_fetch(&ph_region.extension->buckets[i].left_ns, owed, __ATOMIC_RELAXED);
+        __atomic_store_n(&debt->unpaid_ns, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&debt->since, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&debt->seen, 0, __ATOMIC_RELAXED);
+    }
+}
+
 static void clear_slot(int index) {
+    leave_debts(index);
     struct ph_slot *slot = &ph_region.hami->slots[index];
     __atomic_store_n(&slot->status, 0, __ATOMIC_SEQ_CST);
     for (int i = 0; i < PH_MAX_DEVICES; i++) {
@@ -112,21 +132,43 @@ static bool claim(void) {
     return false;
 }
 
+static bool clear_if_dead(int index) {
+    if (ph_region_lock_byte(ph_region.fd, PH_LOCK_SLOTS + index, F_WRLCK) != 0) return false;
+    bool dead = !owner_lives(index);
+    if (dead) clear_slot(index);
+    ph_region_lock_byte(ph_region.fd, PH_LOCK_SLOTS + index, F_UNLCK);
+    return dead;
+}
+
+/* Slots below are worth a look. */
+static int slots_used(void) {
+    int32_t high = __atomic_load_n(&ph_region.hami->slot_high_water, __ATOMIC_SEQ_CST);
+    return high < 0 || high > PH_MAX_SLOTS ? PH_MAX_SLOTS : high;
+}
+
+static bool of_another(int index) {
+    return index != ph_own_slot() && __atomic_load_n(&ph_region.hami->slots[index].status, __ATOMIC_SEQ_CST) != 0;
+}
+
 int ph_region_reap(void) {
     if (!ph_region_reachable()) return 0;
     int freed = 0;
-    int32_t high = __atomic_load_n(&ph_region.hami->slot_high_water, __ATOMIC_SEQ_CST);
-    if (high < 0 || high > PH_MAX_SLOTS) high = PH_MAX_SLOTS;
-    for (int i = 0; i < high; i++) {
-        if (i == ph_own_slot() || __atomic_load_n(&ph_region.hami->slots[i].status, __ATOMIC_SEQ_CST) == 0) continue;
-        if (ph_region_lock_byte(ph_region.fd, PH_LOCK_SLOTS + i, F_WRLCK) != 0) continue;
-        if (!owner_lives(i)) {
-            clear_slot(i);
-            freed++;
-        }
-        ph_region_lock_byte(ph_region.fd, PH_LOCK_SLOTS + i, F_UNLCK);
-    }
+    for (int i = 0, used = slots_used(); i < used; i++)
+        if (of_another(i) && clear_if_dead(i)) freed++;
     return freed;
+}
+
+void ph_region_reap_debtors(int64_t now) {
+    if (ph_region.state != PH_REGION_SHARED || !ph_region_reachable()) return;
+    for (int i = 0, used = slots_used(); i < used; i++) {
+        if (!of_another(i)) continue;
+        for (int device = 0; device < PH_MAX_DEVICES; device++) {
+            const struct ph_debt *debt = &ph_region.extension->debts[i][device];
+            if (ph_debt_of(debt, now) == 0 || ph_debt_fresh(debt, now)) continue;
+            clear_if_dead(i);
+            break;
+        }
+    }
 }
 
 void ph_slots_after_fork(void) {

@@ -102,6 +102,7 @@ CUresult ph_init(const struct ph_call *call, unsigned int flags) {
     ph_devices_match(); /* NVML may have been asked before CUDA was there */
     pthread_mutex_unlock(&start_mutex);
     bool claimed = ph_region_claim_slot(); /* programs that only compute are seen too */
+    ph_limiter_pay_for_the_dead(ph_now());
     if (!ph_config.fail_closed || (claimed && ph_region.state == PH_REGION_SHARED && !ph_config.unreadable)) return result;
     ph_error("CUDA is refused: the container's limits cannot be held for all its processes, and on_error is closed. The line "
              "before this one says why.");

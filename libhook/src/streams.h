@@ -27,7 +27,7 @@ struct ph_batch {
     int device;
     struct ph_timeline *timeline;
     bool taken;   /* these three are atomic: looked at without the latch */
-    bool open;
+    int64_t open; /* since when; 0 = closed */
     int pending;  /* closed and not yet measured; 0 when opening: the stream was idle */
     bool was_idle;
     struct ph_work work;
@@ -65,6 +65,7 @@ void ph_streams_forget(CUstream stream);
 void ph_streams_forget_context(CUcontext context, void (*abandon)(struct ph_batch *batch));
 void ph_streams_after_fork(void);
 
-static inline bool ph_batch_open(const struct ph_batch *batch) {
-    return __atomic_load_n(&batch->taken, __ATOMIC_RELAXED) && __atomic_load_n(&batch->open, __ATOMIC_RELAXED);
+/* Since when it is open; 0 = closed. */
+static inline int64_t ph_batch_open(const struct ph_batch *batch) {
+    return __atomic_load_n(&batch->taken, __ATOMIC_RELAXED) ? __atomic_load_n(&batch->open, __ATOMIC_RELAXED) : 0;
 }

@@ -83,6 +83,17 @@ def test_processes_with_graphs_share_one_limit(machine: Machine, limit: int) -> 
     assert share == pytest.approx(limit, abs=2)
 
 
+@pytest.mark.parametrize("life_ms", [1, 4, 10])
+def test_processes_killed_before_they_paid_stay_within_the_limit(machine: Machine, life_ms: int) -> None:
+    """On the real clock. Those of 4 ms got 47 of 10 % while nobody paid for them. Who is killed may be charged two
+    milliseconds more than it used, so they get less than the limit."""
+    done = machine.run(
+        "mayflies", "--seconds", "2", "--life-ns", str(life_ms * 1_000_000), CUDA_DEVICE_SM_LIMIT="10"
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert 0.5 < share_of(done.stdout) < 12
+
+
 def test_without_a_limit_nothing_waits(machine: Machine) -> None:
     assert measured(machine, 100, "async", 100_000, seconds="2") > 99
 

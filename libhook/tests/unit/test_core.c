@@ -10,6 +10,7 @@
 #include "activity.h"
 #include "bucket.h"
 #include "config.h"
+#include "debts.h"
 #include "latch.h"
 #include "region.h"
 
@@ -178,6 +179,28 @@ static void a_bin_of_an_earlier_turn_of_the_ring_counts_for_nothing(void **unuse
     assert_int_equal(ph_ring_total(&ring, base + turn, base + turn + 1000000), 0);
 }
 
+static void the_dead_leave_what_they_used_and_never_more_than_a_second(void **unused) {
+    (void)unused;
+    const int64_t ms = 1000000, now = 1000 * ms;
+    struct ph_debt nothing = { .seen = now - ms }, measured = { .unpaid_ns = 4 * ms, .seen = now - ms };
+    struct ph_debt running = { .since = now - 50 * ms, .seen = now - 40 * ms };
+    struct ph_debt rested = { .since = now - 50 * ms, .seen = now - 500 * ms };
+    assert_int_equal(ph_debt_of(&nothing, now), 0);
+    assert_int_equal(ph_debt_of(&measured, now), 4 * ms);
+    assert_int_equal(ph_debt_of(&running, now), 12 * ms); /* it was seen alive for 10 and may have lived until the next look */
+    assert_int_equal(ph_debt_of(&rested, now), 22 * ms);
+    assert_int_equal(ph_debt_of(&running, now - 49 * ms), ms); /* no more than the time since */
+    assert_true(ph_debt_fresh(&measured, now));
+    assert_false(ph_debt_fresh(&running, now));
+    static const int64_t hostile[] = { INT64_MIN, -1, 0, 1, 1000, INT64_MAX };
+    for (int i = 0; i < 6 * 6 * 6; i++) {
+        struct ph_debt debt = { .unpaid_ns = hostile[i % 6], .since = hostile[i / 6 % 6], .seen = hostile[i / 36] };
+        int64_t owed = ph_debt_of(&debt, now);
+        assert_true(owed >= 0 && owed <= 1000 * ms);
+        (void)ph_debt_fresh(&debt, now);
+    }
+}
+
 static struct {
     struct ph_latch latch;
     long counted; /* torn unless one thread at a time is inside */
@@ -241,6 +264,7 @@ int main(void) {
         cmocka_unit_test(whoever_comes_late_all_together_never_pay_for_more_than_was_used),
         cmocka_unit_test(idle_parts_of_a_quarter_are_not_charged),
         cmocka_unit_test(a_bin_of_an_earlier_turn_of_the_ring_counts_for_nothing),
+        cmocka_unit_test(the_dead_leave_what_they_used_and_never_more_than_a_second),
         cmocka_unit_test(a_latch_lets_one_thread_in_and_nobody_waits_for_ever),
         cmocka_unit_test(a_region_is_checked_before_it_is_believed),
     };
