@@ -21,6 +21,7 @@ void ph_config_defaults(struct ph_config *config) {
     config->in_flight_ns = 2 * 1000000L;
     config->window_period_ns = 10 * 1000000L;
     config->priority = 1;
+    config->utilization = true;
     strcpy(config->region_path, "/tmp/cudevshr.cache"); /* HAMi's default */
     strcpy(config->mps_pipe, "/tmp/nvidia-mps");        /* NVIDIA's */
 }
@@ -125,6 +126,10 @@ static bool set(struct ph_config *config, const char *name, int index, const cha
         config->priority = (int)number;
         return true;
     }
+    if (strcmp(name, "utilization") == 0) {
+        config->utilization = strcmp(value, "sampled") == 0;
+        return config->utilization || strcmp(value, "off") == 0;
+    }
     if (strcmp(name, "on_error") == 0) {
         config->fail_closed = strcmp(value, "closed") == 0;
         return config->fail_closed || strcmp(value, "open") == 0;
@@ -159,6 +164,7 @@ void ph_config_from_environment(struct ph_config *config, ph_getenv get) {
     from_variable(config, get, "POOLMGR_HOOK_CONTEXT_BYTES", "context_bytes", -1);
     from_variable(config, get, "POOLMGR_HOOK_CONTEXT_MEMORY", "context_memory", -1);
     from_variable(config, get, "POOLMGR_HOOK_ACTIVITY", "activity", -1);
+    from_variable(config, get, "POOLMGR_HOOK_UTILIZATION", "utilization", -1);
     from_variable(config, get, "POOLMGR_HOOK_ON_ERROR", "on_error", -1);
     const char *pipe = get("CUDA_MPS_PIPE_DIRECTORY"); /* no limit of ours: does not count as being configured */
     if (pipe && *pipe) copy_path(pipe, config->mps_pipe, sizeof config->mps_pipe);

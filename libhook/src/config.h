@@ -32,6 +32,7 @@ struct ph_config {
     enum ph_context_memory context_memory;
     uint64_t context_bytes; /* charged per context; MEASURED: asked for before one is made, and where NVML cannot tell */
     int priority;           /* 0 high, 1 low; CUDA_TASK_PRIORITY */
+    bool utilization;       /* tell monitors how much GPU time is used, where nothing limits it too */
     bool fail_closed;       /* where limits cannot be held for all processes together, refuse CUDA instead of going on */
     bool present;           /* any source said anything */
     bool trusted;           /* the node's file was read */

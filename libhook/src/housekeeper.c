@@ -3,6 +3,7 @@
 
 #include "activity.h"
 #include "batches.h"
+#include "config.h"
 #include "driver.h"
 #include "limiter.h"
 #include "log.h"
@@ -12,6 +13,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <string.h>
 #include <time.h>
 
 enum {
@@ -25,9 +27,60 @@ static const int64_t STAYS_BUSY_NS = 4 * PH_SETTLE_NS;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static bool runs;
 
-static void tell_region(int64_t elapsed) {
+/* Where nothing limits GPU time, launches are timed for a hundredth of it only, so that monitors see how much is
+ * used: a program that launches a lot shows enough in that, and one that launches little is timed all the while. */
+enum {
+    WATCH_NS = 10000000,
+    WATCH_TICK_NS = 5000000,
+    WATCH_AFTER_NS = 500000000, /* a report, so that what is measured has been counted at the next */
+    FEW_BATCHES = 5, /* in WATCH_NS: at 500 batches a second timing costs less than a hundredth of a core */
+};
+static bool watching;
+static struct {
+    int64_t reported, since, timed_ns; /* timed_ns: how long launches were timed since the last report */
+    unsigned int batches;
+    bool done; /* since the last report */
+} watch;
+
+bool ph_watching(void) { return __atomic_load_n(&watching, __ATOMIC_RELAXED); }
+
+static void set_watching(bool wanted, int64_t now) {
+    __atomic_store_n(&watching, wanted, __ATOMIC_RELAXED);
+    ph_limiter_refresh();
+    if (!wanted) ph_batches_close_quiet(now + WATCH_AFTER_NS); /* or they would span launches that are not counted */
+    watch.since = now;
+    watch.done = true;
+    watch.batches = ph_measurements_count();
+}
+
+static void watch_on(int64_t now, int64_t passed) {
+    if (ph_gate_state() == PH_GATE_TIMED) watch.timed_ns += passed;
+    if (ph_limiter_in_force()) {
+        __atomic_store_n(&watching, false, __ATOMIC_RELAXED);
+    } else if (!ph_watching()) {
+        bool due = ph_config.utilization && !watch.done && now - watch.reported >= WATCH_AFTER_NS;
+        if (due && __atomic_load_n(&ph_gate.active, __ATOMIC_RELAXED)) set_watching(true, now);
+    } else if (now - watch.since >= WATCH_NS) {
+        int64_t spans = (now - watch.since) / WATCH_NS;
+        if (ph_measurements_count() - watch.batches > FEW_BATCHES * (unsigned int)spans) set_watching(false, now);
+        watch.since = now;
+        watch.batches = ph_measurements_count();
+    }
+}
+
+/* Percent of the time that was timed. What was seen of a part of it only is smoothed over some seconds. */
+static uint64_t utilization(uint64_t before, int64_t busy, int64_t elapsed) {
+    if (watch.timed_ns <= 0) return before;
+    int64_t percent = (busy * 100 + watch.timed_ns / 2) / watch.timed_ns;
+    if (watch.timed_ns < elapsed / 2 && before != 0) percent = ((int64_t)before * 3 + percent) / 4;
+    return (uint64_t)(percent > 100 ? 100 : percent);
+}
+
+static void tell_region(int64_t now) {
+    int64_t elapsed = now - watch.reported;
     struct ph_hami_region *hami = ph_region.hami;
-    if (__atomic_exchange_n(&ph_gate.active, 0, __ATOMIC_RELAXED)) {
+    bool active = __atomic_exchange_n(&ph_gate.active, 0, __ATOMIC_RELAXED);
+    if (active) {
         int32_t seen = __atomic_load_n(&hami->recent_kernel, __ATOMIC_RELAXED);
         /* Below 0 the monitor has stopped us; it alone may end that. */
         if (seen >= 0) __atomic_compare_exchange_n(&hami->recent_kernel, &seen, 2, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
@@ -35,21 +88,28 @@ static void tell_region(int64_t elapsed) {
     }
     int slot = ph_own_slot();
     for (int i = 0; slot >= 0 && i < ph_device_count; i++) {
-        int64_t percent = elapsed > 0 ? (ph_limiter_take_busy(i) * 100 + elapsed / 2) / elapsed : 0;
-        __atomic_store_n(&hami->slots[slot].utilization[i].sm, (uint64_t)(percent > 100 ? 100 : percent), __ATOMIC_RELAXED);
+        uint64_t *shown = &hami->slots[slot].utilization[i].sm, before = __atomic_load_n(shown, __ATOMIC_RELAXED);
+        uint64_t percent = utilization(before > 100 ? 100 : before, ph_limiter_take_busy(i), elapsed);
+        __atomic_store_n(shown, active || watch.timed_ns > 0 ? percent : 0, __ATOMIC_RELAXED);
     }
+    watch.timed_ns = 0;
+    watch.done = false;
+    watch.reported = now;
 }
 
 static void *keep_house(void *unused) {
     (void)unused;
     CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED; /* our queries must not break the program's captures */
     if (ph_driver.cuThreadExchangeStreamCaptureMode) ph_driver.cuThreadExchangeStreamCaptureMode(&mode);
-    int64_t now = ph_now(), reported = now, refreshed = now, worked = now;
+    int64_t now = ph_now(), refreshed = now, worked = now;
     unsigned int seen = 0;
+    watch.reported = now;
     for (;;) {
-        bool idle = ph_gate_state() != PH_GATE_TIMED || now - worked > STAYS_BUSY_NS;
-        ph_sleep_until(now + (idle ? IDLE_TICK_NS : TICK_NS));
+        bool idle = (ph_gate_state() != PH_GATE_TIMED && ph_batches_open_since(-1) == INT64_MAX) || now - worked > STAYS_BUSY_NS;
+        int64_t before = now;
+        ph_sleep_until(now + (idle ? IDLE_TICK_NS : ph_watching() ? WATCH_TICK_NS : TICK_NS));
         now = ph_now();
+        watch_on(now, now - before);
         ph_batches_close_quiet(now);
         ph_measurements_read(true);
         if (ph_measurements_pending() || ph_measurements_count() != seen || ph_batches_open_since(-1) != INT64_MAX) worked = now;
@@ -59,10 +119,9 @@ static void *keep_house(void *unused) {
             ph_limiter_refresh();
             ph_limiter_pay_for_the_dead(now);
         }
-        if (now - reported < REPORT_NS) continue;
-        tell_region(now - reported);
+        if (now - watch.reported < REPORT_NS) continue;
+        tell_region(now);
         ph_books_refresh();
-        reported = now;
     }
     return NULL;
 }
@@ -100,5 +159,6 @@ void ph_first_activity(void) {
 void ph_housekeeper_after_fork(void) {
     __atomic_store_n(&ph_gate.active, 0, __ATOMIC_RELAXED); /* the parent's activity started the parent's thread */
     pthread_mutex_init(&mutex, NULL);
-    runs = false;
+    runs = watching = false;
+    memset(&watch, 0, sizeof watch);
 }

@@ -2,5 +2,8 @@
  * the region what the process does. */
 #pragma once
 
+#include <stdbool.h>
+
 void ph_housekeeper_start(void); /* at the first launch */
 void ph_housekeeper_after_fork(void);
+bool ph_watching(void); /* launches are timed for the sake of monitors */

@@ -22,6 +22,7 @@ enum {
 
 uint64_t ph_limits[PH_MAX_DEVICES];
 static int64_t own_busy[PH_MAX_DEVICES];
+static bool in_force; /* something must be timed, whether or not anybody wants to know the utilisation */
 
 int64_t ph_now(void) {
     struct timespec now;
@@ -86,6 +87,7 @@ void ph_limiter_pay_for_the_dead(int64_t now) {
     }
 }
 
+bool ph_limiter_in_force(void) { return __atomic_load_n(&in_force, __ATOMIC_RELAXED); }
 int64_t ph_limiter_take_busy(int device) { return __atomic_exchange_n(&own_busy[device], 0, __ATOMIC_RELAXED); }
 
 /* ns until this container's window of the period opens; 0 inside it, while what is queued still fits. What is
@@ -136,5 +138,6 @@ void ph_limiter_refresh(void) {
     }
     /* Best effort waits for others, and others can only see us if we are measured too. */
     timed = timed || ((ph_config.mode == PH_MODE_BEST_EFFORT || ph_neighbours_known()) && !off);
-    __atomic_store_n(&ph_gate.state, timed ? PH_GATE_TIMED : PH_GATE_OPEN, __ATOMIC_RELEASE);
+    __atomic_store_n(&in_force, timed, __ATOMIC_RELAXED);
+    __atomic_store_n(&ph_gate.state, timed || ph_watching() ? PH_GATE_TIMED : PH_GATE_OPEN, __ATOMIC_RELEASE);
 }

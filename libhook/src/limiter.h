@@ -27,6 +27,7 @@ static inline void ph_limiter_admit(int device) {
                     __atomic_load_n(&ph_region.hami->recent_kernel, __ATOMIC_RELAXED) < 0))
         ph_limiter_wait(device);
 }
+bool ph_limiter_in_force(void);
 /* What a finished measurement does to the bucket. */
 void ph_limiter_charge(int device, int64_t used_at, int64_t busy_ns);
 /* What processes used that died before they paid. */

@@ -2,6 +2,7 @@
  *   share --ns KERNEL --grid BLOCKS --warm T --seconds T --mode sync|async|graph|think --streams N --processes P
  *   … --write-at T --region FILE --offset O --size 4|8 --value V [--undo-at T --undo-value V]: what another program
  *   writes to the shared file meanwhile
+ *   … --region FILE --read O: prints the 8 bytes there when it has finished, as "read"
  * Prints one line per process: {"pid":…, "busy_ns":…, "elapsed_ns":…, "launches":…}; busy_ns is the fake
  * machine's own count, or launches × KERNEL on a real GPU. */
 #include "victim.h"
@@ -19,7 +20,7 @@ static int stream_count, processes;
 
 static struct {
     const char *region;
-    int64_t at, undo_at, offset, size, value, undo_value;
+    int64_t at, undo_at, offset, size, value, undo_value, read;
 } writing;
 
 static void *write_region(void *unused) {
@@ -33,6 +34,15 @@ static void *write_region(void *unused) {
         close(fd);
     }
     return NULL;
+}
+
+static int64_t read_region(void) { /* -1: not asked for */
+    int64_t value = -1;
+    if (writing.read < 0) return value;
+    int fd = open(writing.region, O_RDONLY);
+    if (fd < 0 || pread(fd, &value, sizeof value, writing.read) != sizeof value) exit(4);
+    close(fd);
+    return value;
 }
 
 struct meeting {
@@ -86,8 +96,8 @@ static void work(struct meeting *meeting) {
     if (!on_fake_machine()) CHECK(cuCtxSynchronize()); /* what was launched has then run */
     int64_t elapsed = now_ns() - start;
     int64_t busy = on_fake_machine() ? fg_process_busy(0, getpid()) - busy_before : launches * kernel_ns * (graph ? 10 : 1);
-    printf("{\"pid\": %d, \"busy_ns\": %lld, \"elapsed_ns\": %lld, \"launches\": %lld}\n", (int)getpid(), (long long)busy,
-           (long long)elapsed, (long long)launches);
+    printf("{\"pid\": %d, \"busy_ns\": %lld, \"elapsed_ns\": %lld, \"launches\": %lld, \"read\": %lld}\n", (int)getpid(),
+           (long long)busy, (long long)elapsed, (long long)launches, (long long)read_region());
     fflush(stdout);
     if (on_fake_machine()) fg_step_aside();
     _exit(0);
@@ -109,6 +119,7 @@ int main(int argc, char **argv) {
     writing.size = number(argc, argv, "--size", 8);
     writing.value = number(argc, argv, "--value", 0);
     writing.undo_value = number(argc, argv, "--undo-value", 0);
+    writing.read = number(argc, argv, "--read", -1);
     struct meeting *meeting = mmap(NULL, sizeof *meeting, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (processes == 1) work(meeting);
     for (int i = 0; i < processes; i++) {
