@@ -6,6 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from conftest import BUILD, LIBHOOK, Machine
 
 
@@ -38,6 +40,20 @@ def test_library_needs_no_driver_and_has_no_constructor() -> None:
     ).stdout
     size = re.search(r"\.init_array\s+INIT_ARRAY\s+\w+ \w+ (\w+)", sections)
     assert not size or int(size[1], 16) <= 8, "only the compiler's own frame_dummy may be there"
+
+
+@pytest.mark.skipif("LIBHOOK_SANITIZER" in os.environ, reason="a sanitizer's runtime needs a newer glibc")
+def test_loads_on_glibc_2_17_wherever_it_is_built() -> None:
+    listing = subprocess.run(
+        ["readelf", "-VdW", str(BUILD / "libvgpu.so")], capture_output=True, text=True, check=True
+    ).stdout
+    needed = re.findall(r"Name: GLIBC_([\d.]+)", listing.partition("Version needs section")[2])
+    assert needed and max(tuple(map(int, version.split("."))) for version in needed) <= (2, 17)
+    assert "GLIBC_PRIVATE" not in listing
+    libraries = set(re.findall(r"NEEDED.*\[(.*)\]", listing))
+    # Where threads and dlopen were before 2.34: a program need not have loaded these itself.
+    assert {"libc.so.6", "libpthread.so.0", "libdl.so.2"} <= libraries
+    assert len(libraries) <= 4
 
 
 def test_every_export_of_a_real_driver_is_classified() -> None:
