@@ -108,6 +108,8 @@ def explain_gpu(snapshot: ClusterSnapshot, decided: Plan, wanted: str) -> dict[s
 def told(line: dict[str, Any]) -> str:
     """The same for people."""
     stays = f"stays in {line['mode']}" if line["mode"] else "stays on no side"
+    if line["reason"] == Reason.GPU_MOVING:
+        stays = "is moving already"
     fate = f"moves to {line['moves_to']}" if line["moves_to"] else stays
     return f"{line['gpu']}: {fate} ({line['reason']}): {line['message']}"
 

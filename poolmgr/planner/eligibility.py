@@ -60,6 +60,11 @@ def gpu_objection(gpu: Gpu, node: Node, pool: Pool) -> Objection | None:
     if gpu.phase is DevicePhase.MOVING or (move is not None and gpu.pci_address in move.devices):
         to = move.to_mode if move is not None else gpu.desired_mode
         return Reason.GPU_MOVING, f"{name_of(gpu)} is on its way to {to}"
+    if gpu.phase is DevicePhase.READY and gpu.observed_mode is None:
+        return (
+            Reason.GPU_UNHEALTHY,
+            f"{name_of(gpu)} is on neither side: no driver of VMs or containers has it",
+        )
     if gpu.phase is not DevicePhase.READY or gpu.observed_mode is None:
         detail = f": {gpu.message}" if gpu.message else ""
         return Reason.GPU_UNHEALTHY, f"{name_of(gpu)} is {gpu.phase}{detail}"

@@ -75,7 +75,7 @@ def explain_gpus(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
             if found is None:
                 found = (Reason.GPU_BUSY if "may be this one" in why else Reason.NOT_CHOSEN, "")
             said = found[0], found[1] or f"{name_of(gpu)} stays: {why}"
-            if why and found[1]:
+            if why and found[1] and not why.endswith(found[1]):
                 said = found[0], f"{found[1]}; {why}"
         draft.refusals.append(_about(gpu, said))
     now = draft.snapshot.taken_at

@@ -13,7 +13,7 @@ from poolmgr.domain.identifiers import Generation, GpuUuid, NodeName, PciAddress
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.sharing import RegisteredGpu, SharingState
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.forecast_sizer import ForecastSizer
+from poolmgr.planner.learning import LearningSizer
 from poolmgr.planner.rebalance import PoolPlanner
 
 MODELS = (("NVIDIA A10", 23_028), ("NVIDIA A100-SXM4-80GB", 81_920), ("NVIDIA L40S", 46_068))
@@ -161,7 +161,7 @@ def measure(shape: FleetShape, *, pods: int, ticks: int, seed: int) -> dict[str,
     begun = perf_counter()
     view = random_cluster_of(shape, pods=pods, seed=seed)
     built = perf_counter() - begun
-    planner = PoolPlanner(ForecastSizer())
+    planner = PoolPlanner(LearningSizer())
     memory: Any = None
     # A manager's view lives long; keeping the collector from walking it again and again is one call.
     gc.collect()

@@ -90,6 +90,8 @@ def test_every_gpu_has_one_sentence_about_itself_or_its_node(view: ClusterSnapsh
             said = told(line)
             assert "\n" not in said
             assert len(line["message"].split()) >= 4
+            first, _, second = line["message"].partition("; it moves only with its neighbours, and ")
+            assert first != second
             if view.synced:
                 assert card.pci_address in line["message"] or host.name in line["message"] or "pool" in said
             else:
@@ -134,7 +136,7 @@ def test_unpooled_moving_and_unsynced() -> None:
     assert "stays in Shared (NotInPool): no GPUPool selects" in one(
         snapshot(node("a", "", gpus=(gpu("a", 0, pool=None),)))
     )
-    assert "stays in Shared (GpuMoving): GPU 0000:00:00.0 of a is on its way to Passthrough" in one(
+    assert "is moving already (GpuMoving): GPU 0000:00:00.0 of a is on its way to Passthrough" in one(
         snapshot(node("a", "s", transition=moving("a", 0)))
     )
     assert "(NotSynced): the view of the cluster is not complete yet" in one(
