@@ -20,8 +20,10 @@ def pool_of(draft: Draft, vm: Vm) -> Pool | None:
 
 def idle_for(draft: Draft, vm: Vm) -> float:
     """Seconds beyond the pool's `idleAfterSeconds`; negative while it is in use or not idle for long enough."""
+    if vm.idle_since is None or vm.node is None:
+        return -1.0
     pool = pool_of(draft, vm)
-    if pool is None or vm.node is None or vm.idle_since is None:
+    if pool is None:
         return -1.0
     return draft.snapshot.taken_at - vm.idle_since - pool.idle_vm.idle_after_seconds
 
@@ -29,6 +31,8 @@ def idle_for(draft: Draft, vm: Vm) -> float:
 def explain_idle_vms(draft: Draft) -> None:
     """Tell the owner of each idle VM what its pool's policy says."""
     for vm in draft.snapshot.vms:
+        if vm.idle_since is None:
+            continue
         pool, over = pool_of(draft, vm), idle_for(draft, vm)
         if pool is None or over < 0 or pool.idle_vm.action is IdleVmAction.IGNORE:
             continue

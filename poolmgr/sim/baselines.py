@@ -20,7 +20,8 @@ from poolmgr.planner.budget import budgets_of
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.flows import pull
 from poolmgr.planner.port import Decision, Planner
-from poolmgr.planner.shelving import Unit
+from poolmgr.planner.shelving import ShelfKey, Unit
+from poolmgr.planner.sizing import wanted_by_vms
 from poolmgr.planner.stock import StockMemory, take_stock
 from poolmgr.planner.usage import usage_of
 from poolmgr.planner.vms import serve_vms
@@ -31,6 +32,12 @@ Placement = Literal["binpack", "fgd"]
 def _draft(snapshot: ClusterSnapshot, known: StockMemory) -> Draft:
     stock = take_stock(snapshot, usage_of(snapshot), known)
     return Draft(snapshot, stock, budgets_of(stock), explain=False)
+
+
+def waiting_by_shelf(draft: Draft) -> dict[ShelfKey, int]:
+    """GPUs that VMs wait for, by the model that they ask for."""
+    wanted = wanted_by_vms(draft.snapshot, draft.stock)
+    return {key: gpus - draft.stock.shelves[key].vm_busy for key, gpus in wanted.items()}
 
 
 def _decision(draft: Draft, memory: Any) -> Decision:
@@ -81,7 +88,8 @@ class Threshold:
     def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
         draft, now = _draft(snapshot, self.known), snapshot.taken_at
         known = memory or {"pending": None, "idle": {}}
-        waiting = any(vm.node is None for vm in snapshot.vms)
+        lacking = waiting_by_shelf(draft)
+        waiting = any(lacking.values())
         since = (known["pending"] if known["pending"] is not None else now) if waiting else None
         if since is not None and now - since >= self.pending_seconds:
             serve_vms(draft)
@@ -99,7 +107,7 @@ class Threshold:
                     else replace(unit, held_until=now + 1.0)
                     for unit in stock.to_shared
                 ]
-            if rested and not waiting:
+            if rested and not lacking[key]:
                 pull(draft, key, Mode.SHARED, rested, Reason.NO_DEMAND, "idle", now=now)
         return _decision(draft, {"pending": since, "idle": idle})
 
@@ -116,21 +124,23 @@ class HourlyAdmin:
         if memory == hour:
             return Decision(Plan(PlanId("b2"), snapshot.generation, snapshot.taken_at), memory)
         draft = _draft(snapshot, self.known)
-        for _key, shelf in draft.stock.shelves.items():
-            waiting = sum(vm.gpus for vm in snapshot.vms if vm.node is None)
-            goal = min(ceil(1.2 * (shelf.vm_busy + waiting)), shelf.gpus)
+        lacking = waiting_by_shelf(draft)
+        for key, shelf in draft.stock.shelves.items():
+            relabelled = len(draft.moves)
+            goal = min(ceil(1.2 * (shelf.vm_busy + lacking[key])), shelf.gpus)
             nodes = sorted(shelf.nodes.values(), key=lambda s: s.node.name)
             for stock in nodes:
                 gpus = stock.node.gpus
                 shared = all(g.observed_mode is Mode.SHARED for g in gpus) and stock.node.transition is None
-                if shared and shelf.passthrough + len(draft.moves) + len(gpus) <= goal + len(gpus) - 1:
+                arriving = len(draft.moves) - relabelled
+                if shared and shelf.passthrough + arriving + len(gpus) <= goal + len(gpus) - 1:
                     pods = tuple(dict.fromkeys(p.uid for g in gpus for p in draft.stock.usage.pods_on(g)))
                     unit = Unit(gpus, wait_for=pods)
                     draft.move(shelf, unit, Mode.PASSTHROUGH, Reason.OPERATOR_REQUEST, "relabelled")
             surplus = shelf.passthrough - goal
             for stock in nodes:
                 free = sum(u.size for u in stock.to_shared)
-                if not draft.moves and free == len(stock.node.gpus) <= surplus:
+                if len(draft.moves) == relabelled and free == len(stock.node.gpus) <= surplus:
                     surplus -= free
                     for unit in stock.to_shared:
                         draft.move(shelf, unit, Mode.SHARED, Reason.OPERATOR_REQUEST, "relabelled")
@@ -180,10 +190,12 @@ class Lyra:
         for _, shelf in evicting:
             shelf.pool = replace(shelf.pool, eviction=EvictionRule.NEVER)
         serve_vms(draft)
-        served = len(draft.moves)
+        lacking = waiting_by_shelf(draft)
         for rule, shelf in evicting:
             shelf.pool = replace(shelf.pool, eviction=rule)
-            waiting = sum(vm.gpus for vm in snapshot.vms if vm.node is None)
+            key = (str(shelf.pool.name), shelf.model)
+            waiting = lacking[key]
+            served = sum(1 for move in draft.moves if (str(move.pool), move.model) == key)
             short = waiting - shelf.free - served
             servers: list[tuple[float, NodeName, list[Unit]]] = []
             for name, stock in shelf.nodes.items():
@@ -199,7 +211,6 @@ class Lyra:
                     if short > 0:
                         draft.move(shelf, unit, Mode.PASSTHROUGH, Reason.VM_WAITING, "reclaimed")
                         short -= unit.size
-            key = (str(shelf.pool.name), shelf.model)
             if not waiting and any(p.node is None for p in snapshot.pods):
                 pull(
                     draft, key, Mode.SHARED, shelf.free, Reason.SHARED_DEMAND, "loaned", now=snapshot.taken_at

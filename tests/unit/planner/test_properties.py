@@ -11,10 +11,11 @@ from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Plan, SubjectKind
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.forecast_sizer import ForecastSizer
+from poolmgr.planner.learning import LearningSizer
 from poolmgr.planner.rebalance import PoolPlanner
 from tests.unit.planner.builders import gpu, moving, node, pod, pool, snapshot, vm
 
-PLANNERS = (PoolPlanner(), PoolPlanner(ForecastSizer()))
+PLANNERS = (PoolPlanner(), PoolPlanner(ForecastSizer()), PoolPlanner(LearningSizer()))
 
 
 @st.composite
@@ -157,9 +158,42 @@ def carried_out(view: ClusterSnapshot, plan: Plan) -> ClusterSnapshot:
     return replace(view, nodes=tuple(nodes), pods=tuple(p for p in view.pods if p.uid not in gone))
 
 
-@given(st.integers(1, 6), st.integers(0, 6), st.integers(0, 6), st.integers(1, 12))
+@given(clusters(), st.sampled_from(PLANNERS))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_plan_applied_to_its_snapshot_gives_what_it_promised(
+    view: ClusterSnapshot, planner: PoolPlanner
+) -> None:
+    """The sizes that its targets name, the GPUs that it names on the sides that it names, and no pod evicted or
+    awaited that is not on one of them."""
+    plan = planner.decide(view, None).plan
+    after = carried_out(view, plan)
+    sides = side_counts(after)
+    assert sum(t.passthrough for t in plan.targets) == sides[Mode.PASSTHROUGH]
+    assert sum(t.shared for t in plan.targets) == sides[Mode.SHARED]
+    there = {(g.node, g.pci_address): g.observed_mode for n in after.nodes for g in n.gpus}
+    assert all(there[(m.node, m.pci_address)] is m.to_mode for m in plan.moves)
+    moved = {m.uuid for m in plan.moves}
+    gone = {p.uid for p in view.pods} - {p.uid for p in after.pods}
+    assert all(any(part.uuid in moved for part in p.slices) for p in view.pods if p.uid in gone)
+
+
+@given(clusters(), st.sampled_from(PLANNERS))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_what_a_plan_has_moved_is_not_moved_back_by_the_next(
+    view: ClusterSnapshot, planner: PoolPlanner
+) -> None:
+    first = planner.decide(view, None)
+    second = planner.decide(carried_out(view, first.plan), first.memory).plan
+    went = {(m.node, m.pci_address): m.to_mode for m in first.plan.moves}
+    back = [m for m in second.moves if went.get((m.node, m.pci_address), m.to_mode) is not m.to_mode]
+    assert not back
+
+
+@given(st.integers(1, 6), st.integers(0, 6), st.integers(0, 6), st.integers(1, 12), st.sampled_from(PLANNERS))
 @settings(max_examples=150, deadline=None)
-def test_a_second_plan_after_success_is_empty(nodes: int, vms: int, pods: int, budget: int) -> None:
+def test_a_second_plan_after_success_is_empty(
+    nodes: int, vms: int, pods: int, budget: int, planner: PoolPlanner
+) -> None:
     """With one kind of VM and whole-card pods: when a plan has been carried out and what it served is bound,
     nothing is left to do but what the budget had held back."""
     view = snapshot(
@@ -168,7 +202,7 @@ def test_a_second_plan_after_success_is_empty(nodes: int, vms: int, pods: int, b
         pods=tuple(pod(f"x{n}", cores=100) for n in range(pods)),
         pools=(pool(max_in_flight=budget),),
     )
-    planner, rounds = PoolPlanner(), 0
+    rounds = 0
     plan = planner.decide(view, None).plan
     while not plan.empty:
         rounds += 1
