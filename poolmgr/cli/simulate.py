@@ -63,6 +63,14 @@ def simulate(
     flip_seconds: Annotated[
         float, typer.Option(help="How long one move takes once a GPU is empty.", min=0.0)
     ] = 60.0,
+    failures: Annotated[
+        float,
+        typer.Option(
+            help="Chance that a GPU fails to change driver and is quarantined for four hours.",
+            min=0.0,
+            max=1.0,
+        ),
+    ] = 0.0,
     days: Annotated[int, typer.Option(help="Length of the measured window.", min=1)] = 7,
     tick_seconds: Annotated[float, typer.Option(help="How often a planner looks.", min=1.0)] = 15.0,
     split: Annotated[
@@ -105,7 +113,7 @@ def simulate(
     for name in names:
         if name != "B1":
             policy_of(name)
-    settings = ReplaySettings(flip_seconds=flip_seconds, tick_seconds=tick_seconds)
+    settings = ReplaySettings(flip_seconds=flip_seconds, tick_seconds=tick_seconds, failures=failures)
     numbers = parse_seeds(seeds)
     rows: list[dict[str, Any]] = []
     with Progress(console=Console(stderr=True), transient=True) as progress:

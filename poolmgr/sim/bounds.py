@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poolmgr.sim.demand import Demand
-from poolmgr.sim.lcp import advance, step_cost
+from poolmgr.sim.lcp import LcpSettings, advance, limits, step_cost
 
 STEP_SECONDS = 60.0
 
@@ -48,16 +48,18 @@ def _vm_means(demand: Demand, edges: Floats) -> Floats:
     return means
 
 
+def _pod_means(demand: Demand, edges: Floats) -> Floats:
+    """Mean GPUs' worth of pods present in each step if none had to wait."""
+    begin = np.maximum(demand.pod_start, 0.0)
+    end = np.maximum(demand.pod_start + demand.pod_seconds, 0.0)
+    means: Floats = np.diff(_integral(begin, end, demand.pod_milli / 1_000, edges)) / STEP_SECONDS
+    return means
+
+
 def capacity_bound(demand: Demand, gpus: int) -> float:
     """U0: mean of min(GPUs, VMs + pods present if none had to wait), as a share of GPUs × time."""
     edges = _edges(demand)
-    pods = _integral(
-        np.maximum(demand.pod_start, 0.0),
-        np.maximum(demand.pod_start + demand.pod_seconds, 0.0),
-        demand.pod_milli / 1_000,
-        edges,
-    )
-    wanted = _vm_means(demand, edges) + np.diff(pods) / STEP_SECONDS
+    wanted = _vm_means(demand, edges) + _pod_means(demand, edges)
     return float(np.minimum(wanted, gpus).mean() / gpus)
 
 
@@ -90,3 +92,33 @@ def sizing_bound(
         cost = step_cost(gpus, float(wanted_by_vms), float(wanted_by_pods), seconds, weight_vm, weight_shared)
         work = advance(work, cost, beta)
     return float(work.min())
+
+
+SIZING_STEPS = 5
+"""Steps of a minute that are one step of sizing."""
+
+
+def lazy_over_optimum(demand: Demand, gpus: int, settings: LcpSettings | None = None) -> float:
+    """What lazy capacity provisioning (B10's rule) pays on this demand, over U1, both from the size that suits the
+    first step; at most 3 whatever the demand. All models are taken as one."""
+    s, edges = settings or LcpSettings(), _edges(demand)
+    whole = (len(edges) - 1) // SIZING_STEPS * SIZING_STEPS
+    vms, pods = (
+        np.maximum(x[:whole].reshape(-1, SIZING_STEPS).mean(axis=1), 0.0)
+        for x in (_vm_means(demand, edges), _pod_means(demand, edges))
+    )
+    seconds = SIZING_STEPS * STEP_SECONDS
+    size = min(int(np.ceil(vms[0] - 1e-9)), gpus)
+    work = s.beta_seconds * np.abs(np.arange(gpus + 1, dtype=np.float64) - size)
+    paid = 0.0
+    for wanted_by_vms, wanted_by_pods in zip(vms, pods, strict=True):
+        cost = step_cost(
+            gpus, float(wanted_by_vms), float(wanted_by_pods), seconds, s.weight_vm, s.weight_shared
+        )
+        work = advance(work, cost, s.beta_seconds)
+        low, high = limits(work, s.beta_seconds)
+        new = min(max(size, low), high)
+        paid += float(cost[new]) + s.beta_seconds * abs(new - size)
+        size = new
+    optimum = float(work.min())
+    return paid / optimum if optimum > 0 else 1.0

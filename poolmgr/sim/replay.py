@@ -27,6 +27,7 @@ from poolmgr.sim.replay_state import (
     ReplayGpu,
     ReplayNode,
     ReplaySettings,
+    fails,
     narrow,
     node_view,
     nodes_of,
@@ -70,6 +71,7 @@ class Replay:
             "pod-end": self._pod_ends,
             "drain-end": self._drain_times_out,
             "flip": self._flipped,
+            "mended": self._mended,
         }
         self._count = 0
         self._nodes = nodes_of(fleet, passthrough_at_start)
@@ -349,10 +351,23 @@ class Replay:
         node = self._nodes[index]
         moving = self._moving(node)
         for gpu in moving:
+            if fails(gpu, self._settings):
+                gpu.desired, gpu.broken = gpu.mode, True
+                self.tally.flip_failed(self.now)
+                self._at(self.now + self._settings.mending_seconds, "mended", gpu.index)
+                continue
             gpu.mode, gpu.fenced, gpu.mode_since = gpu.desired, False, self.now
             self.tally.flipped(self.now)
         node.move, node.closed = None, False
         self._soil(*moving)
+        self._bind_vms()
+        self._place()
+
+    def _mended(self, index: int) -> None:
+        """Somebody has seen to it: it is back on the side where it was."""
+        gpu = list(self._by_address.values())[index]
+        gpu.broken = gpu.fenced = False
+        self._soil(gpu)
         self._bind_vms()
         self._place()
 

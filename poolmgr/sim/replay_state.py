@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from poolmgr.domain.demand import DeviceClaim, SharedPod, Slice, Vm
 from poolmgr.domain.fleet import Gpu, Granularity, Node, Pool, Transition
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress, PoolName, WorkloadUid
@@ -31,6 +33,10 @@ class ReplaySettings:
     on_release: bool = False
     """Ask the planner the moment a GPU falls free, before HAMi refills it: how a per-claim allocator that
     sits in the scheduler sees it. False for everything that watches from outside."""
+    failures: float = 0.0
+    """Chance that a GPU does not change driver: it stays on its side, quarantined, until somebody has mended it.
+    The n-th change of one GPU fails under every policy or under none."""
+    mending_seconds: float = 4 * 3_600.0
 
 
 @dataclass(slots=True)
@@ -46,6 +52,9 @@ class ReplayGpu:
     mode_since: float = -1e9
     desired: Mode = Mode.SHARED
     fenced: bool = False
+    broken: bool = False
+    """Quarantined after a change of driver that failed."""
+    changes: int = 0
     vm: int = -1
     used_milli: int = 0
     pods: dict[int, None] = field(default_factory=dict)
@@ -177,6 +186,20 @@ def node_view(node: ReplayNode, models: tuple[str, ...], pool: PoolName) -> Node
     )
 
 
+def fails(gpu: ReplayGpu, settings: ReplaySettings) -> bool:
+    """Whether the change of driver that has just been tried did not succeed."""
+    gpu.changes += 1
+    if not settings.failures:
+        return False
+    return bool(np.random.default_rng((gpu.index, gpu.changes)).random() < settings.failures)
+
+
+def _phase(gpu: ReplayGpu, node: ReplayNode) -> DevicePhase:
+    if gpu.broken:
+        return DevicePhase.QUARANTINED
+    return DevicePhase.MOVING if gpu.fenced and node.closed else DevicePhase.READY
+
+
 def _gpu_view(node: ReplayNode, gpu: ReplayGpu, models: tuple[str, ...], pool: PoolName) -> Gpu:
     return Gpu(
         node=node.name,
@@ -184,7 +207,7 @@ def _gpu_view(node: ReplayNode, gpu: ReplayGpu, models: tuple[str, ...], pool: P
         model=models[gpu.model],
         memory_mib=CARD_MIB,
         observed_mode=gpu.mode,
-        phase=DevicePhase.MOVING if gpu.fenced and node.closed else DevicePhase.READY,
+        phase=_phase(gpu, node),
         uuid=gpu.uuid,
         resource_name=resource_of(gpu.model),
         desired_mode=gpu.desired,
@@ -192,7 +215,7 @@ def _gpu_view(node: ReplayNode, gpu: ReplayGpu, models: tuple[str, ...], pool: P
         iommu_group=gpu.index,
         nvswitch_domain=node.name if node.nvswitch else "",
         allocated_to=f"launcher-{gpu.vm:07d}" if gpu.vm >= 0 else "",
-        advertised=gpu.mode is Mode.PASSTHROUGH and gpu.desired is gpu.mode,
+        advertised=gpu.mode is Mode.PASSTHROUGH and gpu.desired is gpu.mode and not gpu.broken,
         mode_since=ORIGIN + gpu.mode_since,
     )
 

@@ -10,7 +10,7 @@ from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.sim.backlog import fullest, least_fragmenting
 from poolmgr.sim.baselines import Policy
-from poolmgr.sim.bounds import admission_bound, capacity_bound
+from poolmgr.sim.bounds import admission_bound, capacity_bound, lazy_over_optimum
 from poolmgr.sim.policies import policy_of, static_policy
 from poolmgr.sim.replay import Replay
 from poolmgr.sim.replay_state import ReplaySettings, remembered
@@ -83,8 +83,10 @@ def score(scenario: Scenario, name: str, settings: ReplaySettings, split: str = 
         **asdict(figures),
         "bound": admission_bound(scenario.demand, gpus),
         "bound_capacity": capacity_bound(scenario.demand, gpus),
+        "lazy_over_optimum": lazy_over_optimum(scenario.demand, gpus),
         "gpus": gpus,
         "flip_seconds": settings.flip_seconds,
+        "failures": settings.failures,
         "offered": scenario.demand.facts["offered"],
         "plan_ms_p50": float(np.percentile(plan_ms, 50)),
         "plan_ms_max": float(plan_ms.max()),

@@ -33,6 +33,7 @@ class Figures:
     weighted_wait: float
     """GPU-seconds that pods waited / GPU-seconds that they asked for."""
     rollbacks: int
+    failed_flips: int
     vm_kills: int
     """VMs that a plan would have taken a GPU from."""
     pdb_violations: int
@@ -66,6 +67,7 @@ class Tally:
     evictions: int = 0
     evicted_seconds: float = 0.0
     rollbacks: int = 0
+    failed_flips: int = 0
     moves: int = 0
     kills: int = 0
     stops: int = 0
@@ -131,6 +133,9 @@ class Tally:
     def flipped(self, at: float) -> None:
         self.flips += at >= 0
 
+    def flip_failed(self, at: float) -> None:
+        self.failed_flips += at >= 0
+
     def rolled_back(self, at: float) -> None:
         self.rollbacks += at >= 0
 
@@ -172,6 +177,7 @@ class Tally:
             pod_wait_p90_s=float(np.percentile(pod_waits, 90)),
             weighted_wait=waiting_work / asked_work if asked_work else 0.0,
             rollbacks=self.rollbacks,
+            failed_flips=self.failed_flips,
             vm_kills=self.kills,
             pdb_violations=self.violations,
             idle_stops=self.stops,

@@ -15,7 +15,11 @@ def bindings(
     free_of: dict[int, list[list[ReplayGpu]]] = {}
     for node in nodes:
         if not node.closed:
-            free = [g for g in node.gpus if g.vm < 0 and g.mode is Mode.PASSTHROUGH and g.desired is g.mode]
+            free = [
+                g
+                for g in node.gpus
+                if g.vm < 0 and g.mode is Mode.PASSTHROUGH and g.desired is g.mode and not g.broken
+            ]
             if free:
                 free_of.setdefault(free[0].model, []).append(free)
     if not free_of:

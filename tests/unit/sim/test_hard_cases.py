@@ -47,7 +47,9 @@ def past(of: Demand, weeks: int = 2) -> tuple[int, ...]:
 
 
 @cache
-def run(policy: str = "poolmgr", how: str = "true", flip: float = 60.0, batch: int = 0) -> Figures:
+def run(
+    policy: str = "poolmgr", how: str = "true", flip: float = 60.0, batch: int = 0, failures: float = 0.0
+) -> Figures:
     asked = day(batch=batch)
     true = past(day(rise_at=8.0) if how == "another regime" else asked)
     known = {
@@ -66,7 +68,7 @@ def run(policy: str = "poolmgr", how: str = "true", flip: float = 60.0, batch: i
         FLEET,
         pool,
         chosen.make(),
-        ReplaySettings(flip_seconds=flip, tick_seconds=30.0, on_release=chosen.on_release),
+        ReplaySettings(flip_seconds=flip, tick_seconds=30.0, on_release=chosen.on_release, failures=failures),
         passthrough_at_start=0,
         memory=remembered(asked, FLEET.models, pool) if chosen.forecasts else None,
     )
@@ -94,6 +96,22 @@ def test_moves_of_ten_seconds_to_ten_minutes(flip: float) -> None:
     assert seen.vm_kills == 0
     assert seen.flips_per_gpu_day < 8
     assert seen.vm_served >= (0.9 if flip <= 300 else 0.7)
+
+
+def test_gpus_that_fail_to_change_driver_are_left_alone_and_the_others_serve() -> None:
+    seen, sound = run(failures=0.2), run()
+    assert seen.failed_flips > 0
+    assert sound.failed_flips == 0
+    assert seen.vm_kills == 0
+    assert seen.vm_served >= 0.8
+    assert seen.goodput >= 0.8 * sound.goodput
+
+
+def test_where_every_change_of_driver_fails_each_gpu_is_tried_a_few_times_a_day_at_most() -> None:
+    seen = run(failures=1.0)
+    assert seen.flips_per_gpu_day == 0
+    assert 0 < seen.failed_flips <= FLEET.total * HOURS / 4
+    assert seen.vm_served == 0
 
 
 def test_half_the_cluster_wanted_at_once_is_served_better_than_claim_by_claim() -> None:

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from poolmgr.sim.bounds import sizing_bound
+from poolmgr.sim.bounds import lazy_over_optimum, sizing_bound
+from poolmgr.sim.demand import Demand
 from poolmgr.sim.lcp import advance, limits, step_cost
 
 BETA, GPUS = 30.0, 4
@@ -58,3 +59,25 @@ def test_online_rule_never_pays_more_than_three_times_the_optimum(seed: int) -> 
         work = advance(work, step_cost(GPUS, wanted, waiting, 10.0, 1.0, 1.0), BETA)
     optimum = float(work.min())
     assert lazily(list(vms), list(pods)) <= 3.0 * optimum + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lazy_provisioning_stays_within_its_proven_ratio_on_a_demand_of_sessions_and_pods(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    start = np.sort(chance.random(80)) * 36_000
+    zeros = np.zeros(80, dtype=np.int64)
+    demand = Demand(
+        horizon=43_200.0,
+        vm_start=start,
+        vm_end=start + chance.exponential(3_000.0, 80),
+        vm_gpus=zeros + 1,
+        vm_model=zeros,
+        pod_start=start,
+        pod_seconds=chance.exponential(6_000.0, 80),
+        pod_milli=zeros + 1_000,
+        pod_best_effort=zeros > 0,
+        pod_models=zeros + 1,
+        vm_idle_after=np.full(80, np.inf),
+    )
+    assert 1.0 <= lazy_over_optimum(demand, 10) <= 3.0
+    assert lazy_over_optimum(demand, 200) == pytest.approx(1.0, abs=0.6)
