@@ -124,10 +124,11 @@ def _gpu_named(snapshot: ClusterSnapshot, wanted: str) -> Gpu:
         if folded and folded in (f"{gpu.node}/{gpu.pci_address}".casefold(), gpu.uuid.casefold()):
             return gpu
     node, _, address = folded.rpartition("/")
-    near = [g for g in gpus if g.node.casefold() == node or g.node.casefold() == address]
-    near += [g for g in gpus if address and g.pci_address.casefold().endswith(address)]
+    on_node = [g for g in gpus if g.node.casefold() in (node, address)]
+    there = [g for g in gpus if address and g.pci_address.casefold().endswith(address)]
     names = {f"{g.node}/{g.pci_address}".casefold(): g for g in gpus} | {g.uuid.casefold(): g for g in gpus}
-    near += [names[name] for name in get_close_matches(folded, [n for n in names if n], NAMES_SHOWN, 0.6)]
+    alike = [names[name] for name in get_close_matches(folded, [n for n in names if n], NAMES_SHOWN, 0.6)]
+    near = [*(g for g in on_node if g in there), *on_node, *there, *alike]
     shown = list(dict.fromkeys(f"{g.node}/{g.pci_address}" for g in near))
     if shown:
         more = f" and {len(shown) - NAMES_SHOWN} more" if len(shown) > NAMES_SHOWN else ""

@@ -148,6 +148,7 @@ def test_unpooled_moving_and_unsynced() -> None:
     ("wanted", "near"),
     [
         ("b/0000:00:00.9", "near it are b/0000:00:00.0, b/0000:01:00.0"),
+        ("b/01:00.0", "near it are b/0000:01:00.0, b/0000:00:00.0"),
         ("b", "near it are b/0000:00:00.0, b/0000:01:00.0"),
         ("01:00.0", "near it are a/0000:01:00.0, b/0000:01:00.0"),
         ("GPU-b-7", "near it are "),

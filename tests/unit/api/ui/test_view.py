@@ -8,7 +8,7 @@ from poolmgr.api.ui.view import MAX_NODES, make_view
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import DevicePhase, Mode
-from poolmgr.domain.plan import Verdict
+from poolmgr.domain.plan import Refusal, Subject, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
 from tests.showcase import NOW, fleet, gpu, plan, pool, vm
 
@@ -62,6 +62,16 @@ def test_every_tile_has_a_sign_or_is_idle_and_a_label_in_words() -> None:
     assert "moving to VMs, Drain" in tiles[5].label
     assert "needs a human (UnbindTimedOut)" in tiles[6].label
     assert len({t.key for t in tiles}) == len(tiles)
+
+
+def test_an_idle_tile_says_why_it_stays_where_it_is() -> None:
+    why = Refusal(
+        Subject(SubjectKind.GPU, "n1", "0000:02:00.0"), Reason.IN_PLACE, "kept ready: as on earlier days"
+    )
+    view = make_view(quiet_fleet(), replace(plan(), refusals=(why,)), LEADING)
+    labels = [tile.label for tile in view.nodes[0].tiles]
+    assert labels[1].endswith("Kept ready: as on earlier days.")
+    assert "earlier days" not in labels[0]
 
 
 def test_who_waits_comes_with_the_reason_of_the_newest_plan() -> None:
