@@ -85,6 +85,11 @@ class Transition:
     """True once the move is being undone; `to_mode` then already is the mode to return to."""
 
 
+BEST_EFFORT_ONLY = "poolmgr.io/best-effort-only"
+"""Label of nodes on which new containers have to be best-effort ones: what a VM may soon want back is lent to those
+who can be asked to leave. Our webhook keeps the others away by node affinity."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     name: NodeName
@@ -105,6 +110,8 @@ class Node:
     memory_mib: int = 0
     cpu_milli_free: int = 0
     memory_mib_free: int = 0
+    best_effort_only: bool = False
+    """Has the label `BEST_EFFORT_ONLY`."""
     reported: bool = True
     """False until the agent has echoed the current spec generation; nothing is planned for such a node."""
 

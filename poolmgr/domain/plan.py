@@ -83,6 +83,9 @@ class Plan:
     moves: tuple[Move, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     targets: tuple[Target, ...] = ()
+    best_effort_only: frozenset[NodeName] = frozenset()
+    """Nodes that are to take new best-effort containers only; all others are to take any. The whole set, not a
+    change to it."""
 
     @property
     def empty(self) -> bool:

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     INVALID_REQUEST = "InvalidRequest"  # the request contradicts itself or has a value out of range
     QUOTA_EXCEEDED = "QuotaExceeded"  # the namespace's share of the pool is used up
     EVICTION_NOT_YET = "EvictionNotYet"  # the work it would throw away is not yet worth this VM's wait
+    LENT_TO_BEST_EFFORT = "LentToBestEffort"  # room for VMs to come; best-effort pods may use it till then
     SERVED = "Served"  # it has what it asked for
     FREE_CAPACITY = "FreeCapacity"  # the right side already has room; the scheduler will place it
     MOVE_UNDER_WAY = "MoveUnderWay"  # a GPU is on its way for this demand
