@@ -1,6 +1,6 @@
 """One policy on one scenario: the line that `poolmgr simulate --json` prints."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from time import perf_counter
 from typing import Any
 
@@ -31,13 +31,7 @@ def _replay(scenario: Scenario, policy: Policy, settings: ReplaySettings) -> tup
         scenario.fleet,
         pool,
         policy.make(),
-        ReplaySettings(
-            flip_seconds=settings.flip_seconds,
-            tick_seconds=settings.tick_seconds,
-            idle_tick_seconds=settings.idle_tick_seconds,
-            patience_seconds=settings.patience_seconds,
-            on_release=policy.on_release,
-        ),
+        replace(settings, on_release=policy.on_release),
         passthrough_at_start=_at_start(scenario, policy),
         memory=remembered(scenario.demand, scenario.fleet.models, pool) if policy.forecasts else None,
         choose=least_fragmenting(scenario.demand) if policy.placement == "fgd" else fullest,

@@ -73,6 +73,15 @@ def test_json_has_a_line_for_each_policy_and_seed_with_every_field(traces: Path)
         assert line["period"].startswith("2019-03-")
 
 
+def test_moves_fail_where_failures_are_asked_for(traces: Path) -> None:
+    base = ["--data", str(traces), "--policy", "B4", "--days", "1", "--tick-seconds", "60", "--json"]
+    sound, failing = (json.loads(run(*base, "--failures", chance)) for chance in ("0", "1"))
+    assert (sound["failures"], sound["failed_flips"]) == (0, 0)
+    assert failing["failures"] == 1
+    assert failing["failed_flips"] > 0
+    assert failing["flips_per_gpu_day"] == 0
+
+
 def test_week_asked_for_is_the_week_replayed(traces: Path) -> None:
     out = run(
         "--data", str(traces), "--days", "1", "--policy", "B0-vm", "--week", "1", "--load", "0.2", "--json"
