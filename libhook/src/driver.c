@@ -4,8 +4,10 @@
 #include "log.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 
 struct ph_driver ph_driver;
+static pthread_mutex_t first_one = PTHREAD_MUTEX_INITIALIZER; /* publishes; nothing is called while it is held */
 
 static CUresult cuda_missing(void) { return CUDA_ERROR_NOT_FOUND; }
 static nvmlReturn_t nvml_missing(void) { return NVML_ERROR_FUNCTION_NOT_FOUND; }
@@ -31,7 +33,9 @@ static void fill(void *library, bool nvml) {
 void *ph_driver_cuda(void) { return __atomic_load_n(&ph_driver.cuda, __ATOMIC_ACQUIRE); }
 void *ph_driver_nvml(void) { return __atomic_load_n(&ph_driver.nvml, __ATOMIC_ACQUIRE); }
 
-#define PH_FIND(name) __atomic_store_n(&ph_driver.name, (__typeof__(ph_driver.name))find(library, #name), __ATOMIC_RELAXED);
+/* Threads that race look everything up and the first publishes: what has been published is never written again. */
+#define PH_FIND(name) found.name = (__typeof__(found.name))find(library, #name);
+#define PH_PUBLISH(name) ph_driver.name = found.name;
 
 void ph_driver_open_cuda(void) {
     if (ph_driver_cuda()) return;
@@ -40,8 +44,14 @@ void ph_driver_open_cuda(void) {
     fill(library, false);
     if (!library) return;
     ph_dlsym_function find = ph_glibc_dlsym();
+    struct ph_driver found;
     PH_CUDA_NEEDS(PH_FIND)
-    __atomic_store_n(&ph_driver.cuda, library, __ATOMIC_RELEASE);
+    pthread_mutex_lock(&first_one);
+    if (!ph_driver_cuda()) {
+        PH_CUDA_NEEDS(PH_PUBLISH)
+        __atomic_store_n(&ph_driver.cuda, library, __ATOMIC_RELEASE);
+    }
+    pthread_mutex_unlock(&first_one);
 }
 
 void ph_driver_open_nvml(void) {
@@ -50,6 +60,14 @@ void ph_driver_open_nvml(void) {
     fill(library, true);
     if (!library) return;
     ph_dlsym_function find = ph_glibc_dlsym();
+    struct ph_driver found;
     PH_NVML_NEEDS(PH_FIND)
-    __atomic_store_n(&ph_driver.nvml, library, __ATOMIC_RELEASE);
+    pthread_mutex_lock(&first_one);
+    if (!ph_driver_nvml()) {
+        PH_NVML_NEEDS(PH_PUBLISH)
+        __atomic_store_n(&ph_driver.nvml, library, __ATOMIC_RELEASE);
+    }
+    pthread_mutex_unlock(&first_one);
 }
+
+void ph_driver_after_fork(void) { pthread_mutex_init(&first_one, NULL); }

@@ -27,6 +27,7 @@ extern struct ph_driver ph_driver;
  * while the dynamic linker works: it has its own, and constructors of what it loads may call us. */
 void ph_driver_open_cuda(void);
 void ph_driver_open_nvml(void);
+void ph_driver_after_fork(void);
 void *ph_driver_cuda(void); /* the handle, NULL before it is open */
 void *ph_driver_nvml(void);
 bool ph_driver_lacks(const struct ph_call *call);

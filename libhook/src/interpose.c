@@ -19,7 +19,11 @@ dlvsym_function ph_next_dlvsym;
 
 /* glibc's own dlsym without calling any dlsym: walk libc's (or libdl's) symbol table. It may be asked for before
  * any library is initialised, so nothing here calls another, and sanitizers (whose runtimes ask) stay out. */
+#if defined(__clang__) && __has_attribute(disable_sanitizer_instrumentation) /* clang's notes each call even without "thread" */
+#define PH_BARE __attribute__((disable_sanitizer_instrumentation))
+#else
 #define PH_BARE __attribute__((no_sanitize("address", "thread", "undefined")))
+#endif
 
 PH_BARE static uint32_t gnu_hash(const char *name) {
     uint32_t h = 5381;

@@ -21,6 +21,7 @@ static bool started, attached, watching_forks;
 
 static void in_child(void) {
     pthread_mutex_init(&start_mutex, NULL);
+    ph_driver_after_fork();
     ph_region_after_fork();
     ph_ledger_after_fork();
     ph_overhead_after_fork();
