@@ -1,0 +1,34 @@
+"""The same sources give the same library, wherever they lie."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import BUILD, LIBHOOK
+
+HEADERS = Path(os.environ.get("LIBHOOK_HEADERS", BUILD / "headers"))
+
+
+def built_in(folder: Path) -> str:
+    """sha256 of the library built from a copy of the sources in `folder`."""
+    shutil.copytree(LIBHOOK, folder, ignore=shutil.ignore_patterns("build*", "__pycache__"))
+    cuda, nvml = (next(HEADERS.rglob(name)).parent for name in ("cudaTypedefs.h", "nvml.h"))
+    build = folder / "out"
+    options = [f"-Dcu_headers={cuda}", f"-Dnvml_headers={nvml}"]
+    for command in (
+        ["meson", "setup", str(build), str(folder), *options],
+        ["ninja", "-C", str(build), "libvgpu.so"],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return hashlib.sha256((build / "libvgpu.so").read_bytes()).hexdigest()
+
+
+@pytest.mark.skipif("LIBHOOK_SANITIZER" in os.environ, reason="what is shipped has no sanitizer")
+def test_two_builds_in_different_folders_are_the_same_byte_for_byte(tmp_path: Path) -> None:
+    first = built_in(tmp_path / "here")
+    assert built_in(tmp_path / "elsewhere" / "deeper") == first
