@@ -58,6 +58,7 @@ def _node(found: Node, uses: list[GpuUse]) -> schemas.Node:
         name=found.name,
         ready=found.ready,
         cordoned=found.cordoned,
+        best_effort_only=found.best_effort_only,
         reported=found.reported,
         transition=move_under_way(found.transition) if found.transition else None,
         gpus=[_gpu(use) for use in uses],

@@ -87,6 +87,9 @@ class Node(Schema):
     name: str
     ready: bool
     cordoned: bool
+    best_effort_only: bool = Field(
+        description="New containers on it have to be best-effort ones: VMs are expected to want its GPUs."
+    )
     reported: bool = Field(description="The agent has answered to its last orders.")
     transition: Move | None
     gpus: list[Gpu]

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from poolmgr.controller.executor.execute import Outcome
+from poolmgr.controller.lending import Change
 from poolmgr.controller.ports import Ledger, Recorder, StepRecord
 from poolmgr.domain.errors import PoolError, Rejected
 from poolmgr.domain.fleet import Transition
@@ -119,6 +120,15 @@ class Journalist:
                 message=refusal.message,
             )
             await self._recorder.event(refusal.subject, refusal.reason, refusal.message)
+
+    async def lending(self, changes: tuple[Change, ...]) -> None:
+        """Nodes that were lent to best-effort containers, or are lent no more."""
+        for change in changes:
+            reason = Reason.LENT_TO_BEST_EFFORT
+            log.info(
+                "node_lending", node=change.node, on=change.on, reason=reason.value, message=change.message
+            )
+            await self._recorder.event(Subject(SubjectKind.NODE, "", change.node), reason, change.message)
 
     async def sample(self, snapshot: ClusterSnapshot) -> None:
         await self._keep(self._ledger.record_sample(snapshot))

@@ -16,6 +16,7 @@ from poolmgr.controller import guard, intents
 from poolmgr.controller.executor.advance import StepDeadlines, next_action
 from poolmgr.controller.executor.execute import Executor, Outcome
 from poolmgr.controller.journalist import Journalist
+from poolmgr.controller.lending import Lending
 from poolmgr.controller.ports import (
     Clock,
     ClusterView,
@@ -87,6 +88,7 @@ class Controller:
         self._planner = planner
         self._settings = settings or LoopSettings()
         self._executor = Executor(doors.fleet, doors.sharing, doors.evictor, doors.leadership)
+        self._lending = Lending(doors.sharing, doors.leadership)
         self._journalist = Journalist(doors.ledger, doors.recorder)
         self._lock = asyncio.Lock()
         self._memory: Any = None
@@ -133,6 +135,8 @@ class Controller:
                 started, refused = await self._start(wanted, decision.plan)
                 await self._journalist.refusals(refused)
             await self._journalist.plan(decision.plan, started, shown_only)
+            lent = await self._lending.follow(decision.plan.best_effort_only, snapshot)
+            await self._journalist.lending(lent)
             await self._report(snapshot)
 
     async def request_rebalance(

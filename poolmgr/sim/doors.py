@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from poolmgr.controller.ports import NodeIntent, PoolStatus, StepRecord
 from poolmgr.domain.errors import Stale, Unavailable
-from poolmgr.domain.fleet import Pool
+from poolmgr.domain.fleet import BEST_EFFORT_ONLY, Pool
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, WorkloadUid
 from poolmgr.domain.plan import Plan, Subject, Verdict
 from poolmgr.domain.reasons import Reason
@@ -136,6 +136,17 @@ class Doors:
         self.hami.unregister(self._node(node))
         self.touch(node)
         self.faults.leave(number, "ensure_unregistered")
+
+    async def ensure_best_effort_only(self, node: NodeName, on: bool) -> None:
+        number = self.faults.enter("ensure_best_effort_only", node)
+        at = self._node(node)
+        if on and BEST_EFFORT_ONLY not in at.labels:
+            at.labels[BEST_EFFORT_ONLY] = "true"
+            self.touch(node)
+        elif not on and at.labels.pop(BEST_EFFORT_ONLY, None) is not None:
+            self.hami.poke()
+            self.touch(node)
+        self.faults.leave(number, "ensure_best_effort_only")
 
     # Evictor
 

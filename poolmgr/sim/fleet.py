@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from poolmgr.domain.demand import DeviceClaim, Reservation, SharedPod, Vm
-from poolmgr.domain.fleet import Gpu, Node, Pool
+from poolmgr.domain.fleet import BEST_EFFORT_ONLY, Gpu, Node, Pool
 from poolmgr.domain.identifiers import Generation, GpuUuid, NodeName, PciAddress, WorkloadUid
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.sharing import SharingState
@@ -203,6 +203,7 @@ class SimulatedFleet:
             memory_mib=node.memory_mib,
             cpu_milli_free=cpu,
             memory_mib_free=memory,
+            best_effort_only=BEST_EFFORT_ONLY in node.labels,
             reported=node.observed_generation == node.generation,
         )
         self._nodes[node.name] = view

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from poolmgr.domain.demand import Slice
+from poolmgr.domain.fleet import BEST_EFFORT_ONLY
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.sharing import RegisteredGpu
 from poolmgr.sim.clock import VirtualClock
@@ -173,6 +174,8 @@ class SimHami:
         sharing, request = node.sharing, pod.request
         if node.unschedulable or not node.up or not sharing.ready or sharing.allocating:
             return None
+        if BEST_EFFORT_ONLY in node.labels and not request.best_effort:
+            return None  # the node affinity that our webhook gives to every other container
         cpu, memory = self._world.free_compute(node)
         if cpu < request.cpu_milli or memory < request.memory_request_mib:
             return None

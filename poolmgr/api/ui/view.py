@@ -6,7 +6,7 @@ Everything is worded for someone who was just woken up: first whether there is a
 from dataclasses import dataclass
 
 from poolmgr.api.present import users
-from poolmgr.api.ui.wording import SIDE, clock_time, day_and_time, duration, plural, sentence
+from poolmgr.api.ui.wording import LENT, SIDE, clock_time, day_and_time, duration, plural, sentence
 from poolmgr.domain.census import Count, GpuState, GpuUse, count_pool, gpu_uses
 from poolmgr.domain.fleet import Gpu, Node, Pool, SideLimits, Transition
 from poolmgr.domain.modes import Mode, Step
@@ -36,6 +36,8 @@ class NodeCard:
     tiles: tuple[Tile, ...]
     note: str
     """`moving`, `cordoned`, `not ready`, or empty."""
+    lent: str
+    """What it means that new containers have to be best-effort ones; empty where any may come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,8 @@ def _node(node: Node, uses: list[GpuUse], now: float, said: dict[Subject, Refusa
         note = node.transition.step.value.lower()
     elif node.cordoned:
         note = "cordoned"
-    return NodeCard(node.name, tuple(_tile(use, node, now, said) for use in uses), note)
+    tiles = tuple(_tile(use, node, now, said) for use in uses)
+    return NodeCard(node.name, tiles, note, LENT if node.best_effort_only else "")
 
 
 def _tile(use: GpuUse, node: Node, now: float, said: dict[Subject, Refusal]) -> Tile:

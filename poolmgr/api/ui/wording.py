@@ -8,6 +8,13 @@ SIDE = {Mode.PASSTHROUGH: "VMs", Mode.SHARED: "containers", None: "no driver"}
 """Who a GPU in this mode is for: the two words that the page uses."""
 
 
+LENT = (
+    "Lent to best-effort containers: VMs are expected to want its GPUs, so new containers have to be ones that may "
+    "be asked to leave. Those that run there stay."
+)
+"""Of a node with the label `BEST_EFFORT_ONLY`."""
+
+
 def plural(number: int, one: str, many: str = "") -> str:
     """`1 GPU`, `2 GPUs`."""
     return f"{number} {one if number == 1 else many or one + 's'}"

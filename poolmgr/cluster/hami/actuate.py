@@ -60,6 +60,10 @@ class KubernetesSharing:
         """See `SharingActuator`."""
         await self._ensure(node, node_patches.unregister_patch)
 
+    async def ensure_best_effort_only(self, node: NodeName, on: bool) -> None:
+        """See `SharingActuator`."""
+        await self._ensure(node, lambda found: node_patches.best_effort_only_patch(found, on))
+
     async def _ensure(
         self, name: NodeName, patch_for: Callable[[wire.Node], node_patches.Patch | None]
     ) -> None:

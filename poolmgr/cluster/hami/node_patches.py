@@ -10,6 +10,7 @@ from poolmgr.cluster.hami.state import plugin_wanted, uuid_set
 from poolmgr.cluster.hami.version import DEVICE_CORDON_SINCE, Minor
 from poolmgr.cluster.wire import DaemonSet, Node
 from poolmgr.domain.errors import Rejected
+from poolmgr.domain.fleet import BEST_EFFORT_ONLY
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.reasons import Reason
 
@@ -88,6 +89,14 @@ def unregister_patch(node: Node) -> Patch | None:
     present = {names.REGISTER: annotations.register, names.SCORE: annotations.score}
     gone: dict[str, str | None] = {name: None for name, value in present.items() if value}
     return _annotate(gone) if gone else None
+
+
+def best_effort_only_patch(node: Node, on: bool) -> Patch | None:
+    """Set our label or take it off, whoever set it: it is the manager's alone."""
+    wanted = "true" if on else None
+    if node.metadata.labels.get(BEST_EFFORT_ONLY) == wanted:
+        return None
+    return {"metadata": {"labels": {BEST_EFFORT_ONLY: wanted}}}
 
 
 def _restore_patch(node: Node, remembered: dict[str, str], plugin: DaemonSet | None) -> Patch | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from poolmgr.cluster.observe.gpu_nodes import gpus_of, reported, transition_of
 from poolmgr.cluster.wire import GpuNode
 from poolmgr.cluster.wire import Node as WireNode
-from poolmgr.domain.fleet import Node, Pool
+from poolmgr.domain.fleet import BEST_EFFORT_ONLY, Node, Pool
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.membership import pool_of
 from poolmgr.domain.sharing import SharingState
@@ -50,6 +50,7 @@ def node_of(
         memory_mib=memory,
         cpu_milli_free=max(0, cpu - usage.cpu_milli),
         memory_mib_free=max(0, memory - usage.memory_mib),
+        best_effort_only=BEST_EFFORT_ONLY in labels,
         reported=reported(gpu_node),
     )
 

@@ -1,5 +1,7 @@
 """The reading side: what is now from the controller, what was from the ledger."""
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -37,6 +39,14 @@ async def test_nodes_show_each_gpu_with_its_users_and_its_trouble() -> None:
     assert second["transition"]["step"] == "Drain"
     assert [g["state"] for g in second["gpus"]] == ["InUse", "Moving", "Trouble", "Idle"]
     assert second["gpus"][2]["reason"] == "UnbindTimedOut"
+
+
+async def test_node_says_whether_it_is_lent_to_best_effort_containers() -> None:
+    plain, lent = fleet().nodes
+    control = Steering(snapshot=fleet(nodes=(plain, replace(lent, best_effort_only=True))))
+    async with client(control) as http:
+        items = (await http.get("/api/v1/nodes")).json()["items"]
+    assert [(n["name"], n["bestEffortOnly"]) for n in items] == [("rack-1", False), ("rack-2", True)]
 
 
 async def test_pages_of_nodes_meet() -> None:

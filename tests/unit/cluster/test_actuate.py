@@ -144,6 +144,31 @@ async def test_each_lever_moves_once_and_repeating_it_writes_nothing() -> None:
     assert not levers.node["spec"].get("unschedulable")
 
 
+async def test_node_is_lent_once_in_the_leaders_epoch_and_other_labels_stay() -> None:
+    levers = Levers()
+    for on, labels in ((True, {"gpu": "on", "poolmgr.io/best-effort-only": "true"}), (False, {"gpu": "on"})):
+        before = levers.api.count("PATCH")
+        for _ in range(2):
+            await levers.lever.ensure_best_effort_only(N1, on)
+        assert levers.api.count("PATCH") == before + 1
+        found = levers.node["metadata"]["labels"]
+        assert {key: value for key, value in found.items() if "hostname" not in key} == labels
+        assert levers.annotations == {"poolmgr.io/epoch": "3"}
+
+
+@pytest.mark.parametrize(
+    ("epoch", "written", "reason"), [(None, "", Reason.NOT_LEADER), (3, "4", Reason.STALE_EPOCH)]
+)
+async def test_node_is_not_lent_by_a_manager_that_leads_no_more(
+    epoch: int | None, written: str, reason: Reason
+) -> None:
+    levers = Levers(epoch=epoch, annotations={"poolmgr.io/epoch": written})
+    with pytest.raises(Stale) as refused:
+        await levers.lever.ensure_best_effort_only(N1, True)
+    assert refused.value.reason is reason
+    assert levers.api.count("PATCH") == 0
+
+
 async def test_write_of_another_in_between_is_read_and_kept() -> None:
     levers = Levers()
     handle, meddled = levers.api.handle, 0

@@ -23,6 +23,8 @@ class Orders:
 
     wanted: dict[tuple[str, int], Mode] = field(default_factory=dict)
     """(node, index of the GPU on it) → mode."""
+    lent: set[str] = field(default_factory=set)
+    """Nodes to lend to best-effort containers."""
     name: str = "orders"
 
     def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
@@ -44,7 +46,9 @@ class Orders:
                         )
                     )
         plan_id = PlanId(f"p{snapshot.generation}")
-        return Decision(Plan(plan_id, snapshot.generation, snapshot.taken_at, tuple(moves)), memory)
+        lent = frozenset(NodeName(name) for name in self.lent)
+        plan = Plan(plan_id, snapshot.generation, snapshot.taken_at, tuple(moves), best_effort_only=lent)
+        return Decision(plan, memory)
 
 
 class Rig:

@@ -1,5 +1,7 @@
 """The simulated node, HAMi and scheduler keep the contracts of the real ones."""
 
+from dataclasses import replace
+
 import pytest
 
 from poolmgr.controller.ports import NodeIntent
@@ -177,6 +179,31 @@ async def test_eviction_obeys_the_budget_and_the_pod_starts_again() -> None:
     assert (denied.ok, denied.reason, granted.ok) == (False, Reason.EVICTION_DENIED, True)
     await fleet.clock.run_for(30)
     assert {p.uid for p in (await fleet.snapshot()).pods} == {kept.uid, lost.uid[:-1] + "2"}
+
+
+async def test_lent_node_takes_best_effort_pods_only_and_any_once_it_is_taken_back() -> None:
+    fleet = fleet_of()
+    there = fleet.kube.create_pod(pod("there"))
+    await fleet.clock.run_for(30)
+    for _ in range(2):
+        await fleet.doors.ensure_best_effort_only(NODE, True)
+    assert (await fleet.snapshot()).nodes[0].best_effort_only
+    waits = fleet.kube.create_pod(pod("waits"))
+    lent = fleet.kube.create_pod(replace(pod("lent"), best_effort=True))
+    await fleet.clock.run_for(60)
+    assert (there.node, waits.node, lent.node) == (NODE, None, NODE)
+    await fleet.doors.ensure_best_effort_only(NODE, False)
+    await fleet.clock.run_for(5)
+    assert not (await fleet.snapshot()).nodes[0].best_effort_only
+    assert waits.node == NODE
+
+
+async def test_lent_node_takes_virtual_machines_all_the_same() -> None:
+    fleet = fleet_of(passthrough=1)
+    await fleet.doors.ensure_best_effort_only(NODE, True)
+    machine = fleet.kube.create_vm(vm("desk"))
+    await fleet.clock.run_for(30)
+    assert machine.node == NODE
 
 
 async def test_write_with_an_old_revision_changes_nothing() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 from poolmgr.api.ui.live import REGIONS, LivePage
@@ -60,6 +61,15 @@ async def test_page_shows_gpus_moves_waits_pools_and_trouble() -> None:
         "0 to 6",
     ):
         assert words in html
+
+
+async def test_lent_node_has_a_tag_that_says_what_it_means() -> None:
+    plain, lent = fleet().nodes
+    html = await page(Steering(snapshot=fleet(nodes=(plain, replace(lent, best_effort_only=True)))))
+    assert html.count('class="tag"') == 1
+    assert 'title="Lent to best-effort containers: VMs are expected to want its GPUs' in html
+    assert 'aria-label="rack-2, best-effort containers only, drain"' in html
+    assert "best-effort" not in await page()
 
 
 async def test_page_is_well_formed_and_loads_nothing_from_elsewhere() -> None:

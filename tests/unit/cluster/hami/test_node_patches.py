@@ -5,7 +5,13 @@ from typing import Any
 import pytest
 
 from poolmgr.cluster import wire
-from poolmgr.cluster.hami.node_patches import cordon_patch, fence_patch, plugin_patch, unregister_patch
+from poolmgr.cluster.hami.node_patches import (
+    best_effort_only_patch,
+    cordon_patch,
+    fence_patch,
+    plugin_patch,
+    unregister_patch,
+)
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.identifiers import GpuUuid
 from tests.unit.cluster.builders import GPU_A, GPU_B, as_node, as_wire, plugin, register
@@ -141,3 +147,24 @@ def test_unregistering_removes_registration_and_score_once() -> None:
         "hami.io/node-nvidia-score": None,
     }
     assert unregister_patch(as_node()) is None
+
+
+def test_node_is_lent_and_taken_back_by_our_label_alone() -> None:
+    lend = {"metadata": {"labels": {"poolmgr.io/best-effort-only": "true"}}}
+    take_back = {"metadata": {"labels": {"poolmgr.io/best-effort-only": None}}}
+    assert best_effort_only_patch(as_node(labels={}), on=True) == lend
+    lent = as_node(labels={"poolmgr.io/best-effort-only": "true", "gpu": "on"})
+    assert best_effort_only_patch(lent, on=False) == take_back
+
+
+@pytest.mark.parametrize(("labels", "on"), [({"poolmgr.io/best-effort-only": "true"}, True), ({}, False)])
+def test_label_that_is_as_wanted_is_not_written_again(labels: dict[str, str], on: bool) -> None:
+    assert best_effort_only_patch(as_node(labels=labels), on) is None
+
+
+def test_label_with_a_value_of_somebody_else_is_made_ours_or_removed() -> None:
+    by_hand = as_node(labels={"poolmgr.io/best-effort-only": "no"})
+    for on, value in ((True, "true"), (False, None)):
+        patch = best_effort_only_patch(by_hand, on)
+        assert patch is not None
+        assert patch["metadata"]["labels"] == {"poolmgr.io/best-effort-only": value}

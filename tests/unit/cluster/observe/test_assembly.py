@@ -136,6 +136,16 @@ def test_heartbeat_changes_nothing() -> None:
     assert after.nodes is before.nodes
 
 
+def test_label_of_a_lent_node_is_seen_come_and_go_as_a_new_value() -> None:
+    fleet = Cluster().put(node(), gpu_node())
+    plain = fleet.look()
+    lent = fleet.put(node(labels={"gpu": "on", "poolmgr.io/best-effort-only": "true"})).look()
+    back = fleet.put(node()).look()
+    assert [s.nodes[0].best_effort_only for s in (plain, lent, back)] == [False, True, False]
+    assert plain.generation < lent.generation < back.generation
+    assert lent.nodes[0] is not plain.nodes[0]
+
+
 def test_generation_rises_with_every_difference() -> None:
     fleet = Cluster().put(node(), gpu_node())
     first = fleet.look().generation
