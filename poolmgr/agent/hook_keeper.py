@@ -6,6 +6,7 @@ from enum import StrEnum
 import structlog
 
 from poolmgr.agent.hook_install import HookPlace, InstallResult, InstallState, ensure_hook, remove_hook
+from poolmgr.agent.hook_prune import CopyPruner
 from poolmgr.agent.status import Condition
 from poolmgr.domain.errors import PoolError
 from poolmgr.domain.reasons import Reason
@@ -26,8 +27,9 @@ class HookMode(StrEnum):
 class HookKeeper:
     """Called once a round."""
 
-    def __init__(self, mode: HookMode, place: HookPlace) -> None:
+    def __init__(self, mode: HookMode, place: HookPlace, pruner: CopyPruner | None = None) -> None:
         self._mode = mode
+        self._pruner = pruner
         self._place = place
         self._last: InstallResult | None = None
 
@@ -39,6 +41,8 @@ class HookKeeper:
             result = (ensure_hook if self._mode is HookMode.INSTALL else remove_hook)(self._place)
         except PoolError as error:
             return Condition("Hook", False, error.reason, error.message)
+        if self._pruner:
+            self._pruner.prune()
         if result.state not in (InstallState.IN_PLACE, InstallState.NO_FOLDER) and result != self._last:
             log.info("hook_changed", state=result.state, message=result.message)
         self._last = result

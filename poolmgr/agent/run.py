@@ -19,6 +19,7 @@ from poolmgr.agent.credentials import from_kubeconfig, in_cluster
 from poolmgr.agent.deviceplugin.registry import PluginRegistry
 from poolmgr.agent.holders import check_sees_all_processes
 from poolmgr.agent.hook_keeper import HookKeeper
+from poolmgr.agent.hook_prune import CopyPruner
 from poolmgr.agent.journal import Journal
 from poolmgr.agent.kernelmodules import KernelModules
 from poolmgr.agent.kernelwrite import ChildWriter
@@ -86,7 +87,8 @@ def build_agent(
         unbind_deadline_seconds=settings.unbind_deadline_seconds,
     )
     facts = NodeFacts(journal.state.boot_id, platform.release(), metadata.version("poolmgr"))
-    hook = HookKeeper(settings.hook_mode, settings.hook_place)
+    pruner = CopyPruner(settings.hook_place, clock, settings.proc_root)
+    hook = HookKeeper(settings.hook_mode, settings.hook_place, pruner)
     return NodeAgent(
         settings.node, api, observer, rebinder, plugins, nvml, journal, Reporter(facts), clock, hook
     )
