@@ -55,6 +55,27 @@ static void hand_share_to_mps(void) {
     setenv("CUDA_MPS_PIPE_DIRECTORY", ph_config.mps_pipe, 1);
 }
 
+/* A daemon that died leaves its files, and without one the driver goes on without MPS. Drivers that do not know the
+ * question are believed to have found it. */
+static bool mps_serves_every_gpu(void) {
+    int count = 0, shared = 1;
+    if (!ph_driver.cuDeviceGetCount || ph_driver.cuDeviceGetCount(&count) != CUDA_SUCCESS) return true;
+    for (int i = 0; i < count && shared; i++) {
+        CUdevice device;
+        if (ph_driver.cuDeviceGet(&device, i) != CUDA_SUCCESS || !ph_driver.cuDeviceGetAttribute ||
+            ph_driver.cuDeviceGetAttribute(&shared, CU_DEVICE_ATTRIBUTE_MPS_ENABLED, device) != CUDA_SUCCESS)
+            shared = 1;
+    }
+    return shared != 0;
+}
+
+static void take_share_back_from_mps(void) {
+    if (ph_config.mode != PH_MODE_MPS || mps_serves_every_gpu()) return;
+    ph_warn("the driver does not use the MPS daemon at %s: the hook holds the share by waiting", ph_config.mps_pipe);
+    ph_config.mode = PH_MODE_FIXED;
+    if (ph_region.hami) ph_limiter_refresh();
+}
+
 void ph_start(void) {
     /* Before the mutex: opening a library runs constructors, and they may call us. */
     ph_driver_open_cuda();
@@ -97,6 +118,9 @@ void ph_attach(void) {
 CUresult ph_init(const struct ph_call *call, unsigned int flags) {
     CUresult result = PH_NEXT(call, cuInit)(flags);
     if (result != CUDA_SUCCESS) return result;
+    pthread_mutex_lock(&start_mutex);
+    take_share_back_from_mps();
+    pthread_mutex_unlock(&start_mutex);
     ph_attach();
     if (!ph_config.present) return result;
     pthread_mutex_lock(&start_mutex);

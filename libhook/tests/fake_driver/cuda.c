@@ -31,6 +31,9 @@ int fk_enter(const struct fk_call *call) {
         if (fail) sscanf(fail, "%63[^:]:%d:%d", fail_symbol, &fail_at, &fail_with);
         log_file = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
     }
+    if (log_file >= 0 && strcmp(call->symbol, "cuInit") == 0 && getenv("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"))
+        dprintf(log_file, "%d cuInit MPS %s %s\n", (int)getpid(), getenv("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"),
+                getenv("CUDA_MPS_PIPE_DIRECTORY"));
     if (log_file >= 0) dprintf(log_file, "%d %s\n", (int)getpid(), call->symbol);
     if (fail_symbol[0] && (strcmp(call->symbol, fail_symbol) == 0 || strcmp(fail_symbol, "*") == 0) &&
         (fail_at < 0 || __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) == fail_at)) return fail_with;
@@ -124,7 +127,12 @@ CUresult fk_cuDeviceGetPCIBusId(const struct fk_call *call, char *text, int leng
 CUresult fk_cuDeviceGetAttribute(const struct fk_call *call, int *value, CUdevice_attribute attribute, CUdevice device) {
     (void)call;
     if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
+    const char *mps = getenv("FAKE_CUDA_MPS"); /* whether an MPS daemon serves us; unset: a driver before this question */
     switch ((int)attribute) {
+    case CU_DEVICE_ATTRIBUTE_MPS_ENABLED:
+        if (!mps) return CUDA_ERROR_INVALID_VALUE;
+        *value = atoi(mps);
+        break;
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: *value = 132; break;
     case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR: *value = 2048; break;
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = 9; break;

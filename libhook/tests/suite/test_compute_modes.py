@@ -1,6 +1,7 @@
 """Burst, best effort, windows, MPS, live changes, the monitor's flags: on the virtual clock, measured by the machine."""
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -98,11 +99,37 @@ def test_a_program_that_waits_gets_the_part_of_its_window_that_it_keeps_busy(mac
     assert share == pytest.approx(50, abs=1)
 
 
-def test_mps_holds_the_share_where_its_daemon_is(machine: Machine, tmp_path: Path) -> None:
-    (tmp_path / "control").touch()
-    assert alone(machine, "mps", 30, CUDA_MPS_PIPE_DIRECTORY=str(tmp_path)) > 98, (
+@pytest.mark.parametrize("driver", [{"FAKE_CUDA_MPS": "1"}, {}], ids=["tells", "older"])
+def test_mps_holds_the_share_where_its_daemon_is(
+    machine: Machine, tmp_path: Path, driver: dict[str, str]
+) -> None:
+    os.mkfifo(tmp_path / "control")
+    assert alone(machine, "mps", 30, CUDA_MPS_PIPE_DIRECTORY=str(tmp_path), **driver) > 98, (
         "the hook itself must not wait"
     )
+
+
+def test_what_a_dead_mps_daemon_left_holds_nothing_and_so_the_hook_does(
+    machine: Machine, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "control")
+    share = alone(machine, "mps", 30, CUDA_MPS_PIPE_DIRECTORY=str(tmp_path), FAKE_CUDA_MPS="0")
+    assert share == pytest.approx(30, abs=2)
+
+
+@pytest.mark.parametrize(("given", "told"), [(None, "30"), ("20", "20"), ("60", "30"), ("lots", "30")])
+def test_mps_is_told_the_share_before_cuda_starts_and_less_where_asked(
+    machine: Machine, tmp_path: Path, given: str | None, told: str
+) -> None:
+    """CUDA reads the percentage in cuInit, so it must be there when the driver's cuInit is called."""
+    os.mkfifo(tmp_path / "control")
+    asked = {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": given} if given else {}
+    done = machine.run(
+        "share", "--seconds", "0.01", virtual=True, CUDA_DEVICE_SM_LIMIT="30", POOLMGR_HOOK_MODE="mps",
+        CUDA_MPS_PIPE_DIRECTORY=str(tmp_path), FAKE_CUDA_LOG=str(tmp_path / "log"), **asked,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"cuInit MPS {told} {tmp_path}\n" in (tmp_path / "log").read_text()
 
 
 def test_without_an_mps_daemon_the_hook_holds_the_share_itself(machine: Machine, tmp_path: Path) -> None:
