@@ -1,5 +1,5 @@
-"""Pods: refuse vGPU requests that can never be met, keep new ones off GPUs that leave, and keep HAMi's
-webhook off the launcher pods of virtual machines. A pod that asks for no slice is never changed."""
+"""Pods: refuse vGPU requests that can never be met, keep new ones off GPUs that leave and off lent nodes, and keep
+HAMi's webhook off the launcher pods of virtual machines. A pod that asks for no slice is never changed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +8,7 @@ from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
 from webhooks.fleet_view import FleetView, ModelView
+from webhooks.lent_nodes import kept_off_lent_nodes
 from webhooks.review import AdmissionRequest, Answer, admitted, refused, set_in_map
 from webhooks.slices import (
     NOUSE_TYPE,
@@ -49,7 +50,7 @@ def decide_pod(request: AdmissionRequest, fleet: FleetView | None, resources: Sl
     if contradiction:
         return refused(Reason.INVALID_REQUEST, contradiction)
     if fleet is None:
-        return admitted(Reason.FLEET_UNKNOWN)
+        return admitted(Reason.FLEET_UNKNOWN, patch=kept_off_lent_nodes(pod))
     if not fleet.uncovered and not fleet.empty:
         impossible = _impossible(wishes, constraints, fleet, resources)
         if impossible:
@@ -154,7 +155,7 @@ def _pools_of(models: list[ModelView]) -> str:
 
 
 def _placed_around(pod: Mapping[str, Any], constraints: Constraints, fleet: FleetView) -> Answer:
-    """Admit; add what leaves to the GPUs that the pod must not get."""
+    """Admit; add what leaves to the GPUs that the pod must not get, and lent nodes to where it must not go."""
     annotations = (pod.get("metadata") or {}).get("annotations") or {}
     warnings: list[str] = []
     added: list[GpuUuid] = sorted(fleet.leaving - set(constraints.excluded_uuids))
@@ -184,4 +185,4 @@ def _placed_around(pod: Mapping[str, Any], constraints: Constraints, fleet: Flee
                 f"the virtual machines"
             )
     reason = Reason.WILL_WAIT if warnings else Reason.GPU_LEAVING if added else Reason.ADMITTED
-    return admitted(reason, patch=patch, warnings=tuple(warnings))
+    return admitted(reason, patch=patch + kept_off_lent_nodes(pod), warnings=tuple(warnings))

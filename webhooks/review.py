@@ -1,7 +1,7 @@
 """`admission.k8s.io/v1`: the request as we read it, the answer as we give it."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +107,20 @@ def set_in_map(
         for key, value in values.items()
         if present.get(key) != value
     )
+
+
+def add_at(object_: Mapping[str, Any], path: Sequence[str | int], value: object) -> PatchOperation:
+    """The operation that puts `value` at `path`, together with the parents that are missing on the way (null
+    counts as missing). A part is a key, an index of a list, or `-` for a new item at the end of a list."""
+    here: Any = object_
+    depth = 0
+    while here is not None and depth < len(path):
+        part = path[depth]
+        here = None if part == "-" else here[part] if isinstance(part, int) else here.get(part)
+        depth += 1
+    for missing in reversed(path[depth:]):
+        value = [value] if missing == "-" else {missing: value}
+    return {"op": "add", "path": "".join(f"/{_pointer(str(p))}" for p in path[:depth]), "value": value}
 
 
 def _pointer(key: str) -> str:

@@ -117,9 +117,20 @@ def test_no_warning_once_a_gpu_is_free(release: Installation) -> None:
         release.report("gpu-1", DEVICE, SECOND)
 
 
-def test_an_ordinary_vgpu_pod_is_stored_as_it_came(release: Installation) -> None:
-    metadata = stored(release, pod(gpus=1, memory="3k"))["metadata"]
-    assert "annotations" not in metadata
+def test_an_ordinary_vgpu_pod_is_stored_with_its_dislike_of_lent_nodes_alone(release: Installation) -> None:
+    found = stored(release, pod(gpus=1, memory="3k"))
+    assert "annotations" not in found["metadata"]
+    term = {"matchExpressions": [{"key": "poolmgr.io/best-effort-only", "operator": "DoesNotExist"}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    assert found["spec"]["affinity"] == {"nodeAffinity": required}
+
+
+def test_a_best_effort_pod_is_stored_as_it_came(release: Installation) -> None:
+    new = pod(gpus=1)
+    new["metadata"]["annotations"] = {"poolmgr.io/best-effort": "true"}
+    found = stored(release, new)
+    assert found["metadata"]["annotations"] == {"poolmgr.io/best-effort": "true"}
+    assert "affinity" not in found["spec"]
 
 
 def test_a_launcher_pod_is_labelled_for_hamis_webhook(release: Installation) -> None:

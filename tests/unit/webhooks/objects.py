@@ -1,9 +1,10 @@
 """Builders of Kubernetes objects and admission requests as the API server sends them."""
 
+import copy
 from typing import Any
 
 from webhooks.fleet_view import FleetView, fleet_view_of
-from webhooks.review import AdmissionRequest
+from webhooks.review import AdmissionRequest, PatchOperation
 
 A10, A10_RESOURCE = "NVIDIA A10", "nvidia.com/GA102GL_A10"
 T4, T4_RESOURCE = "Tesla T4", "nvidia.com/TU104GL_TESLA_T4"
@@ -140,3 +141,22 @@ def request(new: Object, old: Object | None = None, operation: str = "") -> Admi
         object=new,
         old_object=old,
     )
+
+
+def applied(patch: tuple[PatchOperation, ...], object_: Object) -> Object:
+    """`object_` after RFC 6902 `add`s, as strict as the API server: each parent must be there and no null."""
+    result = copy.deepcopy(object_)
+    for operation in patch:
+        assert operation.keys() == {"op", "path", "value"}
+        assert operation["op"] == "add"
+        *parents, last = (p.replace("~1", "/").replace("~0", "~") for p in operation["path"].split("/")[1:])
+        here: Any = result
+        for part in parents:
+            here = here[int(part)] if isinstance(here, list) else here[part]
+        value = copy.deepcopy(operation["value"])
+        if isinstance(here, list):
+            here.insert(len(here) if last == "-" else int(last), value)
+        else:
+            assert isinstance(here, dict)
+            here[last] = value
+    return result

@@ -1,6 +1,5 @@
 """What happens to pods at the door."""
 
-import copy
 import json
 from typing import Any
 
@@ -9,7 +8,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poolmgr.domain.reasons import Reason
-from tests.unit.webhooks.objects import A10, container, device, fleet, gpu_node, gpu_pool, node, pod, request
+from tests.unit.webhooks.objects import (
+    A10,
+    applied,
+    container,
+    device,
+    fleet,
+    gpu_node,
+    gpu_pool,
+    node,
+    pod,
+    request,
+)
 from tests.unit.webhooks.objects import small_fleet as two_by_two
 from webhooks.fleet_view import FleetView
 from webhooks.pod import EXCLUDED_BY_US, decide_pod
@@ -22,16 +32,14 @@ def decide(new: dict[str, Any], view: FleetView | None) -> Answer:
 
 
 def patched(new: dict[str, Any], answer: Answer) -> dict[str, Any]:
-    """`new` after the patch: adds of a key or of a whole map under metadata."""
-    result = copy.deepcopy(new)
-    for operation in answer.patch:
-        assert operation["op"] == "add"
-        parts = [p.replace("~1", "/").replace("~0", "~") for p in operation["path"].split("/")[1:]]
-        here = result
-        for part in parts[:-1]:
-            here = here[part]
-        here[parts[-1]] = operation["value"]
-    return result
+    return applied(answer.patch, new)
+
+
+def patched_metadata(answer: Answer) -> list[str]:
+    """What the answer changes beside the node affinity that keeps off lent nodes (see test_lent_nodes)."""
+    return [
+        operation["path"] for operation in answer.patch if not operation["path"].startswith("/spec/affinity")
+    ]
 
 
 def leaving_fleet() -> FleetView:
@@ -143,10 +151,10 @@ def test_init_containers_count_too() -> None:
         {"gpu": 1, "gpumem_percentage": 100, "gpucores": 100},
     ],
 )
-def test_admits_what_fits_unchanged(limits: dict[str, str | int]) -> None:
+def test_admits_what_fits_with_its_annotations_unchanged(limits: dict[str, str | int]) -> None:
     answer = decide(pod(container(**limits)), two_by_two())
     assert answer.verdict.ok
-    assert (answer.patch, answer.warnings) == ((), ())
+    assert (patched_metadata(answer), answer.warnings) == ([], ())
 
 
 def test_containers_may_share_a_card_so_their_gpus_are_not_added_up() -> None:
@@ -199,7 +207,7 @@ def test_the_users_own_exclusions_stay_first() -> None:
 
 def test_what_the_user_excluded_already_is_not_recorded_as_ours() -> None:
     new = pod(container(gpu=1), annotations={NOUSE_UUID: "GPU-n1-0"})
-    assert decide(new, leaving_fleet()).patch == ()
+    assert patched_metadata(decide(new, leaving_fleet())) == []
 
 
 def test_a_second_invocation_changes_nothing() -> None:
@@ -210,7 +218,29 @@ def test_a_second_invocation_changes_nothing() -> None:
 
 def test_a_gpu_that_has_arrived_in_passthrough_is_not_named_in_pods() -> None:
     view = fleet(gpu_node("n1", device(0, mode="Passthrough"), device(1)))
-    assert decide(pod(container(gpu=1)), view).patch == ()
+    assert patched_metadata(decide(pod(container(gpu=1)), view)) == []
+
+
+@pytest.mark.parametrize("view", [None, two_by_two(), leaving_fleet()])
+def test_an_ordinary_pod_is_kept_off_lent_nodes_whatever_is_known_and_without_a_word(
+    view: FleetView | None,
+) -> None:
+    new = pod(container(gpu=1))
+    answer = decide(new, view)
+    term = {"matchExpressions": [{"key": "poolmgr.io/best-effort-only", "operator": "DoesNotExist"}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    assert patched(new, answer)["spec"]["affinity"] == {"nodeAffinity": required}
+    assert answer.warnings == ()
+    assert decide(patched(new, answer), view).patch == ()
+
+
+def test_a_best_effort_pod_is_kept_off_leaving_gpus_only() -> None:
+    new = pod(container(gpu=1), annotations={"poolmgr.io/best-effort": "true"})
+    assert decide(new, two_by_two()).patch == ()
+    assert decide(new, None).patch == ()
+    after = patched(new, decide(new, leaving_fleet()))
+    assert after["metadata"]["annotations"][EXCLUDED_BY_US] == "GPU-n1-0"
+    assert "affinity" not in after["spec"]
 
 
 def test_a_gpu_still_attaching_is_excluded() -> None:

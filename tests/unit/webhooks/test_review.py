@@ -7,7 +7,7 @@ import pytest
 
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.reasons import Reason
-from webhooks.review import WARNING_LIMIT, admitted, decode_review, encode_review, refused, set_in_map
+from webhooks.review import WARNING_LIMIT, add_at, admitted, decode_review, encode_review, refused, set_in_map
 
 RECORDED = b"""{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{
 "uid":"8c5e2c3c-6a6e-4e0b-8a15-0b6f0c9f2a11","kind":{"group":"","version":"v1","kind":"Pod"},
@@ -81,3 +81,22 @@ def test_a_missing_map_is_added_whole(new: dict[str, object]) -> None:
     assert set_in_map(new, "labels", {"a": "1"}) == (
         {"op": "add", "path": "/metadata/labels", "value": {"a": "1"}},
     )
+
+
+@pytest.mark.parametrize(
+    ("new", "path", "value"),
+    [
+        ({}, "/a", {"b": [{"c": 1}]}),
+        ({"a": None}, "/a", {"b": [{"c": 1}]}),
+        ({"a": {"x": 0}}, "/a/b", [{"c": 1}]),
+        ({"a": {"b": []}}, "/a/b/-", {"c": 1}),
+        ({"a": {"b": [{"c": 0}]}}, "/a/b/-", {"c": 1}),
+    ],
+)
+def test_missing_parents_come_with_the_value(new: dict[str, object], path: str, value: object) -> None:
+    assert add_at(new, ("a", "b", "-", "c"), 1) == {"op": "add", "path": path, "value": value}
+
+
+def test_what_is_there_is_replaced_alone_and_items_are_reached_by_index() -> None:
+    new = {"a/b": [{"c": 0}, {"c": 0, "kept": 1}]}
+    assert add_at(new, ("a/b", 1, "c"), 1) == {"op": "add", "path": "/a~1b/1/c", "value": 1}

@@ -1,0 +1,56 @@
+"""Keeps ordinary vGPU pods off lent nodes, on which only best-effort pods may newly be placed.
+
+While it expects virtual machines, the manager lends a node's GPUs to work that may be evicted for them: it labels
+the node `poolmgr.io/best-effort-only`. Every other vGPU pod refuses that label by its own node affinity from its
+creation on, so that lending a node is one write on one Node, whatever waits in the cluster (docs/adr/0015). That
+needs no view of the fleet. Only pods are changed, never the templates that they are made from.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from poolmgr.domain.fleet import BEST_EFFORT_ONLY
+from webhooks.review import PatchOperation, add_at
+
+BEST_EFFORT = "poolmgr.io/best-effort"
+"""Annotation by which a pod's owner allows its eviction for a waiting virtual machine; only `true` does."""
+NOT_LENT: Mapping[str, str] = {"key": BEST_EFFORT_ONLY, "operator": "DoesNotExist"}
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+_TERMS = ("spec", "affinity", "nodeAffinity", _REQUIRED, "nodeSelectorTerms")
+
+Term = Mapping[str, Any]
+
+
+def kept_off_lent_nodes(pod: Mapping[str, Any]) -> tuple[PatchOperation, ...]:
+    """Operations after which the pod fits the nodes that it fitted before, but for lent ones. None for a
+    best-effort pod, one that is bound already, and one that asks something of the label itself."""
+    spec = pod.get("spec") or {}
+    annotations = (pod.get("metadata") or {}).get("annotations") or {}
+    if annotations.get(BEST_EFFORT) == "true" or spec.get("nodeName"):
+        return ()
+    required = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(_REQUIRED)
+    terms: list[Term] = (required or {}).get("nodeSelectorTerms") or []
+    if BEST_EFFORT_ONLY in (spec.get("nodeSelector") or {}):
+        return ()
+    if any(_operators_on_the_label(term) - {NOT_LENT["operator"]} for term in terms):
+        return ()
+    if required is None:
+        return (add_at(pod, (*_TERMS, "-", "matchExpressions", "-"), NOT_LENT),)
+    # Terms are alternatives, so each of them needs it: also one that another webhook added after our first call.
+    # With no term at all the pod is invalid, and the API server shall say so as it would without us.
+    return tuple(
+        add_at(pod, (*_TERMS, index, "matchExpressions", "-"), NOT_LENT)
+        for index, term in enumerate(terms)
+        if _selects(term) and not _operators_on_the_label(term)
+    )
+
+
+def _operators_on_the_label(term: Term) -> set[str]:
+    return {
+        e.get("operator", "") for e in term.get("matchExpressions") or [] if e.get("key") == BEST_EFFORT_ONLY
+    }
+
+
+def _selects(term: Term) -> bool:
+    """An empty term selects no node (Kubernetes, NodeSelectorTerm); with an expression in it, it would."""
+    return bool(term.get("matchExpressions") or term.get("matchFields"))
