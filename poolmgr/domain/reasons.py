@@ -52,7 +52,7 @@ class Reason(StrEnum):
     # Admission
     WILL_WAIT = "WillWait"  # admitted, but has to wait; the warning says for what
     GPU_LEAVING = "GpuLeaving"  # GPUs that leave the shared side are excluded for this pod
-    ADMITTED = "Admitted"  # allowed as it is; beside a GPUNode or a manager: at work
+    ADMITTED = "Admitted"  # allowed; beside a GPUNode or a manager: at work
     NOT_OURS = "NotOurs"  # asks for no GPU; left untouched
     POOL_OVERLAP = "PoolOverlap"  # two pools would claim the same GPU
     FLEET_UNKNOWN = "FleetUnknown"  # the webhook has no view of the fleet yet and lets the request pass
