@@ -75,5 +75,6 @@ def test_a_lent_node_takes_best_effort_pods_and_the_others_once_it_is_taken_back
     settle_allocation(plane, NAMESPACE, "evictable")
     assert node_of("ordinary") == ""
 
-    plane.api.patch(NODE_PATH, {"metadata": {"labels": {BEST_EFFORT_ONLY: None}}})
+    # The command of docs/how-to/install.md for a label that was left behind.
+    plane.kubectl("label", "nodes", "-l", BEST_EFFORT_ONLY, f"{BEST_EFFORT_ONLY}-")
     assert plane.wait_for("the ordinary pod", lambda: node_of("ordinary"), timeout_seconds=60) == NODE
