@@ -354,6 +354,13 @@ async def test_charts_rights_are_enough_to_see_lead_and_write(plane: ControlPlan
             await cluster.fleet.write_intent(found.name, NodeIntent(WANTED, None), found.revision)
             await cluster.sharing.ensure_cordoned(found.name, True)
             await cluster.sharing.ensure_cordoned(found.name, False)
+            for on in (True, False):
+                await cluster.sharing.ensure_best_effort_only(found.name, on)
+                await seen(
+                    cluster,
+                    f"best_effort_only {on}",
+                    lambda s, on=on: (n := node_of(s, "rights-1")) and n.best_effort_only is on,
+                )
             await cluster.recorder.event(Subject(SubjectKind.NODE, "", "rights-1"), Reason.STEP_DONE, "told")
             gone = await cluster.evictor.evict(WorkloadUid("none"), "default", "none")
             assert gone.ok
