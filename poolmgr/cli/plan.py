@@ -190,6 +190,9 @@ def _print(decided: Plan) -> None:
     for refusal in waiting:
         subject = refusal.subject
         print(f"  {subject.kind} {subject.namespace}/{subject.name}: {refusal.message} ({refusal.reason})")
+    for refusal in decided.refusals:
+        if refusal.subject.kind is SubjectKind.NODE:
+            print(f"  {refusal.message} ({refusal.reason})")
     counts: dict[str, int] = {}
     for refusal in decided.refusals:
         if refusal.subject.kind is SubjectKind.GPU:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from poolmgr.domain.fleet import Gpu
+from poolmgr.domain.fleet import EvictionRule, Gpu
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
 from poolmgr.planner.draft import Draft
@@ -62,6 +62,8 @@ class Outlook:
 
 
 def outlook_of(draft: Draft, shelf: Shelf, horizons: tuple[float, ...]) -> Outlook:
+    """The shelf's shared GPUs that pods keep where they are. Pods that a waiting VM may have evicted do not count."""
+    evictable = shelf.pool.eviction is EvictionRule.BEST_EFFORT
     usage, now = draft.stock.usage, draft.snapshot.taken_at
     units: list[tuple[Gpu, ...]] = []
     closed: list[bool] = []
@@ -77,6 +79,8 @@ def outlook_of(draft: Draft, shelf: Shelf, horizons: tuple[float, ...]) -> Outlo
     for row, unit in enumerate(units):
         for gpu in unit:
             for pod in usage.pods_by_gpu.get(gpu.uuid, ()):
+                if evictable and pod.best_effort and pod.evictable:
+                    continue
                 rows.append(row)
                 ages.append(now - (now if pod.started_at is None else pod.started_at))
     age, at = np.maximum(np.array(ages), 0.0), np.array(rows, dtype=np.int64)
@@ -106,13 +110,14 @@ def drain_ahead(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
 def may_be_lent(draft: Draft, key: ShelfKey, spare: Spare) -> int:
     """Free GPUs that could be given to pods and would still, with the others, fall free in time."""
     shelf = draft.stock.shelves[key]
-    if len(spare.ahead) < 2:
+    looks = spare.lend or spare.ahead
+    if len(looks) < 2:
         return shelf.free
-    horizons = tuple(seconds for seconds, _ in spare.ahead)
+    horizons = tuple(seconds for seconds, _ in looks)
     outlook = outlook_of(draft, shelf, horizons)
     supply = shelf.free + outlook.yields(np.ones(len(outlook.units), dtype=bool))
     lent = np.array([1.0 - float(ends_within(np.zeros(1), seconds)[0]) for seconds in horizons])
-    room = (supply - PLENTY * np.array([gpus for _, gpus in spare.ahead])) / lent
+    room = (supply - PLENTY * np.array([gpus for _, gpus in looks])) / lent
     return max(0, int(room[1:].min()))
 
 

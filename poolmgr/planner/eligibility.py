@@ -106,6 +106,12 @@ def objection_of(gpu: Gpu, node: Node, pool: Pool, usage: Usage) -> Objection | 
     return gpu_objection(gpu, node, pool) or use_objection(gpu, usage)
 
 
+RESTART_SECONDS = 1_800.0
+"""What ending one pod costs beside the work that it had done: it waits, is placed and loads its data
+once more, and somebody may have to look at it.
+Fewer and larger pods are ended first because of it."""
+
+
 def lost_work(gpu: Gpu, pool: Pool, usage: Usage, now: float) -> tuple[float, list[SharedPod]] | None:
     """GPU-seconds lost if the pool's eviction rule is used on a shared GPU, and whom; None if it forbids it.
 
@@ -121,7 +127,7 @@ def lost_work(gpu: Gpu, pool: Pool, usage: Usage, now: float) -> tuple[float, li
         uids = {pod.uid for pod in pods}
         if any(holder.pod_uid not in uids for holder in foreign_holders(gpu)):
             return None
-    lost = 0.0
+    lost = RESTART_SECONDS * len(pods)
     for pod in pods:
         begun = pod.started_at if pod.started_at is not None else now
         lost += max(0.0, now - begun) * sum(

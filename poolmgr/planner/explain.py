@@ -55,6 +55,13 @@ def _fate_of_unmet(draft: Draft, group: ShapeOutlook) -> Objection:
         held = draft.held_back.get((str(shelf.pool.name), shelf.model))
         if held is not None:
             return held
+    lent = sum(stock.node.best_effort_only for s in shelves for stock in s.nodes.values())
+    if lent and not group.shape.best_effort:
+        return (
+            Reason.LENT_TO_BEST_EFFORT,
+            f"{lent} node(s) take best-effort containers only, since VMs are expected there, and no other has room; "
+            'with the annotation poolmgr.io/best-effort: "true" it could run there and be evicted for a VM',
+        )
     free = sum(s.free for s in shelves)
     if free:
         return (

@@ -2,7 +2,8 @@
 
 - fetch: within the time that one move takes, a VM that finds nothing ready waits; such GPUs are moved while
   idle, so the quantile is high;
-- ahead: GPUs in use need longer; they are closed to new pods early enough to be empty when the rise comes;
+- ahead: GPUs in use need longer. Where the pool allows eviction, enough nodes are lent to best-effort containers
+  only; elsewhere GPUs are closed to new pods early enough to be empty when the rise comes;
 - keep: giving a GPU back and fetching it again costs two moves and perhaps a drain, so what will probably be
   wanted soon is kept (the ski-rental argument: hold as long as holding is cheaper than moving twice).
 
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from poolmgr.domain.fleet import EvictionRule
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.forecast import BIN_SECONDS, bin_of, record, rise_quantile
@@ -31,9 +33,18 @@ Horizon = tuple[int, float]
 class ForecastSettings:
     """The further ahead, the longer a GPU held in vain would idle, and so the more chance is accepted."""
 
-    fetch: tuple[Horizon, ...] = ((3, 0.02),)
-    ahead: tuple[Horizon, ...] = ((3, 0.01), (6, 0.03), (12, 0.1), (24, 0.3), (36, 0.6), (48, 0.85))
-    keep: tuple[Horizon, ...] = ((3, 0.01), (12, 0.03), (24, 0.15))
+    fetch: tuple[Horizon, ...] = ((6, 0.01),)
+    ahead: tuple[Horizon, ...] = (
+        (3, 0.01),
+        (6, 0.03),
+        (12, 0.1),
+        (24, 0.3),
+        (36, 0.6),
+        (48, 0.85),
+        (72, 1.3),
+        (96, 2.0),
+    )
+    keep: tuple[Horizon, ...] = ((6, 0.01), (12, 0.03), (24, 0.2))
     band: float = 0.01
     """Of the shelf's GPUs, how many more than are fetched may stay ready without being given back: steady
     tenants who come and go a few a day then move nothing."""
@@ -41,19 +52,21 @@ class ForecastSettings:
     """Shelves with fewer GPUs keep no band: of two GPUs, one that is kept for nobody is half of them."""
     drain_share: float = 0.8
     """Of the nodes, how many may be draining at once."""
-    goal: float = 0.965
+    goal: float = 0.975
     """Share of VMs that should not wait `late_seconds`."""
-    late_seconds: float = 45.0
-    """A VM that has waited so long without a GPU counts as late: most of the minute that people are promised,
-    since the rest may pass between two looks."""
+    late_seconds: float = 60.0
+    """A VM that has waited so long without a GPU counts as late."""
     step: float = 0.02
     """Care changes by this × (late - accepted share) with each VM: by about one step a day where a thousand VMs
     are started and one in ten is late."""
     care_at_start: float = 2.0
     care_least: float = -2.0
-    care_most: float = 3.5
+    care_most: float = 5.0
+    work_at_once: float = 3_600.0
+    """GPU-seconds of best-effort work that eviction may throw away for a VM that finds nothing free, at care 0: an
+    hour of one GPU, so that most VMs have one within the time of one move. Doubles with each step of care."""
     work_per_second_waited: float = 240.0
-    """GPU-seconds of best-effort work that eviction may throw away for each second a VM has waited, at care 0:
+    """And for each second it has waited, at care 0:
     a person's quarter of a minute is worth an hour of it. Doubles twice with each step of care."""
 
 
@@ -114,8 +127,10 @@ class ForecastSizer:
         fetch = max([headroom, *rises[0]])
         band = ceil(s.band * shelf.gpus) if shelf.gpus >= s.band_from_gpus else 0
         keep = max([fetch + band, *rises[2]])
-        ahead = [
-            (bins * BIN_SECONDS, max(fetch, rise)) for (bins, _), rise in zip(s.ahead, rises[1], strict=True)
+        looks = [
+            (bins * BIN_SECONDS, max(fetch, rise))
+            for (bins, _), rise in zip(s.ahead, rises[1], strict=True)
+            if s.drain_share > 0
         ]
         message = f"up to {fetch} more GPU(s) may be wanted within minutes and {keep} within hours, as on earlier days"
         return Spare(
@@ -123,8 +138,9 @@ class ForecastSizer:
             fetch,
             Reason.HEADROOM,
             message,
-            ahead=tuple(ahead) if s.drain_share > 0 else (),
+            **{"lend" if shelf.pool.eviction is EvictionRule.BEST_EFFORT else "ahead": tuple(looks)},
             drain_share=s.drain_share,
+            work_at_once=s.work_at_once * 2.0**care,
             work_per_second_waited=s.work_per_second_waited * 4.0**care,
         )
 

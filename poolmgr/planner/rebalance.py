@@ -7,7 +7,8 @@ Order of a decision, each stage picking only from what the stage before left:
 3. minimum   sides under their minimum are filled,
    and shared GPUs that are reserved are brought over (`reservations`);
 4. spare     GPUs wanted ready ahead of demand are moved over, idle ones first; where those do not suffice,
-             GPUs in use are closed to new pods and move once they are empty, never by eviction (`sizing`);
+             GPUs in use are closed to new pods and move once they are empty, never by eviction (`sizing`), or
+             their nodes are lent to best-effort containers, which a VM that waits may have evicted (`lending`);
 5. return    GPUs idle in passthrough beyond their cooldown and the spare go back while pods wait that no
              shared GPU has room for (`shared_fit`).
 
@@ -19,7 +20,7 @@ no more GPUs than the budget move; a node moves in one direction at a time; VMs 
 from hashlib import blake2s
 from typing import Any
 
-from poolmgr.domain.identifiers import PlanId
+from poolmgr.domain.identifiers import NodeName, PlanId
 from poolmgr.domain.plan import Move, Plan, Refusal, Subject, SubjectKind, Target
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
@@ -30,6 +31,7 @@ from poolmgr.planner.drain import drain_ahead
 from poolmgr.planner.explain import explain_gpus, explain_pods, only_automatic, target_of
 from poolmgr.planner.flows import fetch_spare, fill_minimum, fill_reserved, give_back, may_give_back
 from poolmgr.planner.idle_vms import explain_idle_vms
+from poolmgr.planner.lending import lent_nodes
 from poolmgr.planner.port import Decision
 from poolmgr.planner.reservations import reserve_shared, reserved, with_reservations
 from poolmgr.planner.shared_fit import outlook
@@ -67,7 +69,8 @@ class PoolPlanner:
                 Refusal(Subject(SubjectKind.POOL, "", pool.name), Reason.NOT_SYNCED, message)
                 for pool in snapshot.pools
             )
-            return Decision(_plan_of(snapshot, (), refusals, ()), memory)
+            lent = frozenset(node.name for node in snapshot.nodes if node.best_effort_only)
+            return Decision(_plan_of(snapshot, (), refusals, (), lent), memory)
         with collector_paused():
             return self._decide(snapshot, memory)
 
@@ -84,6 +87,7 @@ class PoolPlanner:
         fetch_spare(draft, spares)
         with places_kept_for_vms(draft.budgets):
             drain_ahead(draft, spares)
+        lent = lent_nodes(draft, spares)
         if self._explain or may_give_back(draft, spares):
             pods = outlook(snapshot, stock.usage)
             give_back(draft, spares, pods)
@@ -94,7 +98,7 @@ class PoolPlanner:
             explain_idle_vms(draft)
         moves = only_automatic(draft)
         targets = tuple(target_of(draft, key, spares[key]) for key in stock.shelves)
-        return Decision(_plan_of(snapshot, moves, tuple(draft.refusals), targets), remembered)
+        return Decision(_plan_of(snapshot, moves, tuple(draft.refusals), targets, lent), remembered)
 
 
 def _plan_of(
@@ -102,7 +106,8 @@ def _plan_of(
     moves: tuple[Move, ...],
     refusals: tuple[Refusal, ...],
     targets: tuple[Target, ...],
+    lent: frozenset[NodeName],
 ) -> Plan:
     text = repr((snapshot.generation, [(m.node, m.pci_address, m.to_mode) for m in moves]))
     plan_id = PlanId(blake2s(text.encode(), digest_size=5).hexdigest())
-    return Plan(plan_id, snapshot.generation, snapshot.taken_at, moves, refusals, targets)
+    return Plan(plan_id, snapshot.generation, snapshot.taken_at, moves, refusals, targets, lent)

@@ -100,7 +100,7 @@ def with_reservations(spares: dict[ShelfKey, Spare], due: Reserved) -> dict[Shel
 
 def _wanted_by(seconds: float, spare: Spare, reservations: list[Due]) -> int:
     """GPUs to have free `seconds` from now: the forecast's nearest later horizon, and what is reserved by then."""
-    forecast = next((gpus for horizon, gpus in spare.ahead if horizon >= seconds), spare.fetch)
+    forecast = next((gpus for horizon, gpus in spare.ahead or spare.lend if horizon >= seconds), spare.fetch)
     return forecast + sum(r.gpus for r in reservations if r.opens_in <= seconds)
 
 

@@ -35,6 +35,7 @@ class PodShape:
     excluded_models: tuple[str, ...]
     allowed_uuids: tuple[GpuUuid, ...]
     excluded_uuids: tuple[GpuUuid, ...]
+    best_effort: bool
 
     def per_card(self, memory_mib: int, slots: int = DEFAULT_SPLIT) -> int:
         """How many pods of this shape an empty card of `memory_mib` holds."""
@@ -90,12 +91,14 @@ class _Room:
     empty: npt.NDArray[np.bool_]
     here: npt.NDArray[np.bool_]
     """True for GPUs that HAMi can use now, False for those on their way."""
+    lent: npt.NDArray[np.bool_]
+    """On nodes that take best-effort pods only."""
 
 
 def _room(snapshot: ClusterSnapshot, usage: Usage) -> _Room:
     gpus: list[Gpu] = []
     models: dict[str, int] = {}
-    rows: list[tuple[int, int, int, float, float, int, bool, bool]] = []
+    rows: list[tuple[int, int, int, float, float, int, bool, bool, bool]] = []
     pods_by_gpu, ready, states = usage.pods_by_gpu, DevicePhase.READY, (DevicePhase.READY, DevicePhase.MOVING)
     for index, node in enumerate(snapshot.nodes):
         if not node.ready or (node.cordoned and not node.cordoned_by_us):
@@ -119,8 +122,9 @@ def _room(snapshot: ClusterSnapshot, usage: Usage) -> _Room:
                     here = entry is not None and entry.healthy and uuid not in sharing.fenced
                 model = models.setdefault(gpu.model, len(models))
                 gpus.append(gpu)
-                rows.append((index, model, gpu.memory_mib, memory, cores, slots, empty, here))
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), 8)
+                lent = node.best_effort_only
+                rows.append((index, model, gpu.memory_mib, memory, cores, slots, empty, here, lent))
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), 9)
     return _Room(
         gpus,
         tuple(models),
@@ -132,6 +136,7 @@ def _room(snapshot: ClusterSnapshot, usage: Usage) -> _Room:
         table[:, 5].astype(np.int64),
         table[:, 6] > 0,
         table[:, 7] > 0,
+        table[:, 8] > 0,
     )
 
 
@@ -149,6 +154,8 @@ def _capacity(room: _Room, shape: PodShape) -> npt.NDArray[np.int64]:
     if shape.models or shape.excluded_models:
         accepted = np.array([shape.accepts_model(model) for model in room.models])
         fits = np.where(accepted[room.model], fits, 0)
+    if not shape.best_effort:
+        fits = np.where(room.lent, 0, fits)
     if shape.allowed_uuids or shape.excluded_uuids:
         allowed, excluded = set(shape.allowed_uuids), set(shape.excluded_uuids)
         fits = np.where(
@@ -218,6 +225,7 @@ def outlook(snapshot: ClusterSnapshot, usage: Usage) -> list[ShapeOutlook]:
             pod.excluded_models,
             pod.allowed_uuids,
             pod.excluded_uuids,
+            pod.best_effort,
         )
         group = groups.get(key)
         if group is None:

@@ -24,9 +24,14 @@ class Spare:
     new pods so that enough of them fall free in time; nobody is disturbed."""
     drain_share: float = 0.8
     """Of the shelf's nodes, how many may be draining at once."""
-    work_per_second_waited: float = float("inf")
-    """GPU-seconds of best-effort work that eviction may throw away for each second that a VM has waited: ending a
-    young pod is allowed early, an old one only for somebody who has waited long."""
+    lend: tuple[tuple[float, int], ...] = ()
+    """(seconds from now, GPUs that VMs may want by then). Where fewer will be free, nodes are lent to best-effort
+    containers, which may be evicted when the VMs come. In place of `ahead` where the pool allows eviction."""
+    work_at_once: float = float("inf")
+    """GPU-seconds of best-effort work that eviction may throw away for a VM that has just come."""
+    work_per_second_waited: float = 0.0
+    """What is added to that for each second that it waits: ending a young pod is allowed early, an old one only for
+    somebody who has waited long."""
 
 
 class Sizer(Protocol):

@@ -71,14 +71,14 @@ def _too_dear(draft: Draft, key: ShelfKey, vm: Vm, offer: Offer) -> Objection | 
     lost = sum(unit.lost_gpu_seconds for unit in offer.move)
     if not lost or key not in draft.spares:
         return None
-    rate = draft.spares[key].work_per_second_waited
+    at_once, rate = draft.spares[key].work_at_once, draft.spares[key].work_per_second_waited
     waited = draft.snapshot.taken_at - (vm.waiting_since or vm.created_at)
-    if lost <= rate * waited:
+    if lost <= at_once + rate * waited:
         return None
     return (
         Reason.EVICTION_NOT_YET,
         f"the cheapest eviction would throw away {lost / 3_600:.1f} GPU hours of work; it is made once the VM has "
-        f"waited {lost / rate:.0f} s and nothing else has fallen free",
+        f"waited {(lost - at_once) / rate:.0f} s and nothing else has fallen free",
     )
 
 

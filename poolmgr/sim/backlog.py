@@ -7,14 +7,28 @@ before all others.
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from poolmgr.sim.demand import Demand
 from poolmgr.sim.replay_state import SLICES, ReplayGpu
 
-Shape = tuple[bool, int, int]
-"""(may wait, thousandths of a GPU, acceptable models as bits)."""
+Shape = tuple[bool, int, int, bool]
+"""(may wait, thousandths of a GPU, acceptable models as bits, best effort)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """GPUs with room for new pods."""
+
+    everybody: list[ReplayGpu]
+    best_effort: list[ReplayGpu]
+    """Those and the ones that are lent to best-effort pods."""
+
+    def of(self, shape: Shape) -> list[ReplayGpu]:
+        return self.best_effort if shape[3] else self.everybody
+
 
 Chooser = Callable[[list[ReplayGpu], int, int], ReplayGpu | None]
 """(GPUs with room, thousandths, models) → where the pod goes; None where it fits nowhere."""
@@ -68,17 +82,17 @@ class Backlog:
         """One that had begun and was evicted: it is the oldest of its shape."""
         self._queues.setdefault(shape, deque()).appendleft(pod)
 
-    def placements(self, room: list[ReplayGpu]) -> Iterator[tuple[int, ReplayGpu]]:
+    def placements(self, room: Room) -> Iterator[tuple[int, ReplayGpu]]:
         """Take pods off the backlog for as long as one fits. The caller fills the GPU before it asks for the next.
 
         Room only shrinks meanwhile, so a shape that fits nowhere needs no second look."""
-        if not room:
+        if not room.best_effort:
             return
         heads = [(shape[0], queue[0], shape) for shape, queue in self._queues.items()]
         heapq.heapify(heads)
         while heads:
             _, pod, shape = heads[0]
-            gpu = self._choose(room, shape[1], shape[2])
+            gpu = self._choose(room.of(shape), shape[1], shape[2])
             if gpu is None:
                 heapq.heappop(heads)
                 continue
@@ -91,10 +105,10 @@ class Backlog:
                 heapq.heappop(heads)
             yield pod, gpu
 
-    def place_newest(self, shape: Shape, room: list[ReplayGpu]) -> tuple[int, ReplayGpu] | None:
+    def place_newest(self, shape: Shape, room: Room) -> tuple[int, ReplayGpu] | None:
         """The same for a pod that has just come, when before it none had fitted."""
         queue = self._queues[shape]
-        gpu = self._choose(room, shape[1], shape[2])
+        gpu = self._choose(room.of(shape), shape[1], shape[2])
         if gpu is None:
             return None
         pod = queue.popleft()

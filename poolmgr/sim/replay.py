@@ -20,7 +20,7 @@ from poolmgr.domain.modes import Mode, Step
 from poolmgr.domain.plan import Move
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.port import Planner
-from poolmgr.sim.backlog import Backlog, Chooser, Shape, fullest
+from poolmgr.sim.backlog import Backlog, Chooser, Room, Shape, fullest
 from poolmgr.sim.demand import Demand, FleetPlan
 from poolmgr.sim.replay_state import (
     ORIGIN,
@@ -130,7 +130,7 @@ class Replay:
         self._vm_views[vm] = self._see_vm(vm)
         self._at(float(self._demand.vm_start[vm]) + self._settings.patience_seconds, "vm-late", vm)
         self._bind_vms()
-        if vm in self._waiting_vms and self._settings.on_release:
+        if vm in self._waiting_vms:
             self._decide()
 
     def _see_vm(self, vm: int) -> Vm:
@@ -199,7 +199,12 @@ class Replay:
     def _shape(self, pod: int) -> Shape:
         demand = self._demand
         may_wait = demand.pod_urgent is None or not bool(demand.pod_urgent[pod])
-        return may_wait, int(demand.pod_milli[pod]), int(demand.pod_models[pod])
+        return (
+            may_wait,
+            int(demand.pod_milli[pod]),
+            int(demand.pod_models[pod]),
+            bool(demand.pod_best_effort[pod]),
+        )
 
     def _see_pod(self, pod: int) -> SharedPod:
         gpu = self._pod_gpu.get(pod)
@@ -208,19 +213,25 @@ class Replay:
 
     def _place(self, on: ReplayGpu | None = None) -> None:
         """HAMi places what fits; `on` is the only GPU that has room which it had not before."""
-        room = self._room() if on is None else [on] if self._takes_pods(on) else []
+        room = self._room([g for g in (on,) if self._takes_pods(g)] if on is not None else None)
         for pod, gpu in self._backlog.placements(room):
             self._start(pod, gpu)
 
-    def _room(self) -> list[ReplayGpu]:
+    def _room(self, only: list[ReplayGpu] | None = None) -> Room:
         shared = Mode.SHARED
-        return [
-            g
-            for node in self._nodes
-            if not node.closed
-            for g in node.gpus
-            if g.mode is shared and not g.fenced and g.used_milli < 1000
-        ]
+        nodes = self._nodes
+        room = (
+            only
+            if only is not None
+            else [
+                g
+                for node in self._nodes
+                if not node.closed
+                for g in node.gpus
+                if g.mode is shared and not g.fenced and g.used_milli < 1000
+            ]
+        )
+        return Room([g for g in room if not nodes[g.node].lent], room)
 
     def _takes_pods(self, gpu: ReplayGpu) -> bool:
         return gpu.mode is Mode.SHARED and not gpu.fenced and not self._nodes[gpu.node].closed
@@ -279,11 +290,23 @@ class Replay:
         decision = self._planner.decide(view, self._memory)
         self.plan_seconds.append(perf_counter() - begun)
         self._memory = decision.memory
+        self._lend(decision.plan.best_effort_only)
         groups: dict[NodeName, list[Move]] = {}
         for move in decision.plan.moves:
             groups.setdefault(move.node, []).append(move)
         for moves in groups.values():
             self._begin(moves, decision.plan.plan_id)
+
+    def _lend(self, wanted: frozenset[NodeName]) -> None:
+        """As the manager does: every node's label is what the plan says."""
+        taken_back = False
+        for node in self._nodes:
+            if node.lent is not (node.name in wanted):
+                taken_back |= node.lent
+                node.lent = not node.lent
+                node.view = None
+        if taken_back:
+            self._place()
 
     def _begin(self, moves: list[Move], plan_id: PlanId) -> None:
         gpus = [self._by_address[(m.node, m.pci_address)] for m in moves]

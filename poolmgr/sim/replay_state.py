@@ -25,7 +25,8 @@ CARD_MIB = 24_000
 class ReplaySettings:
     flip_seconds: float = 60.0
     tick_seconds: float = 10.0
-    """A planner is asked so often when something has changed."""
+    """A planner is asked so often when something has changed, and at once when a VM comes and finds nothing free, as
+    the live loop's watch wakes it."""
     idle_tick_seconds: float = 60.0
     """And so often when nothing has."""
     patience_seconds: float = 300.0
@@ -73,6 +74,8 @@ class ReplayNode:
     move: Transition | None = None
     closed: bool = False
     """While its GPUs change driver."""
+    lent: bool = False
+    """To best-effort pods."""
     view: Node | None = None
 
 
@@ -182,6 +185,7 @@ def node_view(node: ReplayNode, models: tuple[str, ...], pool: PoolName) -> Node
         cordoned=node.closed,
         cordoned_by_us=node.closed,
         transition=node.move,
+        best_effort_only=node.lent,
         sharing=SharingState((2, 10), True, 1, True, 10 * len(shared), shared, fenced=fenced),
     )
 

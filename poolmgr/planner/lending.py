@@ -1,0 +1,87 @@
+"""Nodes on which only best-effort containers are newly placed, because VMs are expected.
+
+Which container will run for days cannot be known when it starts, and one that may not be evicted keeps its GPU
+through the morning's rise. Closing GPUs to everybody hours ahead would leave them idle; so they are lent to those
+who may be asked to leave. What runs on a node already stays; nothing moves and nobody is evicted for lending.
+
+Whole nodes are lent, as a label on the node and the affinity that our webhook gives to containers that are not
+best effort cost one write for a node and none for the containers that wait. For every horizon of the forecast the
+GPUs that are free by then are counted: those free now, and on lent nodes the ones whose other containers will
+probably have ended. As long as all nodes together would give plenty, none is lent for that horizon.
+"""
+
+import numpy as np
+
+from poolmgr.domain.fleet import EvictionRule, RebalanceMode
+from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.plan import Refusal, Subject, SubjectKind
+from poolmgr.domain.reasons import Reason
+from poolmgr.planner.draft import Draft
+from poolmgr.planner.drain import PLENTY, Floats, outlook_of
+from poolmgr.planner.shelving import ShelfKey
+from poolmgr.planner.sizing import Spare
+from poolmgr.planner.stock import Shelf
+
+STILL_WANTED = 1.1
+"""A lent node stays so until there is this many times what is wanted, and ..."""
+STILL_SCARCE = 1.5
+"""... its horizon counts until plenty is exceeded so many times: nodes are not lent and taken back at every look."""
+
+
+def lent_nodes(draft: Draft, spares: dict[ShelfKey, Spare]) -> frozenset[NodeName]:
+    """The nodes to be lent from now on: only such whose GPUs are all of pools that are automatic and allow
+    eviction."""
+    willing = {
+        pool.name
+        for pool in draft.snapshot.pools
+        if pool.rebalance is RebalanceMode.AUTOMATIC and pool.eviction is EvictionRule.BEST_EFFORT
+    }
+    lent: set[NodeName] = set()
+    for key, shelf in draft.stock.shelves.items():
+        looks = spares[key].lend
+        if looks and shelf.pool.name in willing and max(gpus for _, gpus in looks) > shelf.free:
+            names = [n for n, at in shelf.nodes.items() if all(g.pool in willing for g in at.node.gpus)]
+            lent.update(_of_shelf(draft, shelf, names, spares[key]))
+    return frozenset(lent)
+
+
+def _of_shelf(draft: Draft, shelf: Shelf, names: list[NodeName], spare: Spare) -> list[NodeName]:
+    wanted = np.array([gpus for _, gpus in spare.lend], dtype=np.float64)
+    gives = _given_by(draft, shelf, names, tuple(seconds for seconds, _ in spare.lend))
+    total = shelf.free + gives.sum(axis=0)
+    # At the nearest horizon nothing more will fall free: there, plenty is no argument.
+    first = np.arange(len(wanted)) == 0
+    to_begin = np.where(first | (total < PLENTY * wanted), wanted, 0.0)
+    to_stay = STILL_WANTED * np.where(total < STILL_SCARCE * PLENTY * wanted, wanted, 0.0)
+    is_lent = [shelf.nodes[name].node.best_effort_only for name in names]
+    order = sorted(range(len(names)), key=lambda n: (not is_lent[n], -float(gives[n].sum()), names[n]))
+    have = np.full(len(wanted), float(shelf.free))
+    chosen: list[NodeName] = []
+    for n in order:
+        enough = have >= (to_stay if is_lent[n] else to_begin)
+        if not enough.all() and gives[n].any():
+            chosen.append(names[n])
+            have = have + gives[n]
+    if draft.explain:
+        for name in chosen:
+            message = (
+                f"{name} takes new best-effort containers only: {spare.message}, and too few GPUs of {shelf.model} "
+                f"would be free by then"
+            )
+            draft.refusals.append(
+                Refusal(Subject(SubjectKind.NODE, "", name), Reason.LENT_TO_BEST_EFFORT, message)
+            )
+    return chosen
+
+
+def _given_by(draft: Draft, shelf: Shelf, names: list[NodeName], horizons: tuple[float, ...]) -> Floats:
+    """[node, horizon]: shared GPUs that a VM could have by then if only best-effort pods came meanwhile."""
+    outlook = outlook_of(draft, shelf, horizons)
+    row = {name: n for n, name in enumerate(names)}
+    gives: Floats = np.zeros((len(names), len(horizons)))
+    for unit, closed, chance in zip(outlook.units, outlook.closed, outlook.chance, strict=True):
+        if not closed and unit[0].node in row:
+            gives[row[unit[0].node]] += len(unit) * chance
+    for name in names:
+        gives[row[name]] += sum(unit.size for unit in shelf.nodes[name].to_passthrough)
+    return gives
