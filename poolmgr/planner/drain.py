@@ -1,9 +1,10 @@
-"""GPUs in use that are closed to new pods so that they are free when VMs will want them. Nobody is disturbed.
+"""GPUs in use that are closed to new pods so that they are free when VMs will want them: for reservations, and for
+the forecast of pools that forbid eviction (others lend: `lending`). Nobody is disturbed.
 
 How long a pod runs is not known, but how long it has run says much: durations have a heavy tail, so a young pod
 will probably end soon and an old one will not. From the ages follows, for every horizon of the forecast, how
 many GPUs would be free by then if all were closed now. As long as that is plenty, nothing is closed: a GPU that
-falls free too early idles, and one that is lent for a while longer does work. Once it is scarce, enough GPUs
+falls free too early idles, and one that is in use for a while longer does work. Once it is scarce, enough GPUs
 are closed to make up what is missing. Only the nearest horizon admits no waiting.
 
 Which GPU of a node falls free first cannot be known, so all that are likely enough are closed together; the
@@ -107,7 +108,7 @@ def drain_ahead(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
             _close_nodes(draft, key, spare, outlook, missing)
 
 
-def may_be_lent(draft: Draft, key: ShelfKey, spare: Spare) -> int:
+def may_go_back(draft: Draft, key: ShelfKey, spare: Spare) -> int:
     """Free GPUs that could be given to pods and would still, with the others, fall free in time."""
     shelf = draft.stock.shelves[key]
     looks = spare.lend or spare.ahead
@@ -116,8 +117,8 @@ def may_be_lent(draft: Draft, key: ShelfKey, spare: Spare) -> int:
     horizons = tuple(seconds for seconds, _ in looks)
     outlook = outlook_of(draft, shelf, horizons)
     supply = shelf.free + outlook.yields(np.ones(len(outlook.units), dtype=bool))
-    lent = np.array([1.0 - float(ends_within(np.zeros(1), seconds)[0]) for seconds in horizons])
-    room = (supply - PLENTY * np.array([gpus for _, gpus in looks])) / lent
+    still_there = np.array([1.0 - float(ends_within(np.zeros(1), seconds)[0]) for seconds in horizons])
+    room = (supply - PLENTY * np.array([gpus for _, gpus in looks])) / still_there
     return max(0, int(room[1:].min()))
 
 

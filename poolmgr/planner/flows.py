@@ -5,7 +5,7 @@ from math import ceil
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.draft import Draft
-from poolmgr.planner.drain import may_be_lent
+from poolmgr.planner.drain import may_go_back
 from poolmgr.planner.eligibility import name_of
 from poolmgr.planner.reservations import MOVE_SECONDS, Reserved
 from poolmgr.planner.shared_fit import ShapeOutlook, cards_needed
@@ -88,7 +88,7 @@ def give_back(draft: Draft, spares: dict[ShelfKey, Spare], pods: list[ShapeOutlo
             )
         surplus = shelf.free - spares[key].keep
         if short > 0 and surplus > 0:
-            surplus = min(surplus, may_be_lent(draft, key, spares[key]))
+            surplus = min(surplus, may_go_back(draft, key, spares[key]))
         if short > 0 and surplus > 0:
             pull(draft, key, Mode.SHARED, min(short, surplus), reason, message, now=draft.snapshot.taken_at)
 
