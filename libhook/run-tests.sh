@@ -68,7 +68,7 @@ case "$what" in
     mkdir -p "build-fuzz/found/$target"
     build-fuzz/tests/fuzz/fuzz_$target -runs="${2:-200000}" -seed=1 -max_len=4096 -print_final_stats=1 \
       -artifact_prefix="build-fuzz/found/$target-" "build-fuzz/found/$target" "tests/fuzz/seeds/$target" 2>&1 | grep -E "stat::number|ERROR|SUMMARY" || true
-    ls build-fuzz/found/$target-* >/dev/null 2>&1 && { echo "found: $(ls build-fuzz/found/$target-*)" >&2; exit 1; }
+    if ls build-fuzz/found/$target-* >/dev/null 2>&1; then echo "found: $(ls build-fuzz/found/$target-*)" >&2; exit 1; fi
   done
   ;;
 esac
