@@ -127,18 +127,20 @@ class ForecastSizer:
         fetch = max([headroom, *rises[0]])
         band = ceil(s.band * shelf.gpus) if shelf.gpus >= s.band_from_gpus else 0
         keep = max([fetch + band, *rises[2]])
-        looks = [
+        lends = shelf.pool.eviction is EvictionRule.BEST_EFFORT
+        looks = tuple(
             (bins * BIN_SECONDS, max(fetch, rise))
             for (bins, _), rise in zip(s.ahead, rises[1], strict=True)
             if s.drain_share > 0
-        ]
+        )
         message = f"up to {fetch} more GPU(s) may be wanted within minutes and {keep} within hours, as on earlier days"
         return Spare(
             keep,
             fetch,
             Reason.HEADROOM,
             message,
-            **{"lend" if shelf.pool.eviction is EvictionRule.BEST_EFFORT else "ahead": tuple(looks)},
+            ahead=() if lends else looks,
+            lend=looks if lends else (),
             drain_share=s.drain_share,
             work_at_once=s.work_at_once * 2.0**care,
             work_per_second_waited=s.work_per_second_waited * 4.0**care,

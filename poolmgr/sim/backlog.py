@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from poolmgr.domain.modes import Mode
 from poolmgr.sim.demand import Demand
-from poolmgr.sim.replay_state import SLICES, ReplayGpu
+from poolmgr.sim.replay_state import SLICES, ReplayGpu, ReplayNode
 
 Shape = tuple[bool, int, int, bool]
 """(may wait, thousandths of a GPU, acceptable models as bits, best effort)."""
@@ -28,6 +29,22 @@ class Room:
 
     def of(self, shape: Shape) -> list[ReplayGpu]:
         return self.best_effort if shape[3] else self.everybody
+
+
+def shape_of(demand: Demand, pod: int) -> Shape:
+    may_wait = demand.pod_urgent is None or not bool(demand.pod_urgent[pod])
+    milli, models = int(demand.pod_milli[pod]), int(demand.pod_models[pod])
+    return may_wait, milli, models, bool(demand.pod_best_effort[pod])
+
+
+def takes_pods(gpu: ReplayGpu, node: ReplayNode) -> bool:
+    return gpu.mode is Mode.SHARED and not gpu.fenced and not node.closed
+
+
+def room_on(nodes: list[ReplayNode]) -> Room:
+    """What all shared GPUs have left."""
+    room = [g for node in nodes for g in node.gpus if g.used_milli < 1000 and takes_pods(g, node)]
+    return Room([g for g in room if not nodes[g.node].lent], room)
 
 
 Chooser = Callable[[list[ReplayGpu], int, int], ReplayGpu | None]

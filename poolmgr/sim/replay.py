@@ -16,11 +16,11 @@ import numpy as np
 from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.fleet import IdleVmAction, Pool, Transition
 from poolmgr.domain.identifiers import Generation, LeaseEpoch, NodeName, PlanId
-from poolmgr.domain.modes import Mode, Step
+from poolmgr.domain.modes import Step
 from poolmgr.domain.plan import Move
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.port import Planner
-from poolmgr.sim.backlog import Backlog, Chooser, Room, Shape, fullest
+from poolmgr.sim.backlog import Backlog, Chooser, Room, fullest, room_on, shape_of, takes_pods
 from poolmgr.sim.demand import Demand, FleetPlan
 from poolmgr.sim.replay_state import (
     ORIGIN,
@@ -188,23 +188,13 @@ class Replay:
     def _pod_arrives(self, pod: int) -> None:
         self._dirty = True
         self.tally.pod_asked(pod, self.now)
-        shape = self._shape(pod)
+        shape = shape_of(self._demand, pod)
         self._backlog.add(pod, shape)
         self._pod_views[pod] = self._see_pod(pod)
         # Between two calls no waiting pod fits anywhere: only this one can.
-        placed = self._backlog.place_newest(shape, self._room())
+        placed = self._backlog.place_newest(shape, room_on(self._nodes))
         if placed is not None:
             self._start(*placed)
-
-    def _shape(self, pod: int) -> Shape:
-        demand = self._demand
-        may_wait = demand.pod_urgent is None or not bool(demand.pod_urgent[pod])
-        return (
-            may_wait,
-            int(demand.pod_milli[pod]),
-            int(demand.pod_models[pod]),
-            bool(demand.pod_best_effort[pod]),
-        )
 
     def _see_pod(self, pod: int) -> SharedPod:
         gpu = self._pod_gpu.get(pod)
@@ -213,28 +203,14 @@ class Replay:
 
     def _place(self, on: ReplayGpu | None = None) -> None:
         """HAMi places what fits; `on` is the only GPU that has room which it had not before."""
-        room = self._room([g for g in (on,) if self._takes_pods(g)] if on is not None else None)
+        if on is None:
+            room = room_on(self._nodes)
+        else:
+            node = self._nodes[on.node]
+            open_to_best_effort = [on] if takes_pods(on, node) else []
+            room = Room([] if node.lent else open_to_best_effort, open_to_best_effort)
         for pod, gpu in self._backlog.placements(room):
             self._start(pod, gpu)
-
-    def _room(self, only: list[ReplayGpu] | None = None) -> Room:
-        shared = Mode.SHARED
-        nodes = self._nodes
-        room = (
-            only
-            if only is not None
-            else [
-                g
-                for node in self._nodes
-                if not node.closed
-                for g in node.gpus
-                if g.mode is shared and not g.fenced and g.used_milli < 1000
-            ]
-        )
-        return Room([g for g in room if not nodes[g.node].lent], room)
-
-    def _takes_pods(self, gpu: ReplayGpu) -> bool:
-        return gpu.mode is Mode.SHARED and not gpu.fenced and not self._nodes[gpu.node].closed
 
     def _start(self, pod: int, gpu: ReplayGpu) -> None:
         milli = int(self._demand.pod_milli[pod])
@@ -280,7 +256,7 @@ class Replay:
         gpu.used_milli -= int(self._demand.pod_milli[pod])
         del gpu.pods[pod], self._pod_gpu[pod], self._pod_started[pod]
         self._dirty = True
-        self._backlog.put_back(pod, self._shape(pod))
+        self._backlog.put_back(pod, shape_of(self._demand, pod))
         self._pod_views[pod] = self._see_pod(pod)
 
     def _decide(self) -> None:

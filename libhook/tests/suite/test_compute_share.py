@@ -133,11 +133,10 @@ def test_a_policy_of_disable_lifts_the_limit(machine: Machine) -> None:
     assert share_of(done.stdout) > 99
 
 
-@pytest.mark.parametrize("ns", [20_000, 200_000, 1_000_000])
-@pytest.mark.parametrize("shares", [(30, 70), (10, 90)])
-def test_two_tenants_get_their_shares_with_windows(
-    machine: Machine, tmp_path, shares: tuple[int, int], ns: int
+def shares_of_two_tenants_are(
+    shares: tuple[int, int], machine: Machine, folder, ns: int, settings: list[dict[str, str]]
 ) -> None:
+    """Two containers side by side on one GPU for ten seconds, each with its own limit and settings."""
     running = [
         machine.start(
             "share",
@@ -146,34 +145,31 @@ def test_two_tenants_get_their_shares_with_windows(
             "--ns",
             str(ns),
             CUDA_DEVICE_SM_LIMIT=str(share),
-            POOLMGR_HOOK_MODE="windows",
-            POOLMGR_HOOK_WINDOW_START_PERCENT=str(start),
-            CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / f"{start}.cache"),
+            CUDA_DEVICE_MEMORY_SHARED_CACHE=str(folder / f"{index}.cache"),
             FAKE_CUDA_CALL_NS="2000",
+            **own,
         )
-        for start, share in zip((0, shares[0]), shares, strict=True)
+        for index, (share, own) in enumerate(zip(shares, settings, strict=True))
     ]
     outputs = [process.communicate(timeout=100)[0] for process in running]
     assert [share_of(output) for output in outputs] == [pytest.approx(share, abs=2) for share in shares]
+
+
+@pytest.mark.parametrize("ns", [20_000, 200_000, 1_000_000])
+@pytest.mark.parametrize("shares", [(30, 70), (10, 90)])
+def test_two_tenants_get_their_shares_with_windows(
+    machine: Machine, tmp_path, shares: tuple[int, int], ns: int
+) -> None:
+    each = [
+        {"POOLMGR_HOOK_MODE": "windows", "POOLMGR_HOOK_WINDOW_START_PERCENT": str(start)}
+        for start in (0, shares[0])
+    ]
+    shares_of_two_tenants_are(shares, machine, tmp_path, ns, each)
 
 
 @pytest.mark.parametrize("shares", [(30, 70), (50, 50), (10, 90)])
 def test_two_tenants_get_their_shares_where_activity_is_known(
     machine: Machine, tmp_path, shares: tuple[int, int]
 ) -> None:
-    common = {"POOLMGR_HOOK_ACTIVITY": str(tmp_path / "activity"), "FAKE_CUDA_CALL_NS": "2000"}
-    running = [
-        machine.start(
-            "share",
-            "--seconds",
-            "10",
-            "--ns",
-            "200000",
-            CUDA_DEVICE_SM_LIMIT=str(share),
-            CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / f"{i}.cache"),
-            **common,
-        )
-        for i, share in enumerate(shares)
-    ]
-    outputs = [process.communicate(timeout=100)[0] for process in running]
-    assert [share_of(output) for output in outputs] == [pytest.approx(share, abs=2) for share in shares]
+    activity = {"POOLMGR_HOOK_ACTIVITY": str(tmp_path / "activity")}
+    shares_of_two_tenants_are(shares, machine, tmp_path, 200_000, [activity, activity])

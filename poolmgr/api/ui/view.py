@@ -136,7 +136,8 @@ def make_view(snapshot: ClusterSnapshot, plan: Plan | None, standing: Verdict) -
     moves = tuple(_move(t, snapshot.taken_at) for t in snapshot.transitions)
     ordered = sorted(snapshot.nodes, key=lambda n: _natural(n.name))
     shown = ordered if len(ordered) <= MAX_NODES else sorted(ordered, key=_quiet)[:MAX_NODES]
-    said = {r.subject: r for r in plan.refusals if r.subject.kind is SubjectKind.GPU} if plan else {}
+    about = (SubjectKind.GPU, SubjectKind.NODE)
+    said = {r.subject: r for r in plan.refusals if r.subject.kind in about} if plan else {}
     mood, headline, detail = _headline(total, len(waiting), len(moves), standing)
     return View(
         headline=headline,
@@ -194,7 +195,9 @@ def _node(node: Node, uses: list[GpuUse], now: float, said: dict[Subject, Refusa
     elif node.cordoned:
         note = "cordoned"
     tiles = tuple(_tile(use, node, now, said) for use in uses)
-    return NodeCard(node.name, tiles, note, LENT if node.best_effort_only else "")
+    why = said.get(Subject(SubjectKind.NODE, "", node.name))
+    lent = sentence(why.message) if why is not None else LENT
+    return NodeCard(node.name, tiles, note, lent if node.best_effort_only else "")
 
 
 def _tile(use: GpuUse, node: Node, now: float, said: dict[Subject, Refusal]) -> Tile:

@@ -8,11 +8,8 @@ SIDE = {Mode.PASSTHROUGH: "VMs", Mode.SHARED: "containers", None: "no driver"}
 """Who a GPU in this mode is for: the two words that the page uses."""
 
 
-LENT = (
-    "Lent to best-effort containers: VMs are expected to want its GPUs, so new containers have to be ones that may "
-    "be asked to leave. Those that run there stay."
-)
-"""Of a node with the label `BEST_EFFORT_ONLY`."""
+LENT = "New containers on it have to be best-effort ones. Those that run there stay."
+"""Of a node with the label `BEST_EFFORT_ONLY` of which the newest plan does not say why."""
 
 
 def plural(number: int, one: str, many: str = "") -> str:
