@@ -23,21 +23,19 @@ def rise(levels: Sequence[float], at: int, horizon_bins: int) -> float:
     return max(0.0, float(max(levels[at + 1 : at + 1 + horizon_bins]) - levels[at]))
 
 
-def same_times(now_bin: int, first_bin: int, bins: int) -> list[int]:
-    """Indexes of bins before now that are at the same time of the week, and of the last days of this kind.
+def days_alike(weekday: int) -> tuple[int, ...]:
+    """How many bins ago the days lie that speak for a day of the week (0 is Monday): the same one of the last weeks,
+    and the last days of its kind. Working days are one kind of day, the weekend the other."""
+    weeks = tuple(week * BINS_A_WEEK for week in range(1, KEPT_WEEKS + 1))
+    kind = [day for day in range(1, 7) if (weekday < 5) == ((weekday - day) % 7 < 5)]
+    return (*weeks, *(day * BINS_A_DAY for day in kind[:3]))
 
-    Bins count from a Monday (`bin_of`). Working days are one kind of day, the weekend the other.
-    """
-    picked: list[int] = []
-    for week in range(1, KEPT_WEEKS + 1):
-        picked.append(now_bin - week * BINS_A_WEEK)
-    today = (now_bin // BINS_A_DAY) % 7
-    for day in range(1, 7):
-        then = (today - day) % 7
-        if (today < 5) == (then < 5) and len(picked) < KEPT_WEEKS + 3:
-            picked.append(now_bin - day * BINS_A_DAY)
+
+def same_times(now_bin: int, first_bin: int, bins: int) -> list[int]:
+    """Indexes of bins before now that are at the same time of days alike. Bins count from a Monday (`bin_of`)."""
     near = range(-NEIGHBOURS - first_bin, NEIGHBOURS - first_bin + 1)
-    return [day + shift for day in picked for shift in near if 0 <= day + shift < bins]
+    days = (now_bin - ago for ago in days_alike((now_bin // BINS_A_DAY) % 7))
+    return [day + shift for day in days for shift in near if 0 <= day + shift < bins]
 
 
 EPOCH_MONDAY = 4 * 86_400.0
@@ -57,10 +55,17 @@ def rise_quantile(ledger: dict[str, Any], now_bin: int, horizon_bins: int, quant
     levels: list[float] = ledger["levels"]
     known = len(levels) - horizon_bins
     """Bins after which the whole horizon has been seen."""
-    index = same_times(now_bin, int(ledger["first"]), max(known, 0)) or range(
-        max(0, known - RECENT_BINS), known
-    )
-    samples = sorted(rise(levels, at, horizon_bins) for at in index)
+    index = same_times(now_bin, int(ledger["first"]), max(known, 0))
+    if not index:
+        return recent_rise_quantile(ledger, horizon_bins, quantile)
+    return _quantile(sorted(rise(levels, at, horizon_bins) for at in index), quantile)
+
+
+def recent_rise_quantile(ledger: dict[str, Any], horizon_bins: int, quantile: float) -> float:
+    """The same from the rises of the last hour alone; 0 where nothing is known."""
+    levels: list[float] = ledger["levels"]
+    known = len(levels) - horizon_bins
+    samples = sorted(rise(levels, at, horizon_bins) for at in range(max(0, known - RECENT_BINS), known))
     return _quantile(samples, quantile) if samples else 0.0
 
 

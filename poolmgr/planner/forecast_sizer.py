@@ -69,6 +69,14 @@ class ForecastSettings:
     """And for each second it has waited, at care 0:
     a person's quarter of a minute is worth an hour of it. Doubles twice with each step of care."""
 
+    def band_of(self, gpus: int) -> int:
+        """GPUs of a shelf of `gpus` that may stay ready for nobody in particular."""
+        return ceil(self.band * gpus) if gpus >= self.band_from_gpus else 0
+
+    def price(self, care: float) -> tuple[float, float]:
+        """Best-effort work, in GPU-seconds, that eviction may throw away for a VM at once, and for each second waited."""
+        return self.work_at_once * 2.0**care, self.work_per_second_waited * 4.0**care
+
 
 class ForecastSizer:
     """Remembers the demand of each shelf and how VMs fared; sizes the spare anew every five minutes."""
@@ -125,14 +133,14 @@ class ForecastSizer:
     def _spare(self, shelf: Shelf, rises: list[list[int]], care: float) -> Spare:
         s, headroom = self._settings, shelf.pool.passthrough.headroom
         fetch = max([headroom, *rises[0]])
-        band = ceil(s.band * shelf.gpus) if shelf.gpus >= s.band_from_gpus else 0
-        keep = max([fetch + band, *rises[2]])
+        keep = max([fetch + s.band_of(shelf.gpus), *rises[2]])
         lends = shelf.pool.eviction is EvictionRule.BEST_EFFORT
         looks = tuple(
             (bins * BIN_SECONDS, max(fetch, rise))
             for (bins, _), rise in zip(s.ahead, rises[1], strict=True)
             if s.drain_share > 0
         )
+        at_once, per_second = s.price(care)
         message = f"up to {fetch} more GPU(s) may be wanted within minutes and {keep} within hours, as on earlier days"
         return Spare(
             keep,
@@ -142,8 +150,8 @@ class ForecastSizer:
             ahead=() if lends else looks,
             lend=looks if lends else (),
             drain_share=s.drain_share,
-            work_at_once=s.work_at_once * 2.0**care,
-            work_per_second_waited=s.work_per_second_waited * 4.0**care,
+            work_at_once=at_once,
+            work_per_second_waited=per_second,
         )
 
 

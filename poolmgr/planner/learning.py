@@ -1,9 +1,9 @@
-"""The forecast as a live manager may use it: only where there is a past that speaks for this hour.
+"""The forecast as a manager may use it: only where there is a past that speaks for this hour, and that was right of
+late (`trust`). Elsewhere demand is followed as it comes (`following`), and the sentence says so.
 
 A replay begins with weeks of history under a clock that never errs; a manager begins with nothing, on a pool of two
-GPUs perhaps, and is handed whatever a database kept. So the forecast counts for a shelf only once it has seen VMs
-and an earlier day of this kind (working day or weekend); until then the pool's headroom alone does, and the
-sentence says so. What was remembered is taken only as far as it is understood and lies in the past:
+GPUs perhaps, and is handed whatever a database kept. What was remembered is taken only as far as it is understood
+and lies in the past:
 
 - what is no memory of ours, or damaged, is left aside and learning begins anew, with the reason in the sentence;
 - the clock went back: what it had not reached yet is forgotten;
@@ -16,11 +16,13 @@ from math import isfinite
 from typing import Any
 
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.forecast import BIN_SECONDS, BINS_A_WEEK, KEPT_WEEKS, bin_of, same_times
+from poolmgr.planner.following import following
+from poolmgr.planner.forecast import BIN_SECONDS, BINS_A_WEEK, KEPT_WEEKS, bin_of
 from poolmgr.planner.forecast_sizer import ForecastSettings, ForecastSizer
 from poolmgr.planner.shelving import ShelfKey
-from poolmgr.planner.sizing import HeadroomSizer, Spare
+from poolmgr.planner.sizing import Spare
 from poolmgr.planner.stock import Shelf, Stock
+from poolmgr.planner.trust import is_trusted
 
 LAYOUT = 1
 """Of what is remembered. Raise it where an older memory would be misread: it is then left aside."""
@@ -33,12 +35,12 @@ MISREAD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class LearningSizer:
-    """`ForecastSizer` where it has learnt enough, `HeadroomSizer` elsewhere. Beside its configuration it holds the
+    """`ForecastSizer` where its forecast can be believed, `following` elsewhere. Beside its configuration it holds the
     memory that it returned last, to recognise it: that one need not be examined again."""
 
     def __init__(self, settings: ForecastSettings | None = None) -> None:
-        self._forecast = ForecastSizer(replace(settings or ForecastSettings(), band_from_gpus=SMALL_SHELF))
-        self._headroom = HeadroomSizer()
+        self._settings = replace(settings or ForecastSettings(), band_from_gpus=SMALL_SHELF)
+        self._forecast = ForecastSizer(self._settings)
         self._own: Any = None
 
     def size(self, snapshot: ClusterSnapshot, stock: Stock, memory: Any) -> tuple[dict[ShelfKey, Spare], Any]:
@@ -56,21 +58,29 @@ class LearningSizer:
             forecast, remembered = self._forecast.size(snapshot, stock, {"shelves": {}})
         if not anew and known is not None:
             anew = known.get("anew", "")
-        spares = self._headroom.size(snapshot, stock, None)[0]
+        spares: dict[ShelfKey, Spare] = {}
         for key, spare in forecast.items():
-            ledger = remembered["shelves"]["/".join(key)]["ledger"]
-            if is_learnt(ledger, now_bin):
-                spares[key] = replace(spare, message=_as_on_earlier_days(stock.shelves[key], spare))
-            else:
-                spares[key] = _still_learning(spares[key], ledger, now_bin, anew)
+            shelf, name = stock.shelves[key], "/".join(key)
+            entry, before = remembered["shelves"][name], shelves.get(name, {})
+            entry["trusted"] = trusted = _is_trusted(before, entry)
+            if trusted:
+                spares[key] = replace(spare, message=_as_on_earlier_days(shelf, spare))
+                continue
+            # VMs that wait because no forecast served them say nothing of how careful it has to be.
+            entry["care"]["level"] = (before.get("care") or {}).get("level", self._settings.care_at_start)
+            followed = following(shelf, entry["ledger"], self._settings)
+            spares[key] = _because(followed, entry["ledger"], now_bin, anew)
         kept = {**aside, **remembered["shelves"]}
         self._own = {"layout": LAYOUT, "shelves": kept, **({"anew": anew} if anew else {})}
         return spares, self._own
 
 
-def is_learnt(ledger: dict[str, Any], now_bin: int) -> bool:
-    """VMs have been seen, and an earlier day of this kind at this time of day."""
-    return any(ledger["levels"]) and bool(same_times(now_bin, int(ledger["first"]), len(ledger["levels"])))
+def _is_trusted(before: dict[str, Any], entry: dict[str, Any]) -> bool:
+    """Judged anew every five minutes, as the forecast is made."""
+    trusted = before.get("trusted") is not False
+    if "trusted" in before and before.get("bin") == entry["bin"]:
+        return trusted
+    return is_trusted(trusted, entry["ledger"], entry["bin"])
 
 
 def _as_on_earlier_days(shelf: Shelf, spare: Spare) -> str:
@@ -84,13 +94,17 @@ def _as_on_earlier_days(shelf: Shelf, spare: Spare) -> str:
     return ready
 
 
-def _still_learning(spare: Spare, ledger: dict[str, Any], now_bin: int, anew: str) -> Spare:
+def _because(spare: Spare, ledger: dict[str, Any], now_bin: int, anew: str) -> Spare:
+    """With the reason why nothing is forecast."""
+    bins = now_bin - int(ledger["first"])
     if not any(ledger["levels"]):
         why = "no VM has asked for one yet, so there is nothing to forecast"
+    elif bins < BINS_A_WEEK:
+        hours = bins * BIN_SECONDS / 3_600
+        known = f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} h" if hours >= 1 else "a moment"
+        why = f"VM demand is known for {known}, and nothing is forecast before a whole week is"
     else:
-        hours = (now_bin - int(ledger["first"])) * BIN_SECONDS / 3_600
-        known = f"for {hours:.0f} h" if hours >= 1 else "for less than an hour"
-        why = f"VM demand is known {known}, with no earlier day like this one, so nothing is forecast yet"
+        why = "the forecast was wrong in the last days, so demand is followed until it is right again"
     begun = f"; {anew}, so learning began anew" if anew else ""
     return replace(spare, message=f"{spare.message}; {why}{begun}")
 

@@ -4,6 +4,7 @@ from poolmgr.domain.errors import Rejected
 from poolmgr.domain.fleet import EvictionRule, Granularity
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.forecast_sizer import ForecastSettings, ForecastSizer
+from poolmgr.planner.learning import LearningSizer
 from poolmgr.planner.rebalance import PoolPlanner
 from poolmgr.sim.baselines import Batched, HourlyAdmin, Lyra, PerClaim, Policy, StaticSplit, Threshold
 from poolmgr.sim.lcp import LcpSizer
@@ -17,7 +18,7 @@ FETCH_ONLY = ForecastSettings(drain_share=0.0)
 _ALL = (
     Policy(
         "poolmgr",
-        lambda: PoolPlanner(ForecastSizer(), explain=False),
+        lambda: PoolPlanner(LearningSizer(), explain=False),
         eviction=EvictionRule.BEST_EFFORT,
         in_flight_share=IN_FLIGHT,
         drain_timeout_seconds=900,
@@ -27,7 +28,7 @@ _ALL = (
     ),
     Policy(
         "poolmgr-no-stop",
-        lambda: PoolPlanner(ForecastSizer(), explain=False),
+        lambda: PoolPlanner(LearningSizer(), explain=False),
         eviction=EvictionRule.BEST_EFFORT,
         in_flight_share=IN_FLIGHT,
         drain_timeout_seconds=900,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poolmgr.domain.fleet import RebalanceMode, SideLimits
+from poolmgr.domain.fleet import EvictionRule, RebalanceMode, SideLimits
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
@@ -70,9 +70,17 @@ def test_on_the_first_day_headroom_alone_counts_and_the_sentence_says_so() -> No
     spare, _ = size(at(TUESDAY + 7_200, busy, vms=(vm("v", on=("a", 0)),)), memory)
     assert (spare.fetch, spare.keep, spare.ahead) == (0, 0, ())
     assert spare.message == (
-        "pool p keeps 0 GPU(s) ready; VM demand is known for 2 h, with no earlier day like this one, so nothing is "
-        "forecast yet"
+        "pool p keeps 0 GPU(s) ready; VM demand is known for 2 h, and nothing is forecast before a whole week is"
     )
+
+
+def test_gpus_that_fell_free_are_kept_while_vms_keep_coming_though_nothing_is_forecast() -> None:
+    _, memory = size(at(TUESDAY))
+    for step in range(1, 8):
+        here = tuple(vm(f"v{n}", on=("a", n)) for n in range(step % 2 + 1))
+        spare, memory = size(at(TUESDAY + 300 * step, node("a", "pppp"), vms=here), memory)
+    assert (spare.fetch, spare.keep) == (0, 1)
+    assert "and up to 1 that fall free, as VMs came in the last hour" in spare.message
 
 
 def test_where_no_vm_came_yet_the_sentence_says_that_there_is_nothing_to_forecast() -> None:
@@ -80,8 +88,8 @@ def test_where_no_vm_came_yet_the_sentence_says_that_there_is_nothing_to_forecas
     assert spare.message.endswith("no VM has asked for one yet, so there is nothing to forecast")
 
 
-def test_a_known_day_of_this_kind_is_forecast_and_the_sentence_refers_to_it() -> None:
-    spare, _ = size(at(TUESDAY), past(days=1))
+def test_after_a_whole_week_demand_is_forecast_and_the_sentence_refers_to_earlier_days() -> None:
+    spare, _ = size(at(TUESDAY), past(days=8))
     assert spare.fetch == 3
     assert (
         spare.message
@@ -89,17 +97,73 @@ def test_a_known_day_of_this_kind_is_forecast_and_the_sentence_refers_to_it() ->
     )
 
 
-def test_after_a_first_sunday_monday_is_not_forecast() -> None:
-    monday = TUESDAY - DAY
-    spare, _ = size(at(monday), past(days=1, before=monday))
-    assert spare.fetch == 0
-    assert "no earlier day like this one" in spare.message
+def test_six_days_are_no_week() -> None:
+    spare, _ = size(at(TUESDAY), past(days=6))
+    assert (spare.fetch, spare.lend, spare.ahead) == (0, (), ())
+    assert "known for 6 days, and nothing is forecast before a whole week is" in spare.message
+
+
+def days_of(*wanted: int) -> list[int]:
+    """For each day, that many desktops from five past nine on for two hours."""
+    return [many if 1 <= n < 25 else 0 for many in wanted for n in range(BINS_A_DAY)]
+
+
+def remember(levels: list[int], **entry: Any) -> dict[str, Any]:
+    """As learnt up to Tuesday nine o'clock; days begin then, as in `past`."""
+    ledger = {"first": bin_of(TUESDAY) - len(levels), "levels": levels}
+    return {"layout": 1, "shelves": {NAME: {"ledger": ledger, **entry}}}
+
+
+def test_a_forecast_that_was_wrong_is_not_acted_on_and_the_sentence_says_so() -> None:
+    came = days_of(*[12] * 12, 2, 2)
+    spare, memory = size(at(TUESDAY, pools=(pool(eviction=EvictionRule.BEST_EFFORT),)), remember(came))
+    assert (spare.fetch, spare.lend) == (0, ())
+    assert spare.message.endswith(
+        "the forecast was wrong in the last days, so demand is followed until it is right again"
+    )
+    assert memory["shelves"][NAME]["trusted"] is False
+
+
+def test_a_vm_that_waits_while_nothing_is_forecast_may_cost_less_work_than_with_a_forecast() -> None:
+    followed, _ = size(at(TUESDAY))
+    forecast, _ = size(at(TUESDAY), past(days=8))
+    assert 0 < followed.work_at_once < forecast.work_at_once
+    assert 0 < followed.work_per_second_waited < forecast.work_per_second_waited
+
+
+def test_a_large_shelf_that_vms_use_keeps_a_hundredth_ready_and_an_unused_one_nothing() -> None:
+    """Steady tenants who come and go a few a day then move nothing, forecast or not."""
+    nodes = tuple(node(f"n{n}", "p" * 8) for n in range(13))
+    unused, memory = size(at(TUESDAY, *nodes))
+    used, _ = size(at(TUESDAY + 300, *nodes, vms=(vm("v", on=("n1", 0)),)), memory)
+    assert (unused.keep, used.keep) == (0, 2)
+
+
+def test_late_vms_do_not_make_a_forecast_careful_that_is_not_acted_on() -> None:
+    _, memory = size(at(TUESDAY))
+    start = memory["shelves"][NAME]["care"]["level"]
+    late = vm("v", waiting_since=TUESDAY - 100, created_at=TUESDAY - 100)
+    _, memory = size(at(TUESDAY + 30, vms=(late,)), memory)
+    assert memory["shelves"][NAME]["care"]["level"] == start
+
+
+def test_trust_is_judged_once_in_five_minutes() -> None:
+    sizer, memory = LearningSizer(), past(days=8)
+    trusted = []
+    for seconds in (0, 10, 300):
+        view = at(TUESDAY + seconds)
+        _, memory = sizer.size(view, take_stock(view, usage_of(view)), memory)
+        trusted.append(memory["shelves"][NAME]["trusted"])
+        memory["shelves"][NAME]["trusted"] = False
+    assert trusted == [True, False, True]
 
 
 def test_what_is_headroom_is_not_called_forecast() -> None:
-    quiet = past(days=2)
-    view = at(TUESDAY + 12 * 3_600, pools=(pool(passthrough=SideLimits(headroom=1)),))
-    spare, _ = size(view, quiet)
+    evening = TUESDAY + 12 * 3_600
+    quiet = days_of(*[3] * 9)[: 8 * BINS_A_DAY + BINS_A_DAY // 2]
+    known = {"ledger": {"first": bin_of(evening) - len(quiet), "levels": quiet}}
+    view = at(evening, pools=(pool(passthrough=SideLimits(headroom=1)),))
+    spare, _ = size(view, {"layout": 1, "shelves": {NAME: known}})
     assert (spare.fetch, spare.keep) == (1, 1)
     assert spare.message == "pool p keeps 1 GPU(s) ready"
 
@@ -146,7 +210,7 @@ def test_what_is_no_memory_of_ours_is_left_aside_with_the_reason(memory: Any) ->
 
 
 def test_damage_to_one_kind_of_gpu_leaves_the_others_their_past() -> None:
-    known = past(days=3)
+    known = past(days=8)
     known["shelves"]["p/other"] = {"ledger": "gone"}
     spare, _ = size(at(TUESDAY), known)
     assert spare.fetch == 3
@@ -206,7 +270,7 @@ def test_gpus_that_are_away_for_a_while_keep_their_past() -> None:
     other = node("b", "", gpus=(replace(gpu("b", 0), model="NVIDIA L40S"),))
     view = at(TUESDAY + 600, other)
     _, memory = LearningSizer().size(view, take_stock(view, usage_of(view)), memory)
-    spare, _ = size(at(TUESDAY + DAY - 600), memory)
+    spare, _ = size(at(TUESDAY + 7 * DAY + 300), memory)
     assert spare.fetch == 3
     view = at(TUESDAY + 40 * DAY, other)
     _, memory = LearningSizer().size(view, take_stock(view, usage_of(view)), memory)
@@ -216,14 +280,14 @@ def test_gpus_that_are_away_for_a_while_keep_their_past() -> None:
 def test_a_small_shelf_keeps_nothing_for_nobody_in_particular() -> None:
     waiting = (pod("x", cores=100),)
     view = at(TUESDAY + 10 * 3_600, node("a", "pp"), pods=waiting, pools=(pool(cooldown_seconds=0),))
-    spare, _ = size(view, past(days=3))
+    spare, _ = size(view, past(days=8))
     assert spare.keep == 0
-    assert len(PoolPlanner(LearningSizer()).decide(view, past(days=3)).plan.moves) == 1
+    assert len(PoolPlanner(LearningSizer()).decide(view, past(days=8)).plan.moves) == 1
 
 
 def test_a_pool_in_recommend_mode_is_told_what_the_forecast_would_do() -> None:
     view = at(TUESDAY, pools=(pool(rebalance=RebalanceMode.RECOMMEND),))
-    plan = PoolPlanner(LearningSizer()).decide(view, past(days=3)).plan
+    plan = PoolPlanner(LearningSizer()).decide(view, past(days=8)).plan
     assert plan.empty
     said = [r for r in plan.refusals if r.reason is Reason.RECOMMEND_ONLY]
     assert len(said) == 3
@@ -232,7 +296,7 @@ def test_a_pool_in_recommend_mode_is_told_what_the_forecast_would_do() -> None:
 
 def test_a_pool_that_is_off_is_left_alone() -> None:
     view = at(TUESDAY, pools=(pool(rebalance=RebalanceMode.OFF),))
-    assert PoolPlanner(LearningSizer()).decide(view, past(days=3)).plan.empty
+    assert PoolPlanner(LearningSizer()).decide(view, past(days=8)).plan.empty
 
 
 @pytest.mark.parametrize(("at_once", "closed"), [(1, 0), (2, 1), (4, 3), (8, 4)])
@@ -243,8 +307,8 @@ def test_closing_gpus_ahead_leaves_places_for_vms_that_wait(at_once: int, closed
     )
     nodes = tuple(node(n, "ss") for n in ("a", "b", "c"))
     view = at(TUESDAY, *nodes, pods=young, pools=(pool(max_in_flight=at_once),))
-    plan = PoolPlanner(LearningSizer()).decide(view, past(days=3, wanted=6)).plan
+    plan = PoolPlanner(LearningSizer()).decide(view, past(days=8, wanted=6)).plan
     assert len(plan.moves) == closed
     assert all(m.wait_for and not m.evict for m in plan.moves)
     later = replace(view, taken_at=TUESDAY + BIN_SECONDS)
-    assert len(PoolPlanner(LearningSizer()).decide(later, past(days=3, wanted=6)).plan.moves) <= closed
+    assert len(PoolPlanner(LearningSizer()).decide(later, past(days=8, wanted=6)).plan.moves) <= closed

@@ -81,8 +81,9 @@ WRONG = ("six hours off", "three times too high", "a third", "absent", "another 
 @pytest.mark.parametrize("how", WRONG)
 def test_a_wrong_forecast_costs_little_and_vms_are_served(how: str) -> None:
     seen, per_claim = run(how=how), run("B4")
-    assert seen.goodput >= 0.97 * per_claim.goodput
-    assert seen.vm_served >= min(0.95, per_claim.vm_served)
+    assert seen.goodput >= 0.98 * per_claim.goodput
+    assert seen.vm_served >= per_claim.vm_served
+    assert seen.vm_within_60s >= per_claim.vm_within_60s
     assert (seen.vm_kills, seen.pdb_violations) == (0, 0)
 
 
@@ -92,10 +93,10 @@ def test_a_true_forecast_serves_vms_sooner_than_none() -> None:
 
 @pytest.mark.parametrize("flip", [10.0, 300.0, 600.0])
 def test_moves_of_ten_seconds_to_ten_minutes(flip: float) -> None:
-    seen = run(flip=flip)
+    seen, per_claim = run(flip=flip), run("B4", flip=flip)
     assert seen.vm_kills == 0
     assert seen.flips_per_gpu_day < 8
-    assert seen.vm_served >= (0.9 if flip <= 300 else 0.7)
+    assert seen.vm_served >= per_claim.vm_served
 
 
 def test_gpus_that_fail_to_change_driver_are_left_alone_and_the_others_serve() -> None:

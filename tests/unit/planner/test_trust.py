@@ -1,0 +1,86 @@
+"""Trust in the forecast: kept in ordinary weeks, lost where the past does not speak for the present, won back."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from poolmgr.planner.forecast import BINS_A_DAY, BINS_A_WEEK
+from poolmgr.planner.trust import is_trusted, skill_of
+
+MORNING = BINS_A_DAY * 9 // 24
+
+
+def day(height: int, *, at: int = MORNING, hours: int = 8) -> list[int]:
+    """Demand climbs to `height` within three hours of bin `at` and is gone `hours` later."""
+    levels = [0] * BINS_A_DAY
+    for n in range(at, min(BINS_A_DAY, at + hours * 12)):
+        levels[n] = min(height, (n - at) * height // 36)
+    return levels
+
+
+def ledger(*days: list[int]) -> dict[str, Any]:
+    """Days one after the other from a Monday on."""
+    return {"first": 0, "levels": [level for levels in days for level in levels]}
+
+
+def judged(known: dict[str, Any], *, trusted: bool = True) -> bool:
+    return is_trusted(trusted, known, len(known["levels"]) - 1)
+
+
+def weeks(count: int, height: int = 60, **kind: int) -> list[list[int]]:
+    return ([day(height, **kind)] * 5 + [day(0)] * 2) * count
+
+
+def test_what_repeats_exactly_is_trusted() -> None:
+    known = ledger(*weeks(3), day(60), day(60))
+    assert skill_of(known, len(known["levels"])) > 0.85
+    assert judged(known)
+
+
+def test_what_repeats_with_the_noise_of_people_is_trusted() -> None:
+    chance = np.random.default_rng(3)
+    levels = np.array(ledger(*weeks(4), day(60), day(60))["levels"]) + chance.poisson(6, 30 * BINS_A_DAY)
+    assert judged({"first": 0, "levels": levels.tolist()})
+
+
+@pytest.mark.parametrize(
+    "came",
+    [day(20), day(60, at=MORNING + 72, hours=6), day(240)],
+    ids=["a third of what was said", "six hours later", "four times what was said"],
+)
+def test_a_morning_that_is_nothing_like_those_before_it_ends_trust(came: list[int]) -> None:
+    known = ledger(*weeks(4), came, came)
+    assert not judged(known)
+
+
+def test_one_odd_hour_does_not() -> None:
+    odd = day(60)
+    odd[30:42] = [15] * 12
+    assert judged(ledger(*weeks(4), odd))
+
+
+def test_trust_lost_on_a_holiday_is_won_back_by_an_ordinary_day() -> None:
+    assert not judged(ledger(*weeks(4), day(0)))
+    assert not judged(ledger(*weeks(4), day(0), day(60)[: MORNING + 6]), trusted=False)
+    assert judged(ledger(*weeks(4), day(0), day(60)), trusted=False)
+
+
+def test_between_the_two_levels_it_stays_as_it_was() -> None:
+    """Days of more than twice as much: not right, not wrong enough."""
+    known = ledger(*weeks(4), day(60), day(145), day(145))
+    assert 0.35 <= skill_of(known, len(known["levels"])) < 0.5
+    assert judged(known, trusted=True)
+    assert not judged(known, trusted=False)
+
+
+def test_less_than_a_week_and_a_past_without_vms_are_not_trusted() -> None:
+    assert not judged(ledger(*weeks(1)[:6]))
+    assert not judged(ledger(*[[0] * BINS_A_DAY] * 14))
+
+
+def test_gaps_in_what_is_known_are_no_error() -> None:
+    """The ledger began on a Thursday: nothing speaks for the first days."""
+    levels = ledger(*weeks(2))["levels"][3 * BINS_A_DAY :]
+    assert judged({"first": 3 * BINS_A_DAY, "levels": levels})
+    assert len(levels) > BINS_A_WEEK
