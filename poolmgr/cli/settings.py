@@ -75,8 +75,8 @@ class LoopSettings(_Group):
     """Between two samples of demand for the chart."""
     forecast: bool = True
     """Hold GPUs ready beyond the pools' headroom, and close GPUs ahead of demand, as VM demand of earlier days at
-    this hour suggests. Nothing is forecast for GPUs that no VM has asked for, nor before an earlier day of this kind
-    (working day or weekend) is known. `false`: by headroom alone."""
+    this hour suggests. Nothing is forecast before a whole week is known, nor while the forecast was wrong in the last
+    days: demand is followed then. `false`: by headroom alone."""
 
 
 class LedgerSettings(_Group):

@@ -1,13 +1,13 @@
-"""May the forecast be believed? Judged by what it would have said of the last days, and what came instead.
+"""May the forecast be acted on? Judged by what it would have said of the last days, and what came instead.
 
 For each five minutes of the last days the median of the same time on days alike is what was to be expected of the
-next two hours. Its *skill* is one less the error that it made for each GPU of real rise: 1 never errs, 0 is no better
-than expecting nothing, below 0 it is worse than that. It is worked out from the ledger alone, so that nothing that
-was remembered of it can be wrong.
+next two hours. What counts is how much of it was *in vain*: GPUs expected that did not come, for each one that did.
+They are what is held and lent for nobody. A forecast that says too little is not judged: it holds nothing in vain,
+VMs that wait make it careful (`ForecastSizer`), and with days like today it learns. All is worked out from the
+ledger alone, so that nothing that was remembered of it can be wrong.
 
-Measured on 25 weeks of term of a library's desktops (`uncg-desktops`): .45 to .75 in ordinary weeks; what is three
-times too high or six hours late falls below .2 in the first morning, a third of what comes stays at .3. Weeks with a
-holiday or after a vacation are not believed for days either: what they were like before does not speak for them.
+Measured on 25 weeks of term of a library's desktops (`uncg-desktops`): .1 to .35 in ordinary weeks; what is three
+times too high or six hours late passes .5 in the first morning. A holiday does, too, for two or three days.
 
 Trust is lost and won back at different levels, or it would change with every busy hour.
 """
@@ -29,11 +29,11 @@ HORIZON_BINS = 24
 JUDGED_BINS = 3 * BINS_A_DAY
 HALF_LIFE_BINS = float(BINS_A_DAY)
 """What was said a day ago counts half."""
-PRIOR_SKILL = 0.6
+PRIOR_IN_VAIN = 0.25
 PRIOR_DAYS = 0.5
-"""Begins with the skill of an ordinary week, as heavy as half a day's rises: one odd hour says little."""
-LOST_BELOW = 0.35
-WON_FROM = 0.5
+"""Begins like an ordinary week, as heavy as half a day's rises: one odd hour says little."""
+LOST_ABOVE = 0.5
+WON_BELOW = 0.35
 
 
 def is_trusted(trusted: bool, ledger: dict[str, Any], now_bin: int) -> bool:
@@ -41,21 +41,21 @@ def is_trusted(trusted: bool, ledger: dict[str, Any], now_bin: int) -> bool:
     whole week is known it may not: the days that would speak for the next ones have not been seen."""
     if now_bin - int(ledger["first"]) < BINS_A_WEEK or not any(ledger["levels"]):
         return False
-    return skill_of(ledger, now_bin) >= (LOST_BELOW if trusted else WON_FROM)
+    return in_vain(ledger) <= (LOST_ABOVE if trusted else WON_BELOW)
 
 
-def skill_of(ledger: dict[str, Any], now_bin: int) -> float:
-    """At most 1. `ledger` is what `forecast.record` keeps, with at least `HORIZON_BINS` + 2 bins."""
+def in_vain(ledger: dict[str, Any]) -> float:
+    """GPUs expected in vain for each GPU of real rise. `ledger` is what `forecast.record` keeps, with at least
+    `HORIZON_BINS` + 2 bins."""
     rises = _rises(np.asarray(ledger["levels"], dtype=np.float64))
-    first = int(ledger["first"])
     judged = np.arange(max(0, len(rises) - JUDGED_BINS), len(rises))
-    said = _expected(rises, judged, first)
+    said = _expected(rises, judged, int(ledger["first"]))
     known = ~np.isnan(said)
-    weight = 0.5 ** ((judged[-1] - judged[known]) / HALF_LIFE_BINS)
+    weight, real = 0.5 ** ((judged[-1] - judged[known]) / HALF_LIFE_BINS), rises[judged[known]]
     prior = PRIOR_DAYS * BINS_A_DAY * float(rises.mean())
-    came = prior + float((weight * rises[judged[known]]).sum())
-    erred = (1.0 - PRIOR_SKILL) * prior + float((weight * np.abs(rises[judged[known]] - said[known])).sum())
-    return 1.0 - erred / came if came > 0 else 1.0
+    came = prior + float((weight * real).sum())
+    more = PRIOR_IN_VAIN * prior + float((weight * np.maximum(0.0, said[known] - real)).sum())
+    return more / came if came > 0 else 0.0
 
 
 def _rises(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -12,6 +12,7 @@ COLUMNS = (
     ("flips/GPU/day", "flips_per_gpu_day", "{:.2f}", True),
     ("evictions", "evictions", "{:.0f}", True),
     ("evicted GPU-h", "evicted_gpu_hours", "{:.0f}", True),
+    ("container wait p90, h", "wait_hours", "{:.1f}", True),
 )
 """(title, field, format, whether more is worse)."""
 
@@ -24,7 +25,7 @@ def quality_table(rows: list[dict[str, Any]]) -> list[str]:
     ]
     groups: dict[tuple[str, float, str], list[dict[str, Any]]] = {}
     for row in rows:
-        known = {**row, "ratio": row["goodput"] / row["bound"]}
+        known = {**row, "ratio": row["goodput"] / row["bound"], "wait_hours": row["pod_wait_p90_s"] / 3_600}
         groups.setdefault((row["scenario"], row["load"], row["policy"]), []).append(known)
     for (scenario, load, policy), members in groups.items():
         cells = []
