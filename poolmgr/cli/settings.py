@@ -75,7 +75,7 @@ class LoopSettings(_Group):
     """Between two samples of demand for the chart."""
     forecast: bool = True
     """Hold GPUs ready beyond the pools' headroom, and close GPUs ahead of demand, as VM demand of earlier days at
-    this hour suggests. Nothing is forecast before a whole week is known, nor while the forecast was wrong in the last
+    this hour suggests. Nothing is forecast before a whole week is known, nor while it expected too much in the last
     days: demand is followed then. `false`: by headroom alone."""
 
 

@@ -1,5 +1,5 @@
-"""The forecast as a manager may use it: only where there is a past that speaks for this hour, and that was right of
-late (`trust`). Elsewhere demand is followed as it comes (`following`), and the sentence says so.
+"""The forecast as a manager may use it: only where there is a past that speaks for this hour, and that has not
+expected too much of late (`trust`). Elsewhere demand is followed as it comes (`following`), and the sentence says so.
 
 A replay begins with weeks of history under a clock that never errs; a manager begins with nothing, on a pool of two
 GPUs perhaps, and is handed whatever a database kept. What was remembered is taken only as far as it is understood
@@ -104,7 +104,7 @@ def _because(spare: Spare, ledger: dict[str, Any], now_bin: int, anew: str) -> S
         known = f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} h" if hours >= 1 else "a moment"
         why = f"VM demand is known for {known}, and nothing is forecast before a whole week is"
     else:
-        why = "the forecast was wrong in the last days, so demand is followed until it is right again"
+        why = "the forecast expected too much in the last days, so demand is followed until it is right again"
     begun = f"; {anew}, so learning began anew" if anew else ""
     return replace(spare, message=f"{spare.message}; {why}{begun}")
 

@@ -119,7 +119,7 @@ def test_a_forecast_that_was_wrong_is_not_acted_on_and_the_sentence_says_so() ->
     spare, memory = size(at(TUESDAY, pools=(pool(eviction=EvictionRule.BEST_EFFORT),)), remember(came))
     assert (spare.fetch, spare.lend) == (0, ())
     assert spare.message.endswith(
-        "the forecast was wrong in the last days, so demand is followed until it is right again"
+        "the forecast expected too much in the last days, so demand is followed until it is right again"
     )
     assert memory["shelves"][NAME]["trusted"] is False
 
