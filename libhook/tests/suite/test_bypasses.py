@@ -219,7 +219,7 @@ def test_a_driver_without_events_is_billed_by_estimate(machine: Machine, mode: s
         CUDA_DEVICE_SM_LIMIT="30", FAKE_CUDA_FAIL="cuEventCreate:-1:801", FAKE_CUDA_CALL_NS="2000",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert share_of(done.stdout) == pytest.approx(30, abs=3)
+    assert share_of(done.stdout) == pytest.approx(30, abs=2)
 
 
 def test_work_of_a_program_killed_at_once_is_paid_by_the_next(machine: Machine) -> None:
