@@ -10,13 +10,14 @@ WHOLE = "LIBHOOK_WHOLE" in os.environ
 """run-tests.sh --shares: more limits, and ten seconds of everything however many launches that takes."""
 LIMITS = range(5, 100, 15) if WHOLE else (5, 25, 50, 75, 95)
 LAUNCHES = 20_000 if SANITIZER or RUNNER else 200_000
-"""More than these take too long, and less if processes take turns at them: such kernels are held against the limit for
-less than ten seconds, but for one."""
+"""More than these take too long, and far fewer where processes queue them side by side: such kernels are held against the
+limit for less than ten seconds, but for one."""
 SECOND = 1_000_000_000
 
 
-def seconds_for(limit: int, ns: int, processes: int) -> float:
-    return 10 if WHOLE else max(1, min(10, LAUNCHES / processes * ns * 100 / limit / SECOND))
+def seconds_for(limit: int, ns: int, processes: int, mode: str) -> float:
+    launches = LAUNCHES / (processes if mode == "sync" else processes**2)
+    return 10 if WHOLE else max(1, min(10, launches * ns * 100 / limit / SECOND))
 
 
 def measured(
@@ -38,7 +39,7 @@ def measured(
         "--mode",
         mode,
         "--seconds",
-        str(seconds or seconds_for(limit, ns, processes)),
+        str(seconds or seconds_for(limit, ns, processes, mode)),
         "--processes",
         str(processes),
         "--streams",

@@ -170,8 +170,8 @@ def test_alone_on_the_gpu_the_monitors_switch_gives_all_of_it(monitored: Monitor
         timeout_seconds=30,
         interval_seconds=0.5,
     )
-    time.sleep(0.5)
-    assert alone.kernels_per_second(2) > 600
+    # In real time beside other work: some second must show more than the limit ever lets through.
+    wait_until("twice the limit to be used", lambda: alone.kernels_per_second(1) > 600, timeout_seconds=60)
 
 
 def test_a_task_of_high_priority_stops_one_of_low_priority_until_it_rests(monitored: Monitored) -> None:
