@@ -41,6 +41,10 @@ def test_library_needs_no_driver_and_has_no_constructor() -> None:
     ).stdout
     assert "libcuda" not in dynamic and "libnvidia-ml" not in dynamic
     assert re.search(r"FLAGS.*(BIND_)?NOW", dynamic)
+    segments = subprocess.run(
+        ["readelf", "-lW", str(BUILD / "libvgpu.so")], capture_output=True, text=True, check=True
+    ).stdout
+    assert "GNU_RELRO" in segments
     sections = subprocess.run(
         ["readelf", "-SW", str(BUILD / "libvgpu.so")], capture_output=True, text=True, check=True
     ).stdout
