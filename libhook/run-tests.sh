@@ -2,7 +2,7 @@
 # Builds libhook and runs its tests on the fake driver.
 #   libhook/run-tests.sh                         unit tests and victims: about two minutes
 #   libhook/run-tests.sh --chaos [SECONDS]       256 processes killed, stopped, forked and exec'd at random (200 s)
-#   libhook/run-tests.sh --shares                ten seconds of every kind of work at limits of 5 to 95 %: SHARES_MINUTES
+#   libhook/run-tests.sh --shares                ten seconds of every kind of work at limits of 5 to 95 % (long)
 #   libhook/run-tests.sh --sanitize address|undefined|thread   (thread: clang's)
 #   libhook/run-tests.sh --headers               hooks.def against the headers of CUDA 11.8, 12.4 and 12.8 (from PyPI)
 #   libhook/run-tests.sh --arm64                 built for arm64, run by qemu (gcc-aarch64-linux-gnu, qemu-user-static)
