@@ -21,7 +21,7 @@ build() { # FOLDER MESON-OPTION…
 tools/packages.sh hook
 cd libhook
 what=${1:-}
-case "$what" in ''|--chaos|--shares|--sanitize|--arm64|--fuzz|--headers) ;; *) sed -n '2,9s/^# *//p' "$0" >&2; exit 2 ;; esac
+case "$what" in ''|--chaos|--shares|--sanitize|--arm64|--fuzz|--headers) ;; *) sed -n '2,9s/^# *//p' run-tests.sh >&2; exit 2 ;; esac
 build build
 same_headers=(-Dcu_headers="$(dirname "$(find "$PWD/build/headers" -name cudaTypedefs.h | head -1)")"
   -Dnvml_headers="$(dirname "$(find "$PWD/build/headers" -name nvml.h | head -1)")")
