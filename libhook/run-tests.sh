@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds libhook and runs its tests on the fake driver.
-#   libhook/run-tests.sh                         unit tests and victims: about two minutes
+#   libhook/run-tests.sh                         unit tests and victims: some three minutes
 #   libhook/run-tests.sh --chaos [SECONDS]       256 processes killed, stopped, forked and exec'd at random (200 s)
 #   libhook/run-tests.sh --shares                ten seconds of every kind of work at limits of 5 to 95 % (long)
 #   libhook/run-tests.sh --sanitize address|undefined|thread   (thread: clang's)
