@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Builds libhook and runs its tests on the fake driver.
-#   libhook/run-tests.sh                         unit tests and victims: about two minutes
+#   libhook/run-tests.sh                         unit tests and victims: some three minutes
 #   libhook/run-tests.sh --chaos [SECONDS]       256 processes killed, stopped, forked and exec'd at random (200 s)
+#   libhook/run-tests.sh --shares                ten seconds of every kind of work at limits of 5 to 95 % (long)
 #   libhook/run-tests.sh --sanitize address|undefined|thread   (thread: clang's)
 #   libhook/run-tests.sh --headers               hooks.def against the headers of CUDA 11.8, 12.4 and 12.8 (from PyPI)
+#   libhook/run-tests.sh --arm64                 built for arm64, run by qemu (gcc-aarch64-linux-gnu, qemu-user-static)
 #   libhook/run-tests.sh --fuzz [RUNS]           configuration, environment and region file (200000 runs each; clang)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,7 +21,7 @@ build() { # FOLDER MESON-OPTION…
 tools/packages.sh hook
 cd libhook
 what=${1:-}
-case "$what" in ''|--chaos|--sanitize|--fuzz|--headers) ;; *) sed -n '2,7s/^# *//p' "$0" >&2; exit 2 ;; esac
+case "$what" in ''|--chaos|--shares|--sanitize|--arm64|--fuzz|--headers) ;; *) sed -n '2,9s/^# *//p' run-tests.sh >&2; exit 2 ;; esac
 build build
 same_headers=(-Dcu_headers="$(dirname "$(find "$PWD/build/headers" -name cudaTypedefs.h | head -1)")"
   -Dnvml_headers="$(dirname "$(find "$PWD/build/headers" -name nvml.h | head -1)")")
@@ -35,6 +37,10 @@ case "$what" in
   say "chaos: 256 processes for ${2:-200} s"
   LIBHOOK_CHAOS=${2:-200}:256 suite tests/suite/test_memory.py -k chaos -s -o timeout=$((${2:-200} + 200))
   ;;
+--shares)
+  say "shares: ten virtual seconds of everything"
+  LIBHOOK_WHOLE=1 suite tests/suite/test_compute_share.py -o timeout=1000 -n 2 --durations=5
+  ;;
 --sanitize)
   kind=${2:?address, undefined or thread}
   case "$kind" in
@@ -45,17 +51,32 @@ case "$what" in
   build "build-$kind" -Db_sanitize="$kind" -Dbuildtype=debug -Doptimization=1 "${same_headers[@]}"
   # gcc's runtime has to come first in programs that are preloaded into; clang's is part of the victims. Leaks are not
   # looked for: the fake driver and the victims keep what they have until they end, as drivers do.
-  LIBHOOK_SANITIZER=$([ "$kind" = thread ] || gcc -print-file-name="lib$runtime.so")
-  export LIBHOOK_SANITIZER LIBHOOK_BUILD="$PWD/build-$kind" LIBHOOK_HEADERS="$PWD/build/headers"
+  LIBHOOK_SANITIZER_RUNTIME=$([ "$kind" = thread ] || gcc -print-file-name="lib$runtime.so")
+  export LIBHOOK_SANITIZER_RUNTIME LIBHOOK_SANITIZER=$kind LIBHOOK_BUILD="$PWD/build-$kind" LIBHOOK_HEADERS="$PWD/build/headers"
   # Symbols are not looked up meanwhile: the program that does it would be preloaded into as well.
-  export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1:symbolize=0
+  export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1:symbolize=0:die_after_fork=0
   meson test -C "build-$kind" --no-rebuild --quiet --print-errorlogs
-  # ThreadSanitizer's own pthread_create and sleeps hide those of the fake clock, so what runs in virtual time (the
-  # shares and modes of compute) is left out; the same code runs in real time in test_threads and beside the killed.
-  tests=(tests/suite -k "not exports and not constructor")
-  [ "$kind" = thread ] && tests=(tests/suite/test_{threads,memory,interposition,bypasses}.py
-    tests/suite/test_compute_share.py -k "not exports and not constructor and not test_compute_share or killed_before")
-  suite "${tests[@]}" -o timeout=400 -n 2
+  suite tests/suite -k "not exports and not constructor" -o timeout=400 -n 2
+  ;;
+--arm64)
+  for tool in aarch64-linux-gnu-gcc qemu-aarch64-static; do
+    command -v $tool >/dev/null || { echo "$tool is missing: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static" >&2; exit 1; }
+  done
+  cmocka=$PWD/build/cmocka-arm64 apt=(-o Dir::State="$PWD/build/apt" -o Dir::Cache="$PWD/build/apt" -o Dir::State::status=/dev/null
+    -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Sandbox::User=root -qq)
+  if [ ! -d "$cmocka/usr" ]; then # its packages for arm64, unpacked and not installed
+    mkdir -p build/apt/lists/partial build/apt/archives/partial "$cmocka"
+    apt-get "${apt[@]}" update && (cd build/apt && apt-get "${apt[@]}" download libcmocka0 libcmocka-dev)
+    for package in build/apt/*.deb; do dpkg-deb -x "$package" "$cmocka"; done
+  fi
+  libraries=$cmocka/usr/lib/aarch64-linux-gnu
+  build build-arm64 --cross-file arm64.ini "${same_headers[@]}" -Dc_args="-I$cmocka/usr/include" -Dc_link_args="-L$libraries"
+  export LIBHOOK_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" NM=aarch64-linux-gnu-nm
+  export LIBHOOK_BUILD="$PWD/build-arm64" LIBHOOK_HEADERS="$PWD/build/headers"
+  LD_LIBRARY_PATH=$libraries meson test -C build-arm64 --no-rebuild --quiet --print-errorlogs
+  # What execs itself or another program needs a kernel that knows arm64; the rest is told by the default run.
+  suite tests/suite/test_{interposition,memory,questions,threads}.py tests/suite/test_compute_share.py -o timeout=150 -n 2 \
+    -k "not chaos and not every_descriptor and not without_a_gpu_are and not killed_before and not test_compute_share or within_two_points and sync"
   ;;
 --headers)
   python gen/check_headers.py build/other-headers "${same_headers[0]#*=}" "${same_headers[1]#*=}"

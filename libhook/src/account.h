@@ -56,5 +56,6 @@ void ph_ledger_resize(enum ph_holding holding, uint64_t key, uint64_t bytes);
 uint64_t ph_ledger_drop_context(uint64_t context);
 /* Keys of a kind with low ≤ key < high, in no order; at most `room`. */
 size_t ph_ledger_keys(enum ph_holding holding, uint64_t low, uint64_t high, uint64_t *keys, size_t room);
+uint64_t ph_ledger_sum(enum ph_holding holding, int device); /* bytes of a kind */
 void ph_ledger_after_fork(void);
 uint64_t ph_ledger_bytes(int device); /* for tests: must equal this slot's total */

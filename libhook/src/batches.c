@@ -58,10 +58,11 @@ bool ph_launch_begin(struct ph_launch *launch, CUstream stream, bool per_thread,
     if (ph_gate_state() != PH_GATE_TIMED || ph_capturing(stream, per_thread)) return false;
     struct ph_batch *batch = ph_stream_of(stream, per_thread);
     if (!batch) return false;
-    ph_limiter_admit(batch->device);
-    launch->cost = ph_cost_of(key, size);
+    launch->cost = ph_cost_of(key, size ^ (uint64_t)batch->device << 56); /* a library's kernel has one handle for all GPUs */
     launch->alone = ph_cost_wants_sample(launch->cost);
     launch->batch = batch;
+    if (PH_UNLIKELY(launch->alone) && ph_cost_awaited(launch->cost)) ph_limiter_wait_for_first(batch->device, launch->cost);
+    ph_limiter_admit(batch->device);
     ph_latch_take(&batch->latch);
     if (launch->alone) close_batch(batch, false);
     if (!batch->open && !open_batch(batch)) {
@@ -161,6 +162,7 @@ void ph_batches_forget_context(CUcontext context) {
 }
 
 void ph_batches_after_fork(void) {
+    ph_costs_after_fork();
     ph_streams_after_fork();
     ph_measurements_after_fork();
     ph_timeline_after_fork();

@@ -1,5 +1,7 @@
 #include "costs.h"
 
+#include <string.h>
+
 enum {
     UNKNOWN_NS = 100000,
     MEMORY = 16,         /* samples that the running mean remembers */
@@ -20,9 +22,11 @@ void ph_cost_start_over(struct ph_cost *cost, const void *key, uint64_t size) {
 }
 
 void ph_cost_learn(struct ph_cost *cost, int64_t busy_ns) {
-    uint32_t samples = GET(cost->samples);
+    uint16_t samples = GET(cost->samples);
     int64_t ns = ph_cost_ns(cost);
     ns += (busy_ns - ns) / (samples < MEMORY ? (int64_t)samples + 1 : MEMORY);
     SET(cost->ns, ns < RESOLUTION_NS ? RESOLUTION_NS : ns);
-    SET(cost->samples, samples + 1);
+    if (samples < UINT16_MAX) SET(cost->samples, (uint16_t)(samples + 1));
 }
+
+void ph_costs_after_fork(void) { memset(ph_costs, 0, sizeof ph_costs); /* contexts and their kernels stay the parent's */ }

@@ -17,13 +17,16 @@ struct ph_cost {
     const void *key;
     uint64_t size;
     int64_t ns;
-    uint32_t samples, launches;
+    uint16_t samples;
+    int16_t awaited; /* launches of whatever is kept here that are being measured alone */
+    uint32_t launches;
 };
 extern struct ph_cost ph_costs[PH_COSTS];
 
 /* The place is taken for another key. */
 void ph_cost_start_over(struct ph_cost *cost, const void *key, uint64_t size);
 void ph_cost_learn(struct ph_cost *cost, int64_t busy_ns);
+void ph_costs_after_fork(void);
 
 static inline struct ph_cost *ph_cost_of(const void *key, uint64_t size) {
     uint64_t mixed = ((uint64_t)(uintptr_t)key ^ size * 0xff51afd7ed558ccdu) * 0x9e3779b97f4a7c15u;
@@ -42,6 +45,13 @@ static inline bool ph_cost_believed(const struct ph_cost *cost) {
 /* This launch shall be measured alone. */
 static inline bool ph_cost_wants_sample(const struct ph_cost *cost) {
     return !ph_cost_believed(cost) || __atomic_load_n(&cost->launches, __ATOMIC_RELAXED) % PH_COST_RESAMPLE == 0;
+}
+
+static inline void ph_cost_await(struct ph_cost *cost, int16_t more) { __atomic_add_fetch(&cost->awaited, more, __ATOMIC_RELAXED); }
+
+/* Nobody knows it yet, but a measurement is under way. */
+static inline bool ph_cost_awaited(const struct ph_cost *cost) {
+    return __atomic_load_n(&cost->samples, __ATOMIC_RELAXED) == 0 && __atomic_load_n(&cost->awaited, __ATOMIC_RELAXED) > 0;
 }
 
 static inline void ph_cost_count_launch(struct ph_cost *cost) {

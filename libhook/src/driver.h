@@ -39,6 +39,9 @@ const struct ph_call *ph_call_by_symbol(const char *symbol);
 /* The hook for an address of the driver, or for (base, version, stream kind) if the address is not known. */
 void *ph_hook_for(void *address, const char *base, int version, bool per_thread);
 
+/* Says once that the driver has something that takes memory or GPU time and has no hook, if a program was given it. */
+void ph_report_unknown(void);
+
 /* device.c: ordinal = position among the container's GPUs, the index of limits and of the region */
 void ph_devices_find(void);  /* with start.c's mutex held, both */
 void ph_devices_match(void); /* CUDA's devices with those found, once CUDA is initialised */

@@ -9,6 +9,8 @@
 
 int ph_captures;
 
+void ph_captures_after_fork(void) { __atomic_store_n(&ph_captures, 0, __ATOMIC_RELAXED); }
+
 bool ph_capturing_now(CUstream stream, bool per_thread) {
     CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
     if (stream == NULL && per_thread) stream = CU_STREAM_PER_THREAD;
@@ -51,25 +53,44 @@ CUresult ph_end_capture(const struct ph_call *call, CUstream stream, CUgraph *gr
     return result;
 }
 
-/* Bytes of all allocation nodes, children included. */
-static uint64_t graph_bytes(CUgraph graph, int *device, int depth) {
+struct room {
+    CUdevice cuda_device;
+    int device; /* the same as ordinal */
+    uint64_t bytes;
+    bool unknown; /* there may be more */
+    bool granted;
+};
+
+/* Bytes of all allocation nodes, children included; what cannot be read counts as nothing and is `unknown`. */
+static uint64_t graph_bytes(CUgraph graph, struct room *room, int depth) {
     size_t count = 0;
-    if (!ph_driver.cuGraphGetNodes || !ph_driver.cuGraphMemAllocNodeGetParams || depth > 8) return 0;
-    if (ph_driver.cuGraphGetNodes(graph, NULL, &count) != CUDA_SUCCESS || count == 0) return 0;
+    if (!ph_driver.cuGraphGetNodes || !ph_driver.cuGraphMemAllocNodeGetParams) return 0; /* no graphs, or none with memory */
+    if (depth > 8 || ph_driver.cuGraphGetNodes(graph, NULL, &count) != CUDA_SUCCESS) {
+        room->unknown = true;
+        return 0;
+    }
+    if (count == 0) return 0;
     CUgraphNode *nodes = calloc(count, sizeof *nodes);
     uint64_t sum = 0;
-    if (!nodes || ph_driver.cuGraphGetNodes(graph, nodes, &count) != CUDA_SUCCESS) count = 0;
+    if (!nodes || ph_driver.cuGraphGetNodes(graph, nodes, &count) != CUDA_SUCCESS) {
+        room->unknown = true;
+        count = 0;
+    }
     for (size_t i = 0; i < count; i++) {
         CUgraphNodeType type;
         CUDA_MEM_ALLOC_NODE_PARAMS params;
         CUgraph child;
-        if (ph_driver.cuGraphNodeGetType(nodes[i], &type) != CUDA_SUCCESS) continue;
-        if (type == CU_GRAPH_NODE_TYPE_MEM_ALLOC && ph_driver.cuGraphMemAllocNodeGetParams(nodes[i], &params) == CUDA_SUCCESS) {
-            sum += ph_round_up(params.bytesize, 512);
-            *device = ph_ordinal(params.poolProps.location.id);
-        } else if (type == CU_GRAPH_NODE_TYPE_GRAPH && ph_driver.cuGraphChildGraphNodeGetGraph(nodes[i], &child) == CUDA_SUCCESS) {
-            sum += graph_bytes(child, device, depth + 1);
+        CUresult told = ph_driver.cuGraphNodeGetType(nodes[i], &type);
+        if (told == CUDA_SUCCESS && type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) {
+            if ((told = ph_driver.cuGraphMemAllocNodeGetParams(nodes[i], &params)) == CUDA_SUCCESS) {
+                sum += ph_round_up(params.bytesize, 512);
+                room->cuda_device = params.poolProps.location.id;
+                room->device = ph_ordinal(room->cuda_device);
+            }
+        } else if (told == CUDA_SUCCESS && type == CU_GRAPH_NODE_TYPE_GRAPH) {
+            if ((told = ph_driver.cuGraphChildGraphNodeGetGraph(nodes[i], &child)) == CUDA_SUCCESS) sum += graph_bytes(child, room, depth + 1);
         }
+        if (told != CUDA_SUCCESS) room->unknown = true;
     }
     free(nodes);
     return sum;
@@ -77,40 +98,52 @@ static uint64_t graph_bytes(CUgraph graph, int *device, int depth) {
 
 static uint64_t cache_key(int device) { return UINT64_MAX - (uint64_t)device; }
 
-/* What the driver keeps for graphs beyond the graphs that exist. */
-static void follow_cache(CUdevice cuda_device, int device) {
+static int stale; /* the driver did not tell what it keeps: to be asked again */
+
+/* What the driver keeps for graphs beyond the graphs that exist. False: it does not tell. */
+static bool follow_cache(CUdevice cuda_device, int device) {
     cuuint64_t reserved = 0;
-    uint64_t keys[256], booked = 0;
-    if (!ph_driver.cuDeviceGetGraphMemAttribute ||
-        ph_driver.cuDeviceGetGraphMemAttribute(cuda_device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &reserved) != CUDA_SUCCESS) return;
-    size_t count = ph_ledger_keys(PH_GRAPH, 0, cache_key(PH_MAX_DEVICES), keys, 256);
-    struct ph_entry entry;
-    for (size_t i = 0; i < count; i++)
-        if (ph_ledger_find(PH_GRAPH, keys[i], &entry) && entry.device == device) booked += entry.bytes;
-    if (!ph_ledger_find(PH_GRAPH, cache_key(device), &entry))
-        ph_ledger_add((struct ph_entry){ .key = cache_key(device), .holding = PH_GRAPH, .device = device });
-    ph_ledger_resize(PH_GRAPH, cache_key(device), reserved > booked ? reserved - booked : 0);
+    struct ph_entry kept = { .key = cache_key(device), .holding = PH_GRAPH, .device = device, .other = (uint64_t)cuda_device };
+    if (!ph_driver.cuDeviceGetGraphMemAttribute) return true;
+    if (!ph_ledger_find(PH_GRAPH, kept.key, &kept)) ph_ledger_add(kept);
+    if (ph_driver.cuDeviceGetGraphMemAttribute(cuda_device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &reserved) != CUDA_SUCCESS) {
+        __atomic_store_n(&stale, 1, __ATOMIC_RELAXED);
+        return false;
+    }
+    uint64_t booked = ph_ledger_sum(PH_GRAPH, device) - kept.bytes;
+    ph_ledger_resize(PH_GRAPH, kept.key, reserved > booked ? reserved - booked : 0);
+    return true;
 }
 
-struct room {
-    int device;
-    uint64_t bytes;
-    bool granted;
-};
+void ph_graphs_refresh(void) {
+    if (PH_LIKELY(!__atomic_load_n(&stale, __ATOMIC_RELAXED))) return;
+    __atomic_store_n(&stale, 0, __ATOMIC_RELAXED);
+    struct ph_entry entry;
+    for (int device = 0; device < PH_MAX_DEVICES; device++)
+        if (ph_ledger_find(PH_GRAPH, cache_key(device), &entry)) follow_cache((CUdevice)entry.other, device);
+}
+
+static CUdevice current_device(void) {
+    CUdevice device = 0;
+    if (ph_driver.cuCtxGetDevice) ph_driver.cuCtxGetDevice(&device);
+    return device;
+}
 
 static struct room make_room(CUgraph graph) {
     ph_attach();
-    struct room room = { .device = ph_current_ordinal() };
-    room.bytes = graph_bytes(graph, &room.device, 0);
+    struct room room = { .cuda_device = current_device(), .device = ph_current_ordinal() };
+    room.bytes = graph_bytes(graph, &room, 0);
     room.granted = room.bytes == 0 || ph_reserve_or_refresh(room.device, room.bytes);
     return room;
 }
 
 static CUresult settle(CUresult result, struct room room, const CUgraphExec *exec) {
     if (room.bytes && result == CUDA_SUCCESS)
-        ph_ledger_add((struct ph_entry){ .key = (uintptr_t)*exec, .holding = PH_GRAPH, .device = room.device, .bytes = room.bytes });
+        ph_ledger_add((struct ph_entry){ .key = (uintptr_t)*exec, .holding = PH_GRAPH, .device = room.device, .bytes = room.bytes,
+                                         .other = (uint64_t)room.cuda_device });
     else if (room.bytes)
         ph_release(room.device, room.bytes);
+    if (room.unknown && result == CUDA_SUCCESS) follow_cache(room.cuda_device, room.device);
     return result;
 }
 
@@ -136,9 +169,11 @@ CUresult ph_graph_exec_destroy(const struct ph_call *call, CUgraphExec exec) {
     struct ph_entry entry;
     bool known = ph_ledger_take(PH_GRAPH, (uintptr_t)exec, &entry);
     CUresult result = PH_NEXT(call, cuGraphExecDestroy)(exec);
-    CUdevice device = 0;
     if (known && result == CUDA_SUCCESS) {
-        if (ph_driver.cuCtxGetDevice && ph_driver.cuCtxGetDevice(&device) == CUDA_SUCCESS) follow_cache(device, entry.device);
+        /* The driver may keep all of it: that is believed until it tells. */
+        struct ph_entry kept;
+        if (!follow_cache((CUdevice)entry.other, entry.device) && ph_ledger_find(PH_GRAPH, cache_key(entry.device), &kept))
+            ph_ledger_resize(PH_GRAPH, cache_key(entry.device), kept.bytes + entry.bytes);
         ph_release(entry.device, entry.bytes);
     } else if (known) {
         ph_ledger_add(entry);

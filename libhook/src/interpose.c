@@ -98,11 +98,49 @@ PH_BARE static bool of_driver(const char *name) {
     return (name[0] == 'c' && name[1] == 'u' && name[2] >= 'A' && name[2] <= 'Z') || starts(name, "nvml");
 }
 
+/* A driver newer than this library may have ways to take memory or GPU time that nobody here knows. */
+static bool takes_something(const char *name) {
+    static const char *const beginnings[] = { "cuMemAlloc", "cuMemCreate", "cuMemPoolCreate", "cuArrayCreate", "cuArray3DCreate",
+                                              "cuMipmappedArrayCreate", "cuMulticastBind", "cuImportExternalMemory", "cuCtxCreate",
+                                              "cuGraphInstantiate", "cuGraphLaunch", "cuLaunch" };
+    if (starts(name, "cuMemAllocHost") || starts(name, "cuLaunchHostFunc")) return false; /* of the host */
+    for (size_t i = 0; i < sizeof beginnings / sizeof *beginnings; i++)
+        if (starts(name, beginnings[i])) return true;
+    return false;
+}
+
+/* The first such function that a program has been given. Programs look up before cuInit, when it is not known yet
+ * whether anything is limited here, and so whether anybody must hear of it. */
+static struct {
+    enum { NONE, NOTING, NOTED, REPORTED } state;
+    char name[64];
+} unknown;
+
+void ph_report_unknown(void) {
+    if (PH_LIKELY(__atomic_load_n(&unknown.state, __ATOMIC_ACQUIRE) != NOTED) || !ph_config.present) return;
+    if (__atomic_exchange_n(&unknown.state, REPORTED, __ATOMIC_RELAXED) != NOTED) return;
+    ph_error("the driver has %s, which this release of the hook does not know: what is taken by it is not limited. Install a "
+             "release made for this driver's CUDA.", unknown.name);
+}
+
+static void note_unknown(const char *name) {
+    unsigned int none = NONE;
+    if (!takes_something(name) ||
+        !__atomic_compare_exchange_n((unsigned int *)&unknown.state, &none, NOTING, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return;
+    for (size_t i = 0; i + 1 < sizeof unknown.name && name[i]; i++) unknown.name[i] = name[i];
+    __atomic_store_n(&unknown.state, NOTED, __ATOMIC_RELEASE);
+    if (ph_gate_state() != PH_GATE_START) ph_report_unknown();
+}
+
 /* Ours, or NULL: then glibc answers. */
 static void *driver_answer(void *handle, const char *name) {
     ph_dlsym_function next = ph_glibc_dlsym();
     const struct ph_call *call = ph_call_by_symbol(name);
-    if (!call) return NULL;
+    if (!call) {
+        void *library = takes_something(name) ? ph_driver_cuda() : NULL;
+        if (library && next(library, name)) note_unknown(name);
+        return NULL;
+    }
     /* What the handle does not have, or this driver lacks, stays missing. */
     if (handle != RTLD_DEFAULT && handle != RTLD_NEXT && !next(handle, name)) return NULL;
     bool nvml = call->since == 0;
@@ -202,6 +240,7 @@ static void substitute(const char *name, void **function, int version, cuuint64_
     bool per_thread = (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0;
     void *hook = ph_hook_for(*function, name, version, per_thread);
     if (hook) *function = hook;
+    else note_unknown(name);
 }
 
 CUresult ph_get_proc_address(const struct ph_call *call, const char *symbol, void **pfn, int version, cuuint64_t flags) {

@@ -142,14 +142,19 @@ size_t ph_ledger_keys(enum ph_holding holding, uint64_t low, uint64_t high, uint
     return count;
 }
 
-uint64_t ph_ledger_bytes(int device) {
+static uint64_t sum_of(enum ph_holding holding, int device) { /* holding 0: all */
     uint64_t sum = 0;
     pthread_mutex_lock(&mutex);
-    for (size_t i = 0; i < capacity; i++)
-        if (table[i].holding != 0 && (int)table[i].holding != REMOVED && table[i].device == device) sum += table[i].bytes;
+    for (size_t i = 0; i < capacity; i++) {
+        bool counts = holding ? table[i].holding == holding : table[i].holding != 0 && (int)table[i].holding != REMOVED;
+        if (counts && table[i].device == device) sum += table[i].bytes;
+    }
     pthread_mutex_unlock(&mutex);
     return sum;
 }
+
+uint64_t ph_ledger_bytes(int device) { return sum_of((enum ph_holding)0, device); }
+uint64_t ph_ledger_sum(enum ph_holding holding, int device) { return sum_of(holding, device); }
 
 void ph_ledger_after_fork(void) {
     pthread_mutex_init(&mutex, NULL);

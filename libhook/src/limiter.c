@@ -18,6 +18,7 @@ enum {
     LOOK_AGAIN_NS = 1000000, /* at neighbours that work */
     NAP_NS = 10000000,       /* longest sleep before a waiter looks at the limit again */
     POLL_NS = 50000,         /* for measurements */
+    NOT_BEGUN_NS = 50000000, /* longer than the turns of a GPU full of neighbours */
 };
 
 uint64_t ph_limits[PH_MAX_DEVICES];
@@ -124,6 +125,19 @@ void ph_limiter_wait(int device) {
         ph_measurements_read(false);
         if (!flying) ph_sleep_until(now + wait);
         else if (ph_in_flight(device) > ph_config.in_flight_ns) ph_sleep_until(now + POLL_NS);
+    }
+}
+
+/* A kernel that nobody has measured may run for seconds, and a queue holds hundreds: the second launch waits for what
+ * the first has cost. One that the GPU does not begin may be waiting for what this very program does next. */
+void ph_limiter_wait_for_first(int device, const struct ph_cost *cost) {
+    if (limit_of(device) == 0) return;
+    int64_t since = ph_now(), now = since;
+    while (ph_measurements_read(false), ph_cost_awaited(cost)) {
+        if (!ph_measurements_running(device) && now - since > NOT_BEGUN_NS) return;
+        int64_t nap = (now - since) / 16;
+        ph_sleep_until(now + (nap > POLL_NS ? nap : POLL_NS));
+        now = ph_now();
     }
 }
 

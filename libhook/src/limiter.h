@@ -15,6 +15,8 @@ struct ph_seen_open {
 };
 extern __thread struct ph_seen_open ph_seen_open[PH_MAX_DEVICES];
 void ph_limiter_wait(int device);
+/* Returns when the cost is known, unless the GPU does not even begin what is to tell it. */
+void ph_limiter_wait_for_first(int device, const struct ph_cost *cost);
 
 /* Returns when a launch may go: mostly at once. */
 static inline void ph_limiter_admit(int device) {

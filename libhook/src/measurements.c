@@ -36,10 +36,12 @@ static struct measurement *reading;
 static struct ph_coverage coverage[PH_MAX_DEVICES], container_coverage[PH_MAX_DEVICES];
 static int64_t settled_at;
 static int waiting;        /* measurements not yet read */
+static int running[PH_MAX_DEVICES]; /* of them, those that the GPU had begun at the last look */
 static unsigned int count; /* measurements ever */
 
 struct ph_in_flight ph_flights[PH_MAX_DEVICES];
 bool ph_measurements_pending(void) { return __atomic_load_n(&waiting, __ATOMIC_RELAXED) != 0; }
+bool ph_measurements_running(int device) { return __atomic_load_n(&running[device], __ATOMIC_RELAXED) != 0; }
 unsigned int ph_measurements_count(void) { return __atomic_load_n(&count, __ATOMIC_RELAXED); }
 
 void ph_measurement_bill_estimate(int device, const struct ph_work *work) {
@@ -62,6 +64,7 @@ void ph_measurement_add(struct ph_batch *batch, CUevent end, bool late) {
                                .work = batch->work };
     __atomic_add_fetch(&batch->pending, 1, __ATOMIC_RELAXED);
     __atomic_add_fetch(&waiting, 1, __ATOMIC_RELAXED);
+    if (m->work.only) ph_cost_await(m->work.only, 1);
     __atomic_add_fetch(&count, 1, __ATOMIC_RELAXED);
     pthread_mutex_lock(&queue_mutex);
     *queue_end = m;
@@ -71,6 +74,7 @@ void ph_measurement_add(struct ph_batch *batch, CUevent end, bool late) {
 
 static void discard(struct measurement *m) {
     __atomic_sub_fetch(&waiting, 1, __ATOMIC_RELAXED);
+    if (m->work.only) ph_cost_await(m->work.only, -1);
     pthread_mutex_lock(&queue_mutex);
     m->next = free_ones;
     free_ones = m;
@@ -169,11 +173,13 @@ void ph_measurements_read(bool from_housekeeper) {
     bool exchanged = !from_housekeeper && ph_any_capture() && ph_driver.cuThreadExchangeStreamCaptureMode &&
                      ph_driver.cuThreadExchangeStreamCaptureMode(&mode) == CUDA_SUCCESS;
     int64_t now = ph_now();
+    int begun[PH_MAX_DEVICES] = { 0 };
     collect();
     /* Streams finish in any order, so all are looked at. */
     for (struct measurement **link = &reading; *link;) {
         struct measurement *m = *link;
         if (!finish(m, now)) {
+            begun[m->device] += m->started;
             link = &m->next;
             continue;
         }
@@ -182,6 +188,7 @@ void ph_measurements_read(bool from_housekeeper) {
         ph_timeline_give_back(m->timeline, m->work.start);
         discard(m);
     }
+    for (int i = 0; i < ph_device_count; i++) __atomic_store_n(&running[i], begun[i], __ATOMIC_RELAXED);
     /* Launching threads do it too: the limit must not depend on when the housekeeper gets a turn. */
     if (from_housekeeper || now - settled_at > SETTLE_EVERY_NS) {
         settled_at = now;
@@ -219,6 +226,7 @@ void ph_measurements_after_fork(void) {
     queue = reading = free_ones = NULL;
     queue_end = &queue;
     waiting = 0;
+    memset(running, 0, sizeof running);
     memset(ph_flights, 0, sizeof ph_flights);
     memset(coverage, 0, sizeof coverage);
     memset(container_coverage, 0, sizeof container_coverage);

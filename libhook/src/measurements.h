@@ -24,5 +24,6 @@ void ph_measurements_read(bool from_housekeeper);
 /* Every measurement of a dying context, billed by estimate. */
 void ph_measurements_forget(CUcontext context);
 bool ph_measurements_pending(void);
+bool ph_measurements_running(int device); /* the GPU has begun something that is not over */
 unsigned int ph_measurements_count(void); /* ever added; tells the housekeeper that there was work */
 void ph_measurements_after_fork(void);

@@ -92,7 +92,9 @@ CUresult ph_mem_alloc_pitch_v1(const struct ph_call *call, CUdeviceptr_v1 *dptr,
     if (!dptr || !pitch || !width || !height) return PH_NEXT(call, cuMemAllocPitch)(dptr, pitch, width, height, element);
     if (!ph_reserve_or_refresh(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = PH_NEXT(call, cuMemAllocPitch)(dptr, pitch, width, height, element);
-    return settle(result, PH_LINEAR, result == CUDA_SUCCESS ? *dptr : 0, device, bytes);
+    settle(result, PH_LINEAR, result == CUDA_SUCCESS ? *dptr : 0, device, bytes);
+    if (result == CUDA_SUCCESS) ph_ledger_resize(PH_LINEAR, *dptr, ph_round_up((uint64_t)*pitch * height, 512));
+    return result;
 }
 
 CUresult ph_mem_free(const struct ph_call *call, CUdeviceptr dptr) {

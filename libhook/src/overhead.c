@@ -119,6 +119,7 @@ static void unlock_first_context(void) {
 
 void ph_books_refresh(void) {
     ph_pools_refresh();
+    ph_graphs_refresh();
     ph_overhead_refresh();
 }
 

@@ -8,6 +8,8 @@
 
 static pthread_mutex_t pool_mutex = PTHREAD_MUTEX_INITIALIZER;
 
+void ph_pools_after_fork(void) { pthread_mutex_init(&pool_mutex, NULL); }
+
 static bool pool_holds(CUmemoryPool pool, uint64_t *reserved, uint64_t *used) {
     cuuint64_t value = 0;
     if (!ph_driver.cuMemPoolGetAttribute ||

@@ -34,8 +34,9 @@ CUresult ph_mem_get_info(const struct ph_call *call, size_t *free_bytes, size_t 
 CUresult ph_mem_get_info_v1(const struct ph_call *call, unsigned int *free_bytes, unsigned int *total_bytes) {
     unsigned int real_free = 0, real_total = 0;
     CUresult result = PH_NEXT(call, cuMemGetInfo)(&real_free, &real_total);
-    if (result != CUDA_SUCCESS) return result;
+    if (result != CUDA_SUCCESS || (!free_bytes && !total_bytes)) return result;
     ph_attach();
+    ph_books_refresh();
     uint64_t f = real_free, t = real_total;
     narrow(ph_current_ordinal(), &f, &t);
     if (free_bytes) *free_bytes = (unsigned int)f;

@@ -25,6 +25,9 @@ static void in_child(void) {
     ph_region_after_fork();
     ph_ledger_after_fork();
     ph_overhead_after_fork();
+    ph_pools_after_fork();
+    ph_vmm_after_fork();
+    ph_captures_after_fork();
     ph_housekeeper_after_fork();
     ph_batches_after_fork();
 }
@@ -116,6 +119,7 @@ void ph_attach(void) {
 }
 
 CUresult ph_init(const struct ph_call *call, unsigned int flags) {
+    ph_report_unknown();
     CUresult result = PH_NEXT(call, cuInit)(flags);
     if (result != CUDA_SUCCESS) return result;
     pthread_mutex_lock(&start_mutex);

@@ -3,9 +3,16 @@
 #define _GNU_SOURCE
 #include "memory.h"
 
-#include <string.h>
+#include <pthread.h>
+#include <stdlib.h>
 
 enum { AT_ONCE = 256 }; /* mappings undone by one cuMemUnmap that we follow; more are found in further rounds */
+
+/* Held around the driver's calls that map and bind: what is booked under an address must be what is mapped there, even
+ * for threads that unmap and map it at once. */
+static pthread_mutex_t mapping_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+void ph_vmm_after_fork(void) { pthread_mutex_init(&mapping_mutex, NULL); }
 
 CUresult ph_mem_create(const struct ph_call *call, CUmemGenericAllocationHandle *handle, size_t size,
                        const CUmemAllocationProp *prop, unsigned long long flags) {
@@ -49,8 +56,24 @@ CUresult ph_mem_retain(const struct ph_call *call, CUmemGenericAllocationHandle 
     return result;
 }
 
+/* One mapping or binding less. */
+static void let_go(enum ph_holding holding, uint64_t key) {
+    struct ph_entry entry, gone;
+    if (ph_ledger_take(holding, key, &entry) && ph_ledger_unrefer(entry.other, &gone)) ph_release(gone.device, gone.bytes);
+}
+
+static void let_go_of_range(enum ph_holding holding, uint64_t from, uint64_t size) {
+    uint64_t keys[AT_ONCE];
+    size_t count;
+    do {
+        count = ph_ledger_keys(holding, from, from + size, keys, AT_ONCE);
+        for (size_t i = 0; i < count; i++) let_go(holding, keys[i]);
+    } while (count == AT_ONCE);
+}
+
 CUresult ph_mem_map(const struct ph_call *call, CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAllocationHandle handle,
                     unsigned long long flags) {
+    pthread_mutex_lock(&mapping_mutex);
     bool ours = ph_ledger_refer(handle);
     CUresult result = PH_NEXT(call, cuMemMap)(ptr, size, offset, handle, flags);
     struct ph_entry gone;
@@ -58,22 +81,15 @@ CUresult ph_mem_map(const struct ph_call *call, CUdeviceptr ptr, size_t size, si
         ph_ledger_add((struct ph_entry){ .key = ptr, .holding = PH_MAPPING, .other = handle });
     else if (ours && ph_ledger_unrefer(handle, &gone))
         ph_release(gone.device, gone.bytes);
+    pthread_mutex_unlock(&mapping_mutex);
     return result;
 }
 
 CUresult ph_mem_unmap(const struct ph_call *call, CUdeviceptr ptr, size_t size) {
+    pthread_mutex_lock(&mapping_mutex);
     CUresult result = PH_NEXT(call, cuMemUnmap)(ptr, size);
-    if (result != CUDA_SUCCESS) return result;
-    uint64_t keys[AT_ONCE];
-    size_t count;
-    do {
-        count = ph_ledger_keys(PH_MAPPING, ptr, ptr + size, keys, AT_ONCE);
-        for (size_t i = 0; i < count; i++) {
-            struct ph_entry mapping, gone;
-            if (ph_ledger_take(PH_MAPPING, keys[i], &mapping) && ph_ledger_unrefer(mapping.other, &gone))
-                ph_release(gone.device, gone.bytes);
-        }
-    } while (count == AT_ONCE);
+    if (result == CUDA_SUCCESS) let_go_of_range(PH_MAPPING, ptr, size);
+    pthread_mutex_unlock(&mapping_mutex);
     return result;
 }
 
@@ -81,32 +97,68 @@ static void bind(uint64_t key, uint64_t handle) {
     if (ph_ledger_refer(handle)) ph_ledger_add((struct ph_entry){ .key = key, .holding = PH_BINDING, .other = handle });
 }
 
-static void unbind(uint64_t key) {
-    struct ph_entry binding, gone;
-    if (ph_ledger_take(PH_BINDING, key, &binding) && ph_ledger_unrefer(binding.other, &gone))
-        ph_release(gone.device, gone.bytes);
-}
-
+/* Offsets of one object follow each other, so that a range can be let go. */
 static uint64_t multicast_key(uint64_t object, uint64_t offset) { return object * 0x9e3779b97f4a7c15u + offset; }
+
+/* Everything mapped in the range stays alive with the object: a program may unmap and release it at once. */
+static void bind_mapped(uint64_t object, uint64_t offset, uint64_t ptr, uint64_t size) {
+    uint64_t *keys = NULL;
+    size_t room = 0, count;
+    do { /* until all of them fit */
+        room += AT_ONCE;
+        free(keys);
+        if (!(keys = malloc(room * sizeof *keys))) return;
+        count = ph_ledger_keys(PH_MAPPING, ptr, ptr + size, keys, room);
+    } while (count == room);
+    for (size_t i = 0; i < count; i++) {
+        struct ph_entry mapping;
+        if (ph_ledger_find(PH_MAPPING, keys[i], &mapping)) bind(multicast_key(object, offset + (keys[i] - ptr)), mapping.other);
+    }
+    free(keys);
+}
 
 CUresult ph_multicast_bind(const struct ph_call *call, CUmemGenericAllocationHandle object, size_t offset,
                            CUmemGenericAllocationHandle memory, size_t memory_offset, size_t size, unsigned long long flags) {
+    pthread_mutex_lock(&mapping_mutex);
     CUresult result = PH_NEXT(call, cuMulticastBindMem)(object, offset, memory, memory_offset, size, flags);
     if (result == CUDA_SUCCESS) bind(multicast_key(object, offset), memory);
+    pthread_mutex_unlock(&mapping_mutex);
     return result;
 }
 
 CUresult ph_multicast_bind_v2(const struct ph_call *call, CUmemGenericAllocationHandle object, CUdevice device, size_t offset,
                               CUmemGenericAllocationHandle memory, size_t memory_offset, size_t size, unsigned long long flags) {
+    pthread_mutex_lock(&mapping_mutex);
     CUresult result = PH_NEXT(call, cuMulticastBindMem_v2)(object, device, offset, memory, memory_offset, size, flags);
     if (result == CUDA_SUCCESS) bind(multicast_key(object, offset), memory);
+    pthread_mutex_unlock(&mapping_mutex);
+    return result;
+}
+
+CUresult ph_multicast_bind_address(const struct ph_call *call, CUmemGenericAllocationHandle object, size_t offset, CUdeviceptr ptr,
+                                   size_t size, unsigned long long flags) {
+    pthread_mutex_lock(&mapping_mutex);
+    CUresult result = PH_NEXT(call, cuMulticastBindAddr)(object, offset, ptr, size, flags);
+    if (result == CUDA_SUCCESS) bind_mapped(object, offset, ptr, size);
+    pthread_mutex_unlock(&mapping_mutex);
+    return result;
+}
+
+CUresult ph_multicast_bind_address_v2(const struct ph_call *call, CUmemGenericAllocationHandle object, CUdevice device, size_t offset,
+                                      CUdeviceptr ptr, size_t size, unsigned long long flags) {
+    pthread_mutex_lock(&mapping_mutex);
+    CUresult result = PH_NEXT(call, cuMulticastBindAddr_v2)(object, device, offset, ptr, size, flags);
+    if (result == CUDA_SUCCESS) bind_mapped(object, offset, ptr, size);
+    pthread_mutex_unlock(&mapping_mutex);
     return result;
 }
 
 CUresult ph_multicast_unbind(const struct ph_call *call, CUmemGenericAllocationHandle object, CUdevice device, size_t offset,
                              size_t size) {
+    pthread_mutex_lock(&mapping_mutex);
     CUresult result = PH_NEXT(call, cuMulticastUnbind)(object, device, offset, size);
-    if (result == CUDA_SUCCESS) unbind(multicast_key(object, offset));
+    if (result == CUDA_SUCCESS) let_go_of_range(PH_BINDING, multicast_key(object, offset), size);
+    pthread_mutex_unlock(&mapping_mutex);
     return result;
 }
 
@@ -121,10 +173,12 @@ static uint64_t tile_key(const CUarrayMapInfo *info) {
 }
 
 CUresult ph_mem_map_array(const struct ph_call *call, CUarrayMapInfo *list, unsigned int count, CUstream stream) {
+    pthread_mutex_lock(&mapping_mutex);
     CUresult result = PH_NEXT(call, cuMemMapArrayAsync)(list, count, stream);
     for (unsigned int i = 0; result == CUDA_SUCCESS && list && i < count; i++) {
         if (list[i].memOperationType == CU_MEM_OPERATION_TYPE_MAP) bind(tile_key(&list[i]), list[i].memHandle.memHandle);
-        else unbind(tile_key(&list[i]));
+        else let_go(PH_BINDING, tile_key(&list[i]));
     }
+    pthread_mutex_unlock(&mapping_mutex);
     return result;
 }

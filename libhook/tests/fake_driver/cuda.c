@@ -40,9 +40,14 @@ int fk_enter(const struct fk_call *call) {
     return 0;
 }
 
+static void in_child(void) { pthread_mutex_init(&fk_mutex, NULL); }
+static void watch_forks(void) { pthread_atfork(NULL, NULL, in_child); }
+
 CUresult fk_cuInit(const struct fk_call *call, unsigned int flags) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     (void)call;
     fg_ready();
+    pthread_once(&once, watch_forks);
     initialised = true;
     return flags ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
 }
@@ -226,27 +231,27 @@ CUresult fk_cuCtxDetach(const struct fk_call *call, CUcontext context) { return 
 CUresult fk_cuDevicePrimaryCtxRetain(const struct fk_call *call, CUcontext *context, CUdevice device) {
     (void)call;
     if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
-    pthread_mutex_lock(&fk_mutex);
+    fg_mutex_lock(&fk_mutex);
     CUresult result = CUDA_SUCCESS;
     if (!primary[device].context) result = create((CUcontext *)&primary[device].context, device, true);
     if (result == CUDA_SUCCESS) {
         primary[device].references++;
         *context = (CUcontext)primary[device].context;
     }
-    pthread_mutex_unlock(&fk_mutex);
+    fg_mutex_unlock(&fk_mutex);
     return result;
 }
 
 static CUresult let_go(CUdevice device, bool all) {
     if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
-    pthread_mutex_lock(&fk_mutex);
+    fg_mutex_lock(&fk_mutex);
     struct fk_context *context = primary[device].context;
     if (context && (all || --primary[device].references == 0)) {
         destroy(context);
         primary[device].context = NULL;
         primary[device].references = 0;
     }
-    pthread_mutex_unlock(&fk_mutex);
+    fg_mutex_unlock(&fk_mutex);
     return context ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 CUresult fk_cuDevicePrimaryCtxRelease_v2(const struct fk_call *call, CUdevice device) {
@@ -320,10 +325,10 @@ static CUresult load(struct fk_module **loaded) {
         free(module);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    pthread_mutex_lock(&fk_mutex);
+    fg_mutex_lock(&fk_mutex);
     module->next = fk_current->modules;
     fk_current->modules = module;
-    pthread_mutex_unlock(&fk_mutex);
+    fg_mutex_unlock(&fk_mutex);
     *loaded = module;
     return CUDA_SUCCESS;
 }
@@ -352,6 +357,10 @@ CUresult fk_cuLibraryLoadData(const struct fk_call *call, CUlibrary *library, co
                               unsigned int jit_count, CUlibraryOption *options, void **values, unsigned int count) {
     (void)call, (void)code, (void)jit, (void)jit_values, (void)jit_count, (void)options, (void)values, (void)count;
     return load((struct fk_module **)library);
+}
+CUresult fk_cuLibraryLoadFromFile(const struct fk_call *call, CUlibrary *library, const char *file, CUjit_option *jit, void **jit_values,
+                                  unsigned int jit_count, CUlibraryOption *options, void **values, unsigned int count) {
+    return fk_cuLibraryLoadData(call, library, file, jit, jit_values, jit_count, options, values, count);
 }
 CUresult fk_cuLibraryUnload(const struct fk_call *call, CUlibrary library) { return fk_cuModuleUnload(call, (CUmodule)library); }
 CUresult fk_cuModuleGetFunction(const struct fk_call *call, CUfunction *function, CUmodule module, const char *name) {

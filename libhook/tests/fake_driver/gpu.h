@@ -61,3 +61,4 @@ void fg_thread_arrived(void *expected);
 /* Threads that wait for something other than time step aside meanwhile. */
 void fg_step_aside(void);
 void fg_step_back(void);
+void fg_process_leaves(void); /* it is about to end, whatever its threads are waiting for */

@@ -1,6 +1,8 @@
 /* The machine's state in one shared file: set-up, processes and threads, and what the dead leave. */
 #include "machine.h"
 
+#include "sanitizer.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -64,10 +66,11 @@ static bool gone(int index) {
     return fcntl(lock_fd, F_GETLK, &held) == 0 && held.l_type == F_UNLCK;
 }
 
-void fg_lock(void) {
-    if (pthread_mutex_lock(&fg_shared->mutex) == EOWNERDEAD) pthread_mutex_consistent(&fg_shared->mutex);
+static void locked(int result) {
+    if (result == EOWNERDEAD) pthread_mutex_consistent(&fg_shared->mutex);
 }
-void fg_unlock(void) { pthread_mutex_unlock(&fg_shared->mutex); }
+void fg_lock(void) { locked(fg_mutex_lock(&fg_shared->mutex)); }
+void fg_unlock(void) { fg_mutex_unlock(&fg_shared->mutex); }
 
 static void leave(void *mine) {
     struct thread *thread = mine;
@@ -193,11 +196,11 @@ void *fg_expect_thread(void) {
 }
 
 void fg_thread_arrived(void *expected) {
-    fg_lock();
+    locked(pthread_mutex_lock(&fg_shared->mutex)); /* a sanitizer does not know the thread yet */
     fg_self = expected;
     fg_self->tid = (int)syscall(SYS_gettid);
     pthread_setspecific(leave_key, fg_self);
-    fg_unlock();
+    pthread_mutex_unlock(&fg_shared->mutex);
 }
 
 void fg_leave(void) {

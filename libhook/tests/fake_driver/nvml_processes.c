@@ -92,7 +92,7 @@ nvmlReturn_t fk_nvmlDeviceGetProcessUtilization(const struct fk_call *call, nvml
                                                 unsigned int *count, unsigned long long since) {
     (void)call, (void)since;
     if (!count || !exists(device)) return NVML_ERROR_INVALID_ARGUMENT;
-    pthread_mutex_lock(&mutex);
+    fg_mutex_lock(&mutex);
     int index = index_of(device), busy = 0;
     take_sample(index);
     for (int i = 0; i < samples[index].count; i++) busy += samples[index].percent[i] > 0;
@@ -103,6 +103,6 @@ nvmlReturn_t fk_nvmlDeviceGetProcessUtilization(const struct fk_call *call, nvml
         utilization[at++] = (nvmlProcessUtilizationSample_t){ .pid = (unsigned int)(samples[index].use[i].pid + fg_settings()->pid_offset),
                                                               .timeStamp = (unsigned long long)time(NULL) * 1000000, .smUtil = percent };
     }
-    pthread_mutex_unlock(&mutex);
+    fg_mutex_unlock(&mutex);
     return result;
 }

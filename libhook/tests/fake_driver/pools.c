@@ -40,13 +40,13 @@ static void shrink(struct pool *pool, uint64_t keep) {
     }
 }
 void fk_pools_settle(void) {
-    pthread_mutex_lock(&fk_mutex);
+    fg_mutex_lock(&fk_mutex);
     for (struct pool *pool = pools; pool; pool = pool->next) shrink(pool, pool->threshold);
-    pthread_mutex_unlock(&fk_mutex);
+    fg_mutex_unlock(&fk_mutex);
 }
 static CUresult from_pool(struct pool *pool, CUdeviceptr *dptr, size_t bytes) {
     if (!dptr || !bytes) return CUDA_ERROR_INVALID_VALUE;
-    pthread_mutex_lock(&fk_mutex);
+    fg_mutex_lock(&fk_mutex);
     CUresult result = CUDA_SUCCESS;
     if (pool->used + bytes > pool->reserved) {
         uint64_t grow = (pool->used + bytes - pool->reserved + STEP - 1) / STEP * STEP;
@@ -60,11 +60,11 @@ static CUresult from_pool(struct pool *pool, CUdeviceptr *dptr, size_t bytes) {
         pool->used += bytes;
         *dptr = fresh->address;
     }
-    pthread_mutex_unlock(&fk_mutex);
+    fg_mutex_unlock(&fk_mutex);
     return result;
 }
 bool fk_back_to_pool(CUdeviceptr address) {
-    pthread_mutex_lock(&fk_mutex);
+    fg_mutex_lock(&fk_mutex);
     struct pooled **link = &pooled;
     while (*link && (*link)->address != address) link = &(*link)->next;
     struct pooled *found = *link;
@@ -72,7 +72,7 @@ bool fk_back_to_pool(CUdeviceptr address) {
         *link = found->next;
         found->pool->used -= found->bytes;
     }
-    pthread_mutex_unlock(&fk_mutex);
+    fg_mutex_unlock(&fk_mutex);
     free(found);
     return found != NULL;
 }
@@ -93,35 +93,35 @@ CUresult fk_cuMemAllocFromPoolAsync(const struct fk_call *call, CUdeviceptr *dpt
 }
 CUresult fk_cuMemPoolCreate(const struct fk_call *call, CUmemoryPool *pool, const CUmemPoolProps *props) {
     (void)call;
-    pthread_mutex_lock(&fk_mutex);
+    fg_mutex_lock(&fk_mutex);
     *pool = (CUmemoryPool)new_pool(props->location.id);
-    pthread_mutex_unlock(&fk_mutex);
+    fg_mutex_unlock(&fk_mutex);
     return CUDA_SUCCESS;
 }
 CUresult fk_cuMemPoolDestroy(const struct fk_call *call, CUmemoryPool handle) {
     (void)call;
     struct pool *pool = (struct pool *)handle;
-    pthread_mutex_lock(&fk_mutex);
+    fg_mutex_lock(&fk_mutex);
     fg_memory_give(pool->device, pool->reserved);
     pool->reserved = pool->used = 0;
-    pthread_mutex_unlock(&fk_mutex);
+    fg_mutex_unlock(&fk_mutex);
     return CUDA_SUCCESS;
 }
 CUresult fk_cuMemPoolTrimTo(const struct fk_call *call, CUmemoryPool pool, size_t keep) {
     (void)call;
-    pthread_mutex_lock(&fk_mutex);
+    fg_mutex_lock(&fk_mutex);
     shrink((struct pool *)pool, keep);
-    pthread_mutex_unlock(&fk_mutex);
+    fg_mutex_unlock(&fk_mutex);
     return CUDA_SUCCESS;
 }
 CUresult fk_cuMemPoolGetAttribute(const struct fk_call *call, CUmemoryPool handle, CUmemPool_attribute attribute, void *value) {
     (void)call;
     struct pool *pool = (struct pool *)handle;
-    pthread_mutex_lock(&fk_mutex);
+    fg_mutex_lock(&fk_mutex);
     if (attribute == CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT) *(cuuint64_t *)value = pool->reserved;
     else if (attribute == CU_MEMPOOL_ATTR_USED_MEM_CURRENT) *(cuuint64_t *)value = pool->used;
     else *(cuuint64_t *)value = pool->threshold;
-    pthread_mutex_unlock(&fk_mutex);
+    fg_mutex_unlock(&fk_mutex);
     return CUDA_SUCCESS;
 }
 CUresult fk_cuMemPoolSetAttribute(const struct fk_call *call, CUmemoryPool handle, CUmemPool_attribute attribute, void *value) {
@@ -131,9 +131,9 @@ CUresult fk_cuMemPoolSetAttribute(const struct fk_call *call, CUmemoryPool handl
 }
 CUresult fk_cuDeviceGetMemPool(const struct fk_call *call, CUmemoryPool *pool, CUdevice device) {
     (void)call;
-    pthread_mutex_lock(&fk_mutex);
+    fg_mutex_lock(&fk_mutex);
     *pool = (CUmemoryPool)pool_of(device);
-    pthread_mutex_unlock(&fk_mutex);
+    fg_mutex_unlock(&fk_mutex);
     return CUDA_SUCCESS;
 }
 CUresult fk_cuDeviceGetDefaultMemPool(const struct fk_call *call, CUmemoryPool *pool, CUdevice device) {

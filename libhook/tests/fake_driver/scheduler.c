@@ -148,21 +148,33 @@ void fg_wait_until(int64_t when) {
     fg_unlock();
 }
 
+/* Those who stay may now be the only ones: somebody has to move the clock. */
+static void leave_clock_to_others(void) {
+    if (anybody_running()) return;
+    int64_t next = next_event();
+    if (next == INT64_MAX) return;
+    if (next > fg_shared->now) fg_pass_time(next);
+    wake_satisfied();
+}
+
 void fg_step_aside(void) {
     fg_ready();
     if (!fg_virtual) return;
     fg_lock();
     fg_take_part()->state = FG_FREE;
-    /* Others may now be the only ones: somebody has to move the clock. */
-    if (!anybody_running()) {
-        int64_t next = next_event();
-        if (next != INT64_MAX) {
-            if (next > fg_shared->now) fg_pass_time(next);
-            wake_satisfied();
-        }
-    }
+    leave_clock_to_others();
     fg_unlock();
     fg_leave();
+}
+
+void fg_process_leaves(void) {
+    fg_ready();
+    if (!fg_virtual) return;
+    fg_lock();
+    for (int i = 0; i < fg_shared->thread_high; i++)
+        if (fg_shared->thread[i].pid == getpid()) fg_shared->thread[i].state = FG_FREE;
+    leave_clock_to_others();
+    fg_unlock();
 }
 
 void fg_step_back(void) {

@@ -107,6 +107,7 @@ int64_t fg_device_busy(int device) {
 int64_t fg_process_busy(int device, int pid) {
     fg_ready();
     fg_lock();
+    if (!fg_virtual) fg_catch_up();
     int64_t busy = 0;
     for (int i = 0; i < fg_shared->process_high; i++)
         if (fg_shared->process[i].pid == pid) busy = fg_shared->process[i].busy[device];

@@ -92,10 +92,10 @@ CUresult fk_cuStreamCreate(const struct fk_call *call, CUstream *stream, unsigne
     if (!fk_current) return CUDA_ERROR_INVALID_CONTEXT;
     struct fk_stream *fresh = calloc(1, sizeof *fresh);
     fresh->context = fk_current;
-    pthread_mutex_lock(&fk_mutex);
+    fg_mutex_lock(&fk_mutex);
     fresh->next = fk_current->streams;
     fk_current->streams = fresh;
-    pthread_mutex_unlock(&fk_mutex);
+    fg_mutex_unlock(&fk_mutex);
     *stream = (CUstream)fresh;
     return CUDA_SUCCESS;
 }
@@ -106,11 +106,11 @@ CUresult fk_cuStreamCreateWithPriority(const struct fk_call *call, CUstream *str
 CUresult fk_cuStreamDestroy_v2(const struct fk_call *call, CUstream handle) {
     (void)call;
     struct fk_stream *stream = (struct fk_stream *)handle;
-    pthread_mutex_lock(&fk_mutex);
+    fg_mutex_lock(&fk_mutex);
     struct fk_stream **link = &stream->context->streams;
     while (*link && *link != stream) link = &(*link)->next;
     if (*link) *link = stream->next;
-    pthread_mutex_unlock(&fk_mutex);
+    fg_mutex_unlock(&fk_mutex);
     free(stream);
     return CUDA_SUCCESS;
 }
@@ -129,10 +129,10 @@ CUresult fk_cuStreamQuery(const struct fk_call *call, CUstream handle) {
 }
 static int64_t last_tail(const struct fk_context *context) {
     int64_t tail = context->legacy_tail;
-    pthread_mutex_lock(&fk_mutex);
+    fg_mutex_lock(&fk_mutex);
     for (const struct fk_stream *s = context->streams; s; s = s->next)
         if (s->tail > tail) tail = s->tail;
-    pthread_mutex_unlock(&fk_mutex);
+    fg_mutex_unlock(&fk_mutex);
     return tail;
 }
 CUresult fk_cuCtxSynchronize(const struct fk_call *call) {

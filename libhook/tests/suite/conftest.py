@@ -9,6 +9,15 @@ import pytest
 
 LIBHOOK = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("LIBHOOK_BUILD", LIBHOOK / "build"))
+SANITIZER = os.environ.get("LIBHOOK_SANITIZER", "")
+"""What the hook was built with: address, undefined, thread; nothing in what is shipped."""
+RUNNER = os.environ.get("LIBHOOK_RUNNER", "").split()
+"""What runs programs of another architecture: qemu and its options."""
+not_ours = pytest.mark.skipif(
+    SANITIZER == "thread",
+    reason="ThreadSanitizer's runtime is in the victims; a hook that calls it loads nowhere else",
+)
+"""For tests that preload the hook into a program that was not built with it."""
 
 
 class Machine:
@@ -25,7 +34,7 @@ class Machine:
         return {
             "PATH": os.environ["PATH"],
             "LD_LIBRARY_PATH": str(BUILD / "tests"),
-            "LD_PRELOAD": ":".join([*filter(None, [os.environ.get("LIBHOOK_SANITIZER")]), *preload]),
+            "LD_PRELOAD": ":".join([*filter(None, [os.environ.get("LIBHOOK_SANITIZER_RUNTIME")]), *preload]),
             "FAKE_CUDA_SHM": str(self.folder / "machine"),
             "FAKE_CUDA_CLOCK": "virtual" if virtual else "real",
             "CUDA_DEVICE_MEMORY_SHARED_CACHE": str(self.region),
@@ -43,7 +52,7 @@ class Machine:
         **settings: str,
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(BUILD / f"tests/victims/victim_{victim}"), *arguments],
+            [*RUNNER, str(BUILD / f"tests/victims/victim_{victim}"), *arguments],
             env=self.environment(hook=hook, virtual=virtual, settings=settings),
             capture_output=True,
             text=True,
@@ -55,7 +64,7 @@ class Machine:
         self, victim: str, *arguments: str, virtual: bool = True, **settings: str
     ) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [str(BUILD / f"tests/victims/victim_{victim}"), *arguments],
+            [*RUNNER, str(BUILD / f"tests/victims/victim_{victim}"), *arguments],
             env=self.environment(hook=BUILD / "libvgpu.so", virtual=virtual, settings=settings),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

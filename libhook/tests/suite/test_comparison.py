@@ -1,16 +1,14 @@
 """What `poolmgr bench hook` stands on: an arm whose limits are not in force is found out before it is timed."""
 
-import os
-
 import pytest
 
-from conftest import BUILD
+from conftest import BUILD, SANITIZER
 from poolmgr.hookbench.bed import Bed
 from poolmgr.hookbench.containers import Arm
 from poolmgr.hookbench.rows import limits_not_in_force
 
 pytestmark = pytest.mark.skipif(
-    "LIBHOOK_SANITIZER" in os.environ,
+    bool(SANITIZER),
     reason="the benchmark preloads the library alone, no sanitizer's runtime before it",
 )
 

@@ -57,28 +57,42 @@ def test_burst_without_knowing_the_others_keeps_to_the_share(machine: Machine) -
     assert alone(machine, "burst", 30) == pytest.approx(30, abs=2)
 
 
-def test_burst_gives_idle_time_away_and_takes_it_back(machine: Machine, tmp_path: Path) -> None:
-    """The neighbour works for the first fifth of the time only."""
+def burst_beside(machine: Machine, tmp_path: Path, *neighbour: str) -> tuple[float, float]:
+    """Shares of ten seconds of a burst container of 30 % and, over its own time, of a neighbour that has 70 %."""
+    known = {"POOLMGR_HOOK_ACTIVITY": str(tmp_path / "activity"), "FAKE_CUDA_CALL_NS": "2000"}
     burst = machine.start(
         "share", "--seconds", "10", "--ns", "200000", CUDA_DEVICE_SM_LIMIT="30", POOLMGR_HOOK_MODE="burst",
-        POOLMGR_HOOK_ACTIVITY=str(tmp_path / "activity"), FAKE_CUDA_CALL_NS="2000",
-        CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / "a.cache"),
+        CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / "a.cache"), **known,
     )  # fmt: skip
-    neighbour = machine.start(
-        "share", "--seconds", "5", "--ns", "200000", CUDA_DEVICE_SM_LIMIT="70",
-        POOLMGR_HOOK_ACTIVITY=str(tmp_path / "activity"), FAKE_CUDA_CALL_NS="2000",
-        CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / "b.cache"),
+    other = machine.start(
+        "share", "--ns", "200000", *neighbour, CUDA_DEVICE_SM_LIMIT="70",
+        CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / "b.cache"), **known,
     )  # fmt: skip
-    shares = [share_of(process.communicate(timeout=100)[0]) for process in (burst, neighbour)]
-    assert shares[1] == pytest.approx(70, abs=3), "taken back: the neighbour got its share while it worked"
-    assert shares[0] == pytest.approx((30 + 100) / 2, abs=5), "given away: all of the rest when it was gone"
+    own, others = (share_of(process.communicate(timeout=100)[0]) for process in (burst, other))
+    return own, others
+
+
+def test_burst_uses_the_time_of_a_neighbour_that_has_gone(machine: Machine, tmp_path: Path) -> None:
+    own, other = burst_beside(machine, tmp_path, "--seconds", "5")
+    assert other == pytest.approx(70, abs=2)
+    assert own == pytest.approx((30 + 100) / 2, abs=2)
+
+
+def test_burst_gives_idle_time_away_and_takes_it_back(machine: Machine, tmp_path: Path) -> None:
+    """The neighbour works in the first second, stands still for four, and works again in the last five."""
+    own, other = burst_beside(
+        machine, tmp_path, "--seconds", "10", "--region", str(tmp_path / "b.cache"),
+        "--offset", str(RECENT_KERNEL), "--size", "4", "--write-at", "1", "--value", "-1", "--undo-at", "5", "--undo-value", "2",
+    )  # fmt: skip
+    assert other == pytest.approx(70 * 6 / 10, abs=2), "taken back as soon as it worked again"
+    assert own == pytest.approx((30 * 6 + 100 * 4) / 10, abs=2)
 
 
 def test_best_effort_yields_to_others_and_uses_the_rest(machine: Machine, tmp_path: Path) -> None:
     best, other = together(
         machine, tmp_path, {"POOLMGR_HOOK_MODE": "best-effort"}, {"CUDA_DEVICE_SM_LIMIT": "70"}
     )
-    assert other == pytest.approx(70, abs=3)
+    assert other == pytest.approx(70, abs=2)
     assert best < 25
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import BUILD, LIBHOOK
+from conftest import BUILD, LIBHOOK, SANITIZER
 
 HEADERS = Path(os.environ.get("LIBHOOK_HEADERS", BUILD / "headers"))
 
@@ -28,7 +28,7 @@ def built_in(folder: Path) -> str:
     return hashlib.sha256((build / "libvgpu.so").read_bytes()).hexdigest()
 
 
-@pytest.mark.skipif("LIBHOOK_SANITIZER" in os.environ, reason="what is shipped has no sanitizer")
+@pytest.mark.skipif(bool(SANITIZER), reason="what is shipped has no sanitizer")
 def test_two_builds_in_different_folders_are_the_same_byte_for_byte(tmp_path: Path) -> None:
     first = built_in(tmp_path / "here")
     assert built_in(tmp_path / "elsewhere" / "deeper") == first

@@ -23,7 +23,9 @@ static bool second_gets(size_t bytes) {
     return status == 0;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--something-else") == 0) return usleep(2000000) != 0;
+    setlinebuf(stdout); /* or children would have the parent's lines to print */
     int told[2], go[2];
     char byte = 0;
     if (pipe(told) != 0 || pipe(go) != 0) return 2;
@@ -38,7 +40,7 @@ int main(void) {
         CHECK(cuMemAlloc_v2(&b, (size_t)100 << 20));
         byte = cuMemAlloc_v2(&b, (size_t)200 << 20) == CUDA_SUCCESS;
         if (write(told[1], &byte, 1) != 1 || read(go[0], &byte, 1) != 1) _exit(3);
-        execl("/bin/sleep", "sleep", "2", (char *)NULL);
+        execl("/proc/self/exe", "victim_daemon", "--something-else", (char *)NULL);
         _exit(4);
     }
     if (read(told[0], &byte, 1) != 1) return 2;

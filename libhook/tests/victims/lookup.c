@@ -16,12 +16,26 @@ static void show(const char *way, const char *symbol, void *address) {
            info.dli_sname ? info.dli_sname : "-");
 }
 
-int main(void) {
+/* lookup FILE: by the driver's handle, every name in it; then CUDA starts. */
+static int look_up_all(void *driver, const char *path) {
+    char name[128];
+    int found = 0;
+    FILE *names = fopen(path, "r");
+    if (!names) return 2;
+    while (fscanf(names, "%127s", name) == 1) found += dlsym(driver, name) != NULL;
+    fclose(names);
+    int (*initialise)(unsigned int) = (int (*)(unsigned int))dlsym(driver, "cuInit");
+    if (initialise(0) != 0) return 3;
+    return printf("%d\n", found) < 0;
+}
+
+int main(int argc, char **argv) {
     static const char *const symbols[] = { "cuMemAlloc_v2", "cuMemAlloc", "cuLaunchKernel", "cuLaunchKernel_ptsz", "cuGraphLaunch",
                                            "cuMemAllocAsync_ptsz", "cuGetProcAddress", "cuGetProcAddress_v2", "cuMemCreate",
                                            "cuDriverGetVersion", "cuNoSuchThing" };
     void *driver = dlopen("libcuda.so.1", RTLD_NOW), *nvml = dlopen("libnvidia-ml.so.1", RTLD_NOW);
     if (!driver || !nvml) return fprintf(stderr, "%s\n", dlerror()), 2;
+    if (argc > 1) return look_up_all(driver, argv[1]);
     for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
         show("handle", symbols[i], dlsym(driver, symbols[i]));
         show("default", symbols[i], dlsym(RTLD_DEFAULT, symbols[i]));

@@ -1,14 +1,15 @@
 /* Every way to get device memory, one family after another. After each the container's books must equal what
  * the machine really gave: prints "family charged real" and fails if they differ, or if anything is left.
  * Runs to the end even if single calls fail (FAKE_CUDA_FAIL), so that it serves the Nth-call sweep too.
- *   memory [--only FAMILY]            memory --over BYTES   asks for more than the limit by every family */
-#include "victim.h"
+ *   memory [--only FAMILY] [--size BYTES]
+ * The usual ways are here, other ABIs and rarer calls in variants.c. */
+#include "families.h"
 
 static const size_t SIZE = 64u << 20;
-static CUstream stream;
-static CUcontext context;
+CUstream stream;
+CUcontext context;
 
-static uint64_t charged(void) {
+uint64_t charged(void) {
     size_t free_bytes = 0, total = 0;
     if (cuMemGetInfo_v2(&free_bytes, &total) != CUDA_SUCCESS && cuMemGetInfo_v2(&free_bytes, &total) != CUDA_SUCCESS) exit(2);
     return total - free_bytes;
@@ -132,10 +133,7 @@ static void modules(size_t size) { /* one used at once, one unloaded by its cont
     }
 }
 
-static const struct family {
-    const char *name;
-    void (*run)(size_t size);
-} families[] = {
+static const struct family usual[] = {
     { "linear", linear },       { "pitched", pitched },     { "managed", managed },   { "pooled", pooled },
     { "own_pool", own_pool },   { "physical", physical },   { "multicast", multicast }, { "arrays", arrays },
     { "mipmaps", mipmaps },     { "external", external },   { "graphs", graphs },     { "old_names", old_names },
@@ -151,12 +149,14 @@ int main(int argc, char **argv) {
     cuCtxSetCurrent(context);
     CHECK(cuCtxSetCurrent(context));
     if (cuStreamCreate(&stream, 0) != CUDA_SUCCESS) CHECK(cuStreamCreate(&stream, 0));
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
-        if (only && strcmp(only, families[i].name) != 0) continue;
-        families[i].run(size);
+    size_t count = sizeof usual / sizeof *usual;
+    for (size_t i = 0; i < count + variants_count; i++) {
+        const struct family *family = i < count ? &usual[i] : &variants[i - count];
+        if (only && strcmp(only, family->name) != 0) continue;
+        family->run(size);
         uint64_t booked = charged() != fg_memory_own(0) ? charged() : fg_memory_own(0); /* a failed question is asked again */
         uint64_t real = fg_memory_own(0);
-        printf("%s %llu %llu\n", families[i].name, (unsigned long long)booked, (unsigned long long)real);
+        printf("%s %llu %llu\n", family->name, (unsigned long long)booked, (unsigned long long)real);
         differences += booked != real;
     }
     return differences ? 1 : 0;

@@ -17,6 +17,7 @@ static int64_t kernel_ns, seconds_ns, warm_ns, think_ns;
 static unsigned int grid;
 static const char *mode;
 static int stream_count, processes;
+static int64_t launches; /* atomic */
 
 static struct {
     const char *region;
@@ -45,6 +46,29 @@ static int64_t read_region(void) { /* -1: not asked for */
     return value;
 }
 
+static void sleep_until(int64_t when) {
+    struct timespec until = { .tv_sec = when / 1000000000, .tv_nsec = when % 1000000000 };
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+}
+
+static void say(int64_t busy, int64_t elapsed, int64_t counted) {
+    printf("{\"pid\": %d, \"busy_ns\": %lld, \"elapsed_ns\": %lld, \"launches\": %lld, \"read\": %lld}\n", (int)getpid(),
+           (long long)busy, (long long)elapsed, (long long)counted, (long long)read_region());
+    fflush(stdout);
+}
+
+/* Looks at the clock, not at the launches: one that has to wait must not stretch the time that its work is held against. */
+static void *measure(void *begin) {
+    int64_t from = *(int64_t *)begin;
+    sleep_until(from);
+    int64_t busy = fg_process_busy(0, getpid()), before = __atomic_load_n(&launches, __ATOMIC_RELAXED);
+    sleep_until(from + seconds_ns);
+    int64_t now = now_ns();
+    say(fg_process_busy(0, getpid()) - busy, now - from, __atomic_load_n(&launches, __ATOMIC_RELAXED) - before);
+    fg_process_leaves();
+    _exit(0);
+}
+
 struct meeting {
     int arrived;
 };
@@ -57,6 +81,7 @@ static void work(struct meeting *meeting) {
     CUstream streams[64] = { NULL };
     CUgraphExec graph = NULL;
     void *parameters[] = { &kernel_ns };
+    if (on_fake_machine()) fg_step_back(); /* or time would run for the hook's thread alone until the first launch */
     CHECK(cuInit(0));
     CHECK(cuDeviceGet(&device, 0));
     CHECK(cuDevicePrimaryCtxRetain(&context, device));
@@ -71,35 +96,24 @@ static void work(struct meeting *meeting) {
         CHECK(cuStreamEndCapture(streams[0], &recorded));
         CHECK(cuGraphInstantiateWithFlags(&graph, recorded, 0));
     }
-    if (on_fake_machine()) fg_step_back();
     __atomic_add_fetch(&meeting->arrived, 1, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(&meeting->arrived, __ATOMIC_SEQ_CST) < processes) sched_yield();
-    pthread_t writer;
-    if (writing.at > 0) pthread_create(&writer, NULL, write_region, NULL);
-    int64_t start = now_ns() + warm_ns, busy_before = -1, launches = 0; /* what happens while warming up does not count */
-    while (now_ns() - start < seconds_ns) {
-        if (busy_before < 0 && now_ns() >= start) {
-            busy_before = on_fake_machine() ? fg_process_busy(0, getpid()) : 0;
-            start = now_ns();
-            launches = 0;
-        }
+    pthread_t writer, meter;
+    int64_t begin = now_ns() + warm_ns, before = -1; /* what happens while warming up does not count */
+    if (writing.at > 0 && pthread_create(&writer, NULL, write_region, NULL) == 0) pthread_detach(writer);
+    if (on_fake_machine() && pthread_create(&meter, NULL, measure, &begin) == 0) pthread_detach(meter);
+    while (on_fake_machine() || now_ns() - begin < seconds_ns) {
+        if (before < 0 && now_ns() >= begin) before = launches;
         CUstream stream = streams[launches % stream_count];
         if (graph) CHECK(cuGraphLaunch(graph, stream));
         else CHECK(cuLaunchKernel(spin, grid, 1, 1, 1, 1, 1, 0, stream, parameters, NULL));
-        launches++;
+        __atomic_add_fetch(&launches, 1, __ATOMIC_RELAXED);
         if (strcmp(mode, "sync") == 0 || strcmp(mode, "think") == 0) CHECK(cuStreamSynchronize(stream));
-        if (strcmp(mode, "think") == 0) {
-            struct timespec pause = { .tv_sec = think_ns / 1000000000, .tv_nsec = think_ns % 1000000000 };
-            nanosleep(&pause, NULL);
-        }
+        if (strcmp(mode, "think") == 0) sleep_until(now_ns() + think_ns);
     }
-    if (!on_fake_machine()) CHECK(cuCtxSynchronize()); /* what was launched has then run */
-    int64_t elapsed = now_ns() - start;
-    int64_t busy = on_fake_machine() ? fg_process_busy(0, getpid()) - busy_before : launches * kernel_ns * (graph ? 10 : 1);
-    printf("{\"pid\": %d, \"busy_ns\": %lld, \"elapsed_ns\": %lld, \"launches\": %lld, \"read\": %lld}\n", (int)getpid(),
-           (long long)busy, (long long)elapsed, (long long)launches, (long long)read_region());
-    fflush(stdout);
-    if (on_fake_machine()) fg_step_aside();
+    CHECK(cuCtxSynchronize()); /* what was launched has then run */
+    int64_t counted = launches - before;
+    say(counted * kernel_ns * (graph ? 10 : 1), now_ns() - begin, counted);
     _exit(0);
 }
 
