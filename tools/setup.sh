@@ -22,6 +22,7 @@ if ! cmp -s uv.lock "$stamp"; then
   say "installing the locked Python packages into .venv"
   # The folder is there already, with the tools in it: `uv sync` alone would refuse it on a fresh checkout.
   [ -x .venv/bin/python ] || .venv/tools/bin/uv venv --quiet --allow-existing --python "$python" .venv
-  .venv/tools/bin/uv sync --frozen --quiet --python "$python"
+  # Without --python: a shim (pyenv) is no path that uv finds again in the environment, and it would make it anew.
+  .venv/tools/bin/uv sync --frozen --quiet
   cp uv.lock "$stamp"
 fi
