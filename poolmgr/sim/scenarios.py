@@ -140,7 +140,9 @@ def false_forecast(ask: Ask) -> Scenario:
     }[how]
     columns = one_model(vms.start, vms.end)
     what = f"week {vms.week} of the sessions, what the forecast knows is {how}"
-    return assemble("S8", ask, even_fleet(22, 8), chance, columns, history=(history,), what=what)
+    return assemble(
+        "S8", ask, even_fleet(22, 8), chance, columns, history=(history,), what=what, period=vms.period
+    )
 
 
 IDLE_AFTER = 12 * 3_600.0
