@@ -70,7 +70,7 @@ def test_trust_lost_on_a_holiday_is_won_back_by_ordinary_days() -> None:
 
 def test_between_the_two_levels_it_stays_as_it_was() -> None:
     """A third less than expected: not right, not wrong enough."""
-    known = ledger(*weeks(4), day(60), day(36), day(36))
+    known = ledger(*weeks(4), day(60), day(40), day(40))
     assert 0.35 < in_vain(known) <= 0.5
     assert judged(known, trusted=True)
     assert not judged(known, trusted=False)
