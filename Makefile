@@ -49,7 +49,7 @@ gpu: hook ## libhook on a real GPU, beside OTHER=NAME=PATH/libvgpu.so; without a
 	@$(PY) -m poolmgr.cli.main bench gpu --write docs/benchmarks.md $(if $(OTHER),--other "$(OTHER)") $(if $(QUICK),--quick)
 
 .PHONY: hook-sanitize
-hook-sanitize: setup ## libhook's suite under ASan, UBSan and TSan (about ten minutes)
+hook-sanitize: setup ## libhook's suite under ASan, UBSan and TSan (about half an hour)
 	@for kind in address undefined thread; do libhook/run-tests.sh --sanitize $$kind; done
 
 .PHONY: hook-fuzz

@@ -5,7 +5,7 @@
 #   libhook/run-tests.sh --shares                ten seconds of every kind of work at limits of 5 to 95 % (long)
 #   libhook/run-tests.sh --sanitize address|undefined|thread   (thread: clang's)
 #   libhook/run-tests.sh --headers               hooks.def against the headers of CUDA 11.8, 12.4 and 12.8 (from PyPI)
-#   libhook/run-tests.sh --arm64                 built for arm64, run by qemu (gcc-aarch64-linux-gnu, qemu-user-static)
+#   libhook/run-tests.sh --arm64                 built for arm64, run by qemu
 #   libhook/run-tests.sh --fuzz [RUNS]           configuration, environment and region file (200000 runs each; clang)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -59,9 +59,7 @@ case "$what" in
   suite tests/suite -k "not exports and not constructor" -o timeout=400 -n 2
   ;;
 --arm64)
-  for tool in aarch64-linux-gnu-gcc qemu-aarch64-static; do
-    command -v $tool >/dev/null || { echo "$tool is missing: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static" >&2; exit 1; }
-  done
+  ../tools/packages.sh arm64
   cmocka=$PWD/build/cmocka-arm64 apt=(-o Dir::State="$PWD/build/apt" -o Dir::Cache="$PWD/build/apt" -o Dir::State::status=/dev/null
     -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Sandbox::User=root -qq)
   if [ ! -d "$cmocka/usr" ]; then # its packages for arm64, unpacked and not installed

@@ -13,7 +13,7 @@ from typing import Any
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.forecast import recent_rise_quantile
 from poolmgr.planner.forecast_sizer import ForecastSettings
-from poolmgr.planner.sizing import Spare
+from poolmgr.planner.sizing import Spare, headroom_of
 from poolmgr.planner.stock import Shelf
 
 KEEP_BINS = 3
@@ -26,10 +26,10 @@ that it waits."""
 
 
 def following(shelf: Shelf, ledger: dict[str, Any], settings: ForecastSettings) -> Spare:
-    headroom = shelf.pool.passthrough.headroom
+    """GPUs to have ready, and what eviction may cost, from the pool's spec and the last hour of `ledger`."""
+    headroom, message = headroom_of(shelf)
     band = settings.band_of(shelf.gpus) if any(ledger["levels"]) else 0
     recent = ceil(recent_rise_quantile(ledger, KEEP_BINS, 1.0 - KEEP_CHANCE) - 1e-9)
-    message = f"pool {shelf.pool.name} keeps {headroom} GPU(s) ready"
     if recent > headroom:
         message += f", and up to {recent} that fall free, as VMs came in the last hour"
     at_once, per_second = settings.price(CARE)

@@ -20,7 +20,7 @@ from poolmgr.planner.following import following
 from poolmgr.planner.forecast import BIN_SECONDS, BINS_A_WEEK, KEPT_WEEKS, bin_of
 from poolmgr.planner.forecast_sizer import ForecastSettings, ForecastSizer
 from poolmgr.planner.shelving import ShelfKey
-from poolmgr.planner.sizing import Spare
+from poolmgr.planner.sizing import Spare, headroom_of
 from poolmgr.planner.stock import Shelf, Stock
 from poolmgr.planner.trust import is_trusted
 
@@ -84,8 +84,7 @@ def _is_trusted(before: dict[str, Any], entry: dict[str, Any]) -> bool:
 
 
 def _as_on_earlier_days(shelf: Shelf, spare: Spare) -> str:
-    headroom = shelf.pool.passthrough.headroom
-    ready = f"pool {shelf.pool.name} keeps {headroom} GPU(s) ready"
+    headroom, ready = headroom_of(shelf)
     if spare.fetch > headroom:
         return f"up to {spare.fetch} more GPU(s) may be wanted within minutes and {spare.keep} within hours, as on earlier days"
     if spare.keep > headroom:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.shelving import ShelfKey
-from poolmgr.planner.stock import Stock
+from poolmgr.planner.stock import Shelf, Stock
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +40,20 @@ class Sizer(Protocol):
         ...
 
 
+def headroom_of(shelf: Shelf) -> tuple[int, str]:
+    """GPUs that the pool's spec wants ready for VMs, and the sentence that says so."""
+    headroom = shelf.pool.passthrough.headroom
+    return headroom, f"pool {shelf.pool.name} keeps {headroom} GPU(s) ready"
+
+
 class HeadroomSizer:
     """What the pool's spec says, and nothing more: no forecast, no memory."""
 
     def size(self, snapshot: ClusterSnapshot, stock: Stock, memory: Any) -> tuple[dict[ShelfKey, Spare], Any]:
         spares = {}
         for key, shelf in stock.shelves.items():
-            headroom = shelf.pool.passthrough.headroom
-            spares[key] = Spare(
-                headroom, headroom, Reason.HEADROOM, f"pool {shelf.pool.name} keeps {headroom} GPU(s) ready"
-            )
+            headroom, message = headroom_of(shelf)
+            spares[key] = Spare(headroom, headroom, Reason.HEADROOM, message)
         return spares, None
 
 

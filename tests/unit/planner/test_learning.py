@@ -35,11 +35,19 @@ def at(now: float, *nodes: Any, **overrides: Any) -> ClusterSnapshot:
     return snapshot(*(nodes or (node("a", "ssss"),)), taken_at=now, **overrides)
 
 
-def past(days: int, *, before: float = TUESDAY, wanted: int = 3) -> dict[str, Any]:
-    """`days` days on each of which `wanted` desktops came at five past nine and stayed for two hours."""
-    first = bin_of(before) - days * BINS_A_DAY
-    levels = [wanted if 1 <= n % BINS_A_DAY < 25 else 0 for n in range(days * BINS_A_DAY)]
-    return {"layout": 1, "shelves": {NAME: {"ledger": {"first": first, "levels": levels}}}}
+def days_of(*wanted: int) -> list[int]:
+    """For each day, counted from nine o'clock, that many desktops from five past nine on for two hours."""
+    return [many if 1 <= n < 25 else 0 for many in wanted for n in range(BINS_A_DAY)]
+
+
+def learnt(levels: list[int], *, until: float = TUESDAY) -> dict[str, Any]:
+    ledger = {"first": bin_of(until) - len(levels), "levels": levels}
+    return {"layout": 1, "shelves": {NAME: {"ledger": ledger}}}
+
+
+def past(days: int, *, wanted: int = 3) -> dict[str, Any]:
+    """Learnt by Tuesday nine o'clock from as many equal days."""
+    return learnt(days_of(*[wanted] * days))
 
 
 def levels(memory: dict[str, Any]) -> list[int]:
@@ -103,20 +111,9 @@ def test_six_days_are_no_week() -> None:
     assert "known for 6 days, and nothing is forecast before a whole week is" in spare.message
 
 
-def days_of(*wanted: int) -> list[int]:
-    """For each day, that many desktops from five past nine on for two hours."""
-    return [many if 1 <= n < 25 else 0 for many in wanted for n in range(BINS_A_DAY)]
-
-
-def remember(levels: list[int], **entry: Any) -> dict[str, Any]:
-    """As learnt up to Tuesday nine o'clock; days begin then, as in `past`."""
-    ledger = {"first": bin_of(TUESDAY) - len(levels), "levels": levels}
-    return {"layout": 1, "shelves": {NAME: {"ledger": ledger, **entry}}}
-
-
 def test_a_forecast_that_was_wrong_is_not_acted_on_and_the_sentence_says_so() -> None:
     came = days_of(*[12] * 12, 2, 2)
-    spare, memory = size(at(TUESDAY, pools=(pool(eviction=EvictionRule.BEST_EFFORT),)), remember(came))
+    spare, memory = size(at(TUESDAY, pools=(pool(eviction=EvictionRule.BEST_EFFORT),)), learnt(came))
     assert (spare.fetch, spare.lend) == (0, ())
     assert spare.message.endswith(
         "the forecast expected too much in the last days, so demand is followed until it is right again"
@@ -161,9 +158,8 @@ def test_trust_is_judged_once_in_five_minutes() -> None:
 def test_what_is_headroom_is_not_called_forecast() -> None:
     evening = TUESDAY + 12 * 3_600
     quiet = days_of(*[3] * 9)[: 8 * BINS_A_DAY + BINS_A_DAY // 2]
-    known = {"ledger": {"first": bin_of(evening) - len(quiet), "levels": quiet}}
     view = at(evening, pools=(pool(passthrough=SideLimits(headroom=1)),))
-    spare, _ = size(view, {"layout": 1, "shelves": {NAME: known}})
+    spare, _ = size(view, learnt(quiet, until=evening))
     assert (spare.fetch, spare.keep) == (1, 1)
     assert spare.message == "pool p keeps 1 GPU(s) ready"
 

@@ -28,8 +28,8 @@ def judged(known: dict[str, Any], *, trusted: bool = True) -> bool:
     return is_trusted(trusted, known, len(known["levels"]) - 1)
 
 
-def weeks(count: int, height: int = 60, **kind: int) -> list[list[int]]:
-    return ([day(height, **kind)] * 5 + [day(0)] * 2) * count
+def weeks(count: int) -> list[list[int]]:
+    return ([day(60)] * 5 + [day(0)] * 2) * count
 
 
 def test_what_repeats_exactly_is_trusted() -> None:

@@ -96,7 +96,7 @@ def test_moves_of_ten_seconds_to_ten_minutes(flip: float) -> None:
     seen, per_claim = run(flip=flip), run("B4", flip=flip)
     assert seen.vm_kills == 0
     assert seen.flips_per_gpu_day < 8
-    assert seen.vm_served >= per_claim.vm_served
+    assert seen.vm_served >= max(0.85, per_claim.vm_served)
 
 
 def test_gpus_that_fail_to_change_driver_are_left_alone_and_the_others_serve() -> None:
