@@ -12,7 +12,7 @@ python=$(command -v python3 || true)
 
 if [ ! -x .venv/tools/bin/uv ]; then
   say "installing uv $UV_VERSION into .venv/tools"
-  "$python" -m venv .venv/tools 2>/dev/null || {
+  "$python" -m venv .venv/tools >/dev/null 2>&1 || {
     # Debian and Ubuntu ship venv apart from python3; tools/packages.sh installs it where it may.
     tools/packages.sh python && "$python" -m venv .venv/tools; }
   .venv/tools/bin/pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
