@@ -26,7 +26,7 @@ check: setup ## lint, types, import contracts, unit tests; under a minute
 	@$(PY) -m pytest tests/unit -q -x -n 2
 
 .PHONY: test
-test: setup ## check, libhook, integration on real parts, the story (sets up what it needs; about 35 minutes)
+test: setup ## check, libhook, integration on real parts, the story (sets up what it needs; about 35 minutes, half an hour more the first time)
 	@tools/packages.sh browser hook database node
 	@$(MAKE) --no-print-directory check hook
 	@# one process each: a cluster that one group has installed things into is none for the next
