@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from poolmgr.domain.identifiers import (
     Generation,
@@ -43,8 +44,7 @@ class SubjectKind(StrEnum):
     NODE = "Node"
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """What a refusal is about. For a GPU: namespace is the node, name the PCI address."""
 
     kind: SubjectKind
@@ -52,9 +52,8 @@ class Subject:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Something that was considered and not done."""
+class Refusal(NamedTuple):
+    """Something that was considered and not done. A tuple, as one is made for each of tens of thousands of GPUs."""
 
     subject: Subject
     reason: Reason

@@ -47,20 +47,26 @@ class Board:
             return
         self._priced = True
         for name, at in self._shelf.nodes.items():
-            priced = [stock.evictable(self._shelf, gpus) for gpus in at.busy_shared]
-            units = sorted((unit for unit in priced if unit is not None), key=unit_order)
+            units = sorted(stock.evictable(self._shelf, at), key=unit_order)
             if units:
                 self._stocks[name] = at
                 self._evictable[name] = units
-        self._classes.clear()
-        for name in self._stocks:
+        for key, nodes in self._classes.items():
+            self._classes[key] = [entry for entry in nodes if entry[1] not in self._evictable]
+            heapq.heapify(self._classes[key])
+        for name in self._evictable:
             self._enter(name)
 
     def _class_of(self, name: NodeName) -> _Class:
-        stock, busy = self._stocks[name], self._evictable.get(name, [])
-        size = max((u.size for u in (*stock.to_passthrough, *busy)), default=1)
-        idle = sum(unit.size for unit in stock.to_passthrough)
-        return (stock.free + stock.incoming, idle, sum(unit.size for unit in busy), size)
+        stock = self._stocks[name]
+        idle = [len(unit.gpus) for unit in stock.to_passthrough]
+        busy = [len(unit.gpus) for unit in self._evictable.get(name, ())]
+        return (
+            stock.free + stock.incoming,
+            sum(idle),
+            sum(busy),
+            max(max(idle, default=1), max(busy, default=1)),
+        )
 
     def _enter(self, name: NodeName) -> None:
         cheapest = self._evictable.get(name, ())

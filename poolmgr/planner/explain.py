@@ -7,7 +7,7 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.eligibility import Objection, name_of, not_in_pool, objection_of, use_objection
 from poolmgr.planner.shared_fit import ShapeOutlook
-from poolmgr.planner.shelving import Kept, ShelfKey, Unit
+from poolmgr.planner.shelving import Kept, NodeStock, ShelfKey, Unit
 from poolmgr.planner.sizing import Spare
 from poolmgr.planner.usage import Usage, busy_with_pods
 
@@ -55,8 +55,9 @@ def _fate_of_unmet(draft: Draft, group: ShapeOutlook) -> Objection:
         held = draft.held_back.get((str(shelf.pool.name), shelf.model))
         if held is not None:
             return held
-    lent = sum(stock.node.best_effort_only for s in shelves for stock in s.nodes.values())
-    if lent and not group.shape.best_effort:
+    ordinary = not group.shape.best_effort
+    lent = ordinary and sum(stock.node.best_effort_only for s in shelves for stock in s.nodes.values())
+    if lent:
         return (
             Reason.LENT_TO_BEST_EFFORT,
             f"{lent} node(s) take best-effort containers only, since VMs are expected there, and no other has room; "
@@ -72,7 +73,7 @@ def _fate_of_unmet(draft: Draft, group: ShapeOutlook) -> Objection:
 
 
 def explain_gpus(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
-    usage, moved = draft.stock.usage, draft.moved
+    usage = draft.stock.usage
     for kept in draft.stock.refused:
         gpu, why = kept.gpu, why_kept(kept, usage)
         if kept.pool is None:
@@ -89,18 +90,23 @@ def explain_gpus(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
     for key, shelf in draft.stock.shelves.items():
         held, spare = draft.held_back.get(key), spares[key]
         for stock in shelf.nodes.values():
-            for gpus in stock.busy_shared:
-                if gpus[0].uuid not in draft.moved_uuids:
-                    _explain_busy(draft, gpus)
-            for gpu in stock.busy_passthrough:
-                message = f"{name_of(gpu)} is busy with {usage.why_busy(gpu)}"
-                subject = Subject(SubjectKind.GPU, gpu.node, gpu.pci_address)
-                draft.refusals.append(Refusal(subject, Reason.GPU_BUSY, message))
-            for unit in (*stock.to_passthrough, *stock.to_shared):
-                if id(unit) not in moved:
-                    for gpu in unit.gpus:
-                        said = _why_unit_stays(unit, held, spare, now, name_of(gpu))
-                        draft.refusals.append(_about(gpu, said))
+            told = stock.told
+            if told.busy is None:
+                told.busy = _why_busy(stock, usage)
+            if stock.node.name in draft.directions:
+                leaving = {move.pci_address for move in draft.moves if move.node == stock.node.name}
+                staying = (*told.busy, *_why_idle(stock, held, spare, now))
+                draft.refusals += [r for r in staying if r.subject.name not in leaving]
+                continue
+            because = (held, spare.message if spare.keep else "")
+            idle = told.idle if told.idle_because == because else None
+            if idle is None:
+                idle = _why_idle(stock, held, spare, now)
+                # Running numbers are said anew each time.
+                if all(unit.held_until <= now for unit in stock.to_shared):
+                    told.idle, told.idle_because = idle, because
+            draft.refusals += told.busy
+            draft.refusals += idle
 
 
 def why_kept(kept: Kept, usage: Usage) -> str:
@@ -112,22 +118,34 @@ def why_kept(kept: Kept, usage: Usage) -> str:
     return f"it moves only with its neighbours, and {partner}"
 
 
-def _explain_busy(draft: Draft, gpus: tuple[Gpu, ...]) -> None:
-    """A shared unit that its pods keep. Most units are one GPU with pods: that case makes its sentence here."""
-    usage = draft.stock.usage
-    pods = usage.pods_by_gpu.get(gpus[0].uuid)
-    if len(gpus) == 1 and pods:
-        message = f"{name_of(gpus[0])} is busy with {busy_with_pods(pods)}"
-        draft.refusals.append(_about(gpus[0], (Reason.GPU_BUSY, message)))
-        return
-    busy = [g for g in gpus if use_objection(g, usage) is not None]
-    for gpu in gpus:
-        said = use_objection(gpu, usage) or (
-            Reason.NOT_CHOSEN,
-            f"{name_of(gpu)} moves only with its neighbours, and {name_of(busy[0])} is busy with "
-            f"{usage.why_busy(busy[0])}",
-        )
-        draft.refusals.append(_about(gpu, said))
+def _why_busy(stock: NodeStock, usage: Usage) -> list[Refusal]:
+    """A node's GPUs that their pods or a VM keep. Most are alone in their unit and have pods: that case makes its
+    sentence here."""
+    said: list[Refusal] = []
+    for gpus in stock.busy_shared:
+        pods = usage.pods_by_gpu.get(gpus[0].uuid)
+        if len(gpus) == 1 and pods:
+            message = f"{name_of(gpus[0])} is busy with {busy_with_pods(pods)}"
+            said.append(_about(gpus[0], (Reason.GPU_BUSY, message)))
+            continue
+        busy = next(g for g in gpus if use_objection(g, usage) is not None)
+        for gpu in gpus:
+            why = use_objection(gpu, usage) or (
+                Reason.NOT_CHOSEN,
+                f"{name_of(gpu)} moves only with its neighbours, and {name_of(busy)} is busy with "
+                f"{usage.why_busy(busy)}",
+            )
+            said.append(_about(gpu, why))
+    for gpu in stock.busy_passthrough:
+        said.append(_about(gpu, (Reason.GPU_BUSY, f"{name_of(gpu)} is busy with {usage.why_busy(gpu)}")))
+    return said
+
+
+def _why_idle(stock: NodeStock, held: Objection | None, spare: Spare, now: float) -> list[Refusal]:
+    units = (*stock.to_passthrough, *stock.to_shared)
+    return [
+        _about(g, _why_unit_stays(unit, held, spare, now, name_of(g))) for unit in units for g in unit.gpus
+    ]
 
 
 def _about(gpu: Gpu, said: Objection) -> Refusal:

@@ -32,11 +32,12 @@ from poolmgr.planner.explain import explain_gpus, explain_pods, only_automatic, 
 from poolmgr.planner.flows import fetch_spare, fill_minimum, fill_reserved, give_back, may_give_back
 from poolmgr.planner.idle_vms import explain_idle_vms
 from poolmgr.planner.lending import lent_nodes
+from poolmgr.planner.node_memory import StockMemory
 from poolmgr.planner.port import Decision
 from poolmgr.planner.reservations import reserve_shared, reserved, with_reservations
 from poolmgr.planner.shared_fit import outlook
 from poolmgr.planner.sizing import HeadroomSizer, Sizer
-from poolmgr.planner.stock import StockMemory, take_stock
+from poolmgr.planner.stock import take_stock
 from poolmgr.planner.usage import usage_of
 from poolmgr.planner.vms import serve_vms
 
@@ -89,7 +90,7 @@ class PoolPlanner:
             drain_ahead(draft, spares)
         lent = lent_nodes(draft, spares)
         if self._explain or may_give_back(draft, spares):
-            pods = outlook(snapshot, stock.usage)
+            pods = outlook(snapshot, stock)
             give_back(draft, spares, pods)
             if self._explain:
                 explain_pods(draft, pods)

@@ -6,16 +6,17 @@ placement, not a copy: it never says that a pod fits where no single GPU has the
 """
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
 from poolmgr.domain.demand import SharedPod
-from poolmgr.domain.fleet import Gpu
+from poolmgr.domain.fleet import Gpu, Node
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.shelving import ShelfKey
+from poolmgr.planner.shelving import Room, ShelfKey
 from poolmgr.planner.stock import Stock
 from poolmgr.planner.usage import Usage
 
@@ -95,49 +96,51 @@ class _Room:
     """On nodes that take best-effort pods only."""
 
 
-def _room(snapshot: ClusterSnapshot, usage: Usage) -> _Room:
-    gpus: list[Gpu] = []
-    models: dict[str, int] = {}
-    rows: list[tuple[int, int, int, float, float, int, bool, bool, bool]] = []
-    pods_by_gpu, ready, states = usage.pods_by_gpu, DevicePhase.READY, (DevicePhase.READY, DevicePhase.MOVING)
-    for index, node in enumerate(snapshot.nodes):
-        if not node.ready or (node.cordoned and not node.cordoned_by_us):
-            continue
-        sharing = node.sharing
-        registered = {r.uuid: r for r in sharing.registered} if sharing else {}
-        for gpu in node.gpus:
-            observed, phase, uuid = gpu.observed_mode, gpu.phase, gpu.uuid
-            if (gpu.desired_mode or observed) is not Mode.SHARED or phase not in states:
-                continue
-            entry = registered.get(uuid)
-            memory, cores = gpu.memory_mib, 100
-            slots = DEFAULT_SPLIT if entry is None else entry.split_count
-            empty = uuid not in pods_by_gpu
-            if not empty:
-                load = usage.load_on(gpu)
-                memory, cores, slots = memory - load[0], cores - load[1], slots - load[2]
-            if slots > 0 and memory > 0:
-                here = not node.cordoned and observed is Mode.SHARED and phase is ready
-                if here and sharing is not None:
-                    here = entry is not None and entry.healthy and uuid not in sharing.fenced
-                model = models.setdefault(gpu.model, len(models))
-                gpus.append(gpu)
-                lent = node.best_effort_only
-                rows.append((index, model, gpu.memory_mib, memory, cores, slots, empty, here, lent))
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), 9)
+def _room(stock: Stock) -> _Room:
+    for shelved in stock.nodes:
+        if shelved.rooms is None:
+            shelved.rooms = _rooms_of(shelved.node, stock.usage)
+    counts = [len(shelved.rooms or ()) for shelved in stock.nodes]
+    rows = list(chain.from_iterable(shelved.rooms or () for shelved in stock.nodes))
+    gpus, memory, cores, slots, empty, here, lent = zip(*rows, strict=True) if rows else ((),) * 7
+    models = {model: index for index, model in enumerate(dict.fromkeys(gpu.model for gpu in gpus))}
     return _Room(
-        gpus,
+        list(gpus),
         tuple(models),
-        table[:, 1].astype(np.int64),
-        table[:, 2],
-        table[:, 0].astype(np.int64),
-        table[:, 3],
-        table[:, 4],
-        table[:, 5].astype(np.int64),
-        table[:, 6] > 0,
-        table[:, 7] > 0,
-        table[:, 8] > 0,
+        np.array([models[gpu.model] for gpu in gpus], dtype=np.int64),
+        np.array([gpu.memory_mib for gpu in gpus], dtype=np.float64),
+        np.repeat(np.arange(len(counts)), counts),
+        np.array(memory, dtype=np.float64),
+        np.array(cores, dtype=np.float64),
+        np.array(slots, dtype=np.int64),
+        np.array(empty, dtype=np.bool_),
+        np.array(here, dtype=np.bool_),
+        np.array(lent, dtype=np.bool_),
     )
+
+
+def _rooms_of(node: Node, usage: Usage) -> list[Room]:
+    """The node's shared GPUs with room, and those on their way to that side."""
+    if not node.ready or (node.cordoned and not node.cordoned_by_us):
+        return []
+    rooms: list[Room] = []
+    ready, states = DevicePhase.READY, (DevicePhase.READY, DevicePhase.MOVING)
+    sharing = node.sharing
+    registered = {r.uuid: r for r in sharing.registered} if sharing else {}
+    for gpu in node.gpus:
+        observed, phase, uuid = gpu.observed_mode, gpu.phase, gpu.uuid
+        if (gpu.desired_mode or observed) is not Mode.SHARED or phase not in states:
+            continue
+        entry = registered.get(uuid)
+        slots = DEFAULT_SPLIT if entry is None else entry.split_count
+        memory, cores, taken = usage.load_on(gpu)
+        if slots > taken and gpu.memory_mib > memory:
+            here = not node.cordoned and observed is Mode.SHARED and phase is ready
+            if here and sharing is not None:
+                here = entry is not None and entry.healthy and uuid not in sharing.fenced
+            left = (gpu.memory_mib - memory, 100 - cores, slots - taken)
+            rooms.append((gpu, *left, not taken, here, node.best_effort_only))
+    return rooms
 
 
 def _capacity(room: _Room, shape: PodShape) -> npt.NDArray[np.int64]:
@@ -208,7 +211,7 @@ def _deduct(room: _Room, shape: PodShape, rows: npt.NDArray[np.int64], take: npt
     room.empty[used] = False
 
 
-def outlook(snapshot: ClusterSnapshot, usage: Usage) -> list[ShapeOutlook]:
+def outlook(snapshot: ClusterSnapshot, stock: Stock) -> list[ShapeOutlook]:
     """For each shape of waiting pods, oldest shape first: how many will fit without another move."""
     waiting = [p for p in snapshot.pods if p.node is None and not p.terminating]
     if not waiting:
@@ -232,7 +235,7 @@ def outlook(snapshot: ClusterSnapshot, usage: Usage) -> list[ShapeOutlook]:
             groups[key] = ShapeOutlook(PodShape(*key), [pod])
         else:
             group.pods.append(pod)
-    room = _room(snapshot, usage)
+    room = _room(stock)
     for group in groups.values():
         group.fits_now = _lay(room, group.shape, len(group.pods), True)
         group.fits = group.fits_now + _lay(room, group.shape, len(group.pods) - group.fits_now, False)

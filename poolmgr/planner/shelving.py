@@ -5,19 +5,20 @@ Every GPU ends up in exactly one place; later stages only ever pick from the sto
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from poolmgr.domain.fleet import Gpu, Granularity, Node, Pool, RebalanceMode
-from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress, WorkloadUid
+from poolmgr.domain.identifiers import WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
-from poolmgr.planner.eligibility import gpu_objection, node_objection, use_objection
+from poolmgr.domain.plan import Refusal
+from poolmgr.planner.eligibility import Objection, gpu_objection, node_objection, use_objection
 from poolmgr.planner.usage import Usage
 
 ShelfKey = tuple[str, str]
 """(pool name, model)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """GPUs of one node that can only move together: one, an NVSwitch domain, or a whole node."""
 
     gpus: tuple[Gpu, ...]
@@ -32,6 +33,20 @@ class Unit:
     @property
     def size(self) -> int:
         return len(self.gpus)
+
+
+@dataclass(slots=True)
+class Told:
+    """What follows from a node, its pods and its VMs alone: filled by the stage that asks first (`stock`, `explain`)
+    and valid for as long as all of them are the same."""
+
+    evictable: list[tuple[Gpu, ...]] | None = None
+    """Units in use that neither owner nor budget keeps from being evicted."""
+    busy: list[Refusal] | None = None
+    """Why each GPU in use stays where it is."""
+    idle: list[Refusal] | None = None
+    """Why each idle one does, where the decision says `idle_because`."""
+    idle_because: tuple[Objection | None, str] = (None, "")
 
 
 @dataclass(slots=True)
@@ -56,6 +71,7 @@ class NodeStock:
     """GPUs that only a VM keeps where they are."""
     busy_shared: list[tuple[Gpu, ...]] = field(default_factory=list)
     """Units that only their pods keep where they are."""
+    told: Told = field(default_factory=Told, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,27 +103,11 @@ class Part:
     refused: list[Kept] = field(default_factory=list)
 
 
+Room = tuple[Gpu, float, float, int, bool, bool, bool]
+"""A shared GPU: its memory left (MiB), compute left (percent), slots left; whether it is empty, whether HAMi can use
+it now, and whether it is lent to best-effort pods."""
 Resources = dict[str, tuple[int, tuple[ShelfKey, ...]]]
 """Resource → its GPUs on a node, and the shelves that hold them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shelved:
-    """A node's parts, and what they were made from."""
-
-    node: Node
-    uuids: tuple[GpuUuid, ...]
-    places: tuple[tuple[NodeName, PciAddress], ...]
-    used: tuple[bool, ...]
-    """Which GPUs have pods, then which have a VM: all that the sorting takes from elsewhere."""
-    parts: tuple[Part, ...]
-    unpooled: tuple[Kept, ...]
-    resources: Resources
-
-
-def names_of(node: Node) -> tuple[tuple[GpuUuid, ...], tuple[tuple[NodeName, PciAddress], ...]]:
-    """What pods know the node's GPUs by, and what VMs know them by."""
-    return tuple(g.uuid for g in node.gpus), tuple((node.name, g.pci_address) for g in node.gpus)
 
 
 def shelve_node(
@@ -215,8 +215,10 @@ def unit_order(unit: Unit) -> tuple[float, float, str]:
 
 def _idle(part: Part, gpus: tuple[Gpu, ...], pool: Pool) -> None:
     at = part.at
-    held_until = max(g.mode_since for g in gpus) + pool.cooldown_seconds
-    if gpus[0].observed_mode is Mode.SHARED:
+    first = gpus[0]
+    since = first.mode_since if len(gpus) == 1 else max(g.mode_since for g in gpus)
+    held_until = since + pool.cooldown_seconds
+    if first.observed_mode is Mode.SHARED:
         at.to_passthrough.append(Unit(gpus, held_until=held_until))
     elif at.unplaced:
         why = f"a VM is bound to {at.node.name} and its GPU is not yet known; it may be this one"

@@ -1,7 +1,7 @@
 """The supply as a planner sees it: per pool and model, which GPUs are free, on their way, and movable.
 
-One pass over the snapshot; `shelving` sorts each node's GPUs, here the nodes are summed up. A node that is as it
-was at the last decision is not sorted again.
+One pass over the snapshot; `shelving` sorts each node's GPUs (`node_memory` knows those that are as they were), here
+the nodes are summed up.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +10,8 @@ from poolmgr.domain.fleet import Gpu, Pool
 from poolmgr.domain.identifiers import NodeName, WorkloadUid
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.eligibility import lost_work, use_objection
-from poolmgr.planner.shelving import Kept, NodeStock, Part, ShelfKey, Shelved, Unit, names_of, shelve_node
+from poolmgr.planner.node_memory import Shelved, StockMemory
+from poolmgr.planner.shelving import Kept, NodeStock, Part, ShelfKey, Unit
 from poolmgr.planner.usage import Usage
 
 
@@ -39,6 +40,8 @@ class Shelf:
 @dataclass(slots=True)
 class Stock:
     usage: Usage
+    nodes: list[Shelved]
+    """All of the snapshot, in its order."""
     shelves: dict[ShelfKey, Shelf]
     refused: list[Kept]
     shelves_by_resource: dict[str, list[ShelfKey]]
@@ -46,8 +49,13 @@ class Stock:
     """Most GPUs of the resource on any one node."""
     taken_at: float
 
-    def evictable(self, shelf: Shelf, gpus: tuple[Gpu, ...]) -> Unit | None:
-        """The busy unit as one that eviction would free; None where the pool or a pod does not allow it."""
+    def evictable(self, shelf: Shelf, at: NodeStock) -> list[Unit]:
+        """A node's units in use that eviction would free; only those for which the pool and all pods allow it."""
+        if at.told.evictable is None:
+            at.told.evictable = [gpus for gpus in at.busy_shared if self._priced(shelf, gpus) is not None]
+        return [unit for gpus in at.told.evictable if (unit := self._priced(shelf, gpus)) is not None]
+
+    def _priced(self, shelf: Shelf, gpus: tuple[Gpu, ...]) -> Unit | None:
         lost = 0.0
         victims: dict[WorkloadUid, None] = {}
         for gpu in gpus:
@@ -61,38 +69,12 @@ class Stock:
         return Unit(gpus, lost, tuple(victims))
 
 
-class StockMemory:
-    """What each node added to the stock of the last decision, reused while nothing on the node has changed.
-    It saves time and alters no answer: an entry is used only for the very same `Node` value with the same of
-    its GPUs in use, under equal pools."""
-
-    def __init__(self) -> None:
-        self._pools: tuple[Pool, ...] = ()
-        self._known: dict[NodeName, Shelved] = {}
-
-    def for_pools(self, pools: tuple[Pool, ...], nodes: int) -> dict[NodeName, Shelved]:
-        if pools != self._pools or len(self._known) > 2 * nodes:
-            self._pools, self._known = pools, {}
-        return self._known
-
-
 def take_stock(snapshot: ClusterSnapshot, usage: Usage, memory: StockMemory | None = None) -> Stock:
     """Sort every GPU of the snapshot into the stock. O(GPUs + slices), much less where `memory` knows nodes."""
     pools = {str(pool.name): pool for pool in snapshot.pools}
-    known = (memory or StockMemory()).for_pools(snapshot.pools, len(snapshot.nodes))
-    stock = Stock(usage, {}, [], {}, {}, snapshot.taken_at)
-    unclear = {name for name, _ in usage.unplaced}
-    has_pods, has_vm = usage.pods_by_gpu.__contains__, usage.vm_by_device.__contains__
-    for node in snapshot.nodes:
-        shelved = known.get(node.name)
-        if shelved is not None and (shelved.node is not node or node.name in unclear):
-            shelved = None
-        uuids, places = names_of(node) if shelved is None else (shelved.uuids, shelved.places)
-        used = (*map(has_pods, uuids), *map(has_vm, places))
-        if shelved is None or shelved.used != used:
-            shelved = Shelved(node, uuids, places, used, *shelve_node(node, pools, usage))
-            if node.name not in unclear:
-                known[node.name] = shelved
+    nodes = (StockMemory() if memory is None else memory).shelve(snapshot, usage)
+    stock = Stock(usage, nodes, {}, [], {}, {}, snapshot.taken_at)
+    for shelved in stock.nodes:
         stock.refused.extend(shelved.unpooled)
         for resource, (count, keys) in shelved.resources.items():
             if count > stock.largest_by_resource.get(resource, 0):
@@ -122,6 +104,7 @@ def _lay_on_shelf(stock: Stock, pools: dict[str, Pool], part: Part) -> None:
         at.to_shared,
         at.busy_passthrough,
         at.busy_shared,
+        at.told,
     )
     shelf.gpus += len(part.gpus)
     shelf.passthrough += part.passthrough

@@ -76,11 +76,10 @@ def usage_of(snapshot: ClusterSnapshot) -> Usage:
     pods_by_gpu: dict[GpuUuid, list[SharedPod]] = {}
     for pod in snapshot.pods:
         for part in pod.slices:
-            known = pods_by_gpu.get(part.uuid)
-            if known is None:
+            try:
+                pods_by_gpu[part.uuid].append(pod)
+            except KeyError:
                 pods_by_gpu[part.uuid] = [pod]
-            else:
-                known.append(pod)
     vm_by_device: dict[tuple[NodeName, PciAddress], Vm] = {}
     vm_by_launcher: dict[str, Vm] = {}
     unplaced: Counter[tuple[NodeName, str]] = Counter()

@@ -117,14 +117,13 @@ def _why_nothing(draft: Draft, keys: list[ShelfKey], vm: Vm) -> Objection:
     example: dict[Reason, str] = {}
     for key in keys:
         for stock in draft.stock.shelves[key].nodes.values():
-            for gpus in stock.busy_shared:
-                counts[Reason.GPU_BUSY] = counts.get(Reason.GPU_BUSY, 0) + len(gpus)
-                if Reason.GPU_BUSY not in example:
-                    example[Reason.GPU_BUSY] = f"{name_of(gpus[0])} is busy with {usage.why_busy(gpus[0])}"
-            for gpu in stock.busy_passthrough:
-                counts[Reason.GPU_BUSY] = counts.get(Reason.GPU_BUSY, 0) + 1
-                if Reason.GPU_BUSY not in example:
-                    example[Reason.GPU_BUSY] = f"{name_of(gpu)} is busy with {usage.why_busy(gpu)}"
+            first = stock.busy_shared[0][0] if stock.busy_shared else next(iter(stock.busy_passthrough), None)
+            if first is None:
+                continue
+            busy = sum(map(len, stock.busy_shared)) + len(stock.busy_passthrough)
+            counts[Reason.GPU_BUSY] = counts.get(Reason.GPU_BUSY, 0) + busy
+            if Reason.GPU_BUSY not in example:
+                example[Reason.GPU_BUSY] = f"{name_of(first)} is busy with {usage.why_busy(first)}"
     for kept in draft.stock.refused:
         if kept.gpu.resource_name == resource and kept.pool is not None:
             objection = objection_of(kept.gpu, kept.node, kept.pool, usage)

@@ -19,10 +19,11 @@ from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.budget import budgets_of
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.flows import pull
+from poolmgr.planner.node_memory import StockMemory
 from poolmgr.planner.port import Decision, Planner
 from poolmgr.planner.shelving import ShelfKey, Unit
 from poolmgr.planner.sizing import wanted_by_vms
-from poolmgr.planner.stock import StockMemory, take_stock
+from poolmgr.planner.stock import take_stock
 from poolmgr.planner.usage import usage_of
 from poolmgr.planner.vms import serve_vms
 
@@ -104,7 +105,7 @@ class Threshold:
                 stock.to_shared = [
                     unit
                     if now - idle[f"{stock.node.name}/{unit.gpus[0].pci_address}"] >= self.idle_seconds
-                    else replace(unit, held_until=now + 1.0)
+                    else unit._replace(held_until=now + 1.0)
                     for unit in stock.to_shared
                 ]
             if rested and not lacking[key]:
@@ -201,8 +202,7 @@ class Lyra:
             for name, stock in shelf.nodes.items():
                 if name in draft.directions or short <= 0:
                     continue
-                priced = [draft.stock.evictable(shelf, gpus) for gpus in stock.busy_shared]
-                units = [u for u in priced if u is not None]
+                units = draft.stock.evictable(shelf, stock)
                 if units:
                     cost = sum(u.lost_gpu_seconds for u in units) / sum(u.size for u in units)
                     servers.append((cost, name, units))

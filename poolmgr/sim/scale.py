@@ -2,6 +2,7 @@
 
 import gc
 import resource
+from dataclasses import replace
 from time import perf_counter, process_time
 from typing import Any
 
@@ -24,6 +25,7 @@ FleetShape = list[tuple[str, int, int]]
 """(product name, MiB of a card, GPUs) of each node."""
 POOL = PoolName("fleet")
 START = 1_772_409_600.0
+POD_LIFE_SECONDS = 3_600.0
 FRACTIONS = (0.05, 0.1, 0.2, 0.25, 0.3)
 
 
@@ -130,7 +132,7 @@ def _vm(
 def _pods(shared: list[tuple[NodeName, Gpu]], count: int, chance: np.random.Generator) -> list[SharedPod]:
     running = int(count * 0.95) if shared else 0
     sizes = chance.integers(len(FRACTIONS), size=count)
-    ages = chance.exponential(3_600.0, size=count)
+    ages = chance.exponential(POD_LIFE_SECONDS, size=count)
     soft = chance.random(count) < 0.5
     pods: list[SharedPod] = []
     for n in range(count):
@@ -157,21 +159,29 @@ def _pods(shared: list[tuple[NodeName, Gpu]], count: int, chance: np.random.Gene
 
 
 def measure(shape: FleetShape, *, pods: int, ticks: int, seed: int) -> dict[str, Any]:
-    """Build a cluster, decide `ticks` times, each ten seconds later with some waiting VMs gone. Seconds, MB."""
+    """Build a cluster, decide `ticks` times, each ten seconds later with some waiting VMs gone and a few pods in a
+    thousand replaced by others, as where pods live for an hour. Seconds, MB."""
     begun = perf_counter()
     view = random_cluster_of(shape, pods=pods, seed=seed)
     built = perf_counter() - begun
     planner = PoolPlanner(LearningSizer())
     memory: Any = None
-    # A manager's view lives long; keeping the collector from walking it again and again is one call.
+    # As the manager does once its view is whole (`poolmgr.cli.manager`).
     gc.collect()
     gc.freeze()
     times: list[float] = []
     cpu_times: list[float] = []
     steps = 0
+    running = [n for n, pod in enumerate(view.pods) if pod.node is not None]
+    pods_now = list(view.pods)
+    chance = np.random.default_rng(seed)
     for tick in range(ticks):
         waiting = [vm for vm in view.vms if vm.node is None]
         gone = {vm.uid for vm in waiting[tick::ticks]} if tick else set()
+        for n in chance.choice(running, size=int(len(running) * 10.0 / POD_LIFE_SECONDS)) if tick else ():
+            begun_at = START + 10.0 * tick
+            uid = WorkloadUid(f"pod-{n:06d}-{tick}")
+            pods_now[n] = replace(pods_now[n], uid=uid, created_at=begun_at, started_at=begun_at)
         now = ClusterSnapshot(
             generation=Generation(tick + 1),
             taken_at=START + 10.0 * tick,
@@ -179,7 +189,7 @@ def measure(shape: FleetShape, *, pods: int, ticks: int, seed: int) -> dict[str,
             nodes=view.nodes,
             pools=view.pools,
             vms=tuple(vm for vm in view.vms if vm.uid not in gone),
-            pods=view.pods,
+            pods=tuple(pods_now),
         )
         begun, cpu = perf_counter(), process_time()
         decision = planner.decide(now, memory)
