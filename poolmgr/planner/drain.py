@@ -1,5 +1,6 @@
-"""GPUs in use that are closed to new pods so that they are free when VMs will want them: for reservations, and for
-the forecast of pools that forbid eviction (others lend: `lending`). Nobody is disturbed.
+"""GPUs in use that are closed to new pods so that they are free when VMs will want them: for reservations, for the
+forecast of pools that forbid eviction (others lend: `lending`), and for VMs that come within minutes. Nobody is
+disturbed.
 
 How long a pod runs is not known, but how long it has run says much: durations have a heavy tail, so a young pod
 will probably end soon and an old one will not. From the ages follows, for every horizon of the forecast, how
@@ -35,6 +36,9 @@ PLENTY = 1.25
 """More than this many times what a later horizon wants is plenty."""
 NODE_PRICE = 0.1
 """What closing a GPU costs beside the room that it leaves unused, in GPUs: its node can make no other move."""
+SOON_SECONDS = 600.0
+SOON_SHARE = 0.4
+"""Of the nodes, how many may be draining for VMs that come so soon. The others can make room for them at once."""
 LEAST_WORTH = 0.5
 """Chance to be empty in time for each GPU left unused meanwhile, below which closing does not pay."""
 
@@ -62,9 +66,10 @@ class Outlook:
         return expected
 
 
-def outlook_of(draft: Draft, shelf: Shelf, horizons: tuple[float, ...]) -> Outlook:
-    """The shelf's shared GPUs that pods keep where they are. Pods that a waiting VM may have evicted do not count."""
-    evictable = shelf.pool.eviction is EvictionRule.BEST_EFFORT
+def outlook_of(draft: Draft, shelf: Shelf, horizons: tuple[float, ...], *, evicting: bool = True) -> Outlook:
+    """The shelf's shared GPUs that pods keep where they are. While `evicting`, pods that a waiting VM may have evicted
+    do not count."""
+    evictable = evicting and shelf.pool.eviction is EvictionRule.BEST_EFFORT
     usage, now = draft.stock.usage, draft.snapshot.taken_at
     units: list[tuple[Gpu, ...]] = []
     closed: list[bool] = []
@@ -94,18 +99,32 @@ def outlook_of(draft: Draft, shelf: Shelf, horizons: tuple[float, ...]) -> Outlo
 
 def drain_ahead(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
     """Close GPUs where the forecast wants more than is free and plenty will not fall free by itself."""
-    for key, shelf in draft.stock.shelves.items():
-        spare = spares[key]
-        wanted = np.array([gpus for _, gpus in spare.ahead], dtype=np.float64)
-        if not spare.ahead or wanted.max() <= shelf.free:
-            continue
-        outlook = outlook_of(draft, shelf, tuple(seconds for seconds, _ in spare.ahead))
-        missing = wanted - shelf.free - outlook.yields(outlook.closed)
-        plenty = shelf.free + outlook.yields(np.ones(len(outlook.units), dtype=bool)) >= PLENTY * wanted
-        plenty[0] = False
-        missing[plenty] = 0.0
-        if missing.max() > 0:
-            _close_nodes(draft, key, spare, outlook, missing)
+    for key, spare in spares.items():
+        _close_for(draft, key, spare, spare.ahead, spare.drain_share, evicting=True)
+        _close_for(draft, key, spare, ((SOON_SECONDS, spare.soon),), SOON_SHARE, evicting=False)
+
+
+def _close_for(
+    draft: Draft,
+    key: ShelfKey,
+    spare: Spare,
+    looks: tuple[tuple[float, int], ...],
+    share: float,
+    *,
+    evicting: bool,
+) -> None:
+    """`looks`: (seconds from now, GPUs wanted by then); `share`: of the nodes, how many may be draining for them."""
+    shelf = draft.stock.shelves[key]
+    wanted = np.array([gpus for _, gpus in looks], dtype=np.float64)
+    if not looks or wanted.max() <= shelf.free:
+        return
+    outlook = outlook_of(draft, shelf, tuple(seconds for seconds, _ in looks), evicting=evicting)
+    missing = wanted - shelf.free - outlook.yields(outlook.closed)
+    plenty = shelf.free + outlook.yields(np.ones(len(outlook.units), dtype=bool)) >= PLENTY * wanted
+    plenty[0] = False
+    missing[plenty] = 0.0
+    if missing.max() > 0:
+        _close_nodes(draft, key, spare, outlook, missing, share)
 
 
 def may_go_back(draft: Draft, key: ShelfKey, spare: Spare) -> int:
@@ -122,11 +141,13 @@ def may_go_back(draft: Draft, key: ShelfKey, spare: Spare) -> int:
     return max(0, int(room[1:].min()))
 
 
-def _close_nodes(draft: Draft, key: ShelfKey, spare: Spare, outlook: Outlook, missing: Floats) -> None:
+def _close_nodes(
+    draft: Draft, key: ShelfKey, spare: Spare, outlook: Outlook, missing: Floats, share: float
+) -> None:
     """Close the likeliest GPUs, best node first, until nothing is `missing` or too few nodes stay open."""
     shelf, budget = draft.stock.shelves[key], draft.budgets[key[0]]
     # A node that drains can make no other move: enough nodes stay open for VMs that cannot wait.
-    nodes = int(spare.drain_share * len(shelf.nodes))
+    nodes = int(share * len(shelf.nodes))
     nodes -= sum(1 for stock in shelf.nodes.values() if stock.draining)
     by_then = outlook.chance[:, int(np.flatnonzero(missing > 0).max())]
     offers: dict[NodeName, list[int]] = {}

@@ -1,9 +1,11 @@
-"""Spare GPUs for VMs from the forecast: three kinds, each over horizons of its own.
+"""Spare GPUs for VMs from the forecast: four kinds, each over horizons of its own.
 
 - fetch: within the time that one move takes, a VM that finds nothing ready waits; such GPUs are moved while
   idle, so the quantile is high;
 - ahead: GPUs in use need longer. Where the pool allows eviction, enough nodes are lent to best-effort containers
   only; elsewhere GPUs are closed to new pods early enough to be empty when the rise comes;
+- soon: in the morning's rise every GPU that falls free would be taken by a pod at once, and that pod evicted for a VM
+  minutes later, the same one up to nine times a day in replays. So a few GPUs are closed until the VM is there;
 - keep: giving a GPU back and fetching it again costs two moves and perhaps a drain, so what will probably be
   wanted soon is kept (the ski-rental argument: hold as long as holding is cheaper than moving twice).
 
@@ -20,11 +22,13 @@ from typing import Any
 from poolmgr.domain.fleet import EvictionRule
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.drain import SOON_SECONDS
 from poolmgr.planner.forecast import BIN_SECONDS, bin_of, record, rise_quantile
 from poolmgr.planner.shelving import ShelfKey
 from poolmgr.planner.sizing import Spare, wanted_by_vms
 from poolmgr.planner.stock import Shelf, Stock
 
+SOON_BINS = int(SOON_SECONDS // BIN_SECONDS)
 Horizon = tuple[int, float]
 """(bins of five minutes ahead, accepted chance that demand rises further until then), at care 0."""
 
@@ -45,6 +49,8 @@ class ForecastSettings:
         (96, 2.0),
     )
     keep: tuple[Horizon, ...] = ((6, 0.01), (12, 0.03), (24, 0.2))
+    soon_chance: float = 0.3
+    """As for the others, within `drain.SOON_SECONDS`; 1 closes nothing."""
     band: float = 0.01
     """Of the shelf's GPUs, how many more than are fetched may stay ready without being given back: steady
     tenants who come and go a few a day then move nothing."""
@@ -120,14 +126,15 @@ class ForecastSizer:
         return {"level": min(max(level, s.care_least), s.care_most), "until": now, "late": late}
 
     def _ahead(self, ledger: dict[str, Any], now_bin: int, care: float) -> list[list[int]]:
-        """Rises to be ready for, by horizon, of: fetch, ahead, keep."""
+        """Rises to be ready for, by horizon, of: fetch, ahead, keep, soon."""
         s = self._settings
+        soon = ((SOON_BINS, s.soon_chance),)
         return [
             [
                 ceil(rise_quantile(ledger, now_bin, bins, 1.0 - min(1.0, chance / 2.0**care)) - 1e-9)
                 for bins, chance in horizons
             ]
-            for horizons in (s.fetch, s.ahead, s.keep)
+            for horizons in (s.fetch, s.ahead, s.keep, soon)
         ]
 
     def _spare(self, shelf: Shelf, rises: list[list[int]], care: float) -> Spare:
@@ -149,6 +156,7 @@ class ForecastSizer:
             message,
             ahead=() if lends else looks,
             lend=looks if lends else (),
+            soon=max(rises[3]) if lends and looks else 0,
             drain_share=s.drain_share,
             work_at_once=at_once,
             work_per_second_waited=per_second,

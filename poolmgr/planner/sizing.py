@@ -24,6 +24,9 @@ class Spare:
     new pods so that enough of them fall free in time; nobody is disturbed."""
     drain_share: float = 0.8
     """Of the shelf's nodes, how many may be draining at once."""
+    soon: int = 0
+    """GPUs that VMs will want within `drain.SOON_SECONDS`. As many as are not free are closed to new pods, so that what
+    falls free meanwhile waits for a VM and takes no pod that would be evicted for it minutes later."""
     lend: tuple[tuple[float, int], ...] = ()
     """(seconds from now, GPUs that VMs may want by then). Where fewer will be free, nodes are lent to best-effort
     containers, which may be evicted when the VMs come. In place of `ahead` where the pool allows eviction."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from poolmgr.domain.fleet import EvictionRule
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.forecast import BINS_A_DAY, bin_of
 from poolmgr.planner.forecast_sizer import ForecastSizer
@@ -50,16 +51,29 @@ def test_without_a_past_nothing_is_fetched_or_closed_and_little_is_kept() -> Non
     assert all(gpus == 0 for _, gpus in spare.ahead)
 
 
-def test_a_rise_that_came_at_this_time_every_day_is_fetched_and_closed_for() -> None:
+def rising_now() -> dict[str, Any]:
+    """A week in which three VMs came at this time every day."""
     day = [0] * BINS_A_DAY
     at = (bin_of(NOW) + 1) % BINS_A_DAY
     for n in range(at, at + 12):
         day[n % BINS_A_DAY] = 3
     start = (bin_of(NOW)) % BINS_A_DAY
-    past = (day[start:] + day[:start]) * 7
-    spare, _ = size(snapshot(node("a", "ssss")), ledger(past))
+    return ledger((day[start:] + day[:start]) * 7)
+
+
+def test_a_rise_that_came_at_this_time_every_day_is_fetched_and_closed_for() -> None:
+    spare, _ = size(snapshot(node("a", "ssss")), rising_now())
     assert spare.fetch == 3
     assert spare.ahead[0][1] == 3
+
+
+def test_where_nodes_are_lent_gpus_are_closed_for_the_next_minutes_only() -> None:
+    lending, _ = size(
+        snapshot(node("a", "ssss"), pools=(pool(eviction=EvictionRule.BEST_EFFORT),)), rising_now()
+    )
+    assert (lending.ahead, lending.lend[0][1], lending.soon) == ((), 3, 3)
+    closing, _ = size(snapshot(node("a", "ssss")), rising_now())
+    assert (closing.lend, closing.soon) == ((), 0)
 
 
 def test_a_forecast_three_times_too_high_never_takes_more_than_the_pool_allows() -> None:
