@@ -71,6 +71,10 @@ def simulate(
             max=1.0,
         ),
     ] = 0.0,
+    outages: Annotated[
+        float,
+        typer.Option(help="How often a node goes away for half an hour, in a day.", min=0.0),
+    ] = 0.0,
     days: Annotated[int, typer.Option(help="Length of the measured window.", min=1)] = 7,
     tick_seconds: Annotated[float, typer.Option(help="How often a planner looks.", min=1.0)] = 15.0,
     split: Annotated[
@@ -113,7 +117,9 @@ def simulate(
     for name in names:
         if name != "B1":
             policy_of(name)
-    settings = ReplaySettings(flip_seconds=flip_seconds, tick_seconds=tick_seconds, failures=failures)
+    settings = ReplaySettings(
+        flip_seconds=flip_seconds, tick_seconds=tick_seconds, failures=failures, outages=outages
+    )
     numbers = parse_seeds(seeds)
     rows: list[dict[str, Any]] = []
     with Progress(console=Console(stderr=True), transient=True) as progress:

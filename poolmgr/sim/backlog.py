@@ -38,7 +38,7 @@ def shape_of(demand: Demand, pod: int) -> Shape:
 
 
 def takes_pods(gpu: ReplayGpu, node: ReplayNode) -> bool:
-    return gpu.mode is Mode.SHARED and not gpu.fenced and not node.closed
+    return gpu.mode is Mode.SHARED and not gpu.fenced and not node.closed and not node.away
 
 
 def room_on(nodes: list[ReplayNode]) -> Room:

@@ -22,6 +22,7 @@ from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.port import Planner
 from poolmgr.sim.backlog import Backlog, Chooser, Room, fullest, room_on, shape_of, takes_pods
 from poolmgr.sim.demand import Demand, FleetPlan
+from poolmgr.sim.outages import outages_of
 from poolmgr.sim.replay_state import (
     ORIGIN,
     ReplayGpu,
@@ -72,11 +73,14 @@ class Replay:
             "drain-end": self._drain_times_out,
             "flip": self._flipped,
             "mended": self._mended,
+            "away": self._node_goes_away,
+            "back": self._node_comes_back,
         }
         self._count = 0
         self._nodes = nodes_of(fleet, passthrough_at_start)
         self._by_address = {(n.name, g.address): g for n in self._nodes for g in n.gpus}
         self._waiting_vms: dict[int, None] = {}
+        self._vm_asked: dict[int, float] = {}
         self._vm_views: dict[int, Vm] = {}
         self._vm_gpus: dict[int, list[ReplayGpu]] = {}
         self._backlog = Backlog(choose)
@@ -95,6 +99,9 @@ class Replay:
         for kind, starts in (("vm", demand.vm_start), ("pod", demand.pod_start)):
             for subject, at in enumerate(starts.tolist()):
                 self._at(at, kind, subject)
+        for index, begun, ended in outages_of(len(self._nodes), demand.horizon, settings):
+            self._at(begun, "away", index)
+            self._at(ended, "back", index)
         tick, decided = 0.0, -settings.idle_tick_seconds
         while tick < demand.horizon:
             self._drain_events(tick)
@@ -127,8 +134,10 @@ class Replay:
         self._dirty = True
         self.tally.vm_asked(vm, self.now)
         self._waiting_vms[vm] = None
+        again = vm in self._vm_asked
+        asked = self._vm_asked[vm] = self.now if again else float(self._demand.vm_start[vm])
         self._vm_views[vm] = self._see_vm(vm)
-        self._at(float(self._demand.vm_start[vm]) + self._settings.patience_seconds, "vm-late", vm)
+        self._at(asked + self._settings.patience_seconds, "vm-late", vm)
         self._bind_vms()
         if vm in self._waiting_vms:
             self._decide()
@@ -136,7 +145,8 @@ class Replay:
     def _see_vm(self, vm: int) -> Vm:
         gpus = self._vm_gpus.get(vm, [])
         node = self._nodes[gpus[0].node].name if gpus else None
-        return vm_view(self._demand, vm, gpus, node, self.now, self._settings.patience_seconds)
+        patience, asked = self._settings.patience_seconds, self._vm_asked[vm]
+        return vm_view(self._demand, vm, gpus, node, self.now, patience, asked)
 
     def _bind_vms(self) -> None:
         if not self._waiting_vms:
@@ -180,10 +190,37 @@ class Replay:
             self._vm_ends(vm)
 
     def _vm_gives_up(self, vm: int) -> None:
-        if vm in self._waiting_vms:
+        if (
+            vm in self._waiting_vms
+            and self.now >= self._vm_asked[vm] + self._settings.patience_seconds - 1e-6
+        ):
             del self._waiting_vms[vm]
             self._vm_views.pop(vm, None)
             self._dirty = True
+
+    def _node_goes_away(self, index: int) -> None:
+        """All that runs there is cut off, as nobody planned it; a move is given up and its GPUs stay where they are."""
+        node = self._nodes[index]
+        node.away, node.move, node.closed = True, None, False
+        self.tally.node_away(self.now)
+        for gpu in node.gpus:
+            if gpu.fenced:
+                gpu.fenced, gpu.desired = False, gpu.mode
+            for pod in list(gpu.pods):
+                self.tally.pod_cut(pod, self.now, self._pod_started[pod])
+                self._take_off(pod)
+        self._soil(*node.gpus)
+        for vm in dict.fromkeys(g.vm for g in node.gpus if g.vm >= 0):
+            self.tally.vm_cut(vm, self.now)
+            self._vm_ends(vm)
+            self._vm_arrives(vm)
+
+    def _node_comes_back(self, index: int) -> None:
+        node = self._nodes[index]
+        node.away = False
+        self._soil(*node.gpus)
+        self._bind_vms()
+        self._place()
 
     def _pod_arrives(self, pod: int) -> None:
         self._dirty = True
@@ -249,9 +286,13 @@ class Replay:
         self._place(on=gpu)
 
     def _evict(self, pod: int) -> None:
-        gpu = self._pod_gpu[pod]
         allowed = bool(self._demand.pod_best_effort[pod])
         self.tally.pod_evicted(pod, self.now, self._pod_started[pod], allowed=allowed)
+        self._take_off(pod)
+
+    def _take_off(self, pod: int) -> None:
+        """Off its GPU before it has ended: it begins again from the start, as the oldest of its shape."""
+        gpu = self._pod_gpu[pod]
         self._pod_runs[pod] = self._pod_runs.get(pod, 0) + 1
         gpu.used_milli -= int(self._demand.pod_milli[pod])
         del gpu.pods[pod], self._pod_gpu[pod], self._pod_started[pod]
@@ -330,7 +371,8 @@ class Replay:
             return
         node.closed = True
         self._soil(*moving)
-        self._at(self.now + self._settings.flip_seconds, "flip", gpus[0].node)
+        node.flips_at = self.now + self._settings.flip_seconds
+        self._at(node.flips_at, "flip", gpus[0].node)
 
     def _drain_times_out(self, index: int) -> None:
         """As the executor does: what has not drained in time is opened again."""
@@ -348,6 +390,8 @@ class Replay:
 
     def _flipped(self, index: int) -> None:
         node = self._nodes[index]
+        if not node.closed or self.now < node.flips_at - 1e-6:
+            return  # the move was cut off by an outage
         moving = self._moving(node)
         for gpu in moving:
             if fails(gpu, self._settings):

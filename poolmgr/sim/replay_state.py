@@ -38,6 +38,9 @@ class ReplaySettings:
     """Chance that a GPU does not change driver: it stays on its side, quarantined, until somebody has mended it.
     The n-th change of one GPU fails under every policy or under none."""
     mending_seconds: float = 4 * 3_600.0
+    outages: float = 0.0
+    """How often a node goes away, in a day. Its pods begin again, and its VMs' users ask for another VM."""
+    outage_seconds: float = 1_800.0
 
 
 @dataclass(slots=True)
@@ -74,8 +77,11 @@ class ReplayNode:
     move: Transition | None = None
     closed: bool = False
     """While its GPUs change driver."""
+    flips_at: float = 0.0
+    """When they will have."""
     lent: bool = False
     """To best-effort pods."""
+    away: bool = False
     view: Node | None = None
 
 
@@ -121,11 +127,17 @@ def resource_of(model: int) -> str:
 
 
 def vm_view(
-    demand: Demand, vm: int, gpus: list[ReplayGpu], node: NodeName | None, now: float, patience: float
+    demand: Demand,
+    vm: int,
+    gpus: list[ReplayGpu],
+    node: NodeName | None,
+    now: float,
+    patience: float,
+    asked: float,
 ) -> Vm:
-    """A session as an observer sees it."""
-    at = ORIGIN + float(demand.vm_start[vm])
-    idle_at = at + float(demand.vm_idle_after[vm])
+    """A session as an observer sees it; `asked` is when it was asked for, or again after an outage."""
+    at = ORIGIN + asked
+    idle_at = ORIGIN + float(demand.vm_start[vm]) + float(demand.vm_idle_after[vm])
     return Vm(
         uid=WorkloadUid(f"vm-{vm:07d}"),
         namespace="desktops",
@@ -182,6 +194,7 @@ def node_view(node: ReplayNode, models: tuple[str, ...], pool: PoolName) -> Node
     return Node(
         name=node.name,
         gpus=gpus,
+        ready=not node.away,
         cordoned=node.closed,
         cordoned_by_us=node.closed,
         transition=node.move,

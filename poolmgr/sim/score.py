@@ -81,6 +81,7 @@ def score(scenario: Scenario, name: str, settings: ReplaySettings, split: str = 
         "gpus": gpus,
         "flip_seconds": settings.flip_seconds,
         "failures": settings.failures,
+        "outages_per_node_day": settings.outages,
         "offered": scenario.demand.facts["offered"],
         "plan_ms_p50": float(np.percentile(plan_ms, 50)),
         "plan_ms_max": float(plan_ms.max()),

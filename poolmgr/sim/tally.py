@@ -42,6 +42,12 @@ class Figures:
     """Forgotten VMs stopped by the pool's idle policy."""
     idle_held: float
     """GPUs that forgotten VMs held."""
+    outages: int
+    """Nodes that went away."""
+    vms_cut: int
+    """VMs that went with them; `vm_kills` are a planner's."""
+    cut_gpu_hours: float
+    """Work of pods that was lost with them."""
     light_within_60s: float
     """The same as `vm_within_60s` for desktops that run as containers; 1 where there are none."""
 
@@ -73,8 +79,12 @@ class Tally:
     stops: int = 0
     violations: int = 0
     idle_seconds: float = 0.0
+    outages: int = 0
+    cut: int = 0
+    cut_seconds: float = 0.0
     end: float = 0.0
-    _running: set[int] = field(default_factory=set)
+    _since: dict[int, float] = field(default_factory=dict)
+    """VMs that run, and since when."""
     _used_until: Floats = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,16 +94,17 @@ class Tally:
         return max(0.0, min(end, self.demand.horizon) - max(begin, 0.0))
 
     def vm_asked(self, vm: int, at: float) -> None:
-        self.asked[vm] = at
+        self.asked.setdefault(vm, at)
 
     def vm_bound(self, vm: int, at: float) -> None:
-        self.bound[vm] = at
-        self._running.add(vm)
+        """Waiting is counted the first time; time without a VM after an outage is session time not served."""
+        self.bound.setdefault(vm, at)
+        self._since[vm] = at
 
     def vm_ended(self, vm: int, at: float) -> None:
-        if vm in self._running:
-            self._running.discard(vm)
-            begun, used, gpus = self.bound[vm], float(self._used_until[vm]), int(self.demand.vm_gpus[vm])
+        begun = self._since.pop(vm, None)
+        if begun is not None:
+            used, gpus = float(self._used_until[vm]), int(self.demand.vm_gpus[vm])
             self.vm_seconds += self._clip(begun, min(at, used)) * gpus
             self.idle_seconds += self._clip(max(begun, used), at) * gpus
 
@@ -102,6 +113,19 @@ class Tally:
 
     def vm_killed(self, at: float) -> None:
         self.kills += at >= 0
+
+    def node_away(self, at: float) -> None:
+        self.outages += at >= 0
+
+    def vm_cut(self, vm: int, at: float) -> None:
+        self.cut += at >= 0
+        self.vm_ended(vm, at)
+
+    def pod_cut(self, pod: int, at: float, began: float) -> None:
+        self.pod_began.pop(pod, None)
+        lost = self._clip(began, at) * self._share(pod)
+        self.cut_seconds += lost
+        self.lost_seconds += lost
 
     def pod_asked(self, pod: int, at: float) -> None:
         self.pod_waits[pod] = (at, -1.0)
@@ -182,6 +206,9 @@ class Tally:
             pdb_violations=self.violations,
             idle_stops=self.stops,
             idle_held=self.idle_seconds / total,
+            outages=self.outages,
+            vms_cut=self.cut,
+            cut_gpu_hours=self.cut_seconds / 3_600,
             light_within_60s=self._light_within(rows),
         )
 

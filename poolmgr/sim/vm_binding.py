@@ -14,7 +14,7 @@ def bindings(
     """(VM, the GPUs it gets), for every one of `waiting` (oldest first) that can be bound now."""
     free_of: dict[int, list[list[ReplayGpu]]] = {}
     for node in nodes:
-        if not node.closed:
+        if not node.closed and not node.away:
             free = [
                 g
                 for g in node.gpus

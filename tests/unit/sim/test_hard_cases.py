@@ -48,7 +48,12 @@ def past(of: Demand, weeks: int = 2) -> tuple[int, ...]:
 
 @cache
 def run(
-    policy: str = "poolmgr", how: str = "true", flip: float = 60.0, batch: int = 0, failures: float = 0.0
+    policy: str = "poolmgr",
+    how: str = "true",
+    flip: float = 60.0,
+    batch: int = 0,
+    failures: float = 0.0,
+    outages: float = 0.0,
 ) -> Figures:
     asked = day(batch=batch)
     true = past(day(rise_at=8.0) if how == "another regime" else asked)
@@ -68,7 +73,13 @@ def run(
         FLEET,
         pool,
         chosen.make(),
-        ReplaySettings(flip_seconds=flip, tick_seconds=30.0, on_release=chosen.on_release, failures=failures),
+        ReplaySettings(
+            flip_seconds=flip,
+            tick_seconds=30.0,
+            on_release=chosen.on_release,
+            failures=failures,
+            outages=outages,
+        ),
         passthrough_at_start=0,
         memory=remembered(asked, FLEET.models, pool) if chosen.forecasts else None,
     )
@@ -113,6 +124,15 @@ def test_where_every_change_of_driver_fails_each_gpu_is_tried_a_few_times_a_day_
     assert seen.flips_per_gpu_day == 0
     assert 0 < seen.failed_flips <= FLEET.total * HOURS / 4
     assert seen.vm_served == 0
+
+
+def test_nodes_that_go_away_cost_what_ran_on_them_and_the_others_serve() -> None:
+    seen, per_claim = run(outages=4.0), run("B4", outages=4.0)
+    assert seen.outages == per_claim.outages > 0
+    assert seen.vms_cut > 0
+    assert (seen.vm_kills, seen.pdb_violations) == (0, 0)
+    assert seen.vm_served >= per_claim.vm_served
+    assert seen.goodput >= 0.97 * per_claim.goodput
 
 
 def test_half_the_cluster_wanted_at_once_is_served_better_than_claim_by_claim() -> None:
