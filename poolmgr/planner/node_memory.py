@@ -6,6 +6,7 @@ pods goes. At 5,000 nodes most are as they were ten seconds ago.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.fleet import Node, Pool
@@ -14,30 +15,41 @@ from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.shelving import Kept, Part, Resources, Room, Told, shelve_node
 from poolmgr.planner.usage import Usage
 
-Tenants = tuple[list[SharedPod] | Vm | None, ...]
-"""The pods on each GPU of a node, then its VMs."""
+
+class Tenants(NamedTuple):
+    """Who is on a node."""
+
+    pods: tuple[list[SharedPod] | None, ...]
+    """On each GPU."""
+    vms: dict[PciAddress, Vm] | None
+    launched: tuple[Vm | None, ...]
+    """VMs that are known by their launcher pod, for each GPU that the kubelet gave to one."""
+
+    def sorted_like(self, other: "Tenants") -> bool:
+        """Sorting asks only which GPUs are in use."""
+        return (self.vms or {}).keys() == (other.vms or {}).keys() and (
+            [bool(pods) for pods in self.pods] == [bool(pods) for pods in other.pods]
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(NamedTuple):
     """What pods and VMs know a node's GPUs by."""
 
+    node: NodeName
     uuids: tuple[GpuUuid, ...]
-    places: tuple[tuple[NodeName, PciAddress], ...]
     launchers: tuple[str, ...]
-    """Pods that the kubelet gave GPUs to."""
 
     @classmethod
     def of(cls, node: Node) -> "Names":
         gpus = node.gpus
-        places = tuple((node.name, gpu.pci_address) for gpu in gpus)
-        return cls(tuple(g.uuid for g in gpus), places, tuple(g.allocated_to for g in gpus if g.allocated_to))
+        launchers = tuple([g.allocated_to for g in gpus if g.allocated_to])
+        return cls(node.name, tuple([g.uuid for g in gpus]), launchers)
 
     def tenants(self, usage: Usage) -> Tenants:
-        return (
-            *map(usage.pods_by_gpu.get, self.uuids),
-            *map(usage.vm_by_device.get, self.places),
-            *map(usage.vm_by_launcher.get, self.launchers),
+        return Tenants(
+            tuple(map(usage.pods_by_gpu.get, self.uuids)),
+            usage.vms_by_node.get(self.node),
+            tuple(map(usage.vm_by_launcher.get, self.launchers)),
         )
 
 
@@ -91,8 +103,8 @@ class StockMemory:
 
 
 def _with_tenants(before: Shelved, tenants: Tenants, pools: dict[str, Pool], usage: Usage) -> Shelved:
-    """The same node with others on it. Sorting asks only which GPUs are in use."""
-    if list(map(bool, tenants)) != list(map(bool, before.tenants)):
+    """The same node with others on it."""
+    if not tenants.sorted_like(before.tenants):
         return Shelved(before.node, before.names, tenants, *shelve_node(before.node, pools, usage))
     parts = tuple(replace(part, at=replace(part.at, told=Told())) for part in before.parts)
     return replace(before, tenants=tenants, parts=parts, rooms=None)

@@ -159,14 +159,14 @@ def _part(
     still = node_objection(node) is not None or not lonely_groups(node)
     whole = pool.granularity is Granularity.NODE
     bundles: dict[str, list[tuple[Gpu, bool, bool]]] = {}
-    pods_by_gpu, vm_by_device = usage.pods_by_gpu, usage.vm_by_device
+    pods_by_gpu, vms = usage.pods_by_gpu, usage.vms_by_node.get(node.name, {})
     for gpu in gpus:
         mode, phase = gpu.observed_mode, gpu.phase
         wanted = gpu.desired_mode or mode
         busy = bool(
             gpu.allocated_to
             or gpu.uuid in pods_by_gpu
-            or (mode is Mode.PASSTHROUGH and vm_by_device and (node.name, gpu.pci_address) in vm_by_device)
+            or (mode is Mode.PASSTHROUGH and gpu.pci_address in vms)
             or (gpu.holders and use_objection(gpu, usage) is not None)
         )
         arriving = mode is not wanted or phase is DevicePhase.MOVING

@@ -19,7 +19,8 @@ class Usage:
     """Indexes over one snapshot. Build with `usage_of`."""
 
     pods_by_gpu: dict[GpuUuid, list[SharedPod]]
-    vm_by_device: dict[tuple[NodeName, PciAddress], Vm]
+    vms_by_node: dict[NodeName, dict[PciAddress, Vm]]
+    """By the devices that the kubelet gave them."""
     vm_by_launcher: dict[str, Vm]
     unplaced: Counter[tuple[NodeName, str]]
     """(node, resource) → GPUs of VMs bound there whose devices no agent has reported yet."""
@@ -39,7 +40,7 @@ class Usage:
         return memory, cores, slices
 
     def vm_on(self, gpu: Gpu) -> Vm | None:
-        return self.vm_by_device.get((gpu.node, gpu.pci_address)) or (
+        return self.vms_by_node.get(gpu.node, {}).get(gpu.pci_address) or (
             self.vm_by_launcher.get(gpu.allocated_to) if gpu.allocated_to else None
         )
 
@@ -80,7 +81,7 @@ def usage_of(snapshot: ClusterSnapshot) -> Usage:
                 pods_by_gpu[part.uuid].append(pod)
             except KeyError:
                 pods_by_gpu[part.uuid] = [pod]
-    vm_by_device: dict[tuple[NodeName, PciAddress], Vm] = {}
+    vms_by_node: dict[NodeName, dict[PciAddress, Vm]] = {}
     vm_by_launcher: dict[str, Vm] = {}
     unplaced: Counter[tuple[NodeName, str]] = Counter()
     unseen = [vm for vm in snapshot.vms if vm.node is not None and not vm.devices]
@@ -91,9 +92,9 @@ def usage_of(snapshot: ClusterSnapshot) -> Usage:
         if vm.launcher_uid:
             vm_by_launcher[vm.launcher_uid] = vm
         for node, address in vm.devices:
-            vm_by_device[(node, PciAddress(address))] = vm
+            vms_by_node.setdefault(node, {})[PciAddress(address)] = vm
     for vm in unseen:
         if vm.node is not None and vm.launcher_uid not in allocated:
             for claim in vm.claims:
                 unplaced[(vm.node, claim.resource_name)] += claim.count
-    return Usage(pods_by_gpu, vm_by_device, vm_by_launcher, unplaced)
+    return Usage(pods_by_gpu, vms_by_node, vm_by_launcher, unplaced)
