@@ -98,15 +98,13 @@ def explain_gpus(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
                 staying = (*told.busy, *_why_idle(stock, held, spare, now))
                 draft.refusals += [r for r in staying if r.subject.name not in leaving]
                 continue
-            because = (held, spare.message if spare.keep else "")
-            idle = told.idle if told.idle_because == because else None
-            if idle is None:
-                idle = _why_idle(stock, held, spare, now)
-                # Running numbers are said anew each time.
-                if all(unit.held_until <= now for unit in stock.to_shared):
-                    told.idle, told.idle_because = idle, because
+            # A GPU that rests yet is told how long, so that its sentence is another each time.
+            rested = all(unit.held_until <= now for unit in stock.to_shared)
+            because = (held, spare.message if spare.keep else "", rested)
+            if told.idle is None or told.idle_because != because or not rested:
+                told.idle, told.idle_because = _why_idle(stock, held, spare, now), because
             draft.refusals += told.busy
-            draft.refusals += idle
+            draft.refusals += told.idle
 
 
 def why_kept(kept: Kept, usage: Usage) -> str:

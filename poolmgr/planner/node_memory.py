@@ -85,20 +85,15 @@ class StockMemory:
         unclear = {name for name, _ in usage.unplaced}
         known, shelved = self._known, []
         for node in snapshot.nodes:
-            before = known.get(node.name)
-            if node.name in unclear:
+            found = known.get(node.name)
+            if found is None or found.node is not node or node.name in unclear:
                 names = Names.of(node)
-                shelved.append(Shelved(node, names, names.tenants(usage), *shelve_node(node, pools, usage)))
-                continue
-            if before is None or before.node is not node:
-                names = Names.of(node)
-                before = Shelved(node, names, names.tenants(usage), *shelve_node(node, pools, usage))
-                known[node.name] = before
-            else:
-                tenants = before.names.tenants(usage)
-                if tenants != before.tenants:
-                    before = known[node.name] = _with_tenants(before, tenants, pools, usage)
-            shelved.append(before)
+                found = Shelved(node, names, names.tenants(usage), *shelve_node(node, pools, usage))
+            elif (tenants := found.names.tenants(usage)) != found.tenants:
+                found = _with_tenants(found, tenants, pools, usage)
+            if node.name not in unclear:
+                known[node.name] = found
+            shelved.append(found)
         return shelved
 
 

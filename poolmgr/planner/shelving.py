@@ -46,7 +46,7 @@ class Told:
     """Why each GPU in use stays where it is."""
     idle: list[Refusal] | None = None
     """Why each idle one does, where the decision says `idle_because`."""
-    idle_because: tuple[Objection | None, str] = (None, "")
+    idle_because: tuple[Objection | None, str, bool] = (None, "", False)
 
 
 @dataclass(slots=True)
