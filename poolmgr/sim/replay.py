@@ -7,35 +7,32 @@ binpacked in order of arrival among those that fit. Held against the full fleet 
 `tests/integration/sim/test_replay_against_fleet.py`.
 """
 
-import heapq
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from poolmgr.domain.demand import SharedPod, Vm
-from poolmgr.domain.fleet import IdleVmAction, Pool, Transition
-from poolmgr.domain.identifiers import Generation, LeaseEpoch, NodeName, PlanId
-from poolmgr.domain.modes import Step
+from poolmgr.domain.fleet import IdleVmAction, Pool
+from poolmgr.domain.identifiers import Generation, NodeName
 from poolmgr.domain.plan import Move
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.port import Planner
 from poolmgr.sim.backlog import Backlog, Chooser, Room, fullest, room_on, shape_of, takes_pods
 from poolmgr.sim.demand import Demand, FleetPlan
+from poolmgr.sim.node_moves import NodeMoves
 from poolmgr.sim.outages import outages_of
 from poolmgr.sim.replay_state import (
     ORIGIN,
+    ReplayFleet,
     ReplayGpu,
-    ReplayNode,
     ReplaySettings,
-    fails,
-    narrow,
     node_view,
-    nodes_of,
     pod_view,
     vm_view,
 )
 from poolmgr.sim.tally import Tally
+from poolmgr.sim.timeline import Timeline
 from poolmgr.sim.vm_binding import bindings
 
 
@@ -60,25 +57,24 @@ class Replay:
         self._pool = pool
         self._models = fleet.models
         self._memory = memory
-        self.now = 0.0
-        self._events: list[tuple[float, int, str, int]] = []
+        self._timeline = Timeline()
+        self._fleet = ReplayFleet(fleet, passthrough_at_start)
+        self.tally = Tally(demand, fleet.total, settings.flip_seconds, settings.patience_seconds)
+        self._moves = NodeMoves(self._fleet, pool, settings, self._timeline, self.tally, self)
         self._handlers = {
             "vm": self._vm_arrives,
-            "vm-end": self._vm_ends,
+            "vm-end": self.end_vm,
             "vm-late": self._vm_gives_up,
             "vm-idle": self._vm_falls_idle,
             "vm-stop": self._vm_is_stopped,
             "pod": self._pod_arrives,
             "pod-end": self._pod_ends,
-            "drain-end": self._drain_times_out,
-            "flip": self._flipped,
-            "mended": self._mended,
+            "drain-end": self._moves.drain_times_out,
+            "flip": self._moves.flipped,
+            "mended": self._moves.mended,
             "away": self._node_goes_away,
-            "back": self._node_comes_back,
+            "back": self._moves.come_back,
         }
-        self._count = 0
-        self._nodes = nodes_of(fleet, passthrough_at_start)
-        self._by_address = {(n.name, g.address): g for n in self._nodes for g in n.gpus}
         self._waiting_vms: dict[int, None] = {}
         self._vm_asked: dict[int, float] = {}
         self._vm_views: dict[int, Vm] = {}
@@ -90,87 +86,81 @@ class Replay:
         self._pod_runs: dict[int, int] = {}
         self._next_bind = -1e18
         self._generation = 0
-        self._dirty = True
-        self.tally = Tally(demand, fleet.total, settings.flip_seconds, settings.patience_seconds)
         self.plan_seconds: list[float] = []
 
     def run(self) -> Tally:
         demand, settings = self._demand, self._settings
         for kind, starts in (("vm", demand.vm_start), ("pod", demand.pod_start)):
             for subject, at in enumerate(starts.tolist()):
-                self._at(at, kind, subject)
-        for index, begun, ended in outages_of(len(self._nodes), demand.horizon, settings):
-            self._at(begun, "away", index)
-            self._at(ended, "back", index)
+                self._timeline.at(at, kind, subject)
+        for index, begun, ended in outages_of(len(self._fleet.nodes), demand.horizon, settings):
+            self._timeline.at(begun, "away", index)
+            self._timeline.at(ended, "back", index)
         tick, decided = 0.0, -settings.idle_tick_seconds
         while tick < demand.horizon:
-            self._drain_events(tick)
-            self.now = tick
-            if self._dirty or tick - decided >= settings.idle_tick_seconds:
+            self._happen(tick)
+            if self._fleet.dirty or tick - decided >= settings.idle_tick_seconds:
                 self._decide()
                 decided = tick
             tick += settings.tick_seconds
-        self._drain_events(demand.horizon)
-        self.now = demand.horizon
+        self._happen(demand.horizon)
         self._close()
         return self.tally
 
-    def _at(self, at: float, kind: str, subject: int) -> None:
-        self._count += 1
-        heapq.heappush(self._events, (at, self._count, kind, subject))
+    @property
+    def now(self) -> float:
+        return self._timeline.now
 
-    def _drain_events(self, until: float) -> None:
-        events = self._events
-        while events and events[0][0] <= until:
-            at, _, kind, subject = heapq.heappop(events)
-            self.now = max(self.now, at)
+    def _happen(self, until: float) -> None:
+        for kind, subject in self._timeline.until(until):
             self._handlers[kind](subject)
+        self._timeline.now = until
 
     # VMs
 
     def _vm_arrives(self, vm: int) -> None:
         if self._demand.vm_end[vm] <= self.now:
             return
-        self._dirty = True
+        self._fleet.dirty = True
         self.tally.vm_asked(vm, self.now)
         self._waiting_vms[vm] = None
         again = vm in self._vm_asked
         asked = self._vm_asked[vm] = self.now if again else float(self._demand.vm_start[vm])
         self._vm_views[vm] = self._see_vm(vm)
-        self._at(asked + self._settings.patience_seconds, "vm-late", vm)
-        self._bind_vms()
+        self._timeline.at(asked + self._settings.patience_seconds, "vm-late", vm)
+        self.bind_vms()
         if vm in self._waiting_vms:
             self._decide()
 
     def _see_vm(self, vm: int) -> Vm:
         gpus = self._vm_gpus.get(vm, [])
-        node = self._nodes[gpus[0].node].name if gpus else None
+        node = self._fleet.nodes[gpus[0].node].name if gpus else None
         patience, asked = self._settings.patience_seconds, self._vm_asked[vm]
         return vm_view(self._demand, vm, gpus, node, self.now, patience, asked)
 
-    def _bind_vms(self) -> None:
+    def bind_vms(self) -> None:
         if not self._waiting_vms:
             return
-        for vm, taken in bindings(self._waiting_vms, self._nodes, self._demand):
+        for vm, taken in bindings(self._waiting_vms, self._fleet.nodes, self._demand):
             del self._waiting_vms[vm]
             self._vm_gpus[vm] = taken
             for gpu in taken:
                 gpu.vm = vm
-                self._soil(gpu)
+                self._fleet.soil(gpu)
             self._vm_views[vm] = self._see_vm(vm)
             self.tally.vm_bound(vm, self.now)
-            self._at(float(self._demand.vm_end[vm]), "vm-end", vm)
+            self._timeline.at(float(self._demand.vm_end[vm]), "vm-end", vm)
             if np.isfinite(self._demand.vm_idle_after[vm]):
                 idle = float(self._demand.vm_start[vm] + self._demand.vm_idle_after[vm])
-                self._at(max(self.now, idle), "vm-idle", vm)
+                self._timeline.at(max(self.now, idle), "vm-idle", vm)
 
-    def _vm_ends(self, vm: int) -> None:
+    def end_vm(self, vm: int) -> None:
         for gpu in self._vm_gpus.pop(vm, []):
             gpu.vm = -1
-            self._soil(gpu)
+            self._fleet.soil(gpu)
         self._vm_views.pop(vm, None)
         self.tally.vm_ended(vm, self.now)
-        self._bind_vms()
+        self.bind_vms()
         if self._settings.on_release:
             self._decide()
 
@@ -179,15 +169,15 @@ class Replay:
         if vm not in self._vm_gpus:
             return
         self._vm_views[vm] = self._see_vm(vm)
-        self._dirty = True
+        self._fleet.dirty = True
         policy = self._pool.idle_vm
         if policy.action is IdleVmAction.STOP:
-            self._at(self.now + policy.idle_after_seconds + policy.notice_seconds, "vm-stop", vm)
+            self._timeline.at(self.now + policy.idle_after_seconds + policy.notice_seconds, "vm-stop", vm)
 
     def _vm_is_stopped(self, vm: int) -> None:
         if vm in self._vm_gpus:
             self.tally.vm_stopped(self.now)
-            self._vm_ends(vm)
+            self.end_vm(vm)
 
     def _vm_gives_up(self, vm: int) -> None:
         if (
@@ -196,54 +186,43 @@ class Replay:
         ):
             del self._waiting_vms[vm]
             self._vm_views.pop(vm, None)
-            self._dirty = True
+            self._fleet.dirty = True
 
     def _node_goes_away(self, index: int) -> None:
-        """All that runs there is cut off, as nobody planned it; a move is given up and its GPUs stay where they are."""
-        node = self._nodes[index]
-        node.away, node.move, node.closed = True, None, False
+        """All that runs there is cut off, as nobody planned it."""
+        node = self._fleet.nodes[index]
         self.tally.node_away(self.now)
-        for gpu in node.gpus:
-            if gpu.fenced:
-                gpu.fenced, gpu.desired = False, gpu.mode
-            for pod in list(gpu.pods):
-                self.tally.pod_cut(pod, self.now, self._pod_started[pod])
-                self._take_off(pod)
-        self._soil(*node.gpus)
+        self._moves.go_away(node)
+        for pod in [pod for gpu in node.gpus for pod in gpu.pods]:
+            self.tally.pod_cut(pod, self.now, self._pod_started[pod])
+            self._take_off(pod)
         for vm in dict.fromkeys(g.vm for g in node.gpus if g.vm >= 0):
             self.tally.vm_cut(vm, self.now)
-            self._vm_ends(vm)
+            self.end_vm(vm)
             self._vm_arrives(vm)
 
-    def _node_comes_back(self, index: int) -> None:
-        node = self._nodes[index]
-        node.away = False
-        self._soil(*node.gpus)
-        self._bind_vms()
-        self._place()
-
     def _pod_arrives(self, pod: int) -> None:
-        self._dirty = True
+        self._fleet.dirty = True
         self.tally.pod_asked(pod, self.now)
         shape = shape_of(self._demand, pod)
         self._backlog.add(pod, shape)
         self._pod_views[pod] = self._see_pod(pod)
         # Between two calls no waiting pod fits anywhere: only this one can.
-        placed = self._backlog.place_newest(shape, room_on(self._nodes))
+        placed = self._backlog.place_newest(shape, room_on(self._fleet.nodes))
         if placed is not None:
             self._start(*placed)
 
     def _see_pod(self, pod: int) -> SharedPod:
         gpu = self._pod_gpu.get(pod)
-        node = self._nodes[gpu.node].name if gpu else None
+        node = self._fleet.nodes[gpu.node].name if gpu else None
         return pod_view(self._demand, self._models, pod, gpu, node, self._pod_started.get(pod))
 
-    def _place(self, on: ReplayGpu | None = None) -> None:
+    def place(self, on: ReplayGpu | None = None) -> None:
         """HAMi places what fits; `on` is the only GPU that has room which it had not before."""
         if on is None:
-            room = room_on(self._nodes)
+            room = room_on(self._fleet.nodes)
         else:
-            node = self._nodes[on.node]
+            node = self._fleet.nodes[on.node]
             open_to_best_effort = [on] if takes_pods(on, node) else []
             room = Room([] if node.lent else open_to_best_effort, open_to_best_effort)
         for pod, gpu in self._backlog.placements(room):
@@ -260,10 +239,10 @@ class Replay:
             self._next_bind = at + 1.0 / self._settings.binds_per_second
         self._pod_started[pod] = at
         self._pod_views[pod] = self._see_pod(pod)
-        self._dirty = True
+        self._fleet.dirty = True
         self.tally.pod_started(pod, at)
         run = self._pod_runs.get(pod, 0)
-        self._at(at + float(self._demand.pod_seconds[pod]), "pod-end", pod * 64 + run)
+        self._timeline.at(at + float(self._demand.pod_seconds[pod]), "pod-end", pod * 64 + run)
 
     def _pod_ends(self, key: int) -> None:
         pod, run = divmod(key, 64)
@@ -278,14 +257,14 @@ class Replay:
         del gpu.pods[pod]
         self._pod_started.pop(pod, None)
         self._pod_views.pop(pod, None)
-        self._dirty = True
+        self._fleet.dirty = True
         if gpu.fenced:
-            self._drained(self._nodes[gpu.node])
+            self._moves.drained(self._fleet.nodes[gpu.node])
         elif self._settings.on_release and self._waiting_vms and not gpu.pods:
             self._decide()
-        self._place(on=gpu)
+        self.place(on=gpu)
 
-    def _evict(self, pod: int) -> None:
+    def evict(self, pod: int) -> None:
         allowed = bool(self._demand.pod_best_effort[pod])
         self.tally.pod_evicted(pod, self.now, self._pod_started[pod], allowed=allowed)
         self._take_off(pod)
@@ -296,140 +275,34 @@ class Replay:
         self._pod_runs[pod] = self._pod_runs.get(pod, 0) + 1
         gpu.used_milli -= int(self._demand.pod_milli[pod])
         del gpu.pods[pod], self._pod_gpu[pod], self._pod_started[pod]
-        self._dirty = True
+        self._fleet.dirty = True
         self._backlog.put_back(pod, shape_of(self._demand, pod))
         self._pod_views[pod] = self._see_pod(pod)
 
     def _decide(self) -> None:
-        self._dirty = False
+        self._fleet.dirty = False
         view = self.snapshot()
         begun = perf_counter()
         decision = self._planner.decide(view, self._memory)
         self.plan_seconds.append(perf_counter() - begun)
         self._memory = decision.memory
-        self._lend(decision.plan.best_effort_only)
+        self._moves.lend(decision.plan.best_effort_only)
         groups: dict[NodeName, list[Move]] = {}
         for move in decision.plan.moves:
             groups.setdefault(move.node, []).append(move)
         for moves in groups.values():
-            self._begin(moves, decision.plan.plan_id)
-
-    def _lend(self, wanted: frozenset[NodeName]) -> None:
-        """As the manager does: every node's label is what the plan says."""
-        taken_back = False
-        for node in self._nodes:
-            if node.lent is not (node.name in wanted):
-                taken_back |= node.lent
-                node.lent = not node.lent
-                node.view = None
-        if taken_back:
-            self._place()
-
-    def _begin(self, moves: list[Move], plan_id: PlanId) -> None:
-        gpus = [self._by_address[(m.node, m.pci_address)] for m in moves]
-        node = self._nodes[gpus[0].node]
-        to_mode = moves[0].to_mode
-        for vm in {g.vm for g in gpus if g.vm >= 0}:
-            # No planner may ask for this. One that does is charged with it.
-            self.tally.vm_killed(self.now)
-            self._vm_ends(vm)
-        gpus = [g for g in gpus if g.mode is not to_mode]
-        if node.move is not None or not gpus:
-            return
-        node.move = Transition(
-            node.name,
-            plan_id,
-            LeaseEpoch(1),
-            to_mode,
-            tuple(g.address for g in gpus),
-            Step.DRAIN,
-            ORIGIN + self.now,
-            ORIGIN + self.now,
-            moves[0].reason,
-        )
-        doomed = {int(uid.removeprefix("pod-")) for move in moves for uid in move.evict}
-        for gpu in gpus:
-            gpu.fenced, gpu.desired = True, to_mode
-            for pod in [p for p in gpu.pods if p in doomed]:
-                self._evict(pod)
-        self._soil(*gpus)
-        self.tally.move_begun(len(gpus), self.now)
-        self._at(self.now + self._pool.drain_timeout_seconds, "drain-end", gpus[0].node)
-        self._drained(node)
-        if doomed:
-            self._place()
-
-    def _moving(self, node: ReplayNode) -> list[ReplayGpu]:
-        move = node.move
-        return [g for g in node.gpus if move is not None and g.address in move.devices]
-
-    def _drained(self, node: ReplayNode) -> None:
-        """Once nothing is left on any of them, the node closes and they change together."""
-        moving = self._moving(node)
-        gpus = moving if node.closed or not any(g.pods for g in moving) else narrow(node, moving, self._pool)
-        if node.closed or not gpus:
-            return
-        node.closed = True
-        self._soil(*moving)
-        node.flips_at = self.now + self._settings.flip_seconds
-        self._at(node.flips_at, "flip", gpus[0].node)
-
-    def _drain_times_out(self, index: int) -> None:
-        """As the executor does: what has not drained in time is opened again."""
-        node = self._nodes[index]
-        move, limit = node.move, self._pool.drain_timeout_seconds
-        if move is None or node.closed or ORIGIN + self.now - move.started_at < limit - 1e-6:
-            return
-        moving = self._moving(node)
-        for gpu in moving:
-            gpu.fenced, gpu.desired = False, gpu.mode
-        node.move = None
-        self.tally.rolled_back(self.now)
-        self._soil(*moving)
-        self._place()
-
-    def _flipped(self, index: int) -> None:
-        node = self._nodes[index]
-        if not node.closed or self.now < node.flips_at - 1e-6:
-            return  # the move was cut off by an outage
-        moving = self._moving(node)
-        for gpu in moving:
-            if fails(gpu, self._settings):
-                gpu.desired, gpu.broken = gpu.mode, True
-                self.tally.flip_failed(self.now)
-                self._at(self.now + self._settings.mending_seconds, "mended", gpu.index)
-                continue
-            gpu.mode, gpu.fenced, gpu.mode_since = gpu.desired, False, self.now
-            self.tally.flipped(self.now)
-        node.move, node.closed = None, False
-        self._soil(*moving)
-        self._bind_vms()
-        self._place()
-
-    def _mended(self, index: int) -> None:
-        """Somebody has seen to it: it is back on the side where it was."""
-        gpu = list(self._by_address.values())[index]
-        gpu.broken = gpu.fenced = False
-        self._soil(gpu)
-        self._bind_vms()
-        self._place()
-
-    def _soil(self, *gpus: ReplayGpu) -> None:
-        """Their and their nodes' views are no longer true. (Pods coming and going do not alter these views.)"""
-        for gpu in gpus:
-            gpu.view = self._nodes[gpu.node].view = None
-        self._dirty = True
+            self._moves.begin(moves, decision.plan.plan_id)
 
     def snapshot(self) -> ClusterSnapshot:
         self._generation += 1
-        for node in self._nodes:
+        for node in self._fleet.nodes:
             if node.view is None:
                 node.view = node_view(node, self._models, self._pool.name)
         return ClusterSnapshot(
             generation=Generation(self._generation),
             taken_at=ORIGIN + self.now,
             synced=True,
-            nodes=tuple(node.view for node in self._nodes if node.view is not None),
+            nodes=tuple(node.view for node in self._fleet.nodes if node.view is not None),
             pools=(self._pool,),
             vms=tuple(self._vm_views.values()),
             pods=tuple(self._pod_views.values()),

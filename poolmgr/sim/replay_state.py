@@ -108,6 +108,25 @@ def nodes_of(fleet: FleetPlan, passthrough: int) -> list[ReplayNode]:
     return nodes
 
 
+class ReplayFleet:
+    """The nodes, and whether anything has changed that a planner could see."""
+
+    def __init__(self, plan: FleetPlan, passthrough: int) -> None:
+        self.nodes = nodes_of(plan, passthrough)
+        self.gpus = [gpu for node in self.nodes for gpu in node.gpus]
+        self._by_address = {(self.nodes[gpu.node].name, gpu.address): gpu for gpu in self.gpus}
+        self.dirty = True
+
+    def gpu(self, node: NodeName, address: PciAddress) -> ReplayGpu:
+        return self._by_address[(node, address)]
+
+    def soil(self, *gpus: ReplayGpu) -> None:
+        """Their and their nodes' views are no longer true. (Pods coming and going do not alter these views.)"""
+        for gpu in gpus:
+            gpu.view = self.nodes[gpu.node].view = None
+        self.dirty = True
+
+
 def narrow(node: ReplayNode, moving: list[ReplayGpu], pool: Pool) -> list[ReplayGpu]:
     """As the executor does with GPUs that drain for nobody in particular: those that are empty go on alone, the
     others are opened again. Returns those that go on; none where the move has to wait for all."""
