@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from poolmgr.planner.forecast import BINS_A_DAY, BINS_A_WEEK
-from poolmgr.planner.trust import in_vain, is_trusted
+from poolmgr.planner.trust import in_vain, is_trusted, level_over
 
 MORNING = BINS_A_DAY * 9 // 24
 
@@ -51,6 +51,31 @@ def test_what_repeats_with_the_noise_of_people_is_trusted() -> None:
 )
 def test_a_morning_for_which_too_much_was_said_ends_trust(came: list[int]) -> None:
     assert not judged(ledger(*weeks(4), came))
+
+
+def night(level: int, *, then: int = 60) -> list[int]:
+    """A day with some VMs all night."""
+    return [max(level, level + n) for n in day(then)]
+
+
+@pytest.mark.parametrize(("level", "kept"), [(30, True), (20, True), (12, False), (8, False), (0, False)])
+def test_a_night_with_far_fewer_vms_than_usual_ends_trust_before_the_morning(level: int, kept: bool) -> None:
+    usual = ([night(30)] * 5 + [night(30, then=0)] * 2) * 4
+    six_hours = [level] * 72
+    known = ledger(*usual, six_hours)
+    assert (level_over(known) > 1.8) is not kept
+    assert judged(known) is kept
+
+
+def test_where_there_are_only_ever_one_or_two_vms_none_at_night_says_nothing() -> None:
+    known = ledger(*([night(1, then=2)] * 28), [0] * 72)
+    assert judged(known)
+
+
+def test_trust_lost_in_a_quiet_night_is_won_back_when_the_day_is_as_usual() -> None:
+    usual = ([night(30)] * 5 + [night(30, then=0)] * 2) * 4
+    known = ledger(*usual, [10] * 60 + night(30)[60:])
+    assert judged(known, trusted=False)
 
 
 def test_too_little_said_does_not_as_nothing_is_held_for_nobody() -> None:
