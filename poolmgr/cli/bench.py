@@ -132,8 +132,11 @@ def scale(
         "",
         "    poolmgr bench scale --data DIR",
         "",
-        "One decision with a sentence for every GPU and every waiting workload, on a random half-loaded cluster. CPU "
-        "seconds beside wall seconds, as the machine did other work too. Each line is a process of its own.",
+        "One decision with a sentence for every GPU and every waiting workload, on a random half-loaded cluster. From "
+        "one decision to the next ten seconds pass and some pods are replaced by others, as where they live for an "
+        "hour; what follows from nodes on which nothing changed is kept. The longest (max) is the first, which knows "
+        "no node yet. CPU seconds beside wall seconds, as the machine did other work too. Each line is a process of "
+        "its own.",
         "",
         *scale_table(rows),
         "",
