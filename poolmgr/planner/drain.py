@@ -163,9 +163,8 @@ def _close_nodes(
             return
         for row in offers[node]:
             unit = outlook.units[row]
-            objection = budget.objection(Mode.PASSTHROUGH, len(unit))
-            if objection is not None:
-                draft.held_back.setdefault(key, objection)
+            # What keeps a GPU in use from being closed is no reason for anything that waits or idles.
+            if budget.objection(Mode.PASSTHROUGH, len(unit)) is not None:
                 return
             pods = tuple(dict.fromkeys(p.uid for g in unit for p in draft.stock.usage.pods_on(g)))
             message = (

@@ -1,5 +1,6 @@
 """GPUs in use that are closed for VMs which come within minutes: few, only while too few are free, nobody disturbed."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -65,3 +66,12 @@ def test_most_nodes_stay_open_for_vms_that_come_at_once() -> None:
 @pytest.mark.parametrize(("age", "closes"), [(30.0, True), (5 * 86_400.0, False)])
 def test_a_gpu_whose_pods_will_not_end_so_soon_is_not_closed(age: float, closes: bool) -> None:
     assert bool(plan_of(cluster(age=age), soon=1).moves) is closes
+
+
+def test_a_pool_without_a_place_to_close_gpus_in_gives_no_waiting_pod_that_as_its_reason() -> None:
+    full = cluster()
+    alone = replace(full, pools=(replace(EVICTS, max_in_flight=1),), pods=(*full.pods, pod("w", cores=100)))
+    plan = plan_of(alone, soon=2)
+    assert plan.moves == ()
+    [said] = [r for r in plan.refusals if r.subject.name == "w"]
+    assert said.reason is Reason.NO_CANDIDATE
