@@ -4,21 +4,17 @@ All replicas watch the cluster and answer reads; the one that holds the lease ac
 """
 
 import asyncio
-import gc
 import os
 import platform
 import random
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import structlog
 import typer
 
 from poolmgr.cli.settings import ManagerSettings, load, misspelt
-
-if TYPE_CHECKING:
-    from poolmgr.controller.loop import Controller
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -150,7 +146,6 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
                 stopping,
                 watches=cluster.run(),
                 controller=controller.run(),
-                collector=_spare_the_collector(controller),
                 # The loop looks at the lease itself before every act, so that a standby's view stays warm.
                 lease=cluster.elector.run(_hold),
                 web=serve(web, listener, stopping),
@@ -158,16 +153,6 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
     finally:
         await database.close()
     log.info("manager_ended")
-
-
-async def _spare_the_collector(controller: "Controller") -> None:
-    """Once the view is whole, take what is there out of Python's cyclic collector for good: it lives as long as this
-    process, and walking it again and again would hold up decisions for a second each on the largest clusters."""
-    while controller.snapshot is None or not controller.snapshot.synced:  # noqa: ASYNC110 (nothing tells of it)
-        await asyncio.sleep(1.0)
-    gc.collect()
-    gc.freeze()
-    await _hold(None)
 
 
 async def _hold(_epoch: object) -> None:

@@ -1,6 +1,5 @@
 """A random half-loaded cluster of any size, and how long the live planner takes to decide on it."""
 
-import gc
 import resource
 from dataclasses import replace
 from time import perf_counter, process_time
@@ -166,9 +165,6 @@ def measure(shape: FleetShape, *, pods: int, ticks: int, seed: int) -> dict[str,
     built = perf_counter() - begun
     planner = PoolPlanner(LearningSizer())
     memory: Any = None
-    # As the manager does once its view is whole (`poolmgr.cli.manager`).
-    gc.collect()
-    gc.freeze()
     times: list[float] = []
     cpu_times: list[float] = []
     steps = 0

@@ -4,7 +4,9 @@ import gc
 
 import pytest
 
+from poolmgr.planner import rebalance
 from poolmgr.planner.collector import collector_paused
+from poolmgr.sim.scale import random_cluster
 
 
 def test_collector_is_off_within_and_on_afterwards() -> None:
@@ -20,3 +22,16 @@ def test_collector_is_on_again_after_an_error() -> None:
     with pytest.raises(RuntimeError), collector_paused():
         raise RuntimeError
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(("nodes", "times"), [(3, 1), (2, 0)])
+def test_what_a_large_cluster_is_first_seen_as_is_kept_for_good_once(
+    monkeypatch: pytest.MonkeyPatch, nodes: int, times: int
+) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(rebalance, "LARGE_NODES", 3)
+    monkeypatch.setattr(rebalance, "keep_for_good", lambda: calls.append(None))
+    planner, view = rebalance.PoolPlanner(), random_cluster(nodes=nodes, gpus=2, pods=4, seed=1)
+    for _ in range(3):
+        planner.decide(view, None)
+    assert len(calls) == times
