@@ -87,6 +87,7 @@ def explain_gpus(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
                 said = found[0], f"{found[1]}; {why}"
         draft.refusals.append(_about(gpu, said))
     now = draft.snapshot.taken_at
+    leaving = {(str(move.node), str(move.pci_address)) for move in draft.moves}
     for key, shelf in draft.stock.shelves.items():
         held, spare = draft.held_back.get(key), spares[key]
         for stock in shelf.nodes.values():
@@ -94,9 +95,8 @@ def explain_gpus(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
             if told.busy is None:
                 told.busy = _why_busy(stock, usage)
             if stock.node.name in draft.directions:
-                leaving = {move.pci_address for move in draft.moves if move.node == stock.node.name}
-                staying = (*told.busy, *_why_idle(stock, held, spare, now))
-                draft.refusals += [r for r in staying if r.subject.name not in leaving]
+                known = (*told.busy, *_why_idle(stock, held, spare, now))
+                draft.refusals += [r for r in known if (r.subject.namespace, r.subject.name) not in leaving]
                 continue
             # A GPU that rests yet is told how long, so that its sentence is another each time.
             rested = all(unit.held_until <= now for unit in stock.to_shared)

@@ -35,6 +35,9 @@ from poolmgr.sim.tally import Tally
 from poolmgr.sim.timeline import Timeline
 from poolmgr.sim.vm_binding import bindings
 
+MOST_RUNS = 1 << 20
+"""A pod's number and which of its runs ends are one number in the timeline: it may begin again so often."""
+
 
 class Replay:
     """One run: demand and fleet in, figures out. Deterministic."""
@@ -242,10 +245,10 @@ class Replay:
         self._fleet.dirty = True
         self.tally.pod_started(pod, at)
         run = self._pod_runs.get(pod, 0)
-        self._timeline.at(at + float(self._demand.pod_seconds[pod]), "pod-end", pod * 64 + run)
+        self._timeline.at(at + float(self._demand.pod_seconds[pod]), "pod-end", pod * MOST_RUNS + run)
 
     def _pod_ends(self, key: int) -> None:
-        pod, run = divmod(key, 64)
+        pod, run = divmod(key, MOST_RUNS)
         if self._pod_runs.get(pod, 0) != run or pod not in self._pod_gpu:
             return
         self.tally.pod_ended(pod, self.now)
