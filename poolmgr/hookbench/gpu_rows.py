@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from poolmgr.hookbench.bed import Bed
-from poolmgr.hookbench.containers import LIMIT_BYTES, Arm, DidNotFinish, Victim, run, run_program
-from poolmgr.hookbench.rows import Row, share
+from poolmgr.hookbench.containers import LIMIT_BYTES, Arm, DidNotFinish, Victim, run_program
+from poolmgr.hookbench.rows import Row
+from poolmgr.hookbench.shares import Shares
 
 TENANTS = ((30, 70), (10, 90), (25, 25, 25, 25))
 PROGRAM = Path(__file__).with_name("torch_program.py")
@@ -22,6 +23,7 @@ ALLOCATORS = {
 
 def tenant_rows(bed: Bed, arms: list[Arm], seconds: int) -> Iterator[Row]:
     """Containers side by side, each with its share; the figure is the worst one's error in points."""
+    measured = Shares(bed)
     for shares in TENANTS:
         row = Row(
             f"share error, tenants {'/'.join(map(str, shares))}", "points", note="kernels of 200 µs, all busy"
@@ -30,29 +32,25 @@ def tenant_rows(bed: Bed, arms: list[Arm], seconds: int) -> Iterator[Row]:
             try:
                 row.figures[arm.name] = max(
                     abs(got - wanted)
-                    for got, wanted in zip(_side_by_side(bed, arm, shares, seconds), shares, strict=True)
+                    for got, wanted in zip(_side_by_side(measured, arm, shares, seconds), shares, strict=True)
                 )
             except DidNotFinish as end:
                 row.figures[arm.name] = str(end)
         yield row
 
 
-def _side_by_side(bed: Bed, arm: Arm, shares: tuple[int, ...], seconds: int) -> list[float]:
+def _side_by_side(measured: Shares, arm: Arm, shares: tuple[int, ...], seconds: int) -> list[float]:
     """Percent of the GPU that each got. They share the machine and libhook's file of activity, nothing else."""
     arguments = ("--ns", "200000", "--seconds", str(seconds), "--warm", "2")
     with tempfile.TemporaryDirectory(prefix="poolmgr-hookbench-") as folder:
         shared = {"FAKE_CUDA_SHM": f"{folder}/machine", "POOLMGR_HOOK_ACTIVITY": f"{folder}/activity"}
+        tenants = [
+            Victim("share", arguments, core_limit=limit, virtual=True, variables=shared) for limit in shares
+        ]
+        measured.run_alone(tenants[0])
         with concurrent.futures.ThreadPoolExecutor(len(shares)) as pool:
-            running = [
-                pool.submit(
-                    run,
-                    bed,
-                    arm,
-                    Victim("share", arguments, core_limit=limit, virtual=True, variables=shared),
-                )
-                for limit in shares
-            ]
-            return [share(victim.result()) for victim in running]
+            running = [pool.submit(measured.of, arm, tenant) for tenant in tenants]
+            return [tenant.result() for tenant in running]
 
 
 def torch_rows(bed: Bed, arms: list[Arm], seconds: int) -> Iterator[Row]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from poolmgr.hookbench.bed import Bed
 from poolmgr.hookbench.containers import LIMIT_BYTES, Arm, DidNotFinish, Victim, run
+from poolmgr.hookbench.shares import Shares
 
 SHAPES = ((10_000, 132), (100_000, 132), (100_000, 1056), (1_000_000, 8192))
 """Kernels, as (ns, blocks): a small and a large grid, because HAMi-core pays by blocks, not by time."""
@@ -22,11 +23,6 @@ class Row:
     own_cost: bool = False
     """The figures are what the arm adds to the same program without a hook."""
     note: str = ""
-
-
-def share(lines: list[dict[str, float]]) -> float:
-    """Percent of the time that the GPU worked for the processes together."""
-    return 100 * sum(line["busy_ns"] for line in lines) / max(line["elapsed_ns"] for line in lines)
 
 
 def share_victim(
@@ -47,7 +43,7 @@ def limits_not_in_force(bed: Bed, arm: Arm) -> str | None:
         race = run(bed, arm, Victim("contend", ("--processes", "2", "--seconds", "1")))
         if not race[0]["refused"]:
             return f"no memory limit in force: {race[0]['granted']} allocations and none refused"
-        seen = share(run(bed, arm, share_victim(20, 100_000, 1056, warm=10)))
+        seen = Shares(bed).of(arm, share_victim(20, 100_000, 1056, warm=2 if bed.gpu else 10))
     except DidNotFinish as end:
         return f"it {end} before anything could be measured"
     if seen > 60:
@@ -63,10 +59,11 @@ class Measure:
         self._arms = arms
         self._quick = quick
         self._tell = tell
+        self._shares_of = Shares(bed)
 
     def rows(self) -> Iterator[Row]:
         yield from self._calls()
-        for processes in (1, 16, 64):
+        for processes in (1, 16) if self._bed.gpu else (1, 16, 64):  # on a GPU each context takes its while
             yield self._start(processes)
         yield from self._shares()
         yield from self._memory()
@@ -89,9 +86,11 @@ class Measure:
         return found
 
     def _calls(self) -> Iterator[Row]:
-        repetitions = 3 if self._quick else 9
-        free = self._medians(Victim("cost", ("--calls", "50000")), repetitions)
-        timed = self._medians(Victim("cost", ("--calls", "50000"), core_limit=50), repetitions)
+        repetitions = 3 if self._quick or self._bed.gpu else 9
+        # A GPU takes a hundred times as long for memory as the fake driver.
+        calls = ("--calls", "50000", "--allocations", "2000" if self._bed.gpu else "20000")
+        free = self._medians(Victim("cost", calls), repetitions)
+        timed = self._medians(Victim("cost", calls, core_limit=50), repetitions)
         yield self._cost("launch, memory limit only", free, "launch_ns")
         yield self._cost("launch, GPU-time limit of 50 % too", timed, "launch_ns")
         yield self._cost("allocate and free 1 MiB", free, "alloc_free_ns")
@@ -110,7 +109,7 @@ class Measure:
 
     def _start(self, processes: int) -> Row:
         victim = Victim("launch_many", ("--processes", str(processes)), core_limit=50)
-        found = self._medians(victim, 3 if self._quick else 7)
+        found = self._medians(victim, 3 if self._quick or self._bed.gpu else 7)
         row = Row(f"start of {processes} program{'s' * (processes > 1)} at once", "ms")
         for arm in self._arms:
             figures = found[arm.name]
@@ -123,7 +122,7 @@ class Measure:
         for arm in self._arms[1:]:
             try:
                 row.figures[arm.name] = max(
-                    abs(share(run(self._bed, arm, victim)) - limit) for limit, victim in cases
+                    abs(self._shares_of.of(arm, victim) - limit) for limit, victim in cases
                 )
             except DidNotFinish as end:
                 row.figures[arm.name] = str(end)

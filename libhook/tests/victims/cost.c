@@ -1,5 +1,5 @@
 /* What a call costs. Linked to no driver and found by dlopen, so that it runs under any libvgpu.so.
- *   cost --calls N    prints {"launch_ns":…, "launch_p99_ns":…, "alloc_free_ns":…, "init_us":…} */
+ *   cost --calls N --allocations N    prints {"launch_ns":…, "launch_p99_ns":…, "alloc_free_ns":…, "init_us":…} */
 #include "victim.h"
 
 #include <dlfcn.h>
@@ -12,7 +12,7 @@ static int by_size(const void *a, const void *b) {
 
 int main(int argc, char **argv) {
     int calls = (int)number(argc, argv, "--calls", 200000), rounds = 64;
-    int64_t before = now_ns(), zero = 0;
+    int64_t before = now_ns(), zero = 0, allocations = number(argc, argv, "--allocations", 20000);
     void *driver = dlopen("libcuda.so.1", RTLD_NOW);
     if (!driver) return 2;
     FIND(cuInit);
@@ -46,11 +46,11 @@ int main(int argc, char **argv) {
     qsort(samples, (size_t)count, sizeof *samples, by_size);
     CUdeviceptr a;
     int64_t from = now_ns();
-    for (int i = 0; i < 20000; i++) {
+    for (int64_t i = 0; i < allocations; i++) {
         CHECK(p_cuMemAlloc_v2(&a, 1 << 20));
         CHECK(p_cuMemFree_v2(a));
     }
-    int64_t alloc = (now_ns() - from) / 20000;
+    int64_t alloc = (now_ns() - from) / allocations;
     printf("{\"launch_ns\": %lld, \"launch_p99_ns\": %lld, \"alloc_free_ns\": %lld, \"init_us\": %lld}\n",
            (long long)samples[count / 2], (long long)samples[count * 99 / 100], (long long)alloc, (long long)(started - before) / 1000);
     return 0;

@@ -1,7 +1,7 @@
 """The comparison's table: every row says whether libhook is ahead, and where not, why."""
 
 from poolmgr.hookbench.report import OURS, REASONS, markdown, verdict
-from poolmgr.hookbench.rows import Row, share
+from poolmgr.hookbench.rows import Row
 
 
 def row(
@@ -45,7 +45,3 @@ def test_reasons_stand_once_below_the_table() -> None:
     lines = markdown([row(40, 20), row(50, 20)], ["no hook", OURS, "other"], {}, [])
     assert sum("**not ahead** (1)" in line for line in lines) == 2
     assert sum(line.startswith("(1) ") for line in lines) == 1
-
-
-def test_share_counts_processes_together_over_the_longest() -> None:
-    assert share([{"busy_ns": 20, "elapsed_ns": 90}, {"busy_ns": 30, "elapsed_ns": 100}]) == 50
