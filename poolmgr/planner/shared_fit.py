@@ -124,18 +124,19 @@ def _rooms_of(node: Node, usage: Usage) -> list[Room]:
     if not node.ready or (node.cordoned and not node.cordoned_by_us):
         return []
     rooms: list[Room] = []
-    ready, states = DevicePhase.READY, (DevicePhase.READY, DevicePhase.MOVING)
+    ready, shared = DevicePhase.READY, Mode.SHARED
+    states = ready, DevicePhase.MOVING
     sharing = node.sharing
     registered = {r.uuid: r for r in sharing.registered} if sharing else {}
     for gpu in node.gpus:
         observed, phase, uuid = gpu.observed_mode, gpu.phase, gpu.uuid
-        if (gpu.desired_mode or observed) is not Mode.SHARED or phase not in states:
+        if (gpu.desired_mode or observed) is not shared or phase not in states:
             continue
         entry = registered.get(uuid)
         slots = DEFAULT_SPLIT if entry is None else entry.split_count
         memory, cores, taken = usage.load_on(gpu)
         if slots > taken and gpu.memory_mib > memory:
-            here = not node.cordoned and observed is Mode.SHARED and phase is ready
+            here = not node.cordoned and observed is shared and phase is ready
             if here and sharing is not None:
                 here = entry is not None and entry.healthy and uuid not in sharing.fenced
             left = (gpu.memory_mib - memory, 100 - cores, slots - taken)

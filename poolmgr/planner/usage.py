@@ -31,9 +31,10 @@ class Usage:
     def load_on(self, gpu: Gpu) -> tuple[int, int, int]:
         """(memory MiB, compute percent, slices) taken from a shared GPU."""
         memory = cores = slices = 0
-        for pod in self.pods_by_gpu.get(gpu.uuid, ()):
+        uuid = gpu.uuid
+        for pod in self.pods_by_gpu.get(uuid, ()):
             for part in pod.slices:
-                if part.uuid == gpu.uuid:
+                if part.uuid == uuid:
                     memory += part.memory_mib
                     cores += part.cores_percent
                     slices += 1
