@@ -12,7 +12,8 @@ hours just past, more are expected than will come, however steep the rise. The n
 
 Measured on 25 weeks of term of a library's desktops (`uncg-desktops`): in vain below .4 in ordinary weeks, and at most
 1.4 times as many VMs on days alike. What is three times too high is found out within four hours of a night, six hours
-late before the morning's rise. A holiday is, too, and forgotten after two ordinary days.
+late before the morning's rise. A holiday is, too, and over with its night: one day on which nearly nobody came tells
+nothing of the next. Two are a vacation, and count until two ordinary days have passed.
 
 Trust is lost and won back at different levels, or it would change with every busy hour.
 """
@@ -39,6 +40,9 @@ UNEXPECTED = 0.3
 PRIOR_IN_VAIN = 0.25
 PRIOR_DAYS = 0.5
 """Begins like an ordinary week, as heavy as half a day's rises: one odd hour says little."""
+DAY_OFF = 0.2
+"""Of what was expected of a day: where less came, it was a day off. A forecast that is five times too high every day
+is told by `level_over`."""
 LOST_ABOVE = 0.5
 WON_BELOW = 0.35
 LEVEL_BINS = BINS_A_DAY // 2
@@ -78,12 +82,28 @@ def in_vain(ledger: dict[str, Any]) -> float:
     judged = np.arange(max(0, len(rises) - JUDGED_BINS), len(rises))
     said = _expected(rises, judged, int(ledger["first"]))
     known = ~np.isnan(said)
-    weight, real = 0.5 ** ((judged[-1] - judged[known]) / HALF_LIFE_BINS), rises[judged[known]]
+    judged, said = judged[known], said[known]
+    real = rises[judged]
+    weight = 0.5 ** ((len(rises) - 1 - judged) / HALF_LIFE_BINS)
+    day = (judged + int(ledger["first"])) // BINS_A_DAY
+    today = (int(ledger["first"]) + len(ledger["levels"]) - 1) // BINS_A_DAY
+    weight[_day_off(day, said, real, today)] = 0.0
     prior = PRIOR_DAYS * BINS_A_DAY * float(rises.mean())
     came = prior + float((weight * real).sum())
-    more = said[known] - real
+    more = said - real
     erred = PRIOR_IN_VAIN * prior + float((weight * np.where(more > 0, more, -UNEXPECTED * more)).sum())
     return erred / came if came > 0 else 0.0
+
+
+def _day_off(
+    day: npt.NDArray[np.int64], said: npt.NDArray[np.float64], real: npt.NDArray[np.float64], today: int
+) -> npt.NDArray[np.bool_]:
+    """Which bins lie on the only day before `today` on which nearly nothing came of what was said; `day` of each."""
+    days, row = np.unique(day, return_inverse=True)
+    came, expected = np.bincount(row, weights=real), np.bincount(row, weights=said)
+    off = (came < DAY_OFF * expected) & (days < today)
+    only: npt.NDArray[np.bool_] = (off & (off.sum() == 1))[row]
+    return only
 
 
 def _rises(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -88,8 +88,15 @@ def test_one_odd_hour_does_not() -> None:
     assert judged(ledger(*weeks(4), odd))
 
 
-def test_trust_lost_on_a_holiday_is_won_back_by_ordinary_days() -> None:
-    after = [ledger(*weeks(4), day(0), *[day(60)] * count) for count in range(3)]
+def test_a_holiday_is_over_with_its_night() -> None:
+    holiday = [*weeks(4), day(0)]
+    assert not judged(ledger(*holiday), trusted=False)
+    eight_in_the_morning = MORNING - 12
+    assert judged(ledger(*holiday, day(60)[:eight_in_the_morning]), trusted=False)
+
+
+def test_a_vacation_is_forgotten_after_two_ordinary_days() -> None:
+    after = [ledger(*weeks(4), day(0), day(0), *[day(60)] * count) for count in range(3)]
     assert [judged(known, trusted=False) for known in after] == [False, False, True]
 
 
