@@ -46,7 +46,7 @@ class ForecastSettings:
         (36, 0.6),
         (48, 0.85),
         (72, 1.3),
-        (96, 2.0),
+        (96, 4.0),
     )
     keep: tuple[Horizon, ...] = ((6, 0.01), (12, 0.03), (24, 0.2))
     soon_chance: float = 0.3

@@ -8,16 +8,20 @@ Whole nodes are lent, as a label on the node and the affinity that our webhook g
 best effort cost one write for a node and none for the containers that wait. For every horizon of the forecast the
 GPUs that are free by then are counted: those free now, and on lent nodes the ones whose other containers will
 probably have ended. As long as all nodes together would give plenty, none is lent for that horizon.
+
+A lent node that no best-effort container wants idles: at night their queue runs dry long before the morning. So for
+what is further away than most containers run, nodes are lent only while best-effort containers wait.
 """
 
 import numpy as np
 
 from poolmgr.domain.fleet import EvictionRule, RebalanceMode
-from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.identifiers import GpuUuid, NodeName
 from poolmgr.domain.plan import Refusal, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.drain import PLENTY, Floats, outlook_of
+from poolmgr.planner.shared_fit import cards_of
 from poolmgr.planner.shelving import ShelfKey
 from poolmgr.planner.sizing import Spare
 from poolmgr.planner.stock import Shelf
@@ -26,6 +30,11 @@ STILL_WANTED = 1.1
 """A lent node stays so until there is this many times what is wanted, and ..."""
 STILL_SCARCE = 1.5
 """... its horizon counts until plenty is exceeded so many times: nodes are not lent and taken back at every look."""
+FAR_SECONDS = 4 * 3_600.0
+"""Of containers that begin so long before they are in the way, 93 of 100 have ended (`drain.ends_within`)."""
+WAITING_TO_BEGIN = 0.05
+WAITING_TO_STAY = 0.01
+"""Best-effort work that has to wait, as a share of the shelf's GPUs, for nodes to be lent for longer than that."""
 
 
 def lent_nodes(draft: Draft, spares: dict[ShelfKey, Spare]) -> frozenset[NodeName]:
@@ -46,13 +55,16 @@ def lent_nodes(draft: Draft, spares: dict[ShelfKey, Spare]) -> frozenset[NodeNam
 
 
 def _of_shelf(draft: Draft, shelf: Shelf, names: list[NodeName], spare: Spare) -> list[NodeName]:
-    wanted = np.array([gpus for _, gpus in spare.lend], dtype=np.float64)
-    gives = _given_by(draft, shelf, names, tuple(seconds for seconds, _ in spare.lend))
+    horizons, wanted = np.array(spare.lend, dtype=np.float64).T
+    gives = _given_by(draft, shelf, names, tuple(horizons))
     total = shelf.free + gives.sum(axis=0)
+    far, waiting = horizons > FAR_SECONDS, _waiting_for(draft, shelf)
     # At the nearest horizon nothing more will fall free: there, plenty is no argument.
     first = np.arange(len(wanted)) == 0
-    to_begin = np.where(first | (total < PLENTY * wanted), wanted, 0.0)
-    to_stay = STILL_WANTED * np.where(total < STILL_SCARCE * PLENTY * wanted, wanted, 0.0)
+    begins = ~far | (waiting >= WAITING_TO_BEGIN * shelf.gpus)
+    to_begin = np.where(begins & (first | (total < PLENTY * wanted)), wanted, 0.0)
+    stays = ~far | (waiting >= WAITING_TO_STAY * shelf.gpus)
+    to_stay = STILL_WANTED * np.where(stays & (total < STILL_SCARCE * PLENTY * wanted), wanted, 0.0)
     is_lent = [shelf.nodes[name].node.best_effort_only for name in names]
     order = sorted(range(len(names)), key=lambda n: (not is_lent[n], -float(gives[n].sum()), names[n]))
     have = np.full(len(wanted), float(shelf.free))
@@ -72,6 +84,12 @@ def _of_shelf(draft: Draft, shelf: Shelf, names: list[NodeName], spare: Spare) -
                 Refusal(Subject(SubjectKind.NODE, "", name), Reason.LENT_TO_BEST_EFFORT, message)
             )
     return chosen
+
+
+def _waiting_for(draft: Draft, shelf: Shelf) -> float:
+    """Best-effort work that waits and could run here, in GPUs of the shelf."""
+    waiting = [p for p in draft.snapshot.pods if p.node is None and p.best_effort and not p.terminating]
+    return sum(cards_of(p, shelf.memory_mib) for p in waiting if p.accepts(shelf.model, GpuUuid("")))
 
 
 def _given_by(draft: Draft, shelf: Shelf, names: list[NodeName], horizons: tuple[float, ...]) -> Floats:

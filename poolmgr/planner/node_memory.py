@@ -9,11 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from poolmgr.domain.demand import SharedPod, Vm
-from poolmgr.domain.fleet import Node, Pool
+from poolmgr.domain.fleet import Gpu, Node, Pool
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.shelving import Kept, Part, Resources, Room, Told, shelve_node
+from poolmgr.planner.shelving import Kept, Part, Resources, Told, shelve_node
 from poolmgr.planner.usage import Usage
+
+Room = tuple[Gpu, float, float, int, bool, bool, bool]
+"""A shared GPU: its memory left (MiB), compute left (percent), slots left; whether it is empty, whether HAMi can use
+it now, and whether it is lent to best-effort pods."""
 
 
 class Tenants(NamedTuple):

@@ -16,7 +16,7 @@ from poolmgr.domain.fleet import Gpu, Node
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.shelving import Room, ShelfKey
+from poolmgr.planner.node_memory import Room
 from poolmgr.planner.stock import Stock
 from poolmgr.planner.usage import Usage
 
@@ -249,17 +249,10 @@ def cards_needed(group: ShapeOutlook, card_mib: int) -> float:
     return group.unmet * group.shape.gpus / per_card if per_card else float("inf")
 
 
-def wanted_by_pods(snapshot: ClusterSnapshot, stock: Stock) -> dict[ShelfKey, float]:
-    """GPUs' worth of pods that run or wait, by shelf; a waiting pod counts for the first shelf it accepts."""
-    wanted: dict[ShelfKey, float] = {key: float(shelf.shared_busy) for key, shelf in stock.shelves.items()}
-    if not stock.shelves:
-        return wanted
-    first = next(iter(stock.shelves))
-    card = max(stock.shelves[first].memory_mib, 1)
-    for pod in snapshot.pods:
-        if pod.node is None:
-            key = first
-            if pod.models:
-                key = next((k for k in stock.shelves if pod.accepts(k[1], GpuUuid(""))), first)
-            wanted[key] += pod.gpus * max(pod.memory_mib / card, pod.cores_percent / 100)
-    return wanted
+def cards_of(pod: SharedPod, card_mib: int) -> float:
+    """Cards of `card_mib` that the pod takes up, as a fraction; one that says nothing of memory asks for all of it."""
+    if pod.memory_percent:
+        memory = pod.memory_percent / 100
+    else:
+        memory = pod.memory_mib / card_mib if pod.memory_mib and card_mib else 1.0
+    return pod.gpus * max(memory, pod.cores_percent / 100)

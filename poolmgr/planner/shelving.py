@@ -103,9 +103,6 @@ class Part:
     refused: list[Kept] = field(default_factory=list)
 
 
-Room = tuple[Gpu, float, float, int, bool, bool, bool]
-"""A shared GPU: its memory left (MiB), compute left (percent), slots left; whether it is empty, whether HAMi can use
-it now, and whether it is lent to best-effort pods."""
 Resources = dict[str, tuple[int, tuple[ShelfKey, ...]]]
 """Resource → its GPUs on a node, and the shelves that hold them."""
 

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.shared_fit import wanted_by_pods
+from poolmgr.planner.shared_fit import cards_of
 from poolmgr.planner.shelving import ShelfKey
 from poolmgr.planner.sizing import Spare, wanted_by_vms
 from poolmgr.planner.stock import Stock
@@ -73,7 +74,7 @@ class LcpSizer:
     def size(self, snapshot: ClusterSnapshot, stock: Stock, memory: Any) -> tuple[dict[ShelfKey, Spare], Any]:
         s, now = self._settings, snapshot.taken_at
         known: dict[str, Any] = (memory or {}).get("lcp", {})
-        vms, pods = wanted_by_vms(snapshot, stock), wanted_by_pods(snapshot, stock)
+        vms, pods = wanted_by_vms(snapshot, stock), _wanted_by_pods(snapshot, stock)
         spares: dict[ShelfKey, Spare] = {}
         remembered: dict[str, Any] = {}
         for key, shelf in stock.shelves.items():
@@ -93,3 +94,19 @@ class LcpSizer:
             text = f"lazy capacity provisioning holds {size} GPU(s) (between {low} and {high})"
             spares[key] = Spare(spare, spare, Reason.HEADROOM, text)
         return spares, {"lcp": remembered}
+
+
+def _wanted_by_pods(snapshot: ClusterSnapshot, stock: Stock) -> dict[ShelfKey, float]:
+    """GPUs' worth of pods that run or wait, by shelf; a waiting pod counts for the first shelf it accepts."""
+    wanted: dict[ShelfKey, float] = {key: float(shelf.shared_busy) for key, shelf in stock.shelves.items()}
+    if not stock.shelves:
+        return wanted
+    first = next(iter(stock.shelves))
+    card = stock.shelves[first].memory_mib
+    for pod in snapshot.pods:
+        if pod.node is None:
+            key = first
+            if pod.models:
+                key = next((k for k in stock.shelves if pod.accepts(k[1], GpuUuid(""))), first)
+            wanted[key] += cards_of(pod, card)
+    return wanted

@@ -74,6 +74,35 @@ def test_as_many_nodes_are_lent_as_are_wanted_and_those_first_that_will_be_free(
     assert lent(view, (900.0, 0), (4 * HOUR, 8)) == {"b", "c", "d", "e", "f"}
 
 
+def waits(name: str, cores: int) -> Any:
+    return pod(name, cores=cores, best_effort=True, evictable=True)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "is_lent", "expected"),
+    [
+        ((), False, set()),
+        ((waits("w", 100),), False, {"a", "b", "c"}),
+        ((pod("ordinary", cores=100),), False, set()),
+        ((waits("w", 10),), False, set()),
+        ((waits("w", 10),), True, {"a", "b", "c"}),
+        ((), True, set()),
+    ],
+    ids=["nobody", "a card", "somebody else", "a little", "a little, lent already", "nobody any more"],
+)
+def test_for_later_than_pods_run_nodes_are_lent_only_while_best_effort_pods_wait(
+    waiting: tuple[Any, ...], is_lent: bool, expected: set[str]
+) -> None:
+    view = cluster("a", "b", "c")
+    view = replace(
+        view,
+        pods=(*view.pods, *waiting),
+        nodes=tuple(replace(n, best_effort_only=is_lent) for n in view.nodes),
+    )
+    assert lent(view, (900.0, 0), (6 * HOUR, 6)) == expected
+    assert lent(view, (900.0, 0), (4 * HOUR, 6)) == {"a", "b", "c"}
+
+
 def test_what_best_effort_pods_use_counts_as_free_for_vms() -> None:
     evictable = tuple(old(f"e{g}", ("a", g), best_effort=True, evictable=True) for g in (0, 1))
     kept = (old("x", ("b", 0)), old("y", ("b", 1)))
