@@ -23,12 +23,16 @@ check: setup ## lint, types, import contracts, unit tests; under a minute
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
-	@$(PY) -m pytest tests/unit -q -x -n 2
+	@$(PY) -m pytest tests/unit -q -x -n 2 -m "not sweep"
+
+.PHONY: sweep
+sweep: setup ## a manager, an agent or a node that fails at every call or second of a move, on the simulated fleet
+	@$(PY) -m pytest tests/unit -q -n 2 -m sweep
 
 .PHONY: test
 test: setup ## check, libhook, integration on real parts, the story (sets up what it needs; about 35 minutes, half an hour more the first time)
 	@tools/packages.sh browser hook database node
-	@$(MAKE) --no-print-directory check hook
+	@$(MAKE) --no-print-directory check sweep hook
 	@# one process each: a cluster that one group has installed things into is none for the next
 	@$(PY) -m pytest tests/integration -q --ignore tests/integration/helm
 	@$(PY) -m pytest tests/integration/helm -q

@@ -40,6 +40,7 @@ async def there_and_back(rig: Rig, *, survive: bool) -> int:
     return deaths
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("hami", [(2, 10), (2, 8)], ids=["hami-2.10", "hami-2.8"])
 async def test_a_successor_goes_on_wherever_its_predecessor_died(hami, when, record_property) -> None:
@@ -56,6 +57,7 @@ async def test_a_successor_goes_on_wherever_its_predecessor_died(hami, when, rec
     record_property("points", f"killed the manager {when} each of {died} calls of a move there and back")
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_any_call_may_fail_once(when, record_property) -> None:
     undisturbed = Rig()
@@ -68,6 +70,7 @@ async def test_any_call_may_fail_once(when, record_property) -> None:
     record_property("points", f"failed each of {len(numbers)} calls {when} its effect")
 
 
+@pytest.mark.sweep
 async def test_the_agent_may_die_at_any_second_of_a_move(record_property) -> None:
     undisturbed = Rig()
     started = undisturbed.fleet.clock.now()
@@ -81,6 +84,7 @@ async def test_the_agent_may_die_at_any_second_of_a_move(record_property) -> Non
     record_property("points", f"killed the agent for 30 s at each of {seconds - 61} seconds of a move")
 
 
+@pytest.mark.sweep
 async def test_a_node_may_reboot_at_any_second_of_a_move() -> None:
     for second in range(1, 90, 3):
         rig = Rig()

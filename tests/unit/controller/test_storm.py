@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -121,6 +122,7 @@ async def weather(pool: Pool, events: list[tuple[str, int, float]]) -> None:
 
 
 # A shrunk example would take minutes; the one that failed is printed and kept by hypothesis.
+@pytest.mark.sweep
 @settings(
     max_examples=12,
     deadline=None,
