@@ -101,7 +101,7 @@ def _because(spare: Spare, ledger: dict[str, Any], now_bin: int, anew: str) -> S
     elif bins < BINS_A_WEEK:
         hours = bins * BIN_SECONDS / 3_600
         known = f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} h" if hours >= 1 else "a moment"
-        why = f"VM demand is known for {known}, and nothing is forecast before a whole week is"
+        why = f"VM demand is known for {known}, and a forecast needs a whole week"
     else:
         why = "the forecast expected too much in the last days, so demand is followed until it is right again"
     begun = f"; {anew}, so learning began anew" if anew else ""

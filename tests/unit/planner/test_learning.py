@@ -78,7 +78,7 @@ def test_on_the_first_day_headroom_alone_counts_and_the_sentence_says_so() -> No
     spare, _ = size(at(TUESDAY + 7_200, busy, vms=(vm("v", on=("a", 0)),)), memory)
     assert (spare.fetch, spare.keep, spare.ahead) == (0, 0, ())
     assert spare.message == (
-        "pool p keeps 0 GPU(s) ready; VM demand is known for 2 h, and nothing is forecast before a whole week is"
+        "pool p keeps 0 GPU(s) ready; VM demand is known for 2 h, and a forecast needs a whole week"
     )
 
 
@@ -108,7 +108,7 @@ def test_after_a_whole_week_demand_is_forecast_and_the_sentence_refers_to_earlie
 def test_six_days_are_no_week() -> None:
     spare, _ = size(at(TUESDAY), past(days=6))
     assert (spare.fetch, spare.lend, spare.ahead) == (0, (), ())
-    assert "known for 6 days, and nothing is forecast before a whole week is" in spare.message
+    assert "known for 6 days, and a forecast needs a whole week" in spare.message
 
 
 def test_a_forecast_that_was_wrong_is_not_acted_on_and_the_sentence_says_so() -> None:
