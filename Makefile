@@ -19,7 +19,7 @@ run: setup ## run poolmgr on a simulated fleet with its dashboard (KUBECONFIG=â€
 	@exec $(PY) -m poolmgr.cli.main demo $(if $(KUBECONFIG),--kubeconfig $(KUBECONFIG)) --port $(PORT)
 
 .PHONY: check
-check: setup ## lint, types, import contracts, unit tests; under a minute
+check: setup ## lint, types, import contracts, unit tests; about a minute
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports

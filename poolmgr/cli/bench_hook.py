@@ -93,8 +93,8 @@ def gpu(
         "    make gpu",
         "",
         f"{where} {machine()} Every arm runs the same programs in the same run and is first shown to hold its "
-        "limits. Calls: what the hook adds to them, medians. Share errors: points of GPU time, by the kernels that "
-        "were finished. Smaller is better everywhere.",
+        "limits. Calls: what the hook adds to them, medians. Share errors: points, of what the same program does "
+        "without a hook. Smaller is better everywhere.",
     ]
     compare(bed, other or [], head, "gpu", as_json=as_json, quick=quick, write=write)
 

@@ -45,20 +45,30 @@ def lent_nodes(draft: Draft, spares: dict[ShelfKey, Spare]) -> frozenset[NodeNam
         for pool in draft.snapshot.pools
         if pool.rebalance is RebalanceMode.AUTOMATIC and pool.eviction is EvictionRule.BEST_EFFORT
     }
+    expecting = [
+        (key, shelf)
+        for key, shelf in draft.stock.shelves.items()
+        if shelf.pool.name in willing and max((gpus for _, gpus in spares[key].lend), default=0) > shelf.free
+    ]
+    if not expecting:
+        return frozenset()
+    waiting = [p for p in draft.snapshot.pods if p.node is None and p.best_effort and not p.terminating]
     lent: set[NodeName] = set()
-    for key, shelf in draft.stock.shelves.items():
-        looks = spares[key].lend
-        if looks and shelf.pool.name in willing and max(gpus for _, gpus in looks) > shelf.free:
-            names = [n for n, at in shelf.nodes.items() if all(g.pool in willing for g in at.node.gpus)]
-            lent.update(_of_shelf(draft, shelf, names, spares[key]))
+    for key, shelf in expecting:
+        names = [n for n, at in shelf.nodes.items() if all(g.pool in willing for g in at.node.gpus)]
+        work = sum(cards_of(p, shelf.memory_mib) for p in waiting if p.accepts(shelf.model, GpuUuid("")))
+        lent.update(_of_shelf(draft, shelf, names, spares[key], work))
     return frozenset(lent)
 
 
-def _of_shelf(draft: Draft, shelf: Shelf, names: list[NodeName], spare: Spare) -> list[NodeName]:
+def _of_shelf(
+    draft: Draft, shelf: Shelf, names: list[NodeName], spare: Spare, waiting: float
+) -> list[NodeName]:
+    """`waiting`: best-effort work that waits and could run here, in GPUs of the shelf."""
     horizons, wanted = np.array(spare.lend, dtype=np.float64).T
     gives = _given_by(draft, shelf, names, tuple(horizons))
     total = shelf.free + gives.sum(axis=0)
-    far, waiting = horizons > FAR_SECONDS, _waiting_for(draft, shelf)
+    far = horizons > FAR_SECONDS
     # At the nearest horizon nothing more will fall free: there, plenty is no argument.
     first = np.arange(len(wanted)) == 0
     begins = ~far | (waiting >= WAITING_TO_BEGIN * shelf.gpus)
@@ -84,12 +94,6 @@ def _of_shelf(draft: Draft, shelf: Shelf, names: list[NodeName], spare: Spare) -
                 Refusal(Subject(SubjectKind.NODE, "", name), Reason.LENT_TO_BEST_EFFORT, message)
             )
     return chosen
-
-
-def _waiting_for(draft: Draft, shelf: Shelf) -> float:
-    """Best-effort work that waits and could run here, in GPUs of the shelf."""
-    waiting = [p for p in draft.snapshot.pods if p.node is None and p.best_effort and not p.terminating]
-    return sum(cards_of(p, shelf.memory_mib) for p in waiting if p.accepts(shelf.model, GpuUuid("")))
 
 
 def _given_by(draft: Draft, shelf: Shelf, names: list[NodeName], horizons: tuple[float, ...]) -> Floats:
