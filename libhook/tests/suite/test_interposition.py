@@ -74,7 +74,7 @@ def test_every_export_of_a_real_driver_is_classified() -> None:
         if line and not line.startswith("#")
     ]
     ours = set(hooked())
-    names = (LIBHOOK / "names/libcuda-535.261.txt").read_text().split()
+    names = (LIBHOOK / "names/libcuda-580.159.txt").read_text().split()
     unknown = [
         name
         for name in names
@@ -82,7 +82,7 @@ def test_every_export_of_a_real_driver_is_classified() -> None:
     ]
     assert not unknown
     assert all(len(p) == 3 and p[1] == "passed" for p in patterns)
-    assert len(names) == 620
+    assert len(names) == 707
 
 
 def test_no_allocation_or_launch_of_the_newest_headers_is_missed() -> None:
@@ -126,7 +126,7 @@ def test_every_lookup_of_a_hooked_symbol_gives_the_hook_of_the_same_abi(machine:
 
 def test_a_function_that_takes_memory_and_has_no_hook_is_reported(machine: Machine) -> None:
     """By a driver newer than the library. Every export of a driver that is known is quiet."""
-    known = LIBHOOK / "names/libcuda-535.261.txt"
+    known = LIBHOOK / "names/libcuda-580.159.txt"
     done = machine.run("lookup", str(known), CUDA_DEVICE_MEMORY_LIMIT="1g")
     assert (done.returncode, done.stderr) == (0, "") and int(done.stdout) > 500
     newer = machine.folder / "names"
