@@ -242,25 +242,28 @@ CUresult fk_cuDevicePrimaryCtxRetain(const struct fk_call *call, CUcontext *cont
     return result;
 }
 
-static CUresult let_go(CUdevice device, bool all) {
-    if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
-    fg_mutex_lock(&fk_mutex);
-    struct fk_context *context = primary[device].context;
-    if (context && (all || --primary[device].references == 0)) {
-        destroy(context);
-        primary[device].context = NULL;
-        primary[device].references = 0;
-    }
-    fg_mutex_unlock(&fk_mutex);
-    return context ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+static void end_primary(CUdevice device) {
+    if (primary[device].context) destroy(primary[device].context);
+    primary[device].context = NULL;
 }
 CUresult fk_cuDevicePrimaryCtxRelease_v2(const struct fk_call *call, CUdevice device) {
     (void)call;
-    return let_go(device, false);
+    if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
+    fg_mutex_lock(&fk_mutex);
+    CUresult result = primary[device].references > 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    if (result == CUDA_SUCCESS && --primary[device].references == 0) end_primary(device);
+    fg_mutex_unlock(&fk_mutex);
+    return result;
 }
+/* Whoever retained it holds it still, as seen with driver 580: the next one to retain it makes it anew. */
 CUresult fk_cuDevicePrimaryCtxReset_v2(const struct fk_call *call, CUdevice device) {
     (void)call;
-    return let_go(device, true);
+    if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
+    fg_mutex_lock(&fk_mutex);
+    CUresult result = primary[device].context ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    end_primary(device);
+    fg_mutex_unlock(&fk_mutex);
+    return result;
 }
 CUresult fk_cuDevicePrimaryCtxGetState(const struct fk_call *call, CUdevice device, unsigned int *flags, int *active) {
     (void)call;

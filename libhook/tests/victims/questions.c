@@ -43,6 +43,7 @@ int main(int argc, char **argv) {
     size_t bytes = 0;
     nvmlMemory_t memory;
     if (argc != 2) return 2;
+    setvbuf(stdout, NULL, _IOLBF, 0); /* a question that crashes is the one after the last answer */
     CHECK(cuInit(0));
     CHECK(cuDevicePrimaryCtxRetain(&context, 0));
     CHECK(cuCtxSetCurrent(context));

@@ -4,7 +4,8 @@
  *   writes to the shared file meanwhile
  *   … --region FILE --read O: prints the 8 bytes there when it has finished, as "read"
  * Prints one line per process: {"pid":…, "busy_ns":…, "elapsed_ns":…, "launches":…}; busy_ns is the fake
- * machine's own count, or launches × KERNEL on a real GPU. */
+ * machine's own count, or launches × KERNEL on a real GPU,
+ * where a kernel takes about as long as KERNEL says. */
 #include "victim.h"
 
 #include <fcntl.h>
@@ -12,6 +13,18 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+
+/* A kernel of so many rounds, each a write to shared memory and a read that waits for it. Unlike `spin`, which looks at
+ * the clock, it gets no further while other contexts have their turn, as a user's kernels do. */
+static const char WORK_PTX[] =
+    ".version 6.0\n.target sm_50\n.address_size 64\n"
+    ".visible .entry work(.param .u64 rounds) {\n"
+    ".reg .u64 %n; .reg .u32 %x; .reg .pred %p; .shared .align 4 .u32 cell;\n"
+    "ld.param.u64 %n, [rounds];\n"
+    "again: ld.volatile.shared.u32 %x, [cell]; add.u32 %x, %x, 1; st.volatile.shared.u32 [cell], %x;\n"
+    "sub.u64 %n, %n, 1; setp.ne.u64 %p, %n, 0; @%p bra again;\n"
+    "ret; }\n";
+enum { ROUND_CYCLES = 33 }; /* about; shares are told against the same program without a hook */
 
 static int64_t kernel_ns, seconds_ns, warm_ns, think_ns;
 static unsigned int grid;
@@ -77,22 +90,28 @@ static void work(struct meeting *meeting) {
     CUdevice device;
     CUcontext context;
     CUmodule module;
-    CUfunction spin;
+    CUfunction kernel;
     CUstream streams[64] = { NULL };
     CUgraphExec graph = NULL;
-    void *parameters[] = { &kernel_ns };
+    int64_t amount = kernel_ns; /* what the kernel's parameter says: ns, or rounds */
+    void *parameters[] = { &amount };
     if (on_fake_machine()) fg_step_back(); /* or time would run for the hook's thread alone until the first launch */
     CHECK(cuInit(0));
     CHECK(cuDeviceGet(&device, 0));
     CHECK(cuDevicePrimaryCtxRetain(&context, device));
     CHECK(cuCtxSetCurrent(context));
-    CHECK(cuModuleLoadData(&module, SPIN_PTX));
-    CHECK(cuModuleGetFunction(&spin, module, "spin"));
+    CHECK(cuModuleLoadData(&module, on_fake_machine() ? SPIN_PTX : WORK_PTX));
+    CHECK(cuModuleGetFunction(&kernel, module, on_fake_machine() ? "spin" : "work"));
+    if (!on_fake_machine()) {
+        int khz;
+        CHECK(cuDeviceGetAttribute(&khz, CU_DEVICE_ATTRIBUTE_CLOCK_RATE, device));
+        amount = kernel_ns * khz / 1000000 / ROUND_CYCLES + 1;
+    }
     for (int i = 0; i < stream_count; i++) CHECK(cuStreamCreate(&streams[i], CU_STREAM_NON_BLOCKING));
     if (strcmp(mode, "graph") == 0) {
         CUgraph recorded;
         CHECK(cuStreamBeginCapture_v2(streams[0], CU_STREAM_CAPTURE_MODE_GLOBAL));
-        for (int i = 0; i < 10; i++) CHECK(cuLaunchKernel(spin, grid, 1, 1, 1, 1, 1, 0, streams[0], parameters, NULL));
+        for (int i = 0; i < 10; i++) CHECK(cuLaunchKernel(kernel, grid, 1, 1, 1, 1, 1, 0, streams[0], parameters, NULL));
         CHECK(cuStreamEndCapture(streams[0], &recorded));
         CHECK(cuGraphInstantiateWithFlags(&graph, recorded, 0));
     }
@@ -112,7 +131,7 @@ static void work(struct meeting *meeting) {
         }
         CUstream stream = streams[launches % stream_count];
         if (graph) CHECK(cuGraphLaunch(graph, stream));
-        else CHECK(cuLaunchKernel(spin, grid, 1, 1, 1, 1, 1, 0, stream, parameters, NULL));
+        else CHECK(cuLaunchKernel(kernel, grid, 1, 1, 1, 1, 1, 0, stream, parameters, NULL));
         __atomic_add_fetch(&launches, 1, __ATOMIC_RELAXED);
         if (strcmp(mode, "sync") == 0 || strcmp(mode, "think") == 0) CHECK(cuStreamSynchronize(stream));
         if (strcmp(mode, "think") == 0) sleep_until(now_ns() + think_ns);

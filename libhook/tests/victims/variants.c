@@ -142,7 +142,10 @@ static void primary_context(size_t size) {
     for (int how = 0; how < 4; how++) {
         CUdeviceptr a;
         cuMemAlloc_v2(&a, size);
-        (void)TWICE(end_primary(how));
+        for (int active = 1; active;) { /* a release ends it only when it is the last */
+            unsigned int flags;
+            if (!TWICE(end_primary(how)) || !TWICE(cuDevicePrimaryCtxGetState(0, &flags, &active))) active = 0;
+        }
         if (!TWICE(cuDevicePrimaryCtxRetain(&context, 0))) exit(10);
         cuCtxSetCurrent(context);
     }
