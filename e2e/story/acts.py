@@ -1,5 +1,6 @@
 """What chapters do on the stage and how they look at it; every verb waits by looking, and says what it saw."""
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -75,12 +76,15 @@ class Acts:
     # --- waiting -----------------------------------------------------------------------------------------------
 
     def wait(self, what: str, probe: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
-        """What `probe` answers once that is true. On time-out the story says what it was waiting for."""
+        """What `probe` answers once that is true. On time-out the story says what it was waiting for, and the manager
+        why nothing moved."""
         try:
             return self.plane.wait_for(what, probe, timeout_seconds=seconds)
         except TimeoutError as late:
             self.narrative.say("story", f"waited in vain: {late}")
             self.narrative.say("sysfs", driver_links(self.guest))
+            with contextlib.suppress(httpx.HTTPError):
+                self.narrative.quote("manager", self.plan_says(""))
             raise
 
     def wait_running(self, pod: str) -> Json:

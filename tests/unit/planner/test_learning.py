@@ -83,12 +83,24 @@ def test_on_the_first_day_headroom_alone_counts_and_the_sentence_says_so() -> No
 
 
 def test_gpus_that_fell_free_are_kept_while_vms_keep_coming_though_nothing_is_forecast() -> None:
-    _, memory = size(at(TUESDAY))
+    nodes = [node(f"n{n}", "pppppppp") for n in range(7)]
+    _, memory = size(at(TUESDAY, *nodes))
     for step in range(1, 8):
-        here = tuple(vm(f"v{n}", on=("a", n)) for n in range(step % 2 + 1))
-        spare, memory = size(at(TUESDAY + 300 * step, node("a", "pppp"), vms=here), memory)
-    assert (spare.fetch, spare.keep) == (0, 1)
-    assert "and up to 1 that fall free, as VMs came in the last hour" in spare.message
+        here = tuple(vm(f"v{n}", on=("n0", n)) for n in range(2 * (step % 2) + 1))
+        spare, memory = size(at(TUESDAY + 300 * step, *nodes, vms=here), memory)
+    assert (spare.fetch, spare.keep) == (0, 2)
+    assert "and up to 2 that fall free, as VMs came in the last hour" in spare.message
+
+
+def test_of_two_gpus_none_is_kept_from_a_pod_that_waits_because_vms_came_and_went() -> None:
+    planner, memory = PoolPlanner(LearningSizer()), None
+    for step in range(8):
+        here = (vm("v", on=("a", 0)),) if step % 4 == 2 else ()
+        view = at(TUESDAY + 300 * step, node("a", "ps"), vms=here, pools=(pool(cooldown_seconds=0),))
+        memory = planner.decide(view, memory).memory
+    waits = (pod("filler", ("a", 1), cores=30), pod("waits", cores=80))
+    view = at(TUESDAY + 2_400, node("a", "ps"), pods=waits, pools=(pool(cooldown_seconds=0),))
+    assert [m.to_mode for m in planner.decide(view, memory).plan.moves] == [Mode.SHARED]
 
 
 def test_where_no_vm_came_yet_the_sentence_says_that_there_is_nothing_to_forecast() -> None:
