@@ -2,8 +2,9 @@
 
 import json
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -109,13 +110,14 @@ def compare(
     quick: bool,
     write: Path | None,
 ) -> None:
-    """Proves that each arm holds its limits, measures, prints, and writes the section where asked."""
+    """Proves that each arm holds its limits, measures, prints, and writes the section where asked. Each row is told
+    as soon as it is there: on a rented GPU a run may be ended before its table."""
     from poolmgr.hookbench.containers import Arm
-    from poolmgr.hookbench.gpu_rows import tenant_rows, torch_rows
-    from poolmgr.hookbench.report import OURS, markdown
-    from poolmgr.hookbench.rows import Measure, limits_not_in_force
+    from poolmgr.hookbench.report import OURS, figures, markdown
+    from poolmgr.hookbench.rows import limits_not_in_force
     from poolmgr.kit.marked_section import replace_section
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no victim outlives the run
     wanted = [Arm(OURS, bed.build / "libvgpu.so"), *map(named, others)]
     refused: dict[str, str] = {}
     for arm in wanted:
@@ -123,14 +125,10 @@ def compare(
             refused[arm.name] = seen
             typer.secho(f"poolmgr: {arm.name} is left out: {seen}.", fg="yellow", err=True)
     arms = [Arm("no hook", None), *(arm for arm in wanted if arm.name not in refused)]
-    rows: list[Row] = list(Measure(bed, arms, quick=quick, tell=tell).rows())
-    if section == "gpu":
-        seconds = 8 if bed.gpu else 10
-        tell("tenants side by side")
-        rows += tenant_rows(bed, arms, seconds)
-        if bed.gpu is not None:
-            tell("PyTorch")
-            rows += torch_rows(bed, arms, seconds)
+    rows: list[Row] = []
+    for row in _rows(bed, arms, section, quick=quick):
+        rows.append(row)
+        tell(figures(row))
     lines = markdown(rows, [arm.name for arm in arms], refused, head)
     if as_json:
         print(json.dumps({"rows": [asdict(row) for row in rows], "left_out": refused}))
@@ -141,6 +139,20 @@ def compare(
         write.write_text(replace_section(page, section, "\n".join(lines)), encoding="utf-8")
     if OURS in refused:
         raise typer.Exit(1)
+
+
+def _rows(bed: "Bed", arms: "list[Arm]", section: str, *, quick: bool) -> "Iterator[Row]":
+    from poolmgr.hookbench.gpu_rows import tenant_rows, torch_rows
+    from poolmgr.hookbench.rows import Measure
+
+    yield from Measure(bed, arms, quick=quick, tell=tell).rows()
+    if section == "gpu":
+        seconds = 8 if bed.gpu else 10
+        tell("tenants side by side")
+        yield from tenant_rows(bed, arms, seconds)
+        if bed.gpu is not None:
+            tell("PyTorch")
+            yield from torch_rows(bed, arms, seconds)
 
 
 def tell(what: str) -> None:

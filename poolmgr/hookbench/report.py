@@ -36,6 +36,12 @@ def cell(value: float | str | None) -> str:
     return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
 
 
+def figures(row: Row) -> str:
+    """The row in a line of text."""
+    said = ", ".join(f"{name} {cell(figure)}" for name, figure in row.figures.items())
+    return f"{row.title} ({row.unit}): {said}"
+
+
 def markdown(
     rows: Sequence[Row], arms: Sequence[str], refused: dict[str, str], head: Sequence[str]
 ) -> list[str]:

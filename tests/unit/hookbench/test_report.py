@@ -1,6 +1,6 @@
 """The comparison's table: every row says whether libhook is ahead, and where not, why."""
 
-from poolmgr.hookbench.report import OURS, REASONS, markdown, verdict
+from poolmgr.hookbench.report import OURS, REASONS, figures, markdown, verdict
 from poolmgr.hookbench.rows import Row
 
 
@@ -45,3 +45,9 @@ def test_reasons_stand_once_below_the_table() -> None:
     lines = markdown([row(40, 20), row(50, 20)], ["no hook", OURS, "other"], {}, [])
     assert sum("**not ahead** (1)" in line for line in lines) == 2
     assert sum(line.startswith("(1) ") for line in lines) == 1
+
+
+def test_a_row_can_be_told_before_the_table() -> None:
+    assert figures(row(1.25, "hangs: ended after 60 s", unit="ms")) == (
+        "a row (ms): libhook 1.2, other hangs: ended after 60 s"
+    )
