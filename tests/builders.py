@@ -58,6 +58,8 @@ def sharing(*gpus: Gpu, **overrides: Any) -> SharingState:
         "allocatable": 10 * len(gpus),
         "registered": tuple(registered(g) for g in gpus),
         "handshake": "Requesting_2026-11-22 10:00:00",
+        "asked_for": "plan1",
+        "asked_at": NOW,
     }
     return SharingState(**{**defaults, **overrides})
 

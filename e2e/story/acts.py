@@ -174,6 +174,13 @@ class Acts:
         answer = httpx.get(url, timeout=10, trust_env=False).json()
         return "\n".join(dict.fromkeys(text for text in _sentences(answer) if word in text))
 
+    def told(self, pod: str) -> str:
+        """What Events have said of one of the users' pods."""
+        by_name = f"involvedObject.name={pod}"
+        return self.plane.kubectl(
+            "get", "events", "-n", NAMESPACE, "--field-selector", by_name, "-o", "jsonpath={.items[*].message}"
+        )
+
     # --- breaking ----------------------------------------------------------------------------------------------
 
     def kill_agent_between_unbind_and_bind(self, address: str, begin: Callable[[], object]) -> None:

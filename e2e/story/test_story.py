@@ -82,6 +82,8 @@ def test_6_the_vm_stops_and_its_gpu_returns_to_hami(story: Acts) -> None:
     story.wait_driver(lent, story.host_driver)
     story.wait_running("train-3")
     assert story.gpu_of("train-3") == lent
+    told = story.told("train-3")
+    assert "CardInsufficientCore" in told and "unregistered" not in told, told
     story.wait("the move to end", story.settled)
     story.assert_kept()
     story.delete_pod("train-3")

@@ -78,6 +78,10 @@ class SharingActuator(Protocol):
         """Remove HAMi's registration annotations of the node."""
         ...
 
+    async def ensure_scheduler_asked(self, node: NodeName, plan: PlanId, now: float) -> None:
+        """Have HAMi's scheduler look at the node again, once for each plan; `now` (Unix seconds) is remembered."""
+        ...
+
     async def ensure_best_effort_only(self, node: NodeName, on: bool) -> None:
         """Set or remove the label that keeps new containers off the node unless they are best-effort ones."""
         ...

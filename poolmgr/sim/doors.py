@@ -13,7 +13,7 @@ from typing import Any, Literal
 from poolmgr.controller.ports import NodeIntent, PoolStatus, StepRecord
 from poolmgr.domain.errors import Stale, Unavailable
 from poolmgr.domain.fleet import BEST_EFFORT_ONLY, Pool
-from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, WorkloadUid
+from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PlanId, WorkloadUid
 from poolmgr.domain.plan import Plan, Subject, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
@@ -120,6 +120,7 @@ class Doors:
             at.unschedulable = at.cordoned_by_us = True
         elif not cordoned and at.cordoned_by_us:
             at.unschedulable = at.cordoned_by_us = False
+            at.sharing.asked_for = ""
             self.hami.poke()
             self.kube.poke()
         self.touch(node)
@@ -136,6 +137,14 @@ class Doors:
         self.hami.unregister(self._node(node))
         self.touch(node)
         self.faults.leave(number, "ensure_unregistered")
+
+    async def ensure_scheduler_asked(self, node: NodeName, plan: PlanId, now: float) -> None:
+        number = self.faults.enter("ensure_scheduler_asked", node)
+        sharing = self._node(node).sharing
+        if sharing.asked_for != plan:
+            sharing.asked_for, sharing.asked_at, sharing.handshake = plan, now, ""
+            self.touch(node)
+        self.faults.leave(number, "ensure_scheduler_asked")
 
     async def ensure_best_effort_only(self, node: NodeName, on: bool) -> None:
         number = self.faults.enter("ensure_best_effort_only", node)

@@ -192,6 +192,8 @@ class SimulatedFleet:
                 allocatable=sharing.allocatable,
                 registered=sharing.registered,
                 handshake=sharing.handshake,
+                asked_for=sharing.asked_for,
+                asked_at=sharing.asked_at,
                 locked_by=sharing.allocating,
                 allocating=1 if sharing.allocating else 0,
                 last_placement_at=sharing.last_placement_at,

@@ -102,13 +102,12 @@ class SimHami:
             if sharing.fence_seen != sharing.fence:
                 sharing.fence_seen = sharing.fence
                 self._touch(node.name)
-            if sharing.version < (2, 10):
-                gone = sharing.allocatable == 0
-                handshake = "Deleted_" if gone and sharing.registered else sharing.handshake
-                handshake = handshake if gone else "Requesting_"
-                if handshake != sharing.handshake:
-                    sharing.handshake = handshake
-                    self._touch(node.name)
+            gone = sharing.allocatable == 0 and sharing.version < (2, 10)
+            handshake = "Deleted_" if gone and sharing.registered else sharing.handshake
+            handshake = handshake if gone else "Requesting_"
+            if handshake != sharing.handshake:
+                sharing.handshake = handshake
+                self._touch(node.name)
         self._clock.call_later(self._world.timings.hami_tick, self._tick)
         self.poke()
 

@@ -83,6 +83,8 @@ class SimSharing:
     allocatable: int = 0
     registered: tuple[RegisteredGpu, ...] = ()
     handshake: str = ""
+    asked_for: str = ""
+    asked_at: float = 0.0
     fence: frozenset[GpuUuid] = frozenset()
     """What the node's annotation says."""
     fence_seen: frozenset[GpuUuid] = frozenset()

@@ -12,7 +12,7 @@ from poolmgr.cluster.fence import EPOCH_ANNOTATION, Leadership, refuse_older, re
 from poolmgr.cluster.hami import node_patches
 from poolmgr.cluster.hami.version import Minor
 from poolmgr.domain.errors import Stale
-from poolmgr.domain.identifiers import GpuUuid, NodeName
+from poolmgr.domain.identifiers import GpuUuid, NodeName, PlanId
 from poolmgr.domain.reasons import Reason
 
 ATTEMPTS = 5
@@ -59,6 +59,10 @@ class KubernetesSharing:
     async def ensure_unregistered(self, node: NodeName) -> None:
         """See `SharingActuator`."""
         await self._ensure(node, node_patches.unregister_patch)
+
+    async def ensure_scheduler_asked(self, node: NodeName, plan: PlanId, now: float) -> None:
+        """See `SharingActuator`."""
+        await self._ensure(node, lambda found: node_patches.ask_patch(found, plan, now))
 
     async def ensure_best_effort_only(self, node: NodeName, on: bool) -> None:
         """See `SharingActuator`."""

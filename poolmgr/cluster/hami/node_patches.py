@@ -16,6 +16,7 @@ from poolmgr.domain.reasons import Reason
 
 CORDONED = "poolmgr.io/cordoned"
 FENCED = "poolmgr.io/fenced"
+ASKED = "poolmgr.io/asked"
 PLUGIN_LABELS = "poolmgr.io/plugin-labels"
 
 Patch = dict[str, Any]
@@ -44,6 +45,14 @@ def fence_patch(node: Node, uuids: frozenset[GpuUuid], version: Minor) -> Patch 
     )
 
 
+def ask_patch(node: Node, plan: str, now: float) -> Patch | None:
+    """Have HAMi's scheduler look at the node at its next tick, once for each plan: it re-stamps a handshake that is
+    missing, and reads what the plugin has registered by then."""
+    if node.metadata.annotations.asked.partition("@")[0] == plan:
+        return None
+    return _annotate({names.HANDSHAKE: None, ASKED: f"{plan}@{now:.0f}"})
+
+
 def cordon_patch(node: Node, cordoned: bool, plan: str) -> Patch | None:
     """Cordon in our name, or lift a cordon that is ours. A node that someone else cordoned is left so."""
     ours = bool(node.metadata.annotations.cordoned)
@@ -53,7 +62,7 @@ def cordon_patch(node: Node, cordoned: bool, plan: str) -> Patch | None:
         return {**_annotate({CORDONED: plan}), "spec": {"unschedulable": True}}
     if not ours:
         return None
-    patch = _annotate({CORDONED: None})
+    patch = _annotate({CORDONED: None, ASKED: None})
     if node.spec.unschedulable:
         patch["spec"] = {"unschedulable": None}
     return patch

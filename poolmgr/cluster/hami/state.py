@@ -38,6 +38,7 @@ def sharing_state(
     annotations = node.metadata.annotations
     placed = tuple(placements)
     pods = tuple(plugin_pods)
+    asked_for, _, asked_at = annotations.asked.partition("@")
     return SharingState(
         version=install.version,
         plugin_wanted=plugin_wanted(node.metadata.labels, install.plugin),
@@ -46,6 +47,8 @@ def sharing_state(
         allocatable=count(node.status.allocatable.get(install.config.count, 0)),
         registered=_registered(annotations.register),
         handshake=annotations.handshake,
+        asked_for=asked_for,
+        asked_at=float(asked_at) if asked_at.isdecimal() else 0.0,
         locked_by=lock_owner(annotations.lock, now),
         allocating=sum(p.allocating for p in placed),
         last_placement_at=max((p.at for p in placed), default=0.0),

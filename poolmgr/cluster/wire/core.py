@@ -16,6 +16,8 @@ class NodeAnnotations(Wire, frozen=True):
     """Ours: the plan that cordoned the node."""
     fenced: str = msgspec.field(name="poolmgr.io/fenced", default="")
     """Ours: the GPU UUIDs that we put into HAMi's device cordon, comma-separated."""
+    asked: str = msgspec.field(name="poolmgr.io/asked", default="")
+    """Ours: `PLAN@UNIX-SECONDS`, for which plan and when HAMi's scheduler was last made to look."""
     plugin_labels: str = msgspec.field(name="poolmgr.io/plugin-labels", default="")
     """Ours: JSON object of the labels that we removed to stop HAMi's plugin, to put back exactly."""
     epoch: str = msgspec.field(name="poolmgr.io/epoch", default="")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from poolmgr.domain.identifiers import GpuUuid, PciAddress, WorkloadUid
+from poolmgr.domain.identifiers import GpuUuid, PciAddress, PlanId, WorkloadUid
 from poolmgr.domain.modes import Step
 from poolmgr.domain.reasons import Reason
 
@@ -32,13 +32,21 @@ class Unregister:
 
 
 @dataclass(frozen=True, slots=True)
+class AskScheduler:
+    """Have HAMi's scheduler look at the node again, for this plan; `at` in Unix seconds."""
+
+    plan: PlanId
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Evict:
     pod: WorkloadUid
     namespace: str
     name: str
 
 
-Effect = FenceGpus | Cordon | Plugin | Unregister | Evict
+Effect = FenceGpus | Cordon | Plugin | Unregister | AskScheduler | Evict
 
 
 @dataclass(frozen=True, slots=True)

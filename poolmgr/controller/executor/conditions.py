@@ -7,9 +7,10 @@ from poolmgr.domain.fleet import Gpu, Node, Transition
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.reasons import Reason
+from poolmgr.domain.sharing import SharingState
 from poolmgr.domain.snapshot import ClusterSnapshot
 
-from .actions import Action, Cordon, Perform, Plugin, Unregister, Wait
+from .actions import Action, AskScheduler, Cordon, Perform, Plugin, Unregister, Wait
 
 SETTLE_SECONDS = 15.0
 """HAMi's scheduler writes an assignment at Filter, before Bind, and refreshes its view every 15 s
@@ -17,8 +18,9 @@ SETTLE_SECONDS = 15.0
 
 
 SCHEDULER_SECONDS = 45.0
-"""How long Attach waits for the scheduler's handshake at most: three of its rounds. Without it pods are turned
-away for a while ("node unregistered"), which is a nuisance and no danger."""
+"""How long Attach waits at most for the scheduler to look when it was asked to: three of its rounds. A pod that comes
+before it is turned away ("node unregistered") and not tried again for up to five minutes (kube-scheduler's
+`podMaxInUnschedulablePodsDuration`), which is a nuisance and no danger."""
 
 
 def moving(node: Node, transition: Transition) -> tuple[Gpu, ...]:
@@ -144,16 +146,32 @@ def attach_sharing(node: Node, snapshot: ClusterSnapshot, gone: frozenset[GpuUui
             Reason.REGISTRATION_PENDING,
             f"HAMi has registered {len(wanted) - len(missing)} of {len(wanted)} shared GPU(s) of {node.name}",
         )
-    unknown = sharing.version >= (2, 10) and not sharing.handshake.startswith("Requesting")
-    since = node.transition.step_started_at if node.transition is not None else 0.0
-    if unknown and snapshot.taken_at - since < SCHEDULER_SECONDS:
-        return Wait(
-            Reason.REGISTRATION_PENDING,
-            f"HAMi's scheduler has not looked at {node.name} again yet; a pod placed now would be turned away",
-        )
     if gone & {g.uuid for g in sharing.registered}:
         return Wait(
             Reason.REGISTRATION_PENDING,
             f"HAMi still lists a GPU of {node.name} that has left; waiting for its plugin to look again",
+        )
+    return scheduler_look(node, sharing, snapshot.taken_at)
+
+
+def scheduler_look(node: Node, sharing: SharingState, now: float) -> Action | None:
+    """Next action until HAMi's scheduler knows what its plugin has registered.
+
+    It looks every 15 s and takes note of little; 2.10 stamps a handshake that is missing also before the plugin is
+    back. So it is asked once everything is registered, by removing the handshake, and the next stamp is its answer.
+    """
+    if sharing.version < (2, 10) or node.transition is None:
+        return None
+    plan = node.transition.plan_id
+    if sharing.asked_for != plan:
+        return Perform(
+            (AskScheduler(plan, now),),
+            Reason.STEP_STARTED,
+            f"asking HAMi's scheduler to look at {node.name} again",
+        )
+    if not sharing.handshake.startswith("Requesting") and now - sharing.asked_at < SCHEDULER_SECONDS:
+        return Wait(
+            Reason.REGISTRATION_PENDING,
+            f"HAMi's scheduler has not looked at {node.name} again yet; a pod placed now would be turned away",
         )
     return None

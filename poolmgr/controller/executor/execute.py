@@ -10,6 +10,7 @@ from poolmgr.controller import intents
 from poolmgr.controller.executor.actions import (
     Action,
     Advance,
+    AskScheduler,
     Cordon,
     Effect,
     Evict,
@@ -112,6 +113,8 @@ class Executor:
                 await self.sharing.ensure_plugin(node.name, wanted)
             case Unregister():
                 await self.sharing.ensure_unregistered(node.name)
+            case AskScheduler(plan, at):
+                await self.sharing.ensure_scheduler_asked(node.name, plan, at)
             case Evict(pod, namespace, name):
                 verdict = await self.evictor.evict(pod, namespace, name)
                 return None if verdict else verdict

@@ -126,11 +126,13 @@ async def test_each_lever_moves_once_and_repeating_it_writes_nothing() -> None:
         await levers.lever.ensure_cordoned(N1, True)
         await levers.lever.ensure_plugin(N1, False)
         await levers.lever.ensure_unregistered(N1)
-        assert levers.api.count("PATCH") == 4
+        await levers.lever.ensure_scheduler_asked(N1, PlanId("ab12"), 1_800_000_000.0)
+        assert levers.api.count("PATCH") == 5
     assert levers.annotations == {
         "hami.io/device-cordon": GPU_A,
         "poolmgr.io/fenced": GPU_A,
         "poolmgr.io/cordoned": "ab12",
+        "poolmgr.io/asked": "ab12@1800000000",
         "poolmgr.io/plugin-labels": '{"gpu":"on"}',
         "poolmgr.io/epoch": "3",
     }
@@ -138,7 +140,7 @@ async def test_each_lever_moves_once_and_repeating_it_writes_nothing() -> None:
         await levers.lever.ensure_plugin(N1, True)
         await levers.lever.ensure_cordoned(N1, False)
         await levers.lever.ensure_gpus_fenced(N1, frozenset())
-        assert levers.api.count("PATCH") == 7
+        assert levers.api.count("PATCH") == 8
     assert levers.annotations == {"poolmgr.io/epoch": "3"}
     assert levers.node["metadata"]["labels"]["gpu"] == "on"
     assert not levers.node["spec"].get("unschedulable")

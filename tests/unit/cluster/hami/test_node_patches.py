@@ -6,6 +6,7 @@ import pytest
 
 from poolmgr.cluster import wire
 from poolmgr.cluster.hami.node_patches import (
+    ask_patch,
     best_effort_only_patch,
     cordon_patch,
     fence_patch,
@@ -59,6 +60,17 @@ def test_someone_elses_entry_for_the_same_gpu_is_made_live_by_us() -> None:
     assert annotations(fence_patch(node, frozenset({A}), (2, 10)))["hami.io/node-handshake"] is None
 
 
+def test_the_scheduler_is_asked_once_for_each_plan() -> None:
+    patch = ask_patch(as_node(annotations={"poolmgr.io/asked": "old@1"}), "ab12", 1_800_000_000.4)
+    assert patch == {
+        "metadata": {
+            "annotations": {"hami.io/node-handshake": None, "poolmgr.io/asked": "ab12@1800000000"},
+        }
+    }
+    asked = as_node(annotations={"poolmgr.io/asked": "ab12@1800000000"})
+    assert ask_patch(asked, "ab12", 1_800_000_100.0) is None
+
+
 def test_older_release_has_no_device_cordon() -> None:
     assert fence_patch(as_node(), frozenset({A}), (2, 9)) is None
 
@@ -80,14 +92,16 @@ def test_cordon_of_another_is_neither_taken_over_nor_lifted() -> None:
 def test_own_cordon_is_lifted() -> None:
     node = as_node(unschedulable=True, annotations={"poolmgr.io/cordoned": "ab12"})
     assert cordon_patch(node, False, "ab12") == {
-        "metadata": {"annotations": {"poolmgr.io/cordoned": None}},
+        "metadata": {"annotations": {"poolmgr.io/cordoned": None, "poolmgr.io/asked": None}},
         "spec": {"unschedulable": None},
     }
 
 
 def test_mark_left_on_a_node_that_an_admin_uncordoned_is_removed_alone() -> None:
     node = as_node(annotations={"poolmgr.io/cordoned": "ab12"})
-    assert cordon_patch(node, False, "x") == {"metadata": {"annotations": {"poolmgr.io/cordoned": None}}}
+    assert cordon_patch(node, False, "x") == {
+        "metadata": {"annotations": {"poolmgr.io/cordoned": None, "poolmgr.io/asked": None}}
+    }
 
 
 def test_stopping_the_plugin_remembers_the_label_and_putting_back_restores_its_value() -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from poolmgr.cluster import wire
 from poolmgr.cluster.hami.codec_register import UNREADABLE
 from poolmgr.cluster.hami.resources import HamiConfig
@@ -41,6 +43,15 @@ def test_gpu_is_fenced_only_once_the_scheduler_has_stamped_the_node_again() -> N
     assert state(annotations=cordon).fenced == frozenset()
     stamped = {**cordon, "hami.io/node-handshake": "Requesting_2026-11-22 10:00:00"}
     assert state(annotations=stamped).fenced == {GPU_A}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "read"),
+    [("ab12@1800000000", ("ab12", 1.8e9)), ("ab12@soon", ("ab12", 0.0)), ("", ("", 0.0))],
+)
+def test_for_whom_and_when_the_scheduler_was_asked(annotation: str, read: tuple[str, float]) -> None:
+    found = state(annotations={"poolmgr.io/asked": annotation})
+    assert (found.asked_for, found.asked_at) == read
 
 
 def test_fence_that_someone_removed_does_not_count() -> None:

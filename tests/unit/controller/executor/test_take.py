@@ -6,6 +6,7 @@ import pytest
 
 from poolmgr.controller.executor.actions import (
     Advance,
+    AskScheduler,
     Cordon,
     Evict,
     FenceGpus,
@@ -20,7 +21,7 @@ from poolmgr.controller.executor.actions import (
 from poolmgr.controller.executor.advance import StepDeadlines, next_action, step_after_turning_back
 from poolmgr.controller.intents import narrowed
 from poolmgr.domain.fleet import EvictionRule
-from poolmgr.domain.identifiers import LeaseEpoch
+from poolmgr.domain.identifiers import LeaseEpoch, PlanId
 from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.sharing import SharingState
@@ -294,9 +295,25 @@ def test_undoing_does_not_trust_a_report_of_before_the_rebind() -> None:
     assert step_after_turning_back(node(G0, G1, transition=t, reported=False), t) is Step.FENCE
 
 
-def test_attach_waits_until_hamis_scheduler_has_looked_at_the_node_again() -> None:
+def test_attach_has_hamis_scheduler_look_once_everything_is_registered_and_waits_until_it_has() -> None:
     gpus = (moved(), G1)
-    unseen = sharing(G1, handshake="")
-    assert "scheduler" in at(Step.ATTACH, on=unseen, gpus=gpus).message
-    later = transition(G0, step=Step.ATTACH, step_started_at=NOW - 60)
-    assert isinstance(at(Step.ATTACH, on=unseen, gpus=gpus, transition=later), Advance)
+    # A stamp of before the plugin was back: 2.10 stamps a handshake that is missing in any case.
+    action = at(Step.ATTACH, on=sharing(G1, asked_for="plan0"), gpus=gpus)
+    assert action.effects == (AskScheduler(PlanId("plan1"), NOW),)
+    asked = sharing(G1, handshake="")
+    assert "scheduler" in at(Step.ATTACH, on=asked, gpus=gpus).message
+    long_ago = sharing(G1, handshake="", asked_at=NOW - 60)
+    assert isinstance(at(Step.ATTACH, on=long_ago, gpus=gpus), Advance), (
+        "a scheduler that is away stops nothing"
+    )
+
+
+def test_how_long_the_plugin_took_is_not_held_against_the_scheduler() -> None:
+    slow = transition(G0, step=Step.ATTACH, step_started_at=NOW - 120)
+    action = at(Step.ATTACH, on=sharing(G1, handshake=""), gpus=(moved(), G1), transition=slow)
+    assert isinstance(action, Wait) and "scheduler" in action.message
+
+
+def test_releases_before_2_10_are_not_asked() -> None:
+    older = sharing(G1, version=(2, 8), handshake="", asked_for="")
+    assert isinstance(at(Step.ATTACH, on=older, gpus=(moved(), G1)), Advance)
