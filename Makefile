@@ -23,11 +23,11 @@ check: setup ## lint, types, import contracts, unit tests; about a minute
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
-	@$(PY) -m pytest tests/unit -q -x -n 2 -m "not sweep"
+	@$(PY) -m pytest tests/unit -q -x -n 2 -m "not sweep" -p no:schemathesis
 
 .PHONY: sweep
 sweep: setup ## a manager, an agent or a node that fails at every call or second of a move, on the simulated fleet
-	@$(PY) -m pytest tests/unit -q -n 2 -m sweep
+	@$(PY) -m pytest tests/unit -q -n 2 -m sweep -p no:schemathesis
 
 .PHONY: test
 test: setup ## check, libhook, integration on real parts, the story (sets up what it needs; about 35 minutes, half an hour more the first time)
