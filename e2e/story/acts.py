@@ -178,7 +178,14 @@ class Acts:
         """What Events have said of one of the users' pods."""
         by_name = f"involvedObject.name={pod}"
         return self.plane.kubectl(
-            "get", "events", "-n", NAMESPACE, "--field-selector", by_name, "-o", "jsonpath={.items[*].message}"
+            "get",
+            "events",
+            "-n",
+            NAMESPACE,
+            "--field-selector",
+            by_name,
+            "-o",
+            "jsonpath={.items[*].message}",
         )
 
     # --- breaking ----------------------------------------------------------------------------------------------

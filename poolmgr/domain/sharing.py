@@ -38,8 +38,8 @@ class SharingState:
     handshake: str = ""
     """The scheduler's handshake annotation, raw; empty when absent."""
     asked_for: str = ""
-    """The plan for which its scheduler was last asked to look at the node: the handshake was removed then, so one
-    that is there again was stamped later. Empty when it was not asked since the last move."""
+    """The plan for which its scheduler was last asked to look at the node. From 2.10 on the handshake was removed
+    then, so one that is there again was stamped later. Empty when it was not asked since the last move."""
     asked_at: float = 0.0
     """Unix seconds."""
     locked_by: str = ""

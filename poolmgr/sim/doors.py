@@ -142,7 +142,8 @@ class Doors:
         number = self.faults.enter("ensure_scheduler_asked", node)
         sharing = self._node(node).sharing
         if sharing.asked_for != plan:
-            sharing.asked_for, sharing.asked_at, sharing.handshake = plan, now, ""
+            sharing.asked_for, sharing.asked_at = plan, now
+            sharing.handshake = "" if sharing.version >= (2, 10) else sharing.handshake
             self.touch(node)
         self.faults.leave(number, "ensure_scheduler_asked")
 

@@ -61,8 +61,10 @@ class KubernetesSharing:
         await self._ensure(node, node_patches.unregister_patch)
 
     async def ensure_scheduler_asked(self, node: NodeName, plan: PlanId, now: float) -> None:
-        """See `SharingActuator`."""
-        await self._ensure(node, lambda found: node_patches.ask_patch(found, plan, now))
+        """See `SharingActuator`. Changes nothing where no HAMi was found."""
+        version = self._version(node)
+        if version is not None:
+            await self._ensure(node, lambda found: node_patches.ask_patch(found, plan, now, version))
 
     async def ensure_best_effort_only(self, node: NodeName, on: bool) -> None:
         """See `SharingActuator`."""

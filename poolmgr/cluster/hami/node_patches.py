@@ -45,12 +45,16 @@ def fence_patch(node: Node, uuids: frozenset[GpuUuid], version: Minor) -> Patch 
     )
 
 
-def ask_patch(node: Node, plan: str, now: float) -> Patch | None:
+def ask_patch(node: Node, plan: str, now: float, version: Minor) -> Patch | None:
     """Have HAMi's scheduler look at the node at its next tick, once for each plan: it re-stamps a handshake that is
-    missing, and reads what the plugin has registered by then."""
+    missing, and reads what the plugin has registered by then. Before 2.10 it does not care for the handshake of
+    NVIDIA's GPUs and looks in any case; only the time is noted."""
     if node.metadata.annotations.asked.partition("@")[0] == plan:
         return None
-    return _annotate({names.HANDSHAKE: None, ASKED: f"{plan}@{now:.0f}"})
+    asked: dict[str, str | None] = {ASKED: f"{plan}@{now:.0f}"}
+    if version >= DEVICE_CORDON_SINCE:
+        asked[names.HANDSHAKE] = None
+    return _annotate(asked)
 
 
 def cordon_patch(node: Node, cordoned: bool, plan: str) -> Patch | None:

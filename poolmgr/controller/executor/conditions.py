@@ -17,6 +17,9 @@ SETTLE_SECONDS = 15.0
 (facts: HAMi `register()` loop): a node counts as quiet once its newest placement is older than that."""
 
 
+TICK_SECONDS = 16.0
+"""HAMi's scheduler looks at the nodes every 15 s."""
+
 SCHEDULER_SECONDS = 45.0
 """How long Attach waits at most for the scheduler to look when it was asked to: three of its rounds. A pod that comes
 before it is turned away ("node unregistered") and not tried again for up to five minutes (kube-scheduler's
@@ -157,10 +160,11 @@ def attach_sharing(node: Node, snapshot: ClusterSnapshot, gone: frozenset[GpuUui
 def scheduler_look(node: Node, sharing: SharingState, now: float) -> Action | None:
     """Next action until HAMi's scheduler knows what its plugin has registered.
 
-    It looks every 15 s and takes note of little; 2.10 stamps a handshake that is missing also before the plugin is
-    back. So it is asked once everything is registered, by removing the handshake, and the next stamp is its answer.
+    It looks at every tick and takes note of little; 2.10 stamps a handshake that is missing also before the plugin
+    is back. So it is asked once everything is registered, by removing the handshake, and the next stamp is its answer.
+    Older releases leave no trace of a look: there a tick is waited for.
     """
-    if sharing.version < (2, 10) or node.transition is None:
+    if node.transition is None:
         return None
     plan = node.transition.plan_id
     if sharing.asked_for != plan:
@@ -169,7 +173,9 @@ def scheduler_look(node: Node, sharing: SharingState, now: float) -> Action | No
             Reason.STEP_STARTED,
             f"asking HAMi's scheduler to look at {node.name} again",
         )
-    if not sharing.handshake.startswith("Requesting") and now - sharing.asked_at < SCHEDULER_SECONDS:
+    answers = sharing.version >= (2, 10)
+    looked = answers and sharing.handshake.startswith("Requesting")
+    if not looked and now - sharing.asked_at < (SCHEDULER_SECONDS if answers else TICK_SECONDS):
         return Wait(
             Reason.REGISTRATION_PENDING,
             f"HAMi's scheduler has not looked at {node.name} again yet; a pod placed now would be turned away",

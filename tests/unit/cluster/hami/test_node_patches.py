@@ -61,14 +61,19 @@ def test_someone_elses_entry_for_the_same_gpu_is_made_live_by_us() -> None:
 
 
 def test_the_scheduler_is_asked_once_for_each_plan() -> None:
-    patch = ask_patch(as_node(annotations={"poolmgr.io/asked": "old@1"}), "ab12", 1_800_000_000.4)
+    patch = ask_patch(as_node(annotations={"poolmgr.io/asked": "old@1"}), "ab12", 1_800_000_000.4, (2, 10))
     assert patch == {
         "metadata": {
             "annotations": {"hami.io/node-handshake": None, "poolmgr.io/asked": "ab12@1800000000"},
         }
     }
     asked = as_node(annotations={"poolmgr.io/asked": "ab12@1800000000"})
-    assert ask_patch(asked, "ab12", 1_800_000_100.0) is None
+    assert ask_patch(asked, "ab12", 1_800_000_100.0, (2, 10)) is None
+
+
+def test_of_a_release_that_does_not_care_for_the_handshake_only_the_time_is_noted() -> None:
+    patch = ask_patch(as_node(), "ab12", 1_800_000_000.0, (2, 9))
+    assert patch == {"metadata": {"annotations": {"poolmgr.io/asked": "ab12@1800000000"}}}
 
 
 def test_older_release_has_no_device_cordon() -> None:

@@ -314,6 +314,8 @@ def test_how_long_the_plugin_took_is_not_held_against_the_scheduler() -> None:
     assert isinstance(action, Wait) and "scheduler" in action.message
 
 
-def test_releases_before_2_10_are_not_asked() -> None:
-    older = sharing(G1, version=(2, 8), handshake="", asked_for="")
-    assert isinstance(at(Step.ATTACH, on=older, gpus=(moved(), G1)), Advance)
+def test_before_2_10_a_tick_of_the_scheduler_is_waited_for_as_it_says_nothing() -> None:
+    gpus = (moved(), G1)
+    older = sharing(G1, version=(2, 8))
+    assert isinstance(at(Step.ATTACH, on=older, gpus=gpus), Wait)
+    assert isinstance(at(Step.ATTACH, on=replace(older, asked_at=NOW - 17), gpus=gpus), Advance)
