@@ -144,7 +144,9 @@ class Hami:
     def _render(self) -> dict[tuple[str, str], Json]:
         shutil.rmtree(self._folder, ignore_errors=True)
         with tarfile.open(part(f"hami-{self.version}/chart.tgz")) as archive:
-            archive.extractall(self._folder, filter="data")
+            # Python 3.11.2, which Debian 12 has, knows no filters.
+            archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+            archive.extractall(self._folder)
         _forget_absent_subcharts(self._folder / "hami")
         rendered = self.plane.helm("template", "hami", str(self._folder / "hami"), "--namespace", NAMESPACE)
         documents = [item for item in yaml.safe_load_all(rendered) if item]
