@@ -83,7 +83,8 @@ def require_programs() -> Path:
     virtme = shutil.which(
         "virtme-run", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     )
-    missing = [name for name in ("qemu-system-x86_64", "mkfs.ext4", "ip", "modprobe") if _which(name) is None]
+    needed = ("qemu-system-x86_64", "mkfs.ext4", "file", "ip", "modprobe")  # `file`: virtme-run asks it
+    missing = [name for name in needed if _which(name) is None]
     if virtme is None:
         missing.append("virtme-run (the locked Python environment has it: tools/setup.sh)")
     if missing or virtme is None:
@@ -207,9 +208,11 @@ class Machine:
                 *(argument for option in options for argument in ("--kopt", option)),
                 "--save-initramfs", initramfs, "--show-command", "--dry-run",
             ],
-            check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+            check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL,
             env={**os.environ, "TMPDIR": str(self.directory)},
         )  # fmt: skip
+        if listing.returncode != 0:
+            raise NodeUnavailable(f"virtme-run makes no QEMU command: {listing.stderr.strip()[-2000:]}")
         command = shlex.split(listing.stdout.strip().splitlines()[-1])
         return [
             *command,
