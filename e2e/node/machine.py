@@ -212,7 +212,7 @@ class Machine:
             env={**os.environ, "TMPDIR": str(self.directory)},
         )  # fmt: skip
         if listing.returncode != 0:
-            raise NodeUnavailable(f"virtme-run makes no QEMU command: {listing.stderr.strip()[-2000:]}")
+            raise RuntimeError(f"virtme-run makes no QEMU command: {listing.stderr.strip()[-2000:]}")
         command = shlex.split(listing.stdout.strip().splitlines()[-1])
         return [
             *command,
