@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Builds libhook and runs its tests on the fake driver.
 #   libhook/run-tests.sh                         unit tests and victims: some three minutes
+#   libhook/run-tests.sh --booted [SECONDS]      the same victims on a machine that has been up for so long (60 s)
+#   libhook/run-tests.sh --busy [PROCESSES]      the same victims beside busy processes (4)
 #   libhook/run-tests.sh --chaos [SECONDS]       256 processes killed, stopped, forked and exec'd at random (200 s)
 #   libhook/run-tests.sh --shares                ten seconds of every kind of work at limits of 5 to 95 % (long)
 #   libhook/run-tests.sh --sanitize address|undefined|thread   (thread: clang's)
@@ -21,7 +23,7 @@ build() { # FOLDER MESON-OPTION…
 tools/packages.sh hook
 cd libhook
 what=${1:-}
-case "$what" in ''|--chaos|--shares|--sanitize|--arm64|--fuzz|--headers) ;; *) sed -n '2,9s/^# *//p' run-tests.sh >&2; exit 2 ;; esac
+case "$what" in ''|--booted|--busy|--chaos|--shares|--sanitize|--arm64|--fuzz|--headers) ;; *) sed -n '2,11s/^# *//p' run-tests.sh >&2; exit 2 ;; esac
 build build
 same_headers=(-Dcu_headers="$(dirname "$(find "$PWD/build/headers" -name cudaTypedefs.h | head -1)")"
   -Dnvml_headers="$(dirname "$(find "$PWD/build/headers" -name nvml.h | head -1)")")
@@ -32,6 +34,20 @@ case "$what" in
   meson test -C build --no-rebuild --quiet --print-errorlogs
   say "victims on the fake driver"
   suite tests/suite -o timeout=150 -n 2
+  ;;
+--booted)
+  say "victims on the fake driver, on a machine that has been up for ${2:-60} s"
+  own_users=$([ "$(id -u)" -eq 0 ] || echo --user --map-root-user)
+  # shellcheck disable=SC2086
+  unshare $own_users --time --monotonic=$((${2:-60} - $(cut -d. -f1 /proc/uptime))) --fork \
+    python -m pytest -q -p no:cacheprovider --import-mode=prepend -o addopts= tests/suite -o timeout=150 -n 2
+  ;;
+--busy)
+  ../tools/packages.sh busy
+  say "victims on the fake driver, beside ${2:-4} busy processes"
+  stress-ng --quiet --cpu "${2:-4}" &
+  trap 'kill $!' EXIT
+  suite tests/suite -o timeout=600 -n 2
   ;;
 --chaos)
   say "chaos: 256 processes for ${2:-200} s"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian/Ubuntu packages of the named groups where it may (root or passwordless sudo);
 # otherwise prints the command and fails. Nothing happens when all are there.
-#   tools/packages.sh python node browser hook fuzz arm64 database
+#   tools/packages.sh python node browser hook fuzz arm64 busy database
 set -euo pipefail
 declare -A groups=(
   [python]="python3-venv"
@@ -10,6 +10,7 @@ declare -A groups=(
   [hook]="gcc g++ pkg-config libcmocka-dev"
   [fuzz]="clang libclang-rt-dev"
   [arm64]="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static"
+  [busy]="stress-ng"
   [database]="postgresql"
 )
 missing=()

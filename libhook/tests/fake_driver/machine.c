@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 enum { PROCESS_LOCKS = 0x70000000 };
+/* Where virtual time begins: anywhere. Real time begins where the host's clock stands, however long that has been up. */
+#define VIRTUAL_EPOCH_NS INT64_C(1000000000000)
 
 struct shared *fg_shared;
 bool fg_virtual;
@@ -85,6 +87,8 @@ static void in_child(void) {
 }
 
 static void set_up(void) {
+    const char *clock = getenv("FAKE_CUDA_CLOCK");
+    fg_virtual = clock && strcmp(clock, "virtual") == 0;
     const char *path = getenv("FAKE_CUDA_SHM");
     int flags = MAP_SHARED;
     if (path) {
@@ -102,11 +106,17 @@ static void set_up(void) {
         pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
         pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
         pthread_mutex_init(&fg_shared->mutex, &attributes);
-        fg_shared->now = 1000000000000;
+        fg_shared->virtual_time = fg_virtual;
+        fg_shared->now = fg_virtual ? VIRTUAL_EPOCH_NS : fg_machine_now();
         for (int i = 0; i < FG_DEVICES; i++) fg_shared->device[i].current = -1;
         __atomic_store_n(&fg_shared->ready, 2, __ATOMIC_SEQ_CST);
     }
     while (__atomic_load_n(&fg_shared->ready, __ATOMIC_SEQ_CST) != 2) fg_machine_sleep(100000);
+    if (fg_shared->virtual_time != fg_virtual) {
+        fprintf(stderr, "fake machine %s: begun on the %s clock, opened on the other (FAKE_CUDA_CLOCK)\n", path ? path : "",
+                fg_shared->virtual_time ? "virtual" : "real");
+        abort();
+    }
     settings.device_count = (int)number("FAKE_CUDA_DEVICES", 1);
     settings.memory_bytes = (uint64_t)number("FAKE_CUDA_MEMORY_MIB", 24576) << 20;
     settings.cuda_version = (int)number("FAKE_CUDA_VERSION", 13050);
@@ -117,8 +127,6 @@ static void set_up(void) {
     settings.lazy = number("FAKE_CUDA_LAZY", 0) != 0;
     settings.pid_offset = (int)number("FAKE_NVML_PID_OFFSET", 0);
     fg_watch_limit = (uint64_t)number("FAKE_CUDA_WATCH_LIMIT", 0);
-    const char *clock = getenv("FAKE_CUDA_CLOCK");
-    fg_virtual = clock && strcmp(clock, "virtual") == 0;
     pthread_key_create(&leave_key, leave);
     pthread_atfork(NULL, NULL, in_child);
 }

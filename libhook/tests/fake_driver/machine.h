@@ -35,6 +35,7 @@ struct process {
 struct shared {
     uint32_t ready;
     pthread_mutex_t mutex;
+    bool virtual_time; /* one machine, one clock */
     int64_t now;
     int context_high, thread_high, process_high;
     struct device device[FG_DEVICES];

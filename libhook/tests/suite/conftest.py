@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,21 @@ not_ours = pytest.mark.skipif(
     reason="ThreadSanitizer's runtime is in the victims; a hook that calls it loads nowhere else",
 )
 """For tests that preload the hook into a program that was not built with it."""
+
+
+def up_for(seconds: int) -> list[str]:
+    """What runs a program on a machine that has been up for so long: a time namespace of its own. Skips the test where
+    the kernel grants none."""
+    offset = seconds - int(time.monotonic())
+    own_users = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    command = ["unshare", *own_users, "--time", f"--monotonic={offset}", "--fork"]
+    try:
+        tried = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("unshare is missing (Debian: util-linux)")
+    if tried.returncode != 0:
+        pytest.skip(f"no time namespace here: {tried.stderr.strip()}")
+    return command
 
 
 class Machine:
@@ -49,10 +65,11 @@ class Machine:
         hook: Path | None = BUILD / "libvgpu.so",
         virtual: bool = False,
         timeout: float = 100,
+        within: list[str] | None = None,
         **settings: str,
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*RUNNER, str(BUILD / f"tests/victims/victim_{victim}"), *arguments],
+            [*(within or []), *RUNNER, str(BUILD / f"tests/victims/victim_{victim}"), *arguments],
             env=self.environment(hook=hook, virtual=virtual, settings=settings),
             capture_output=True,
             text=True,
