@@ -4,7 +4,7 @@ says why."""
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,24 +19,51 @@ if TYPE_CHECKING:
 ARTIFACTS = Path(__file__).resolve().parent / ".artifacts"
 _PLANES = {"control_plane", "hami_2_8", "own_plane"}
 """Fixtures that start a control plane."""
+_HAMI = ("hami-2.10.0/scheduler", "hami-2.10.0/chart.tgz")
+_KUBEVIRT = ("kubevirt-1.8.4/virt-controller", "kubevirt-1.8.4/crds.yaml")
+_PARTS = {
+    "hami": _HAMI,
+    "hami_2_8": ("hami-2.8.3/scheduler", "hami-2.8.3/chart.tgz"),
+    "kubevirt": _KUBEVIRT,
+    "kubevirt_crds": _KUBEVIRT[1:],
+    "stage": (*_HAMI, *_KUBEVIRT),
+}
+"""Fixture → parts that it takes; they are fetched or built before the first test."""
 KEPT_RUNS = 8
 """Older runs' logs are thrown away."""
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build the control plane before the first test that wants it: no test's time limit has room for that."""
-    if session.config.option.collectonly or not any(
-        _PLANES.intersection(getattr(item, "fixturenames", ())) for item in session.items
-    ):
+    """Build and fetch what the selected tests want before the first of them: no test's time limit has room for
+    that."""
+    if session.config.option.collectonly:
         return
-    from e2e.controlplane.build import BuildFailed, ensure_programs
-
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     capture = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-        try:
-            ensure_programs()
-        except BuildFailed as failed:
-            print(f"· {failed}", flush=True)
+        if _PLANES & wanted:
+            _build_control_plane()
+        for fixture in _PARTS.keys() & wanted:
+            _obtain(_PARTS[fixture])
+
+
+def _build_control_plane() -> None:
+    from e2e.controlplane.build import ensure_programs
+    from e2e.gomodule import BuildFailed
+
+    try:
+        ensure_programs()
+    except BuildFailed as failed:
+        print(f"· {failed}", flush=True)
+
+
+def _obtain(names: Iterable[str]) -> None:
+    """What cannot be had is told by the tests that want it."""
+    from e2e.parts import PartMissing, PartRefused, part
+
+    for name in names:
+        with contextlib.suppress(PartMissing, PartRefused):
+            part(name)
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +119,17 @@ def kubevirt(kwok: "ControlPlane") -> "KubeVirt":
         pytest.skip(f"no KubeVirt: {missing}")
 
 
+@pytest.fixture(scope="session")
+def kubevirt_crds() -> Path:
+    """KubeVirt's CRDs, for tests that need no virt-controller."""
+    from e2e.parts import PartMissing, part
+
+    try:
+        return part("kubevirt-1.8.4/crds.yaml")
+    except PartMissing as missing:
+        pytest.skip(f"no CRDs of KubeVirt: {missing}")
+
+
 def running_hami(plane: "ControlPlane", version: str) -> "Hami":
     """HAMi of that release on `plane`; skips the test when its parts cannot be had."""
     from e2e.controlplane.hami import Hami
@@ -105,8 +143,8 @@ def running_hami(plane: "ControlPlane", version: str) -> "Hami":
 
 def running_control_plane(folder: Path) -> Iterator["ControlPlane"]:
     """For fixtures that need a control plane of their own (another HAMi, outages): use as `yield from`."""
-    from e2e.controlplane.build import BuildFailed
     from e2e.controlplane.plane import ControlPlane
+    from e2e.gomodule import BuildFailed
 
     try:
         plane = ControlPlane(folder)

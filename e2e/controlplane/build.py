@@ -1,16 +1,10 @@
 """Builds etcd, Kubernetes, KWOK and Helm from the pinned modules of the go.mod beside this file, once.
 
-They land in the cache, in a folder named by what they depend on (go.mod, go.sum, flags, architecture); a
-change of any of these builds anew, anything else builds nothing. One binary at a time: the compiler uses
-all cores by itself. Each is moved into place when it is complete, so an interrupted build goes on where it
-stopped.
+The machine's own binaries win where their release line fits; how the others are built and kept: `e2e.gomodule`.
 """
 
 import argparse
-import hashlib
-import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -19,12 +13,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cache import cache_folder, locked
-from e2e.controlplane.toolchain import ToolchainMissing, go_command
+from e2e.gomodule import BuildFailed, GoModule, pinned_version
 
 MODULE_FOLDER = Path(__file__).resolve().parent
-
-_ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
 
 PROGRAMS = {
     "kubectl": ("k8s.io/kubernetes/cmd/kubectl", "v1.36"),
@@ -36,45 +27,36 @@ PROGRAMS = {
     "kwok": ("sigs.k8s.io/kwok/cmd/kwok", "v0.8"),
     "helm": ("helm.sh/helm/v4/cmd/helm", "v4"),
 }
-"""Binary → its package and the release line that the tests are written for. Small ones first, so that a
-mistake in go.mod shows early."""
+"""Binary → its package and the release line that the tests are written for."""
 
 KWOK_STAGES = ("node/fast", "node/heartbeat-with-lease", "pod/fast")
 """Folders under kustomize/stage of KWOK's module that make nodes Ready, keep their lease, and run pods."""
 
 
-class BuildFailed(Exception):
-    """A part cannot be built here; the message says which, why, and where the log is."""
-
-
 def pinned(module: str) -> str:
     """Version of `module` in the go.mod beside this file, as `v1.36.3`."""
-    found = re.search(
-        rf"^\s*{re.escape(module)} (v\S+)", (MODULE_FOLDER / "go.mod").read_text(), re.MULTILINE
-    )
-    if not found:
-        raise BuildFailed(f"{MODULE_FOLDER / 'go.mod'} does not require {module}")
-    return found[1]
+    return pinned_version(MODULE_FOLDER, module)
 
 
-def _flags() -> list[str]:
-    """Kubernetes and Helm take their version from the linker; without it they call themselves something
-    else."""
+def module() -> GoModule:
+    """The module beside this file; Kubernetes and Helm take their version from the linker."""
     kubernetes = pinned("k8s.io/kubernetes")
     major, minor, _ = kubernetes.removeprefix("v").split(".")
     component = "k8s.io/component-base/version"
-    stamps = {
-        f"{component}.gitVersion": kubernetes,
-        f"{component}.gitMajor": major,
-        f"{component}.gitMinor": minor,
-        f"{component}.gitTreeState": "clean",
-        "helm.sh/helm/v4/internal/version.version": pinned("helm.sh/helm/v4"),
-    }
-    return [
-        "-trimpath",
-        "-ldflags",
-        "-s -w " + " ".join(f"-X {name}={value}" for name, value in stamps.items()),
-    ]
+    return GoModule(
+        name="controlplane",
+        about="the control plane",
+        cold="10 to 20 minutes",
+        folder=MODULE_FOLDER,
+        programs={name: package for name, (package, _) in PROGRAMS.items()},
+        stamps={
+            f"{component}.gitVersion": kubernetes,
+            f"{component}.gitMajor": major,
+            f"{component}.gitMinor": minor,
+            f"{component}.gitTreeState": "clean",
+            "helm.sh/helm/v4/internal/version.version": pinned("helm.sh/helm/v4"),
+        },
+    )
 
 
 @dataclass(frozen=True)
@@ -84,17 +66,6 @@ class Program:
     name: str
     path: Path
     origin: str
-
-
-def build_folder() -> Path:
-    """The cache folder of exactly these modules, flags and architecture."""
-    key = hashlib.sha256()
-    for name in ("go.mod", "go.sum"):
-        key.update((MODULE_FOLDER / name).read_bytes())
-    key.update(
-        json.dumps([_flags(), sorted(_ENVIRONMENT.items()), platform.system(), platform.machine()]).encode()
-    )
-    return cache_folder() / "controlplane" / key.hexdigest()[:16]
 
 
 def provided(name: str) -> Program | None:
@@ -128,44 +99,23 @@ def version_of(program: Program) -> str:
 
 def ensure_programs(names: tuple[str, ...] = tuple(PROGRAMS)) -> dict[str, Program]:
     """The named programs by name, built where the machine has none. Raises BuildFailed."""
-    folder = build_folder()
-    programs, wanted = {}, []
-    for name in names:
-        if own := provided(name):
-            programs[name] = own
-            continue
-        programs[name] = Program(name, folder / name, "built from go.mod")
-        if not (folder / name).exists():
-            wanted.append(name)
-    if wanted:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / ".lock", "another run is building the control plane; waiting for it"):
-            _build([name for name in wanted if not (folder / name).exists()], folder)
-    return programs
+    found = {name: provided(name) for name in names}
+    built = module().ensure(name for name, own in found.items() if own is None)
+    return {name: own or Program(name, built[name], "built from go.mod") for name, own in found.items()}
 
 
 def ensure_kwok_stages() -> list[Path]:
     """KWOK's stage files, copied out of its module; without them `kwok` exits with "no stages found"."""
-    target = build_folder() / "kwok-stages"
+    target = module().build_folder() / "kwok-stages"
     if not target.exists():
-        with locked(build_folder() / ".lock", "another run is building the control plane; waiting for it"):
+        with module().locked():
             if not target.exists():
                 _copy_stages(target)
     return sorted(target.glob("*.yaml"))
 
 
 def _copy_stages(target: Path) -> None:
-    done = subprocess.run(
-        [_go(), "mod", "download", "-json", "sigs.k8s.io/kwok"],
-        cwd=MODULE_FOLDER,
-        env=os.environ | _ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise BuildFailed(f"KWOK's module cannot be had for its stages: {done.stderr.strip()[-400:]}")
-    stages = Path(json.loads(done.stdout)["Dir"]) / "kustomize" / "stage"
+    stages = module().source_folder("sigs.k8s.io/kwok") / "kustomize" / "stage"
     partial = target.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -174,64 +124,6 @@ def _copy_stages(target: Path) -> None:
             if file.name != "kustomization.yaml":
                 (partial / file.name).write_bytes(file.read_bytes())
     partial.rename(target)
-
-
-def _go() -> Path:
-    try:
-        return go_command()
-    except ToolchainMissing as missing:
-        raise BuildFailed(str(missing)) from missing
-
-
-def _build(names: list[str], folder: Path) -> None:
-    if not names:
-        return
-    go = _go()
-    print(
-        f"· building {len(names)} programs with {go} into {folder} (cold: 10 to 20 minutes, once)", flush=True
-    )
-    for position, name in enumerate(names, start=1):
-        _build_one(go, name, folder, f"[{position}/{len(names)}] {name}")
-
-
-def _build_one(go: Path, name: str, folder: Path, label: str) -> None:
-    partial = folder / f".{name}.partial"
-    log = folder / f"{name}.log"
-    started = time.monotonic()
-    with log.open("wb") as output:
-        build = subprocess.Popen(
-            [go, "build", *_flags(), "-o", partial, PROGRAMS[name][0]],
-            cwd=MODULE_FOLDER,
-            env=os.environ | _ENVIRONMENT,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            while True:
-                try:
-                    status = build.wait(timeout=1 if sys.stdout.isatty() else 30)
-                    break
-                except subprocess.TimeoutExpired:
-                    _say(label, started, last=False)
-        finally:
-            if build.poll() is None:
-                build.terminate()
-                build.wait()
-    if status != 0:
-        tail = log.read_text(errors="replace").strip()[-1500:]
-        raise BuildFailed(
-            f"`go build {PROGRAMS[name][0]}` failed after {time.monotonic() - started:.0f} s ({log}):\n{tail}"
-        )
-    partial.rename(folder / name)
-    _say(label, started, last=True)
-
-
-def _say(label: str, started: float, *, last: bool) -> None:
-    line = f"  {label} {'built in' if last else '…'} {time.monotonic() - started:.0f} s"
-    if sys.stdout.isatty():
-        print(f"\r\033[K{line}", end="\n" if last else "", flush=True)
-    else:
-        print(line, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -251,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := [name for name in options.programs if name not in PROGRAMS]:
         parser.error(f"no such program: {', '.join(unknown)} (choose from {', '.join(PROGRAMS)})")
     if options.where:
-        print(build_folder())
+        print(module().build_folder())
         return 0
     started = time.monotonic()
     try:

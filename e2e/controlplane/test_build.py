@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from e2e.controlplane import build
+from e2e.gomodule import BuildFailed
+from e2e.toolchain import ToolchainMissing, go_command
 
 
 def _program(folder: Path, name: str, says: str) -> Path:
@@ -39,17 +41,17 @@ def test_a_failing_build_shows_the_compilers_words(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("POOLMGR_CACHE", str(tmp_path))
     monkeypatch.setattr(build, "PROGRAMS", {"nothing": ("k8s.io/kubernetes/cmd/nothing", "v1")})
     try:
-        build.go_command()
-    except build.ToolchainMissing as missing:
+        go_command()
+    except ToolchainMissing as missing:
         pytest.skip(str(missing))
-    with pytest.raises(build.BuildFailed, match="cmd/nothing"):
+    with pytest.raises(BuildFailed, match="cmd/nothing"):
         build.ensure_programs(("nothing",))
-    assert not (build.build_folder() / "nothing").exists()
+    assert not (build.module().build_folder() / "nothing").exists()
 
 
 @pytest.mark.integration
 def test_a_second_build_builds_nothing(control_plane: object) -> None:
-    folder = build.build_folder()
+    folder = build.module().build_folder()
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     started = time.monotonic()
     done = subprocess.run(

@@ -8,7 +8,6 @@ import pytest
 
 from e2e.controlplane.plane import ControlPlane
 from e2e.fixtures import running_control_plane
-from e2e.parts import PartMissing, part
 from poolmgr.cluster.lease import LeaseSettings
 from poolmgr.controller.ports import NodeIntent, PoolStatus
 from poolmgr.domain.errors import Stale
@@ -93,15 +92,13 @@ async def test_view_joins_nodes_pools_and_reports_and_follows_changes(plane: Con
         )
 
 
-async def test_view_without_kubevirt_is_whole_and_picks_it_up_when_it_appears(plane: ControlPlane) -> None:
-    try:
-        crds = part("kubevirt-1.8.4/crds.yaml")
-    except PartMissing as missing:
-        pytest.skip(str(missing))
+async def test_view_without_kubevirt_is_whole_and_picks_it_up_when_it_appears(
+    plane: ControlPlane, kubevirt_crds: Path
+) -> None:
     async with doors(plane) as cluster:
         snapshot = await seen(cluster, "a synced view", lambda s: s.synced)
         assert snapshot.vms == ()
-        await asyncio.to_thread(plane.apply, crds)
+        await asyncio.to_thread(plane.apply, kubevirt_crds)
         await asyncio.to_thread(plane.ensure_namespace, "desktops")
         machine = {
             "apiVersion": "kubevirt.io/v1",
