@@ -5,6 +5,7 @@ resources) is set by whoever makes the node: `NODE_LABELS` and `NODE_RESOURCES`.
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -47,7 +48,7 @@ class KubeVirt:
             "wait", "--for=condition=Established", "--timeout=60s", "crd", *_crd_names(self._crds.read_text())
         )
         self.permit(permitted)
-        command = [
+        command: list[str | Path] = [
             self._program,
             f"--kubeconfig={plane.kubeconfig}",
             "--listen=127.0.0.1",
