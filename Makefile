@@ -31,7 +31,7 @@ sweep: setup ## a manager, an agent or a node that fails at every call or second
 
 .PHONY: test
 test: setup ## check, libhook, integration on real parts, the story (sets up what it needs; about 35 minutes, half an hour more the first time)
-	@tools/packages.sh browser hook database node
+	@tools/packages.sh browser hook database node parts
 	@$(MAKE) --no-print-directory check sweep hook
 	@# one process each: a cluster that one group has installed things into is none for the next
 	@$(PY) -m pytest tests/integration -q --ignore tests/integration/helm
@@ -64,6 +64,10 @@ hook-fuzz: setup ## fuzz libhook's environment, configuration file and region fi
 e2e: setup ## kernel, kubelet, HAMi's plugin and our agent on the emulated node, test by test (about 20 minutes)
 	@tools/packages.sh node
 	@$(PY) -m pytest e2e -q -s -m node --ignore e2e/story
+
+.PHONY: parts
+parts: setup ## where HAMi and KubeVirt come from for the tests, or why they are missing (POOLMGR_PARTS=DIR, POOLMGR_REGISTRY=HOST|none)
+	@$(PY) -m e2e.parts
 
 .PHONY: bench
 bench: setup ## the benchmarks (DATA=folder with traces, QUICK=1); rewrites its sections of docs/benchmarks.md

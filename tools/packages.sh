@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian/Ubuntu packages of the named groups where it may (root or passwordless sudo);
 # otherwise prints the command and fails. Nothing happens when all are there.
-#   tools/packages.sh python node browser hook fuzz arm64 busy database
+#   tools/packages.sh python node browser hook fuzz arm64 busy database parts
 set -euo pipefail
 declare -A groups=(
   [python]="python3-venv"
@@ -12,6 +12,7 @@ declare -A groups=(
   [arm64]="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static"
   [busy]="stress-ng"
   [database]="postgresql"
+  [parts]="skopeo"
 )
 missing=()
 for group in "$@"; do

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -128,10 +129,11 @@ def _skopeo(registry: Registry, command: str, *arguments: str, timeout: str) -> 
     )
     if done.returncode == 0:
         return done.stdout
-    said = done.stderr.decode(errors="replace").strip()[-400:]
+    lines = done.stderr.decode(errors="replace").strip()
+    said = (re.sub(r'^time=\S+ level=\w+ msg="(.*)"$', r"\1", lines) or f"status {done.returncode}")[-400:]
     if _WRONG_CONTENT in said:
         raise PartRefused(f"what {registry.prefix} sends is not what its digest says: {said}")
-    raise PartMissing(f"`skopeo {command} {arguments[-1]}` failed: {said}")
+    raise PartMissing(f"`skopeo {command}` failed: {said}")
 
 
 def _layers(folder: Path) -> list[Path]:

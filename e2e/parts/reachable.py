@@ -57,13 +57,15 @@ def site_unreachable(url: str) -> str | None:
 
 
 @cache
-def unanswered(url: str, expected: tuple[int, ...] | range) -> str | None:
-    """Why `url` gives none of the `expected` status codes within DEADLINE_SECONDS; None when it does."""
-    said = [f"{url} did not answer within {DEADLINE_SECONDS:g} s"]
+def unanswered(
+    url: str, expected: tuple[int, ...] | range, deadline_seconds: float = DEADLINE_SECONDS
+) -> str | None:
+    """Why `url` gives none of the `expected` status codes before the deadline; None when it does."""
+    said = [f"{url} did not answer within {deadline_seconds:g} s"]
 
     def ask() -> None:
         try:
-            status = httpx.get(url, timeout=DEADLINE_SECONDS).status_code
+            status = httpx.get(url, timeout=deadline_seconds).status_code
         except httpx.HTTPError as error:
             said.append(f"{url} does not answer: {error}")
         else:
@@ -72,5 +74,5 @@ def unanswered(url: str, expected: tuple[int, ...] | range) -> str | None:
     # A thread, because nothing bounds the look-up of a name; a daemon, so that nothing waits for it at the end.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(DEADLINE_SECONDS)
+    thread.join(deadline_seconds)
     return said[-1] or None
