@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian/Ubuntu packages of the named groups where it may (root or passwordless sudo);
 # otherwise prints the command and fails. Nothing happens when all are there.
-#   tools/packages.sh python node browser hook fuzz arm64 busy database parts
+#   tools/packages.sh python node browser hook fuzz arm64 busy image image-arm64 database parts
 set -euo pipefail
 declare -A groups=(
   [python]="python3-venv"
@@ -11,6 +11,8 @@ declare -A groups=(
   [fuzz]="clang libclang-rt-dev"
   [arm64]="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static"
   [busy]="stress-ng"
+  [image]="mmdebstrap debian-archive-keyring binutils git"
+  [image-arm64]="arch-test binfmt-support qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
   [database]="postgresql"
   [parts]="skopeo"
 )

@@ -1,0 +1,186 @@
+"""The steps of a build, in order, and what each is kept under."""
+
+import hashlib
+import shutil
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.cache import cache_folder, locked
+from tools.image import debian, environment, layer, oci, project, sbom
+from tools.image.command import ROOT, run
+from tools.image.environment import UV, Architecture, Interpreter
+
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Revision:
+    """The commit that is built: its hash, with `-dirty` where the tree differs from it, and its time in seconds."""
+
+    commit: str
+    time: int
+
+
+@dataclass(frozen=True)
+class Built:
+    name: str
+    digest: str
+    layout: Path
+    archive: Path
+    sbom: Path
+    megabytes: float
+    """As pulled; unpacked it is about three times that."""
+
+
+def build(architecture: Architecture, out: Path) -> Built:
+    """Builds the image for one processor below `out`. Raises StepFailed."""
+    with locked(cache_folder() / "image.lock", "waiting for another build of the image"):
+        return _build(architecture, out, cache_folder() / "image")
+
+
+def _build(architecture: Architecture, out: Path, cache: Path) -> Built:
+    lock = debian.parse_lock(debian.lock_file(architecture.debian).read_text())
+    revision = read_revision()
+    with _scratch(cache) as scratch, said("tools (uv.lock)"):
+        tools = ensure_tools(cache)
+    with said(f"Debian {debian.SUITE}, {len(lock.packages)} packages of {lock.date}"):
+        debian.ensure_packages(lock, cache / "debs")
+        base = layer.cached(
+            cache / _key("debian", debian.format_lock(lock), _code("debian", "layer")),
+            lambda target: debian.root_file_system(lock, cache / "debs", target),
+        )
+        interpreter = Interpreter.unpack(
+            base, cache / f"root-{base.diff_id[-16:]}", architecture, lock.python
+        )
+    with said("Python packages of uv.lock"):
+        wanted = environment.requirements()
+        key = _key("python", wanted, base.diff_id, architecture.debian, _code("environment", "layer"))
+        with _scratch(cache) as scratch:
+            packages = layer.cached(
+                cache / key,
+                lambda target: environment.python_packages(
+                    interpreter, wanted, scratch / "root", target, lock.epoch
+                ),
+            )
+    with said("libhook"):
+        library = project.build_libhook(ROOT / f"build/image/libhook-{architecture.debian}", architecture)
+    with said("this tree"), _scratch(cache) as scratch:
+        wheel = project.build_wheel(tools, scratch, revision.time)
+        top = project.project(
+            interpreter, wheel, library, scratch / "root", scratch / "layer.tar.gz", lock.epoch
+        )
+        with said("image and bill of materials"):
+            return _assemble(architecture, out, [base, packages, top], revision, tools, scratch)
+
+
+def _assemble(
+    architecture: Architecture,
+    out: Path,
+    layers: list[layer.Layer],
+    revision: Revision,
+    tools: Path,
+    scratch: Path,
+) -> Built:
+    base, packages, _ = layers
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    name = f"localhost/poolmgr:{version}"
+    sentences = [f"Debian {debian.SUITE}", "Python packages of uv.lock", "poolmgr and libhook"]
+    image = oci.configuration(
+        architecture.debian,
+        list(zip(layers, sentences, strict=True)),
+        revision.time,
+        runtime(version, revision),
+    )
+    stem = out / f"poolmgr-{version}-{architecture.debian}"
+    built = Built(
+        name=name,
+        digest=oci.write_layout(out / architecture.debian, name, image, layers),
+        layout=out / architecture.debian,
+        archive=stem.with_name(stem.name + ".oci.tar"),
+        sbom=stem.with_name(stem.name + ".cdx.json"),
+        megabytes=sum(item.size for item in layers) / 1e6,
+    )
+    oci.write_archive(built.layout, built.archive)
+    stem.with_name(stem.name + ".digest").write_text(built.digest + "\n")
+    sbom.write_sbom(tools, base, packages, version, oci.timestamp(revision.time), scratch, built.sbom)
+    return built
+
+
+def runtime(version: str, revision: Revision) -> dict[str, object]:
+    """What the image tells a container runtime."""
+    label = "org.opencontainers.image"
+    return {
+        "User": f"{debian.USER}:{debian.USER}",
+        "Env": [
+            "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PYTHONUNBUFFERED=1",
+            "PYTHONDONTWRITEBYTECODE=1",  # it is there already, and the root is read-only
+        ],
+        "Entrypoint": ["poolmgr"],
+        "WorkingDir": "/",
+        "Labels": {
+            f"{label}.title": "poolmgr",
+            f"{label}.description": "GPU pool manager for Kubernetes: manager, webhook and node agent",
+            f"{label}.version": version,
+            f"{label}.revision": revision.commit,
+            f"{label}.created": oci.timestamp(revision.time),
+            f"{label}.licenses": "Apache-2.0",
+            f"{label}.base.name": f"debian:{debian.SUITE}",
+        },
+    }
+
+
+def read_revision() -> Revision:
+    commit, time_ = run(["git", "log", "-1", "--format=%H %ct"]).split()
+    changed = run(["git", "status", "--porcelain"]).strip()
+    return Revision(commit + ("-dirty" if changed else ""), int(time_))
+
+
+def ensure_tools(cache: Path) -> Path:
+    """An environment with the lock's group `image`: the build backend and debsbom."""
+    wanted = run(
+        [str(UV), "export", "--quiet", "--frozen", "--only-group", "image", "--no-header", "--no-annotate"]
+    )
+    folder = cache / _key("tools", wanted)
+    if not (folder / "done").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        run([str(UV), "venv", "--quiet", "--python", str(ROOT / ".venv/bin/python"), str(folder)])
+        listing = folder / "requirements.txt"
+        listing.write_text(wanted)
+        python = str(folder / "bin/python")
+        run(
+            [str(UV), "pip", "install", "--quiet", "--require-hashes", "--python", python, "-r", str(listing)]
+        )
+        (folder / "done").touch()
+    return folder
+
+
+def _key(step: str, *inputs: str) -> str:
+    """The folder of a step's result: what it was made from, shortened."""
+    return f"{step}-{hashlib.sha256(chr(0).join(inputs).encode()).hexdigest()[:16]}"
+
+
+def _code(*modules: str) -> str:
+    """The source of the modules that make a layer: who changes them gets a new one."""
+    return "".join((HERE / f"{name}.py").read_text() for name in modules)
+
+
+@contextmanager
+def _scratch(cache: Path) -> Iterator[Path]:
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="building-", dir=cache) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def said(what: str) -> Iterator[None]:
+    """Progress for a person: what is being made, and how long it took."""
+    started = time.monotonic()
+    print(f"· image: {what} …", flush=True)
+    yield
+    print(f"· image: {what}: {time.monotonic() - started:.0f} s", flush=True)

@@ -1,0 +1,115 @@
+"""The locked Python packages as a layer, and the image's own interpreter to compile with."""
+
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.image import layer
+from tools.image.command import ROOT, run
+
+UV = ROOT / ".venv/tools/bin/uv"
+SELECTION = ("--frozen", "--no-dev", "--extra", "postgresql", "--no-emit-project")
+"""Of uv.lock: what runs, with the driver for a PostgreSQL ledger."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One processor in the words of Debian, of uv, of the kernel, of qemu and of Debian's library folders."""
+
+    debian: str
+    platform: str
+    machine: str
+    triplet: str
+
+    @property
+    def native(self) -> bool:
+        return platform.machine() == self.machine
+
+
+ARCHITECTURES = {
+    "amd64": Architecture("amd64", "x86_64-manylinux_2_28", "x86_64", "x86_64-linux-gnu"),
+    "arm64": Architecture("arm64", "aarch64-manylinux_2_28", "aarch64", "aarch64-linux-gnu"),
+}
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """The image's Python, run from the unpacked root file system with that system's own libraries: no privilege is
+    needed, and what it compiles is what it will read. `version` as 3.13."""
+
+    root: Path
+    architecture: Architecture
+    version: str
+
+    @classmethod
+    def unpack(
+        cls, base: layer.Layer, folder: Path, architecture: Architecture, version: str
+    ) -> "Interpreter":
+        """From the layer with Debian; unpacked once."""
+        if not folder.exists():
+            unfinished = folder.with_name(folder.name + ".new")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            parts = ("usr/lib", "usr/lib64", "usr/bin", "lib", "lib64")
+            run(["tar", "-xzf", str(base.path), "-C", str(unfinished), "--no-same-owner", *parts])
+            unfinished.replace(folder)
+        return cls(folder, architecture, version)
+
+    @property
+    def site_packages(self) -> str:
+        """Where Debian's Python looks for what the administrator installed, below the root."""
+        return f"usr/local/lib/python{self.version}/dist-packages"
+
+    def compile(self, folder: Path) -> None:
+        """Byte code for every module below `folder`, which stands for the image's root. It is never compared with
+        the sources: neither changes in an image, and the comparison is a third of the start."""
+        self._run(
+            "-m", "compileall", "-qq", "-f", "--invalidation-mode", "unchecked-hash",
+            "-s", str(folder), "-p", "/", str(folder),
+        )  # fmt: skip
+
+    def _run(self, *arguments: str) -> None:
+        libraries = self.root / "usr/lib" / self.architecture.triplet
+        program = str(self.root / f"usr/bin/python{self.version}")
+        if self.architecture.native:
+            (loader,) = libraries.glob("ld-linux-*.so.?")
+            start: Sequence[str] = [str(loader), "--library-path", str(libraries), program]
+        else:
+            start = [f"qemu-{self.architecture.machine}-static", "-L", str(self.root), program]
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONHOME": str(self.root / "usr"),
+            "PYTHONHASHSEED": "0",
+        }
+        run([*start, "-s", "-S", "-B", *arguments], environment)
+
+
+def requirements() -> str:
+    """The packages of uv.lock that run, with the checksums of their wheels."""
+    return run([str(UV), "export", "--quiet", "--no-header", "--no-annotate", *SELECTION])
+
+
+def python_packages(
+    interpreter: Interpreter, wanted: str, scratch: Path, target: Path, epoch: int
+) -> layer.Layer:
+    """Installs `wanted` (see `requirements`) from wheels alone, for the image's Python and processor."""
+    site = scratch / interpreter.site_packages
+    listing = scratch.with_suffix(".txt")
+    listing.write_text(wanted)
+    run(
+        [
+            str(UV), "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:",
+            "--no-config", "--python-version", interpreter.version, "--link-mode", "copy",
+            "--python-platform", interpreter.architecture.platform,
+            "--target", str(site), "--requirements", str(listing),
+        ]
+    )  # fmt: skip
+    shutil.rmtree(
+        site / "bin", ignore_errors=True
+    )  # the packages' own commands, by the builder's interpreter
+    (site / ".lock").unlink(missing_ok=True)
+    interpreter.compile(scratch)
+    return layer.from_folder(scratch, target, epoch)
