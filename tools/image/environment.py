@@ -10,6 +10,8 @@ from pathlib import Path
 from tools.image import layer
 from tools.image.command import ROOT, run
 
+NOT_COMPILED = r"/kubernetes/.*/(models|api)/"
+"""A quarter of all code in the image, of which nothing is loaded: `poolmgr.cluster.transport` works below it."""
 UV = ROOT / ".venv/tools/bin/uv"
 SELECTION = ("--frozen", "--no-dev", "--extra", "postgresql", "--no-emit-project")
 """Of uv.lock: what runs, with the driver for a PostgreSQL ledger."""
@@ -64,11 +66,11 @@ class Interpreter:
         return f"usr/local/lib/python{self.version}/dist-packages"
 
     def compile(self, folder: Path) -> None:
-        """Byte code for every module below `folder`, which stands for the image's root. It is never compared with
-        the sources: neither changes in an image, and the comparison is a third of the start."""
+        """Byte code for the modules below `folder`, which stands for the image's root. It is never compared with the
+        sources: in an image neither changes."""
         self._run(
             "-m", "compileall", "-qq", "-f", "--invalidation-mode", "unchecked-hash",
-            "-s", str(folder), "-p", "/", str(folder),
+            "-x", NOT_COMPILED, "-s", str(folder), "-p", "/", str(folder),
         )  # fmt: skip
 
     def _run(self, *arguments: str) -> None:
