@@ -73,6 +73,16 @@ parts: setup ## where HAMi and KubeVirt come from for the tests, or why they are
 bench: setup ## the benchmarks (DATA=folder with traces, QUICK=1); rewrites its sections of docs/benchmarks.md
 	@$(PY) -m poolmgr.cli.main bench all $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick --out build/benchmarks.md)
 
+.PHONY: image
+image: setup ## the OCI image of manager, webhook and agent, into build/image (ARCH="amd64 arm64"; some minutes, seconds after a change)
+	@tools/packages.sh hook image $(if $(filter arm64,$(ARCH)),image-arm64)
+	@$(PY) -m tools.image $(if $(ARCH),--arch $(ARCH))
+
+.PHONY: image-lock
+image-lock: setup ## take today's versions of the image's Debian packages into its lock files
+	@tools/packages.sh image
+	@$(PY) -m tools.image --lock
+
 .PHONY: proto
 proto: setup ## regenerate the messages of the kubelet's sockets (poolmgr/agent/wire)
 	@cd poolmgr/agent/wire && ../../../$(PY) -m grpc_tools.protoc -I . --python_out=. --pyi_out=. *.proto

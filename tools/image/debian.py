@@ -130,7 +130,7 @@ def ensure_packages(lock: Lock, store: Path) -> None:
         try:
             _ask_mirrors(lock.architecture, [hook, f"sync-out /out {out}"])
         except StepFailed as failed:
-            raise StepFailed(_advice(lock, str(failed))) from failed
+            raise StepFailed(advice(lock, str(failed))) from failed
         for file in Path(out).glob("*.deb"):
             file.chmod(0o644)
             file.replace(store / f"{hashlib.sha256(file.read_bytes()).hexdigest()}.deb")
@@ -139,6 +139,19 @@ def ensure_packages(lock: Lock, store: Path) -> None:
             f"the mirror's {', '.join(wrong)} has another checksum than {lock_file(lock.architecture).name}: "
             "somebody has changed a package under the same version, or the lock. Find out before you build"
         )
+
+
+def advice(lock: Lock, said: str) -> str:
+    """What to do about what apt said; its own words where they are not about a version that is gone."""
+    gone = [f"{name} {version}" for version, name in _PINNED_AWAY.findall(said)]
+    gone += [first or second for first, second in _NO_PACKAGE.findall(said)]
+    if not gone:
+        return said
+    return (
+        f"the Debian mirror no longer has {', '.join(sorted(set(gone)))}, which "
+        f"{lock_file(lock.architecture).name} pins. Take today's versions with `make image-lock` and commit the lock, "
+        f"or build this very image from a snapshot of {lock.date}: {MIRROR_VARIABLE}='MIRROR…' make image"
+    )
 
 
 def root_file_system(lock: Lock, store: Path, target: Path) -> layer.Layer:
@@ -220,18 +233,6 @@ def _installed(layer_file: Path) -> set[str]:
 
 def _deb(store: Path, package: Package) -> Path:
     return store / f"{package.sha256}.deb"
-
-
-def _advice(lock: Lock, said: str) -> str:
-    gone = [f"{name} {version}" for version, name in _PINNED_AWAY.findall(said)]
-    gone += [first or second for first, second in _NO_PACKAGE.findall(said)]
-    if not gone:
-        return said
-    return (
-        f"the Debian mirror no longer has {', '.join(sorted(set(gone)))}, which "
-        f"{lock_file(lock.architecture).name} pins. Take today's versions with `make image-lock` and commit the lock, "
-        f"or build this very image from a snapshot of {lock.date}: {MIRROR_VARIABLE}='MIRROR…' make image"
-    )
 
 
 def _ask_mirrors(architecture: str, hooks: Sequence[str]) -> None:
