@@ -10,7 +10,8 @@ from webhooks.fleet_view import FleetFeed, FleetView
 from webhooks.gpu_pool import decide_gpu_pool
 from webhooks.gpu_reservation import decide_gpu_reservation
 from webhooks.pod import decide_pod
-from webhooks.review import AdmissionRequest, Answer, admitted
+from webhooks.pod_review import decode_pod_review
+from webhooks.review import AdmissionRequest, Answer, admitted, decode_review
 from webhooks.slices import SliceResources
 from webhooks.virtual_machine import UnknownResources, decide_virtual_machine
 
@@ -26,6 +27,11 @@ class Policy:
 
 
 Decision = Callable[[AdmissionRequest, FleetView | None], Answer]
+
+
+def read(kind: str, body: bytes) -> AdmissionRequest:
+    """The review in `body`, as far as the decision for `kind` looks at it. Raises Rejected where it is none."""
+    return decode_pod_review(body) if kind == "pods" else decode_review(body)
 
 
 def decisions(policy: Policy, now: Callable[[], float]) -> Mapping[str, Decision]:

@@ -63,7 +63,7 @@ def decode_review(body: bytes) -> AdmissionRequest:
     """Raises Rejected when `body` is not an AdmissionReview with a request."""
     try:
         return _decoder.decode(body).request
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Rejected(
             Reason.INVALID_BODY,
             f"This is not an AdmissionReview of admission.k8s.io/v1: {error}. Only an API server should call here.",

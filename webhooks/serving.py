@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from poolmgr.domain.errors import PoolError, Stale
 from poolmgr.kit.clock import Clock
@@ -114,7 +114,7 @@ class Server(uvicorn.Server):
         yield
 
 
-def server(app: FastAPI, tls: TlsCertificate, host: str, port: int) -> Server:
+def server(app: ASGIApp, tls: TlsCertificate, host: str, port: int) -> Server:
     """Ready to `serve()`. Keeps connections open: the API server reuses its own."""
     config = uvicorn.Config(
         app,

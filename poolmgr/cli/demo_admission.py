@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from poolmgr.api.ui.wording import clock_time
 from poolmgr.controller.loop import Controller
@@ -45,7 +45,7 @@ class SnapshotFeed:
         return self._view
 
 
-def webhook(controller: Controller, clock: Clock) -> FastAPI:
+def webhook(controller: Controller, clock: Clock) -> ASGIApp:
     """The webhook's application on the controller's view."""
     return build_app(Policy(), SnapshotFeed(controller), clock)
 

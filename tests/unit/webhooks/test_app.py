@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from tests.unit.webhooks.objects import container, pod, small_fleet, vm
-from webhooks.app import BODY_LIMIT_BYTES, build_app
+from webhooks.admission import BODY_LIMIT_BYTES
+from webhooks.app import build_app
 from webhooks.decide import Policy
 from webhooks.fleet_view import FleetView
 
@@ -94,6 +95,15 @@ async def test_what_is_no_review_is_a_bad_request() -> None:
         assert answer.status_code == 400
         assert "Only an API server should call here." in answer.text
         assert (await http.post("/admit/secrets", content=b"{}")).status_code == 404
+        assert (await http.get("/admit/pods")).status_code == 405
+
+
+async def test_nesting_beyond_measure_is_a_bad_request() -> None:
+    deep = b'{"request": {"uid": "u1", "operation": "CREATE", "object": {"spec": ' + b'{"a":' * 100_000
+    async with client(None) as http:
+        for kind in ("pods", "virtualmachines"):
+            answer = await http.post(f"/admit/{kind}", content=deep + b"1" + b"}" * 100_003)
+            assert answer.status_code == 400
 
 
 async def test_a_body_over_the_limit_is_not_read_to_its_end() -> None:
