@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from poolmgr.domain.identifiers import GpuUuid
@@ -15,7 +16,7 @@ WEBHOOK_LABEL = "hami.io/webhook"
 """`ignore` keeps a pod or namespace out of HAMi's webhook (HAMi chart, scheduler/webhook.yaml)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SliceResources:
     """Names of HAMi's resources in this cluster and how it counts. All of them can be changed in HAMi's
     `hami-scheduler-device` ConfigMap, so they are settings here."""
@@ -29,7 +30,7 @@ class SliceResources:
     memory_scaling: float = 1.0
     """HAMi offers so many times the card's memory (`deviceMemoryScaling`)."""
 
-    @property
+    @cached_property
     def names(self) -> frozenset[str]:
         return frozenset((self.gpus, self.memory, self.memory_percentage, self.cores))
 
@@ -83,13 +84,21 @@ class Constraints:
     def admit_model(self, model: str) -> bool:
         """HAMi compares parts of names without case; releases up to 2.4 put `NVIDIA-` before the product
         name, and users still write that."""
+        if not self.models and not self.excluded_models:
+            return True
         name = f"NVIDIA-{model}".casefold()
         return (not self.models or any(part.casefold() in name for part in self.models)) and not any(
             part.casefold() in name for part in self.excluded_models
         )
 
 
+_ANYTHING = Constraints((), (), (), ())
+_CONSTRAINING = frozenset((USE_TYPE, NOUSE_TYPE, USE_UUID, NOUSE_UUID))
+
+
 def constraints_of(annotations: Mapping[str, str]) -> Constraints:
+    if _CONSTRAINING.isdisjoint(annotations):
+        return _ANYTHING
     return Constraints(
         models=_listed(annotations.get(USE_TYPE)),
         excluded_models=_listed(annotations.get(NOUSE_TYPE)),
