@@ -16,7 +16,7 @@ WEBHOOK_LABEL = "hami.io/webhook"
 """`ignore` keeps a pod or namespace out of HAMi's webhook (HAMi chart, scheduler/webhook.yaml)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True)  # without slots, which cached_property cannot do with
 class SliceResources:
     """Names of HAMi's resources in this cluster and how it counts. All of them can be changed in HAMi's
     `hami-scheduler-device` ConfigMap, so they are settings here."""
