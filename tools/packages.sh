@@ -5,7 +5,7 @@
 set -euo pipefail
 declare -A groups=(
   [python]="python3-venv"
-  [node]="qemu-system-x86 linux-image-amd64 busybox-static e2fsprogs file iproute2 kmod pciutils containerd runc containernetworking-plugins"
+  [node]="gcc libc6-dev qemu-system-x86 linux-image-amd64 busybox-static e2fsprogs file iproute2 kmod pciutils containerd runc containernetworking-plugins"
   [browser]="chromium"
   [hook]="gcc g++ pkg-config libcmocka-dev"
   [fuzz]="clang libclang-rt-dev"

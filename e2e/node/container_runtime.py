@@ -10,8 +10,8 @@ PAUSE_IMAGE = "localhost/pause:1"
 SOCKET = "/run/containerd/containerd.sock"
 POD_SUBNET = "10.244.0.0/24"
 NVML_DIRECTORY = "/run/nvml"
-"""NVIDIA's mock and its configuration, on the node and in every container, as the container toolkit mounts the
-driver's libraries."""
+"""NVML and what it shows, on the node and in every container, as the container toolkit mounts the driver's
+libraries."""
 
 CONFIGURATION = f"""\
 version = 2

@@ -1,4 +1,4 @@
-"""HAMi's device plugin on the emulated node: its chart's own DaemonSet, its own binary, on the mock NVML.
+"""HAMi's device plugin on the emulated node: its chart's own DaemonSet, its own binary, on libhook's NVML.
 
 Nothing of the rendered DaemonSet is changed. The image that it names is made here: HAMi's programs by a view of
 the node's root, in front of the plugin a look whether NVML shows what sysfs says.

@@ -1,38 +1,56 @@
-"""NVML on the emulated node: NVIDIA's mock, showing exactly the GPUs that are on their host driver."""
+"""NVML on the emulated node: libhook's fake of it, showing exactly the GPUs that are on their host driver."""
 
 from e2e.node.container_runtime import NVML_DIRECTORY
 from e2e.node.guest.nvml_view import gpu_uuid
 from e2e.node.machine import GUEST, PYTHON
 from e2e.node.node import GuestNode
-from e2e.parts import part
+from e2e.nvml.library import ensure_nvml_library
+from e2e.nvml.state import L40S, gpu, system
 
 HOST_DRIVER = "bochs-drm"
-PROFILE = "l40s"
-"""The mock's profile: name, memory and PCI ids that NVML tells (NVIDIA L40S, 48 GiB)."""
-ENVIRONMENT = {"LD_LIBRARY_PATH": f"{NVML_DIRECTORY}/lib", "MOCK_NVML_CONFIG": f"{NVML_DIRECTORY}/gpus.yaml"}
-"""What a program needs to load the mock, on the node and in a container."""
+STATE = f"{NVML_DIRECTORY}/gpus"
+ENVIRONMENT = {"LD_LIBRARY_PATH": f"{NVML_DIRECTORY}/lib", "FAKE_NVML_STATE": STATE}
+"""What a program needs to load it, on the node and in a container."""
 
-__all__ = ["ENVIRONMENT", "HOST_DRIVER", "NVML_DIRECTORY", "ensure_nvml", "gpu_uuid", "nvml_addresses"]
+__all__ = [
+    "ENVIRONMENT",
+    "HOST_DRIVER",
+    "NVML_DIRECTORY",
+    "ensure_nvml",
+    "gpu_uuid",
+    "nvml_addresses",
+    "tell_nvml",
+]
 
 
 def ensure_nvml(node: GuestNode) -> None:
-    """Installs the mock and follows the GPUs' drivers from now on. Raises PartMissing."""
-    library = part("nvml-mock/libnvidia-ml.so.1")
-    profile = part(f"nvml-mock/configs/mock-nvml-config-{PROFILE}.yaml")
+    """Installs NVML and follows the GPUs' drivers from now on. Raises PartMissing."""
+    library = ensure_nvml_library()
     node.run(f"mkdir -p {NVML_DIRECTORY}/lib && cp {library} {NVML_DIRECTORY}/lib/", check=True)
-    node.put(profile, f"{NVML_DIRECTORY}/profile.yaml")
-    view = [
-        str(PYTHON),
-        "-I",
-        "-S",
-        str(GUEST / "nvml_view.py"),
-        f"{NVML_DIRECTORY}/profile.yaml",
-        HOST_DRIVER,
-    ]
-    node.start("nvml", [*view, NVML_DIRECTORY, *node.spec.gpu_addresses])
-    node.wait_for(f"test -s {NVML_DIRECTORY}/gpus.yaml", what="NVML's view is written")
+    node.put(system(), f"{NVML_DIRECTORY}/system")
+    for address in node.spec.gpu_addresses:
+        _put_section(node, address, "")
+    view = [str(PYTHON), "-I", "-S", str(GUEST / "nvml_view.py"), NVML_DIRECTORY, HOST_DRIVER]
+    node.start("nvml", [*view, *node.spec.gpu_addresses])
+    node.wait_for(f"test -s {STATE}", what="NVML's view is written")
+
+
+def tell_nvml(node: GuestNode, address: str, lines: str) -> None:
+    """What NVML shows of a GPU beside what it is, such as "state = lost"; "" takes it back. There when this returns,
+    if the GPU is on its host driver."""
+    mark = f"# told {node.run('cat /proc/sys/kernel/random/uuid', check=True).out.strip()}"
+    _put_section(node, address, f"{mark}\n{lines}")
+    if node.driver(address) == HOST_DRIVER:
+        node.wait_for(f"grep -q '{mark}' {STATE}", what=f"NVML shows {address} anew")
 
 
 def nvml_addresses(node: GuestNode) -> list[str]:
     """PCI addresses that NVML shows now."""
     return node.get(f"{NVML_DIRECTORY}/gpus.list").split()
+
+
+def _put_section(node: GuestNode, address: str, lines: str) -> None:
+    minor = node.spec.gpu_addresses.index(address)
+    path = f"{NVML_DIRECTORY}/gpus.d/{address}"
+    node.put(gpu(address, gpu_uuid(address), L40S, minor=minor, lines=lines), f"{path}.new")
+    node.run(["mv", f"{path}.new", path], check=True)

@@ -1,22 +1,40 @@
 """What NVML is told of the node's GPUs."""
 
-import yaml
+from pathlib import Path
 
-from e2e.node.guest.nvml_view import gpu_uuid, render
+from e2e.node.guest.nvml_view import gpu_uuid, show, stamps
+from e2e.nvml.state import gpu, system
 
-PROFILE = "version: '1.0'\ndevice_defaults:\n  name: NVIDIA L40S\ndevices:\n  - index: 0\n    uuid: GPU-of-the-profile\n"
 NODE = ["0000:00:10.0", "0000:00:11.0"]
 
 
-def test_a_gpu_keeps_uuid_and_minor_number_when_its_neighbour_leaves() -> None:
-    both = yaml.safe_load(render(PROFILE, NODE, NODE))["devices"]
-    (left,) = yaml.safe_load(render(PROFILE, NODE, NODE[1:]))["devices"]
-    assert [device["pci"]["bus_id"] for device in both] == NODE
-    assert left == both[1] | {"index": 0}, "only the index moves up, as with a real driver"
-    assert both[0]["uuid"] == gpu_uuid(NODE[0]) != both[1]["uuid"]
+def prepare(folder: Path) -> None:
+    (folder / "system").write_text(system())
+    (folder / "gpus.d").mkdir()
+    for minor, address in enumerate(NODE):
+        (folder / "gpus.d" / address).write_text(gpu(address, gpu_uuid(address), minor=minor))
 
 
-def test_without_gpus_there_is_an_empty_list_and_the_profile_stays() -> None:
-    told = yaml.safe_load(render(PROFILE, NODE, []))
-    assert told["devices"] == []
-    assert told["device_defaults"]["name"] == "NVIDIA L40S"
+def test_a_gpu_keeps_uuid_and_minor_number_when_its_neighbour_leaves(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    both = show(str(tmp_path), NODE)
+    left = show(str(tmp_path), NODE[1:])
+    section = gpu(NODE[1], gpu_uuid(NODE[1]), minor=1)
+    assert section in both and section in left
+    assert gpu_uuid(NODE[0]) in both and gpu_uuid(NODE[0]) not in left
+    assert (tmp_path / "gpus").read_text() == left
+    assert (tmp_path / "gpus.list").read_text().split() == NODE[1:]
+
+
+def test_without_gpus_the_driver_is_still_there(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    assert show(str(tmp_path), []) == system()
+
+
+def test_a_gpu_that_is_told_anew_is_noticed(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    before = stamps(str(tmp_path), NODE)
+    assert stamps(str(tmp_path), NODE) == before
+    (tmp_path / "gpus.d" / "new").write_text(gpu(NODE[0], gpu_uuid(NODE[0]), lines="state = lost"))
+    (tmp_path / "gpus.d" / "new").rename(tmp_path / "gpus.d" / NODE[0])
+    assert stamps(str(tmp_path), NODE) != before

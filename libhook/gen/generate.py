@@ -1,7 +1,8 @@
-"""Makes C from hooks.def: `generate.py hook|fake --cuda DIR --nvml DIR --table FILE --out DIR [--sources FILE…]`.
+"""Makes C from hooks.def and NVIDIA's headers: `generate.py hook|cuda|nvml --out DIR …`.
 
 hook: ph_generated.h (ids, prototypes of the actions), ph_wrappers.c (exports), libvgpu.map (version script).
-fake: fk_exports.c, every export of a driver: those that some source implements, the others "not supported".
+cuda: fk_cuda_exports.c, every export of the fake libcuda: those that some source implements, the others "not supported".
+nvml: fk_nvml_exports.c, the same of the fake libnvidia-ml; needs no more than --nvml, --names and --sources.
 """
 
 import argparse
@@ -110,20 +111,20 @@ def written_out(sources: list[Path]) -> set[str]:
     return {name for source in sources for name in own.findall(source.read_text())}
 
 
-def stub(name: str) -> str:
+def stub(name: str, driver: str) -> str:
     """Exported under the driver's name without clashing with the header's prototype of it."""
     return (
         f'int fk_stub_{name}(void) __asm__("{name}");\n'
-        f'int fk_stub_{name}(void) {{ return fk_unsupported("{name}"); }}'
+        f'int fk_stub_{name}(void) {{ return {driver}_unsupported("{name}"); }}'
     )
 
 
-def write_fake(
-    hooks: list[Hook], extra: list[Hook], names: list[str], sources: list[Path], out: Path, *, nvml: bool
+def write_cuda(
+    hooks: list[Hook], extra: list[Hook], names: list[str], sources: list[Path], out: Path
 ) -> None:
     """One export per name. Variants with the same parameters share an implementation."""
     have = implemented(sources)
-    every = [hook for hook in [*hooks, *extra] if hook.is_nvml == nvml]
+    every = [hook for hook in [*hooks, *extra] if not hook.is_nvml]
     by_shape: dict[tuple[str, tuple[str, ...]], str] = {}
     for hook in every:
         plain = re.sub(r"_pt[ds][sz]?$", "", hook.symbol)
@@ -136,7 +137,7 @@ def write_fake(
         target = plain if plain in have else by_shape.get((hook.base, hook.signature.types))
         pure = hook.signature.names
         if target is None:
-            body.append(stub(hook.symbol))
+            body.append(stub(hook.symbol, "fk"))
         else:
             parameters = "" if hook.signature.declared == "void" else ", " + hook.signature.declared
             per_thread = str(hook.per_thread).lower()
@@ -148,24 +149,45 @@ def write_fake(
                 f"    if (refused) return ({hook.result})refused;\n"
                 f"    return fk_{target}(&call{', ' + pure if pure else ''});\n}}"
             )
-        if not nvml:
-            table.append(
-                f'    {{ "{hook.base}", "{hook.symbol}", {hook.since}, {str(hook.per_thread).lower()}, (void *){hook.symbol if target else "fk_stub_" + hook.symbol} }},'
-            )
+        table.append(
+            f'    {{ "{hook.base}", "{hook.symbol}", {hook.since}, {str(hook.per_thread).lower()}, (void *){hook.symbol if target else "fk_stub_" + hook.symbol} }},'
+        )
     known = {hook.symbol for hook in every} | written_out(sources)
     for name in names:
-        if name not in known and name.startswith("nvml" if nvml else "cu") and not name.startswith("cudbg"):
-            body.append(stub(name))
-    if not nvml:
-        body.append("const struct fk_symbol fk_symbols[] = {\n" + "\n".join(table) + "\n    { 0 }\n};")
-    (out / ("fk_nvml_exports.c" if nvml else "fk_cuda_exports.c")).write_text("\n".join(body) + "\n")
+        if name not in known and name.startswith("cu") and not name.startswith("cudbg"):
+            body.append(stub(name, "fk"))
+    body.append("const struct fk_symbol fk_symbols[] = {\n" + "\n".join(table) + "\n    { 0 }\n};")
+    (out / "fk_cuda_exports.c").write_text("\n".join(body) + "\n")
 
 
-def read_extra(path: Path, typedefs: dict[str, Signature], nvml: dict[str, Signature]) -> list[Hook]:
+def write_nvml(signatures: dict[str, Signature], names: list[str], sources: list[Path], out: Path) -> None:
+    """One export per name, one at a time in each program."""
+    have = implemented(sources)
+    body = [BANNER, '#include "nvml_view.h"\n']
+    for name in sorted(have):
+        signature = signatures[name]
+        parameters = "" if signature.declared == "void" else ", " + signature.declared
+        pure = ", " + signature.names if signature.names else ""
+        body.append(
+            f"nvmlReturn_t fk_{name}(const struct fk_call *call{parameters});\n"
+            f"nvmlReturn_t {name}({signature.declared});\n"
+            f"nvmlReturn_t {name}({signature.declared}) {{\n"
+            f'    static const struct fk_call call = {{ "{name}" }};\n'
+            f"    nvmlReturn_t result = nv_enter(&call);\n"
+            f"    if (result == NVML_SUCCESS) result = fk_{name}(&call{pure});\n"
+            f"    nv_leave();\n"
+            f"    return result;\n}}"
+        )
+    known = have | written_out(sources)
+    body += [stub(name, "nv") for name in names if name.startswith("nvml") and name not in known]
+    (out / "fk_nvml_exports.c").write_text("\n".join(body) + "\n")
+
+
+def read_extra(path: Path, typedefs: dict[str, Signature]) -> list[Hook]:
     """FAKE(symbol, typedef): functions that programs need and the hook leaves alone."""
     extra = []
     for symbol, typedef in re.findall(r"^FAKE\((\w+),\s*(\w+)\)$", path.read_text(), re.MULTILINE):
-        signature = nvml.get(symbol) if symbol.startswith("nvml") else typedefs.get(typedef)
+        signature = typedefs.get(typedef)
         if signature is None:
             raise SystemExit(f"{path.name}: no signature for {symbol}")
         version = VERSION.match(typedef)
@@ -188,25 +210,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["hook", "fake"])
-    for name in ("--cuda", "--nvml", "--table", "--out"):
-        parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("what", choices=["hook", "cuda", "nvml"])
+    parser.add_argument("--out", type=Path, required=True)
+    for name in ("--cuda", "--nvml", "--table", "--extra"):
+        parser.add_argument(name, type=Path)
     parser.add_argument("--arch", default="x86_64", choices=["x86_64", "aarch64"])
-    parser.add_argument("--extra", type=Path)
     parser.add_argument("--names", type=Path, nargs="*", default=[])
     parser.add_argument("--sources", type=Path, nargs="*", default=[])
     args = parser.parse_args()
-    typedefs, nvml = read_typedefs(args.cuda), read_nvml(args.nvml)
-    hooks = read_hooks(args.table, typedefs, nvml)
-    if args.what == "hook":
-        write_hook(hooks, args.out, args.arch)
-        return
-    extra = read_extra(args.extra, typedefs, nvml)
     names = sorted(
         {line.strip() for path in args.names for line in path.read_text().splitlines() if line.strip()}
     )
-    for is_nvml in (False, True):
-        write_fake(hooks, extra, names, args.sources, args.out, nvml=is_nvml)
+    nvml = read_nvml(args.nvml)
+    if args.what == "nvml":
+        write_nvml(nvml, names, args.sources, args.out)
+        return
+    typedefs = read_typedefs(args.cuda)
+    hooks = read_hooks(args.table, typedefs, nvml)
+    if args.what == "hook":
+        write_hook(hooks, args.out, args.arch)
+    else:
+        write_cuda(hooks, read_extra(args.extra, typedefs), names, args.sources, args.out)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ static bool initialised;
 
 int fk_unsupported(const char *symbol) {
     if (getenv("FAKE_CUDA_STRICT")) fprintf(stderr, "[fake driver] %s is not there\n", symbol);
-    return strncmp(symbol, "nvml", 4) == 0 ? (int)NVML_ERROR_NOT_SUPPORTED : (int)CUDA_ERROR_NOT_SUPPORTED;
+    return CUDA_ERROR_NOT_SUPPORTED;
 }
 
 int fk_enter(const struct fk_call *call) {

@@ -3,12 +3,10 @@
 #pragma once
 
 #define __CUDA_API_VERSION_INTERNAL 1
-#define NVML_NO_UNVERSIONED_FUNC_DEFS 1
 #include "gpu.h"
 #include "sanitizer.h"
 
 #include <cuda.h>
-#include <nvml.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>

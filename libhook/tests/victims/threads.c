@@ -74,11 +74,12 @@ static void ask(void) {
     nvmlProcessInfo_v2_t processes[64];
     unsigned int count = 64;
     void *nvml = dlopen("libnvidia-ml.so.1", RTLD_NOW);
+    __typeof__(&nvmlInit_v2) initialise = (__typeof__(initialise))dlsym(nvml, "nvmlInit_v2");
     __typeof__(&nvmlDeviceGetHandleByIndex_v2) by_index = (__typeof__(by_index))dlsym(nvml, "nvmlDeviceGetHandleByIndex_v2");
     __typeof__(&nvmlDeviceGetMemoryInfo) get = (__typeof__(get))dlsym(nvml, "nvmlDeviceGetMemoryInfo");
     nvmlReturn_t (*list)(nvmlDevice_t, unsigned int *, nvmlProcessInfo_v2_t *) =
         (__typeof__(list))dlsym(nvml, "nvmlDeviceGetComputeRunningProcesses_v3");
-    if (by_index(0, &device) != NVML_SUCCESS || get(device, &memory) != NVML_SUCCESS || list(device, &count, processes) != NVML_SUCCESS)
+    if (initialise() != NVML_SUCCESS || by_index(0, &device) != NVML_SUCCESS || get(device, &memory) != NVML_SUCCESS || list(device, &count, processes) != NVML_SUCCESS)
         exit(3);
     void *found = NULL;
     CHECK(cuGetProcAddress("cuMemAlloc", &found, 12000, 0));

@@ -1,7 +1,7 @@
 """HAMi's own monitor on regions that libhook writes: its metrics are right, and what it writes back is honoured.
 
-The programs are Python under the built libhook on the fake driver; the monitor is HAMi 2.10's, with NVIDIA's mock
-NVML showing the same GPU by UUID, and the real API server for its pods.
+The programs are Python under the built libhook on the fake driver; the monitor is HAMi 2.10's, with an NVML
+that shows the same GPU by UUID, and the real API server for its pods.
 """
 
 import re
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from e2e.nvml.library import environment as nvml_environment
+from e2e.nvml.state import T4, gpu, system, write
 from e2e.parts import PartMissing, part
 from e2e.processes import Process, free_port, wait_until
 
@@ -69,12 +71,7 @@ class Monitored:
     def __init__(self, plane: "ControlPlane", folder: Path) -> None:
         self.plane, self.folder, self.hook_path = plane, folder, folder / "vgpu"
         (self.hook_path / "containers").mkdir(parents=True)
-        library = part("nvml-mock/libnvidia-ml.so.1")
-        profile = part("nvml-mock/configs/mock-nvml-config-t4.yaml").read_text().partition("\ndevices:")[0]
-        (folder / "gpus.yaml").write_text(
-            f'{profile}\ndevices:\n  - index: 0\n    uuid: "{UUID}"\n'
-            '    pci:\n      bus_id: "0000:10:00.0"\n    minor_number: 0\n'
-        )
+        write(folder / "gpus", [system(), gpu("0000:10:00.0", UUID, T4)])
         self.port = free_port()
         plane.ensure_namespace(NAMESPACE)
         self.containers: list[Container] = []
@@ -86,8 +83,7 @@ class Monitored:
                 "KUBECONFIG": str(plane.kubeconfig),
                 "NODE_NAME": NODE,
                 "HOOK_PATH": str(self.hook_path),
-                "LD_LIBRARY_PATH": str(library.parent),
-                "MOCK_NVML_CONFIG": str(folder / "gpus.yaml"),
+                **nvml_environment(folder / "gpus"),
             },
         )
         self.monitor.start(self.metrics)

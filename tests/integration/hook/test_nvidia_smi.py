@@ -1,6 +1,6 @@
 """The real nvidia-smi under libhook shows the smaller GPU and the container's own processes.
 
-It runs on NVIDIA's mock NVML; beside it a program of the same container works on the fake driver.
+It runs on libhook's NVML showing a T4; beside it a program of the same container works on the fake driver.
 """
 
 import os
@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from e2e.parts import PartMissing, part
+from e2e.nvml.library import environment as nvml_environment
+from e2e.nvml.state import T4, gpu, system, write
+from e2e.parts import PartMissing
 from e2e.processes import Process
 from tests.integration.hook.nvidia_smi import ensure_nvidia_smi
 
@@ -19,7 +21,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 BUILD = Path(__file__).parents[3] / "libhook/build"
 UUID = "GPU-fa4ecafe-0000-0000-0000-000000000000"
-"""The fake driver's first GPU; the mock shows the same."""
+"""The fake driver's first GPU; NVML shows the same."""
 
 
 class Container:
@@ -28,21 +30,14 @@ class Container:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.smi = ensure_nvidia_smi()
-        self.libraries = folder / "lib"
-        self.libraries.mkdir()
-        (self.libraries / "libnvidia-ml.so.1").symlink_to(part("nvml-mock/libnvidia-ml.so.1"))
-        profile = part("nvml-mock/configs/mock-nvml-config-t4.yaml").read_text().partition("\ndevices:")[0]
-        (folder / "gpus.yaml").write_text(
-            f'{profile}\ndevices:\n  - index: 0\n    uuid: "{UUID}"\n'
-            '    pci:\n      bus_id: "0000:10:00.0"\n    minor_number: 0\n'
-        )
+        write(folder / "gpus", [system(), gpu("0000:10:00.0", UUID, T4)])
+        self.nvml = nvml_environment(folder / "gpus")
         (folder / "work").touch()
         self.variables = {
             "LD_PRELOAD": str(BUILD / "libvgpu.so"),
             "CUDA_DEVICE_MEMORY_LIMIT": "3072m",
             "CUDA_DEVICE_MEMORY_SHARED_CACHE": str(folder / "vgpu.cache"),
             "FAKE_CUDA_SHM": str(folder / "machine"),
-            "MOCK_NVML_CONFIG": str(folder / "gpus.yaml"),
         }
         program = Path(__file__).with_name("gpu_program.py")
         self.program = Process(
@@ -57,8 +52,9 @@ class Container:
         return self.run([str(self.smi), *arguments], hook=hook)
 
     def run(self, command: list[str], *, hook: bool = True) -> str:
-        """What a program of the container prints, on the mock NVML."""
-        environment = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": f"{self.libraries}:{BUILD / 'tests'}"}
+        """What a program of the container prints."""
+        environment = {"PATH": os.environ["PATH"], **self.nvml}
+        environment["LD_LIBRARY_PATH"] += f":{BUILD / 'tests'}"
         environment |= {n: v for n, v in self.variables.items() if hook or n != "LD_PRELOAD"}
         done = subprocess.run(
             command,
@@ -88,13 +84,13 @@ def test_shows_the_smaller_gpu_and_what_the_container_uses(container: Container)
     query = ("--query-gpu=memory.total,memory.used,memory.free", "--format=csv,noheader,nounits")
     assert container.ask(*query).strip() == "3072, 700, 2372"
     total, used, _ = container.ask(*query, hook=False).split(", ")
-    assert (total, used) == ("16384", "0"), "what the mock itself says"
+    assert (total, used) == ("15360", "0"), "what NVML itself says"
 
 
 def test_the_table_that_people_read_says_the_same(container: Container) -> None:
     table = container.ask()
     assert "700MiB /  3072MiB" in table
-    assert "16384MiB" not in table
+    assert "15360MiB" not in table
 
 
 def test_its_list_of_processes_is_empty(container: Container) -> None:
