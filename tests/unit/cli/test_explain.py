@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from poolmgr.cli.plan import explain_gpu, told
@@ -81,7 +81,6 @@ def strange_clusters(draw: st.DrawFn) -> ClusterSnapshot:
 
 
 @given(strange_clusters())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_gpu_has_one_sentence_about_itself_or_its_node(view: ClusterSnapshot) -> None:
     plan = PoolPlanner(LearningSizer()).decide(view, None).plan
     for host in view.nodes:

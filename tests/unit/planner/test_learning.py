@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from poolmgr.domain.fleet import EvictionRule, RebalanceMode, SideLimits
@@ -238,7 +238,6 @@ mangled = st.recursive(
 
 
 @given(mangled | st.fixed_dictionaries({"shelves": st.dictionaries(st.just(NAME), mangled)}))
-@settings(max_examples=150, deadline=None)
 def test_no_memory_whatever_stops_a_decision(memory: Any) -> None:
     view = at(TUESDAY, vms=(vm("v"),))
     assert len(PoolPlanner(LearningSizer()).decide(view, memory).plan.moves) == 1

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from poolmgr.domain.fleet import EvictionRule, RebalanceMode
@@ -169,7 +169,6 @@ def test_a_best_effort_pod_fits_on_a_lent_node() -> None:
     wanted=st.lists(st.integers(0, 30), min_size=1, max_size=4),
     was=st.lists(st.booleans(), min_size=12, max_size=12),
 )
-@settings(deadline=None)
 def test_lending_moves_and_evicts_nothing(
     ages: list[float], effort: list[bool], wanted: list[int], was: list[bool]
 ) -> None:

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, SideLimits
@@ -77,7 +77,6 @@ def in_flight(view: ClusterSnapshot) -> int:
 
 
 @given(clusters(), st.sampled_from(PLANNERS))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_plan_keeps_every_promise(view: ClusterSnapshot, planner: PoolPlanner) -> None:
     plan = planner.decide(view, None).plan
     _no_busy_gpu_moves(view, plan)
@@ -159,7 +158,6 @@ def carried_out(view: ClusterSnapshot, plan: Plan) -> ClusterSnapshot:
 
 
 @given(clusters(), st.sampled_from(PLANNERS))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_plan_applied_to_its_snapshot_gives_what_it_promised(
     view: ClusterSnapshot, planner: PoolPlanner
 ) -> None:
@@ -178,7 +176,6 @@ def test_a_plan_applied_to_its_snapshot_gives_what_it_promised(
 
 
 @given(clusters(), st.sampled_from(PLANNERS))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_what_a_plan_has_moved_is_not_moved_back_by_the_next(
     view: ClusterSnapshot, planner: PoolPlanner
 ) -> None:
@@ -190,7 +187,6 @@ def test_what_a_plan_has_moved_is_not_moved_back_by_the_next(
 
 
 @given(st.integers(1, 6), st.integers(0, 6), st.integers(0, 6), st.integers(1, 12), st.sampled_from(PLANNERS))
-@settings(max_examples=150, deadline=None)
 def test_a_second_plan_after_success_is_empty(
     nodes: int, vms: int, pods: int, budget: int, planner: PoolPlanner
 ) -> None:

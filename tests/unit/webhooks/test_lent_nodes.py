@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from poolmgr.domain.fleet import BEST_EFFORT_ONLY
@@ -224,7 +224,6 @@ def without_required(new: Json) -> Json:
     return rest
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(specs, st.lists(st.tuples(node_labels, st.sampled_from(["n1", "n2"])), min_size=4, max_size=12))
 def test_the_pod_fits_the_nodes_that_it_fitted_before_but_for_lent_ones(
     spec: Json, nodes: list[tuple[dict[str, str], str]]

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from poolmgr.domain.reasons import Reason
@@ -305,7 +305,6 @@ plain_pods = st.builds(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(plain_pods)
 def test_a_pod_without_slices_is_never_changed_refused_or_warned(new: dict[str, Any]) -> None:
     before = json.dumps(new, sort_keys=True)
@@ -319,7 +318,6 @@ def test_a_pod_without_slices_is_never_changed_refused_or_warned(new: dict[str, 
 uuids = st.lists(st.sampled_from([f"GPU-n{n}-{g}" for n in (1, 2, 3) for g in range(4)]), unique=True)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(uuids, uuids, st.sampled_from([",", ", ", " ,"]))
 def test_merging_keeps_the_users_uuids_and_adds_each_leaving_one_once(
     own: list[str], leaving: list[str], separator: str

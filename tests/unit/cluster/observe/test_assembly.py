@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from poolmgr.cluster import wire
@@ -213,7 +213,6 @@ OBJECTS: tuple[tuple[Json, ...], ...] = (
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32), looks=st.lists(st.integers(0, 40), max_size=5))
 def test_snapshot_after_any_history_equals_one_built_from_scratch(seed: int, looks: list[int]) -> None:
     rng = random.Random(seed)
