@@ -9,10 +9,11 @@ import contextlib
 import gc
 import socket
 import tempfile
+import traceback
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,10 +21,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from poolmgr.api.app import create_app
 from poolmgr.api.ui.wording import clock_time
+from poolmgr.cli.aside import aside, ended_by
 from poolmgr.cli.demo_admission import ask_about_machines, tell, webhook
 from poolmgr.cli.serving import listen, serve, stop_on_signals
 from poolmgr.controller.loop import Controller, LoopSettings
 from poolmgr.controller.loop import Doors as ControllerDoors
+from poolmgr.domain.errors import Fault
 from poolmgr.kit.clock import SystemClock
 from poolmgr.kit.log import configure
 from poolmgr.planner.learning import LearningSizer
@@ -44,7 +47,7 @@ FRAME_SECONDS = 2.0
 for it, simulated time runs on."""
 
 
-SERVERS = frozenset({"web", "webhook"})
+SERVERS = frozenset({"dashboard", "webhook"})
 """Parts that end by themselves once the demo is stopping, letting answers in flight out."""
 
 
@@ -69,49 +72,50 @@ class _Demo:
                 progress.update(task, advance=FRAME_SECONDS, description=clock_time(self.fleet.clock.now()))
 
     async def run(self, console: Console, listener: socket.socket) -> None:
+        """Until a signal. Raises a PoolError when a part failed that the demo cannot do without."""
         stopping = asyncio.Event()
         stop_on_signals(stopping)
         work = asyncio.create_task(self.controller.run(), name="controller")
         morning = asyncio.create_task(self.replay_morning(console), name="morning")
         ended = asyncio.create_task(stopping.wait(), name="stop")
-        parts = {work, morning, ended}
+        parts: set[asyncio.Task[Any]] = {work, morning, ended}
         try:
             await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-            if morning.done() and not work.done():
-                await morning
+            if morning.done() and not work.done() and not morning.exception():
                 _say_where(console, listener, self)
-                going_on = self._going_on(console, listener, stopping)
-                parts |= going_on
-                await asyncio.wait({work, ended, *going_on}, return_when=asyncio.FIRST_COMPLETED)
+                needed = self._going_on(listener, stopping)
+                parts |= needed | self._front_desk(console, stopping)
+                await asyncio.wait({work, ended, *needed}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            failed = [p.exception() for p in parts if p.done() and not p.cancelled()]
+            failed = [(p.get_name(), p.exception()) for p in parts if p.done() and not p.cancelled()]
             stopping.set()
             for part in parts:
                 if part.get_name() not in SERVERS:
                     part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
             await self.database.close()
-        for error in failed:
+        for name, error in failed:
             if error is not None:
-                raise error
+                raise ended_by(f"the demo's {name}", error)
         console.print("\n[dim]Ended; nothing is left running.[/dim]")
 
-    def _going_on(
-        self, console: Console, listener: socket.socket, stopping: asyncio.Event
-    ) -> set[asyncio.Task[None]]:
-        """Time, dashboard, webhook, and the people whom the webhook answers."""
-        wall = SystemClock()
+    def _going_on(self, listener: socket.socket, stopping: asyncio.Event) -> set[asyncio.Task[None]]:
+        """Time and dashboard: the demo ends with either."""
+        return {
+            asyncio.create_task(self.fleet.clock.run_paced(SystemClock(), self.speed), name="clock"),
+            asyncio.create_task(serve(self._web(stopping), listener, stopping), name="dashboard"),
+        }
+
+    def _front_desk(self, console: Console, stopping: asyncio.Event) -> set[asyncio.Task[None]]:
+        """The webhook, and the people whom it answers: lines below the address, which nothing depends on."""
+        say = partial(console.print, style="dim", soft_wrap=True)
         desk = listen("127.0.0.1", 0)
         address = f"http://127.0.0.1:{desk.getsockname()[1]}"
-        told = ask_about_machines(self.controller, address, wall)
-        admission = webhook(self.controller, self.fleet.clock)
+        admission = serve(webhook(self.controller, self.fleet.clock), desk, stopping)
+        told = tell(ask_about_machines(self.controller, address, SystemClock()), say)
         return {
-            asyncio.create_task(self.fleet.clock.run_paced(wall, self.speed), name="time"),
-            asyncio.create_task(serve(self._web(stopping), listener, stopping), name="web"),
-            asyncio.create_task(serve(admission, desk, stopping), name="webhook"),
-            asyncio.create_task(
-                tell(told, partial(console.print, style="dim", soft_wrap=True)), name="people"
-            ),
+            asyncio.create_task(aside("the webhook", admission, say), name="webhook"),
+            asyncio.create_task(aside("asking the webhook", told, say), name="people"),
         }
 
     def _web(self, stopping: asyncio.Event) -> object:
@@ -215,8 +219,13 @@ def demo(
         )
         run = compose(DesktopDay(nodes=nodes, gpus_per_node=gpus, days=days), seed, speed, url)
         console.print(f"  ledger at {run.database.where}")
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(run.run(console, listener))
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                asyncio.run(run.run(console, listener))
+        except Fault as fault:
+            if verbose:
+                traceback.print_exception(fault.__cause__)
+            raise
     # The process ends here: without this, Python first looks through everything it ever imported, for seconds
     # on a busy machine, while somebody waits for their prompt.
     gc.freeze()

@@ -12,6 +12,7 @@ import httpx
 from starlette.types import ASGIApp
 
 from poolmgr.api.ui.wording import clock_time
+from poolmgr.cli.aside import briefly
 from poolmgr.controller.loop import Controller
 from poolmgr.domain.demand import Vm
 from poolmgr.domain.fleet import Gpu, Node, Pool
@@ -51,19 +52,32 @@ def webhook(controller: Controller, clock: Clock) -> ASGIApp:
 
 
 async def ask_about_machines(
-    controller: Controller, address: str, wall: Clock, *, interval_seconds: float = 0.5
+    controller: Controller,
+    address: str,
+    wall: Clock,
+    *,
+    interval_seconds: float = 0.5,
+    transport: httpx.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[str]:
-    """For each machine that appears and is warned about: one line with the warning. Ends when cancelled."""
+    """For each machine that appears and is warned about: one line with the warning; where it could not be asked
+    about, a line with the reason. Ends when cancelled. `transport` is httpx' own unless given."""
     asked: set[str] = set()
-    async with httpx.AsyncClient(base_url=address, timeout=5) as http:
+    # A connection for each question: a kept one may be closed by the server in the moment in which it is used
+    # again, and a POST that was lost so is not sent anew.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=address, timeout=30, limits=limits, transport=transport) as http:
         while True:
-            snapshot = controller.snapshot
-            for vm in _new(snapshot, asked):
-                answer = await http.post("/admit/virtualmachines", json=review(vm))
-                answer.raise_for_status()
+            for vm in _new(controller.snapshot, asked):
+                who = f"{clock_time(vm.created_at)} {vm.namespace}/{vm.name}"
+                try:
+                    answer = await http.post("/admit/virtualmachines", json=review(vm))
+                    answer.raise_for_status()
+                except httpx.HTTPError as error:
+                    yield f"{who} could not be told anything: the webhook did not answer ({briefly(error)})"
+                    continue
                 # The first says what happens next; the second how to follow it with kubectl, which is not here.
                 for warning in (answer.json()["response"].get("warnings") or ())[:1]:
-                    yield f"{clock_time(vm.created_at)} {vm.namespace}/{vm.name} was told: {warning}"
+                    yield f"{who} was told: {warning}"
             await wall.sleep(interval_seconds)
 
 

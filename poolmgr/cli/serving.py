@@ -15,6 +15,9 @@ from poolmgr.domain.reasons import Reason
 
 GRACE_SECONDS = 2
 """For requests in flight at the end; event streams end by themselves."""
+KEEP_ALIVE_SECONDS = 120
+"""How long an idle connection stays open: longer than clients keep theirs (httpx 5 s, Go 90 s), so that it is they
+who close. A server that closes first may do it in the moment in which a request is sent, which is then lost."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -43,13 +46,23 @@ class _Server(uvicorn.Server):
         yield
 
 
+def configuration(app: Any) -> uvicorn.Config:
+    """How poolmgr's servers are set."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
 async def serve(
     app: Any, listener: socket.socket, stopping: asyncio.Event, *, tls: ssl.SSLContext | None = None
 ) -> None:
     """Serve `app` until `stopping`, then let requests in flight end within GRACE_SECONDS."""
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE_SECONDS
-    )
+    config = configuration(app)
     if tls is not None:
         config.load()
         config.ssl = tls

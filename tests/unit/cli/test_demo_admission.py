@@ -1,8 +1,13 @@
 """The demo's front desk: the webhook knows the simulated fleet, and each machine is asked about once."""
 
+import asyncio
 import json
+from dataclasses import replace
 
-from poolmgr.cli.demo_admission import SnapshotFeed, _new, review
+import httpx
+import pytest
+
+from poolmgr.cli.demo_admission import SnapshotFeed, _new, ask_about_machines, review
 from poolmgr.domain.demand import DeviceClaim
 from poolmgr.domain.modes import Mode
 from tests.showcase import A10_RESOURCE, fleet, vm
@@ -49,3 +54,44 @@ def test_each_waiting_machine_is_asked_about_once() -> None:
     assert _new(snapshot, asked) == []
     assert _new(None, asked) == []
     assert asked == set()
+
+
+class Turn:
+    """A clock whose sleep only lets others run."""
+
+    def now(self) -> float:
+        return 0.0
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [httpx.ReadError("connection closed"), httpx.ConnectError("refused"), httpx.ReadTimeout("no answer")],
+)
+async def test_a_machine_that_could_not_be_asked_about_is_a_line_and_the_next_is_asked(
+    trouble: httpx.TransportError,
+) -> None:
+    control = Steering(snapshot=replace(fleet(), vms=(vm("first"),)))
+    answers: list[Exception | dict[str, object]] = [trouble, {"response": {"warnings": ["wait", "follow"]}}]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        given = answers.pop(0)
+        if isinstance(given, Exception):
+            raise given
+        return httpx.Response(200, json=given)
+
+    asking = ask_about_machines(
+        control,  # type: ignore[arg-type]
+        "http://webhook",
+        Turn(),
+        transport=httpx.MockTransport(answer),
+    )
+    assert "first could not be told anything: the webhook did not answer" in await anext(asking)
+    control.snapshot = replace(fleet(generation=99), vms=(vm("first"), vm("second")))
+    assert (await anext(asking)).endswith("second was told: wait")
+    await asking.aclose()
