@@ -34,6 +34,7 @@ class ImageSource:
         self._catalogue = catalogue
         self._store = store
         self._failed: dict[Image, str] = {}
+        self._absent: dict[str, str] = {}
 
     def look(self, name: str, entry: Entry) -> Finding | None:
         image = self._catalogue.image_of(entry)
@@ -57,12 +58,14 @@ class ImageSource:
             raise PartMissing(f"{name} is in no image")
         with locked(cache_folder() / "parts" / ".lock", "another run is fetching parts; waiting for it"):
             kept = self._store.look(name, entry)
-            if kept is None or kept.state is not State.HERE:
+            if name not in self._absent and (kept is None or kept.state is not State.HERE):
                 try:
                     self._fetch(image)
                 except PartMissing as missing:
                     self._failed[image] = str(missing)
                     raise
+        if absent := self._absent.get(name):
+            raise PartRefused(absent)
         return self._store.take(name, entry)
 
     def _fetch(self, image: Image) -> None:
@@ -76,11 +79,12 @@ class ImageSource:
                 files = files_in(_layers(Path(folder)), set(wanted.values()))
             except LayerUnreadable as error:
                 raise PartRefused(f"{image.reference}@{digest}: {error}") from error
-        if absent := sorted(set(wanted.values()) - files.keys()):
-            raise PartRefused(f"{image.reference}@{digest} has no {', '.join(f'/{path}' for path in absent)}")
         for name, path in wanted.items():
-            origin = f"image {image.reference}@{digest}, /{path}"
-            self._store.keep(name, self._catalogue.parts[name], files[path], origin)
+            if path in files:
+                origin = f"image {image.reference}@{digest}, /{path}"
+                self._store.keep(name, self._catalogue.parts[name], files[path], origin)
+            else:
+                self._absent[name] = f"{image.reference}@{digest} has no /{path}"
 
 
 def _digest(registry: Registry, image: Image) -> str:

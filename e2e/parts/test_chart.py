@@ -30,6 +30,7 @@ class Site(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("POOLMGR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("POOLMGR_PARTS", raising=False)
     monkeypatch.delenv("POOLMGR_REGISTRY", raising=False)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
@@ -69,7 +70,8 @@ def test_a_chart_that_is_not_there_or_must_not_be_fetched_is_missing(
         tool(tmp_path, f"{site}/tool-1.tgz").obtain("tool-1/chart.tgz")
 
 
-def test_a_server_that_says_nothing_is_given_up() -> None:
+def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         assert unanswered(url, (200,), deadline_seconds=0.2) is not None
