@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from e2e.gomodule import BuildFailed, GoModule, pinned_version
@@ -35,10 +36,13 @@ MODULES = {"kubevirt": kubevirt}
 class ModuleSource:
     """Programs of Go modules, and what they print."""
 
+    def __init__(self, modules: Mapping[str, Callable[[], GoModule]] = MODULES) -> None:
+        self._modules = modules
+
     def look(self, name: str, entry: Entry) -> Finding | None:
         if entry.module is None:
             return None
-        module = MODULES[entry.module.name]()
+        module = self._modules[entry.module.name]()
         path = _path(module, name, entry.module)
         if path.exists():
             return Finding(State.HERE, f"built from the Go module of {module.about}")
@@ -49,7 +53,7 @@ class ModuleSource:
     def take(self, name: str, entry: Entry) -> Part:
         if entry.module is None:
             raise PartMissing(f"{name} is in no Go module")
-        module = MODULES[entry.module.name]()
+        module = self._modules[entry.module.name]()
         path = _path(module, name, entry.module)
         try:
             if entry.module.program:
