@@ -26,7 +26,7 @@ class FolderSource:
             return Finding(State.MISSING, f"{VARIABLE} is not set")
         if stored := _stored(folder, name):
             return Finding(State.HERE, str(stored))
-        return Finding(State.MISSING, f"{folder} ({VARIABLE}) has no {name}")
+        return Finding(State.MISSING, f"{folder} ({VARIABLE}) does not have it")
 
     def take(self, name: str, entry: Entry) -> Part:
         folder = self._folder()
