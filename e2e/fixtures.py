@@ -26,6 +26,7 @@ _PARTS = {
     "hami_2_8": ("hami-2.8.3/scheduler", "hami-2.8.3/chart.tgz"),
     "kubevirt": _KUBEVIRT,
     "kubevirt_crds": _KUBEVIRT[1:],
+    "monitored": ("hami-2.10.0/vgpu-monitor",),
     "stage": (*_HAMI, *_KUBEVIRT),
 }
 """Fixture → parts that it takes; they are fetched or built before the first test."""
