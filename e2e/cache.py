@@ -34,3 +34,12 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
             print(f"· {waiting}", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def put(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Writes the file beside its place and moves it there when it is whole: nobody sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_bytes(content)
+    partial.chmod(mode)
+    partial.rename(path)

@@ -44,8 +44,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
         if _PLANES & wanted:
             _build_control_plane()
-        for fixture in _PARTS.keys() & wanted:
-            _obtain(_PARTS[fixture])
+        for fixture, names in _PARTS.items():
+            if fixture in wanted:
+                _obtain(names)
 
 
 def _build_control_plane() -> None:

@@ -7,10 +7,9 @@ the cache: the folder may lie where the emulated node cannot look.
 import hashlib
 import lzma
 import os
-import shutil
 from pathlib import Path
 
-from e2e.cache import cache_folder
+from e2e.cache import cache_folder, put
 from e2e.parts.catalogue import Entry
 from e2e.parts.source import Finding, Part, PartRefused, State
 
@@ -65,14 +64,7 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 
 def _copy(stored: Path, copy: Path, expected: str) -> None:
-    with stored.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
-    if actual != expected:
+    content = stored.read_bytes()
+    if (actual := hashlib.sha256(content).hexdigest()) != expected:
         raise PartRefused(f"{stored} is not what SHA256SUMS says (it is {actual}); get a fresh copy")
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    partial = copy.with_name(f".{copy.name}.{os.getpid()}")
-    unpack = lzma.open if stored.suffix == ".xz" else Path.open
-    with unpack(stored, "rb") as packed, partial.open("wb") as unpacked:
-        shutil.copyfileobj(packed, unpacked)
-    partial.chmod(0o755)
-    partial.rename(copy)
+    put(copy, lzma.decompress(content) if stored.suffix == ".xz" else content, 0o755)

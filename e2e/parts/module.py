@@ -1,10 +1,10 @@
 """Parts built from the Go module of their project, once, into the cache."""
 
-import os
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from e2e.cache import put
 from e2e.gomodule import BuildFailed, GoModule, pinned_version
 from e2e.parts.catalogue import Entry, ModuleProgram
 from e2e.parts.source import Finding, Part, PartMissing, State
@@ -73,6 +73,4 @@ def _write_output(program: Path, path: Path) -> None:
     done = subprocess.run([program], capture_output=True, check=False)
     if done.returncode != 0:
         raise BuildFailed(f"{program} failed: {done.stderr.decode(errors='replace').strip()[-400:]}")
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(done.stdout)
-    partial.rename(path)
+    put(path, done.stdout)

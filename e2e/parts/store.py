@@ -1,13 +1,12 @@
 """Parts that an earlier run fetched, each with a record of where it came from."""
 
 import hashlib
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from e2e.cache import cache_folder
+from e2e.cache import cache_folder, put
 from e2e.parts.catalogue import Catalogue, Entry
 from e2e.parts.source import Finding, Part, PartRefused, State
 
@@ -51,8 +50,8 @@ class CacheSource:
         taken_at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         record = Record(declared(self._catalogue, entry), origin, digest, taken_at)
         path = _kept(name, record)
-        _write(path, content)
-        _write(_record_path(name), msgspec.json.format(msgspec.json.encode(record)))
+        put(path, content, 0o755)
+        put(_record_path(name), msgspec.json.format(msgspec.json.encode(record)))
         return Part(name, entry.version, path, origin)
 
 
@@ -77,11 +76,3 @@ def _record(name: str) -> Record | None:
         return msgspec.json.decode(_record_path(name).read_bytes(), type=Record)
     except (FileNotFoundError, msgspec.DecodeError):
         return None  # torn or of another release: fetched again
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.chmod(0o755)
-    partial.rename(path)
