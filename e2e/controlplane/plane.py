@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from e2e.controlplane.build import Program, ensure_kwok_stages, ensure_programs, version_of
+from e2e.controlplane.build import PROGRAMS, Program, ensure_kwok_stages, ensure_programs, version_of
 from e2e.controlplane.certificates import Authority, service_account_keys
 from e2e.controlplane.client import ApiClient, Json
 from e2e.controlplane.kubeconfig import write_kubeconfig
@@ -36,9 +36,10 @@ class CommandFailed(Exception):
 class ControlPlane:
     """`api` is a client with all rights, `kubeconfig` its file. Stop it with `stop()`, or just die."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, programs: tuple[str, ...] = tuple(PROGRAMS)) -> None:
+        """`programs`: what of it is needed; what is not there is built first, which takes minutes."""
         self.folder = folder
-        self.programs: dict[str, Program] = ensure_programs()
+        self.programs: dict[str, Program] = ensure_programs(programs)
         self.authority = Authority(folder / "pki")
         self._front_proxy = Authority(folder / "pki" / "front-proxy", "poolmgr-test-front-proxy-ca")
         self.port = free_port()

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from poolmgr.cli.bench_hook import gpu, hook
+from poolmgr.cli.bench_live import live
+from poolmgr.domain.errors import PoolError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -27,6 +29,7 @@ def bench() -> None:
 
 app.command()(hook)
 app.command()(gpu)
+app.command()(live)
 
 SIZES = (625, 1_250, 2_500, 5_000)
 
@@ -39,8 +42,12 @@ def everything(
     ] = False,
     out: Out = REPORT,
 ) -> None:
-    """Run everything and write the report. Without --data only what needs no traces: speed."""
+    """Run everything and write the report. Without --data only what needs no traces: speed, the live manager."""
     scale(data=data, ticks=3 if quick else 20, out=out)
+    try:
+        live(nodes=20, pods=300, quick=True, write=out) if quick else live(write=out)
+    except PoolError as missing:
+        typer.echo(f"left out: live, since {missing.message}", err=True)
     if data is None:
         return
     if quick:
