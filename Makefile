@@ -31,7 +31,7 @@ sweep: setup ## a manager, an agent or a node that fails at every call or second
 
 .PHONY: test
 test: setup ## check, libhook, integration on real parts, the story (sets up what it needs; about 35 minutes, half an hour more the first time)
-	@tools/packages.sh browser hook database node parts
+	@tools/packages.sh browser hook database node parts bench
 	@$(MAKE) --no-print-directory check sweep hook
 	@# one process each: a cluster that one group has installed things into is none for the next
 	@$(PY) -m pytest tests/integration -q --ignore tests/integration/helm
@@ -70,7 +70,8 @@ parts: setup ## where HAMi and KubeVirt come from for the tests, or why they are
 	@$(PY) -m e2e.parts
 
 .PHONY: bench
-bench: setup ## the benchmarks (DATA=folder with traces, QUICK=1); rewrites its sections of docs/benchmarks.md
+bench: setup ## the benchmarks (DATA=folder with traces, QUICK=1); rewrites their sections of docs/benchmarks.md
+	@tools/packages.sh bench
 	@$(PY) -m poolmgr.cli.main bench all $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick --out build/benchmarks.md)
 
 .PHONY: image

@@ -10,6 +10,7 @@ declare -A groups=(
   [hook]="gcc g++ pkg-config libcmocka-dev"
   [fuzz]="clang libclang-rt-dev"
   [arm64]="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static"
+  [bench]="wrk"
   [busy]="stress-ng"
   [image]="mmdebstrap debian-archive-keyring binutils git"
   [image-arm64]="arch-test binfmt-support qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross"

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 from poolmgr.cli.bench_hook import gpu, hook
 from poolmgr.cli.bench_live import live
+from poolmgr.cli.bench_webhook import webhook
 from poolmgr.domain.errors import PoolError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -30,6 +32,7 @@ def bench() -> None:
 app.command()(hook)
 app.command()(gpu)
 app.command()(live)
+app.command()(webhook)
 
 SIZES = (625, 1_250, 2_500, 5_000)
 
@@ -42,12 +45,17 @@ def everything(
     ] = False,
     out: Out = REPORT,
 ) -> None:
-    """Run everything and write the report. Without --data only what needs no traces: speed, the live manager."""
+    """Run everything and write the report. Without --data only what needs no traces: speed, webhook, live manager."""
     scale(data=data, ticks=3 if quick else 20, out=out)
-    try:
-        live(nodes=20, pods=300, quick=True, write=out) if quick else live(write=out)
-    except PoolError as missing:
-        typer.echo(f"left out: live, since {missing.message}", err=True)
+    live_options: dict[str, Any] = {"nodes": 20, "pods": 300} if quick else {}
+    for name, benchmark in (
+        ("webhook", partial(webhook, quick=quick, write=out)),
+        ("live", partial(live, **live_options, quick=quick, write=out)),
+    ):
+        try:
+            benchmark()
+        except PoolError as missing:
+            typer.echo(f"left out: {name}, since {missing.message}", err=True)
     if data is None:
         return
     if quick:
