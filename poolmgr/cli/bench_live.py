@@ -8,10 +8,7 @@ from typing import Annotated
 import typer
 
 from poolmgr.cli.bench_hook import tell
-from poolmgr.domain.errors import Rejected
-from poolmgr.domain.reasons import Reason
-
-CHECKOUT = Path(__file__).resolve().parents[2]
+from poolmgr.cli.checkouts import CHECKOUT, named_checkout, no_checkout
 
 Other = Annotated[
     list[str] | None,
@@ -61,11 +58,7 @@ def live(
         from bench.live.run import QUICK, Schedule
         from bench.live.session import compare
     except ModuleNotFoundError as missing:
-        raise Rejected(
-            Reason.INVALID_REQUEST,
-            f"bench live needs a checkout of poolmgr, not the installed package (no module {missing.name}): clone the "
-            "repository, run `make setup` in it, then `.venv/bin/poolmgr bench live` there",
-        ) from missing
+        raise no_checkout("bench live", missing) from missing
     from poolmgr.kit.marked_section import replace_section
     from poolmgr.sim.sections import measured_on
 
@@ -76,13 +69,7 @@ def live(
         raise typer.BadParameter(str(error)) from error
     schedule = replace(QUICK if quick else replace(Schedule(), vms=vms, rounds=rounds), rate=rate)
     arms = [Arm("poolmgr", CHECKOUT)]
-    for text in other or []:
-        name, _, path = text.partition("=")
-        if not (Path(path) / "poolmgr/cli/main.py").is_file():
-            raise Rejected(
-                Reason.INVALID_REQUEST, f"--other {text}: {path or 'nothing'} is no checkout of poolmgr"
-            )
-        arms.append(Arm(name, Path(path).resolve()))
+    arms += [Arm(*named_checkout(text)) for text in other or []]
     figures = compare(arms, size, schedule, keep, tell)
     lines = markdown(figures, size, schedule, measured_on())
     if as_json:

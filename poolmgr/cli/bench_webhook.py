@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from poolmgr.cli.bench_hook import machine, tell
-from poolmgr.domain.errors import Rejected
-from poolmgr.domain.reasons import Reason
+from poolmgr.cli.checkouts import CHECKOUT, named_checkout, no_checkout
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 OURS = "poolmgr"
 
 Other = Annotated[
@@ -52,16 +50,12 @@ def webhook(
         from bench.webhook.report import markdown
         from bench.webhook.run import Figures, compare_on_own_plane, hami_missing
     except ModuleNotFoundError as missing:
-        raise Rejected(
-            Reason.INVALID_REQUEST,
-            f"bench webhook needs a checkout of poolmgr, not the installed package (no module {missing.name}): clone "
-            "the repository, run `make setup` in it, then `.venv/bin/poolmgr bench webhook` there",
-        ) from missing
+        raise no_checkout("bench webhook", missing) from missing
     from poolmgr.kit.marked_section import replace_section
     from poolmgr.sim.sections import measured_on
 
     where = machine()
-    checkouts = [(OURS, CHECKOUT), *map(_named, other or [])]
+    checkouts = [(OURS, CHECKOUT), *map(named_checkout, other or [])]
     if before is None and not other and hami_missing(hami):
         before = last_release()
     if before:
@@ -108,12 +102,3 @@ def webhook(
     if write is not None:
         page = write.read_text(encoding="utf-8") if write.exists() else "# Benchmarks\n"
         write.write_text(replace_section(page, "webhook", "\n".join(lines)), encoding="utf-8")
-
-
-def _named(text: str) -> tuple[str, Path]:
-    name, _, path = text.partition("=")
-    if not (Path(path) / "poolmgr/cli/main.py").is_file():
-        raise Rejected(
-            Reason.INVALID_REQUEST, f"--other {text}: {path or 'nothing'} is no checkout of poolmgr"
-        )
-    return name, Path(path).resolve()
