@@ -6,11 +6,13 @@ even by `kill -9`.
 """
 
 import ctypes
+import fcntl
 import os
 import random
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +23,11 @@ _PR_SET_PDEATHSIG = 1
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="process-starter")
-_PORTS_TAKEN: set[int] = set()
+_PORTS_TAKEN: dict[int, int] = {}
+"""Port → descriptor of its lock, held as long as this process lives."""
+PATIENCE_SECONDS = 300.0
+"""How long to wait for what has to come: beside other work it takes ten times as long as alone. Only a test that
+fails waits so long."""
 
 
 class ProcessFailed(Exception):
@@ -29,25 +35,44 @@ class ProcessFailed(Exception):
 
 
 def free_port() -> int:
-    """A free loopback TCP port, never given twice. Below the ephemeral range, so that a server that is
-    stopped for a while does not lose its port to somebody's outgoing connection."""
+    """A free loopback TCP port, given to nobody else: neither to this process again nor to another test process
+    of this user while this one lives. Below the ephemeral range, so that a server that is stopped for a while does
+    not lose its port to somebody's outgoing connection."""
     for _ in range(1000):
         port = random.randrange(20_000, 32_000)
-        if port in _PORTS_TAKEN:
+        if port in _PORTS_TAKEN or (lock := _lock_port(port)) is None:
             continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
+                os.close(lock)
                 continue
-        _PORTS_TAKEN.add(port)
+        _PORTS_TAKEN[port] = lock
         return port
     raise ProcessFailed("no free TCP port between 20000 and 32000 on 127.0.0.1")
 
 
+def _lock_port(port: int) -> int | None:
+    """The descriptor of this port's lock, which the kernel frees with this process; None when another has it."""
+    folder = Path(tempfile.gettempdir(), f"poolmgr-ports-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(folder / str(port), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
 def wait_until(
-    what: str, probe: Callable[[], object], *, timeout_seconds: float = 30, interval_seconds: float = 0.1
+    what: str,
+    probe: Callable[[], object],
+    *,
+    timeout_seconds: float = PATIENCE_SECONDS,
+    interval_seconds: float = 0.1,
 ) -> object:
     """Call `probe` until it answers something true and return that; an exception counts as "not yet".
 
@@ -105,7 +130,9 @@ class Process:
         """Whether the child is there; a child that has ended is reaped."""
         return self._child is not None and self._child.poll() is None
 
-    def start(self, ready: Callable[[], object] | None = None, *, timeout_seconds: float = 60) -> "Process":
+    def start(
+        self, ready: Callable[[], object] | None = None, *, timeout_seconds: float = PATIENCE_SECONDS
+    ) -> "Process":
         """Start it if it is not running and wait until `ready` answers something true."""
         if not self.running:
             self._child = _STARTER.submit(self._spawn).result()

@@ -33,20 +33,20 @@ def test_kill_minus_nine_of_the_parent_leaves_no_child(tmp_path: Path) -> None:
     assert is_alive(child)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    wait_until("the child to be gone", lambda: not is_alive(child), timeout_seconds=5)
+    wait_until("the child to be gone", lambda: not is_alive(child))
 
 
 def test_a_process_that_ends_early_shows_its_log(tmp_path: Path) -> None:
     process = Process("broken", ["sh", "-c", "echo no such flag >&2; exit 3"], tmp_path / "broken.log")
     with pytest.raises(ProcessFailed, match=r"ended with 3(.|\n)*no such flag"):
-        process.start(lambda: False, timeout_seconds=5)
+        process.start(lambda: False)
 
 
 def test_stop_ends_a_process_that_ignores_sigterm(tmp_path: Path) -> None:
     script = "trap '' TERM; sleep 600 & echo $!; wait"
     process = Process("stubborn", ["sh", "-c", script], tmp_path / "log")
-    process.start(process.log.read_text, timeout_seconds=5)
+    process.start(process.log.read_text)
     grandchild = int(process.log.read_text())
     process.stop(grace_seconds=0.3)
     assert process.returncode == -signal.SIGKILL
-    wait_until("its child to be gone", lambda: not is_alive(grandchild), timeout_seconds=5)
+    wait_until("its child to be gone", lambda: not is_alive(grandchild))

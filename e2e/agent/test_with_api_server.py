@@ -14,6 +14,7 @@ import pytest
 from e2e.controlplane.client import ApiError
 from e2e.controlplane.plane import ControlPlane
 from e2e.node.node import REPOSITORY
+from e2e.processes import PATIENCE_SECONDS
 from poolmgr.agent.apiserver import ApiServer
 from poolmgr.agent.credentials import from_kubeconfig
 from poolmgr.agent.deviceplugin.registry import PluginRegistry
@@ -41,7 +42,7 @@ PATH = f"/apis/poolmgr.io/v1alpha1/gpunodes/{NODE}"
 @pytest.fixture(scope="module")
 def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     control_plane.apply(*sorted((REPOSITORY / "helm/poolmgr/crds").glob("*.yaml")))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/gpunodes.poolmgr.io", "--timeout=30s")
+    control_plane.kubectl("wait", "--for=condition=Established", "crd/gpunodes.poolmgr.io", "--timeout=300s")
     control_plane.ensure_namespace("poolmgr-system")
     control_plane.apply(
         control_plane.helm(
@@ -69,14 +70,14 @@ class Running:
     async def until(self, what: str, probe: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         body: dict[str, Any] = {}
         try:
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while True:
                     body = await asyncio.to_thread(self._read)
                     if body.get("status") and probe(body):
                         return body
                     await asyncio.sleep(0.2)
         except TimeoutError:
-            raise AssertionError(f"{what}: not within 40 s: {body}") from None
+            raise AssertionError(f"{what}: not seen: {body}") from None
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -90,7 +90,7 @@ def version_of(program: Program) -> str:
     """What the program says of its version, one line, as `v1.36.3`; the whole line where no version stands
     in it."""
     asks = {"kubectl": ("version", "--client"), "helm": ("version",)}.get(program.name, ("--version",))
-    done = subprocess.run([program.path, *asks], capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run([program.path, *asks], capture_output=True, text=True, check=False, timeout=300)
     said = (done.stdout or done.stderr).partition("\n")[0]
     if found := re.search(r"v?\d+\.\d+(\.\d+)?[-\w.]*", said):
         return found[0]

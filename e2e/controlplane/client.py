@@ -47,7 +47,7 @@ class ApiClient:
             base_url=cluster["server"],
             headers=headers,
             verify=_tls(cluster, user),
-            timeout=30,
+            timeout=120,
             trust_env=False,
         )
         self.warnings: list[str] = []

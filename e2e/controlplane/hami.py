@@ -78,7 +78,6 @@ class Hami:
         self.plane.wait_for(
             f"HAMi's scheduler to know {', '.join(uuids)}",
             lambda: all(uuid in text for text in [self.metrics()] for uuid in uuids),
-            timeout_seconds=45,
         )
 
     def _start_extender(self, kubeconfig: Path) -> None:

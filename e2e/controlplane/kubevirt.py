@@ -45,7 +45,11 @@ class KubeVirt:
         plane.ensure_namespace(NAMESPACE)
         plane.apply(self._crds)
         plane.kubectl(
-            "wait", "--for=condition=Established", "--timeout=60s", "crd", *_crd_names(self._crds.read_text())
+            "wait",
+            "--for=condition=Established",
+            "--timeout=300s",
+            "crd",
+            *_crd_names(self._crds.read_text()),
         )
         self.permit(permitted)
         command: list[str | Path] = [

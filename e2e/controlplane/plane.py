@@ -20,7 +20,7 @@ from e2e.controlplane.build import PROGRAMS, Program, ensure_kwok_stages, ensure
 from e2e.controlplane.certificates import Authority, service_account_keys
 from e2e.controlplane.client import ApiClient, Json
 from e2e.controlplane.kubeconfig import write_kubeconfig
-from e2e.processes import Process, free_port, wait_until
+from e2e.processes import PATIENCE_SECONDS, Process, free_port, wait_until
 
 GUEST_VIEW_OF_HOST = "10.0.2.2"
 """QEMU's user network shows the host's loopback to the guest under this address."""
@@ -95,7 +95,7 @@ class ControlPlane:
 
     def start_api_server(self) -> None:
         """Start the API server on its port, with the data it had, and wait until it says it is ready."""
-        self.processes["kube-apiserver"].start(lambda: self.api.text("/readyz") == "ok", timeout_seconds=120)
+        self.processes["kube-apiserver"].start(lambda: self.api.text("/readyz") == "ok")
 
     @contextlib.contextmanager
     def outage(self, *, killed: bool = False) -> Iterator[None]:
@@ -261,7 +261,7 @@ class ControlPlane:
         wait_until(f"node {name} to be Ready", lambda: _node_ready(self.api.get(path)))
         return self.api.get(path)
 
-    def wait_for(self, what: str, probe: Any, *, timeout_seconds: float = 30) -> Any:
+    def wait_for(self, what: str, probe: Any, *, timeout_seconds: float = PATIENCE_SECONDS) -> Any:
         """`wait_until` with this control plane's habit: 0.2 s between probes, so as to leave it some CPU."""
         return wait_until(what, probe, timeout_seconds=timeout_seconds, interval_seconds=0.2)
 
@@ -319,7 +319,7 @@ class ControlPlane:
             capture_output=True,
             text=True,
             check=False,
-            timeout=180,
+            timeout=900,
             env=os.environ | homes | {"KUBECONFIG": str(kubeconfig or self.kubeconfig)},
         )
         if done.returncode != 0:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -53,10 +52,8 @@ def test_a_failing_build_shows_the_compilers_words(tmp_path: Path, monkeypatch: 
 def test_a_second_build_builds_nothing(control_plane: object) -> None:
     folder = build.module().build_folder()
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "e2e.controlplane.build"], capture_output=True, text=True, check=True
     )
     assert "building" not in done.stdout
-    assert time.monotonic() - started < 10
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before

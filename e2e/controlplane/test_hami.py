@@ -7,7 +7,7 @@ import pytest
 from e2e.controlplane.client import Json
 from e2e.controlplane.hami import REGISTER_ANNOTATION, SCHEDULER_NAME, Hami, registered, settle_allocation
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 
 def _vgpu_pod(name: str, namespace: str, memory_mib: int, **annotations: str) -> Json:

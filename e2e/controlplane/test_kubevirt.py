@@ -11,7 +11,7 @@ from e2e.controlplane.kubevirt import (
 )
 from e2e.fixtures import PERMITTED_DEVICES
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 A10 = next(iter(PERMITTED_DEVICES.values()))
 
 

@@ -13,7 +13,7 @@ from e2e.controlplane.plane import CommandFailed, ControlPlane
 from e2e.fixtures import running_control_plane
 from e2e.processes import is_alive, wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 POD = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "main", "image": "none"}]}}
 

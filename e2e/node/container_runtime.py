@@ -51,7 +51,7 @@ def ensure_containerd(node: GuestNode) -> None:
     spec = json.loads(node.run(["ctr", "oci", "spec"], check=True).out)
     node.put(json.dumps(_base_spec(spec)), "/run/node/base-spec.json")
     node.start("containerd", "containerd --config /run/node/containerd.toml", supervised=True)
-    node.wait_for("ctr version", timeout_seconds=120, what="containerd answers")
+    node.wait_for("ctr version", what="containerd answers")
 
 
 def _base_spec(spec: dict[str, object]) -> dict[str, object]:

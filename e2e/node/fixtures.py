@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from e2e.node.hami_plugin import HamiPlugin
     from e2e.node.kubelet import KubeNode
 
-TEST_TIMEOUT_SECONDS = 900
+TEST_TIMEOUT_SECONDS = 3000
 """For a test that uses the node: it may pay the boot, and an emulated node is some ten times slower."""
 
 

@@ -84,7 +84,7 @@ class HamiPlugin:
     def restart(self) -> None:
         """Deletes the pod, after which the DaemonSet makes a new one: HAMi's only way to look at GPUs anew."""
         for pod in self.pods():
-            self.node.plane.kubectl("delete", "pod", "-n", NAMESPACE, pod, "--wait=true", "--timeout=120s")
+            self.node.plane.kubectl("delete", "pod", "-n", NAMESPACE, pod, "--wait=true", "--timeout=300s")
 
     def label(self, on: bool) -> None:
         """Sets or removes `gpu=on`."""

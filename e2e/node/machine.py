@@ -26,7 +26,7 @@ PYTHON = Path(sys.executable).absolute()
 COMMAND_PORT = 7070
 """The command server's port in the guest; the host's side is a free loopback port."""
 KUBELET_PORT = 10250
-LOCK_SECONDS = 600
+LOCK_SECONDS = 2400
 """How long to wait for another guest of this user; less than a test's timeout, so that the reason is told."""
 FIRST_GPU_SLOT = 0x10
 """PCI slot of the first GPU on bus 0: above everything that QEMU and virtme place themselves."""

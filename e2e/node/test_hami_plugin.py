@@ -31,7 +31,7 @@ def test_both_gpus_are_registered_and_a_vgpu_pod_runs(hami_plugin: HamiPlugin) -
     assert annotations["hami.io/vgpu-devices-allocated"].split(",")[0] in (first, second)
     environment = node.guest.run("cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n' | grep MEMORY_LIMIT").out
     assert "CUDA_DEVICE_MEMORY_LIMIT_0=3000m" in environment
-    node.plane.kubectl("delete", "pod", "-n", NAMESPACE, "vgpu", "--timeout=120s")
+    node.plane.kubectl("delete", "pod", "-n", NAMESPACE, "vgpu", "--timeout=300s")
 
 
 def test_a_gpu_that_left_its_driver_is_gone_after_a_restart_and_returns(hami_plugin: HamiPlugin) -> None:
@@ -45,13 +45,13 @@ def test_a_gpu_that_left_its_driver_is_gone_after_a_restart_and_returns(hami_plu
     hami_plugin.wait_registered(1)
     node.plane.wait_for("the other alone", lambda: registered(hami_plugin) == {gpu_uuid(staying)})
     hami_plugin.label(on=False)
-    node.plane.wait_for("no plugin pod", lambda: not hami_plugin.pods(), timeout_seconds=120)
+    node.plane.wait_for("no plugin pod", lambda: not hami_plugin.pods())
     hami_plugin.wait_registered(0)
     node.guest.rebind(leaving, HOST_DRIVER)
     hami_plugin.label(on=True)
     hami_plugin.wait_registered(2)
     hami_plugin.label(on=False)
-    node.plane.wait_for("no plugin pod", lambda: not hami_plugin.pods(), timeout_seconds=120)
+    node.plane.wait_for("no plugin pod", lambda: not hami_plugin.pods())
 
 
 COUNT = "import pynvml; pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetCount())"

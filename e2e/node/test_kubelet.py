@@ -31,7 +31,7 @@ def test_an_ordinary_pod_is_scheduled_and_runs(kube_node: KubeNode) -> None:
     found = kube_node.wait_for_pod(NAMESPACE, "ordinary")
     assert found["spec"]["nodeName"] == kube_node.name
     assert "hello from" in kube_node.pod_log(NAMESPACE, "ordinary")
-    kube_node.plane.kubectl("delete", "pod", "-n", NAMESPACE, "ordinary", "--timeout=120s")
+    kube_node.plane.kubectl("delete", "pod", "-n", NAMESPACE, "ordinary", "--timeout=300s")
 
 
 ASK_THE_API = """
@@ -60,4 +60,4 @@ def test_a_pod_reaches_the_api_server_by_its_service_account(kube_node: KubeNode
     )
     kube_node.wait_for_pod(NAMESPACE, "client", "Succeeded")
     assert kube_node.pod_log(NAMESPACE, "client").strip() == "v1.36.3"
-    kube_node.plane.kubectl("delete", "pod", "-n", NAMESPACE, "client", "--timeout=120s")
+    kube_node.plane.kubectl("delete", "pod", "-n", NAMESPACE, "client", "--timeout=300s")

@@ -24,9 +24,8 @@ def test_a_nested_qemu_finds_the_gpu_on_its_bus(kube_node: KubeNode) -> None:
     kube_node.plane.wait_for(
         "the VM shows its bus",
         lambda: GPU_ON_A_BUS in kube_node.pod_log(NAMESPACE, "launcher"),
-        timeout_seconds=240,
     )
     holders = guest.run(f"ls -l /proc/*/fd 2>/dev/null | grep -c /dev/vfio/{group}$").out.strip()
     assert int(holders) >= 1, "the VM holds the group open"
-    kube_node.plane.kubectl("delete", "pod", "-n", NAMESPACE, "launcher", "--timeout=120s")
+    kube_node.plane.kubectl("delete", "pod", "-n", NAMESPACE, "launcher", "--timeout=300s")
     guest.rebind(address, "bochs-drm")

@@ -31,9 +31,8 @@ def test_after_a_power_cut_disk_and_node_are_back_and_bindings_are_not(kube_node
     kube_node.plane.wait_for(
         "the pod to have been started again",
         lambda: _restarts(kube_node, "stays") == 1,
-        timeout_seconds=240,
     )
-    kube_node.plane.kubectl("delete", "pod", "-n", NAMESPACE, "stays", "--timeout=120s")
+    kube_node.plane.kubectl("delete", "pod", "-n", NAMESPACE, "stays", "--timeout=300s")
     guest.run(f"rm {JOURNAL}")
 
 

@@ -171,7 +171,7 @@ class Acts:
     def plan_says(self, word: str) -> str:
         """The sentences of the manager's newest plan (its REST API) that hold `word`, one a line."""
         url = f"http://127.0.0.1:{self.stage.poolmgr.ports.api}/api/v1/plans/latest"
-        answer = httpx.get(url, timeout=10, trust_env=False).json()
+        answer = httpx.get(url, timeout=60, trust_env=False).json()
         return "\n".join(dict.fromkeys(text for text in _sentences(answer) if word in text))
 
     def told(self, pod: str) -> str:

@@ -71,14 +71,14 @@ class Poolmgr:
         """The webhook, which makes its own certificate in the chart's Secret; ready when it knows the fleet."""
         url = f"https://127.0.0.1:{self.ports.webhook}/readyz"
         flags = ["serve", "--host=127.0.0.1", f"--port={self.ports.webhook}", "--names=127.0.0.1"]
-        self._process("webhook", *flags).start(lambda: _answers(url), timeout_seconds=90)
+        self._process("webhook", *flags).start(lambda: _answers(url))
 
     def start_manager(self) -> None:
         """The manager; ready when it has read the whole cluster."""
         url = f"http://127.0.0.1:{self.ports.api}/readyz"
         ledger = f"--database=sqlite:///{self.plane.folder / 'ledger.sqlite'}"
         manager = self._process("manager", "--host=127.0.0.1", f"--port={self.ports.api}", ledger)
-        manager.start(lambda: _answers(url), timeout_seconds=90)
+        manager.start(lambda: _answers(url))
 
     def _process(self, component: str, *arguments: str) -> Process:
         kubeconfig = self.plane.service_account_kubeconfig(SYSTEM_NAMESPACE, f"{RELEASE}-{component}")

@@ -10,7 +10,7 @@ from e2e.story.acts import Acts
 from e2e.story.workloads import DEVICE_VARIABLE, NAMESPACE, VM_RESOURCE, pool, vgpu_pod
 from poolmgr.domain.modes import Step
 
-pytestmark = [pytest.mark.story, pytest.mark.node, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.story, pytest.mark.node]
 
 GPU_ON_THE_BUS = "PCI device 1234:1111"
 """How the monitor of the launcher's nested QEMU names the GPU that it was given."""

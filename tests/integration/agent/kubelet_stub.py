@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 
+from e2e.processes import PATIENCE_SECONDS
 from poolmgr.agent.wire import deviceplugin_pb2 as plugin
 from poolmgr.agent.wire import podresources_pb2 as resources
 
@@ -63,7 +64,7 @@ class KubeletStub:
         self.devices.clear()
 
     async def until_devices(self, resource: str, addresses: set[str]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while set(self.devices.get(resource, {})) != addresses:
                 self.changed.clear()
                 await self.changed.wait()
@@ -75,7 +76,7 @@ class KubeletStub:
                 request_serializer=_out,
                 response_deserializer=reply.FromString,
             )
-            return await call(request, timeout=5)
+            return await call(request, timeout=PATIENCE_SECONDS)
 
     def _endpoint(self, resource: str) -> Path:
         return self.plugins / self._endpoints[resource]

@@ -9,13 +9,17 @@ import threading
 import time
 from pathlib import Path
 
+from e2e.processes import PATIENCE_SECONDS
+
 ADDRESS = re.compile(r"Dashboard\s+(http://127\.0\.0\.1:\d+)/")
 
 
 class Demo:
     """Started when made; `address` once it has printed one. `stop` is a Ctrl-C."""
 
-    def __init__(self, folder: Path, *arguments: str, starts_within_seconds: float = 90) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, starts_within_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         self.output: list[str] = []
         self._printed = threading.Condition()
         self.process = subprocess.Popen(
@@ -50,13 +54,12 @@ class Demo:
                     raise AssertionError("no address was printed:\n" + "".join(self.output))
                 self._printed.wait(min(left, 0.5))
 
-    def stop(self) -> tuple[int, float]:
-        """Ctrl-C; answers exit status and seconds until the process was gone."""
-        begun = time.monotonic()
+    def stop(self) -> int:
+        """Ctrl-C; answers the exit status."""
         self.process.send_signal(signal.SIGINT)
         try:
-            status = self.process.wait(timeout=20)
+            status = self.process.wait(timeout=PATIENCE_SECONDS)
         finally:
             self.process.kill()
-        self._reader.join(timeout=5)
-        return status, time.monotonic() - begun
+        self._reader.join()
+        return status

@@ -10,7 +10,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 
 from tests.integration.api.demo import Demo
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 load_all_checks()
 

@@ -13,7 +13,7 @@ from poolmgr.kit.clock import SystemClock
 from tests.showcase import fleet, vm
 from tests.unit.api.stand_ins import Steering
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 ANSWER = json.dumps({"response": {"warnings": ["wait"]}}).encode()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from e2e.controlplane.plane import ControlPlane
+from e2e.processes import PATIENCE_SECONDS
 from poolmgr.cluster.actuate import KubernetesFleet
 from poolmgr.cluster.connect import ClusterSettings, KubernetesCluster, connected
 from poolmgr.cluster.evict import KubernetesEvictor
@@ -36,7 +37,7 @@ class Held:
 def ensure_crds(plane: ControlPlane) -> None:
     plane.apply(*CRDS)
     names = [f"{plural}.poolmgr.io" for plural in ("gpunodes", "gpupools", "gpureservations")]
-    plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", *names)
+    plane.kubectl("wait", "--for=condition=Established", "--timeout=300s", "crd", *names)
 
 
 @asynccontextmanager
@@ -71,7 +72,7 @@ def reporter_of(cluster: KubernetesCluster) -> KubernetesPools:
     return KubernetesPools(cluster.client, Held(1), cluster.view.pool)
 
 
-async def eventually(what: str, probe: Callable[[], T], timeout_seconds: float = 60.0) -> T:
+async def eventually(what: str, probe: Callable[[], T], timeout_seconds: float = PATIENCE_SECONDS) -> T:
     """Wait, with the event loop free, until `probe` (run in a thread: it may block) answers something true."""
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout_seconds
@@ -88,7 +89,7 @@ async def seen(
     cluster: KubernetesCluster,
     what: str,
     check: Callable[[ClusterSnapshot], object],
-    timeout_seconds: float = 60.0,
+    timeout_seconds: float = PATIENCE_SECONDS,
 ) -> ClusterSnapshot:
     """Wait for a snapshot of which `check` answers something true."""
     loop = asyncio.get_running_loop()

@@ -31,7 +31,7 @@ from tests.integration.cluster.doors import (
     sharing_of,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.integration
 
 log = structlog.get_logger()
 
@@ -108,7 +108,7 @@ class Node:
 
     def place(self, pod: str, **annotations: str) -> str:
         self.ask(pod, **annotations)
-        uuid: str = self.plane.wait_for(f"{pod} to be bound", lambda: self.gpu_of(pod), timeout_seconds=60)
+        uuid: str = self.plane.wait_for(f"{pod} to be bound", lambda: self.gpu_of(pod))
         settle_allocation(self.plane, self.namespace, pod)
         return uuid
 
@@ -129,7 +129,7 @@ async def shown(
         found = node_of(snapshot, node.name)
         return found is not None and found.sharing is not None and check(found.sharing)
 
-    return sharing_in(node, await seen(cluster, what, holds, timeout_seconds=120))
+    return sharing_in(node, await seen(cluster, what, holds))
 
 
 async def check_take_and_give_back(node: Node, version: tuple[int, int], tell: Callable[[str], None]) -> None:
@@ -163,7 +163,6 @@ async def check_take_and_give_back(node: Node, version: tuple[int, int], tell: C
         await eventually(
             "HAMi's scheduler to forget both GPUs",
             lambda: ONE not in (text := hami.metrics()) and TWO not in text,
-            timeout_seconds=120,
         )
         tell(f"HAMi has forgotten the node after {time.monotonic() - begun:.0f} s")
         assert node.gpu_of("held-back") == ""
@@ -181,7 +180,7 @@ async def check_take_and_give_back(node: Node, version: tuple[int, int], tell: C
             await shown(cluster, node, "the look", lambda s: s.asked_for == "plan-1" and s.handshake)
         assert TWO in hami.metrics()
         await lever.ensure_cordoned(node.name, False)
-        assert await eventually("the pod that waited", lambda: node.gpu_of("held-back"), 90) == TWO
+        assert await eventually("the pod that waited", lambda: node.gpu_of("held-back")) == TWO
         assert ONE not in hami.metrics()
         tell(f"other GPU back in use after {time.monotonic() - begun:.0f} s")
 
@@ -208,7 +207,7 @@ async def test_2_10_fence_closes_one_gpu_and_unfence_opens_it(hami: Hami, record
             await lever.ensure_gpus_fenced(node.name, frozenset())
             await shown(cluster, node, "the scheduler's new stamp", lambda s: s.handshake and not s.fenced)
             assert "hami.io/device-cordon" not in node.found()["metadata"]["annotations"]
-            assert await eventually("GPU one to be given", lambda: node.gpu_of("wants-one"), 90) == ONE
+            assert await eventually("GPU one to be given", lambda: node.gpu_of("wants-one")) == ONE
     finally:
         await asyncio.to_thread(node.stop)
 

@@ -10,7 +10,7 @@ from poolmgr.domain.demand import DeviceClaim, Vm
 from poolmgr.domain.snapshot import ClusterSnapshot
 from tests.integration.cluster.doors import device, doors, ensure_crds, report_gpus, seen
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 A10 = next(iter(PERMITTED_DEVICES.values()))
 NAMESPACE, NODE = "seen-desktops", "seen-vm-1"

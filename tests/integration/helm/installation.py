@@ -90,7 +90,7 @@ class Installation:
             }
             command += [str(word) for name, value in options.items() for word in (f"--{name}", value)]
             self.webhook = self.plane.add_process("poolmgr-webhook", command)
-        return self.webhook.start(self.called, timeout_seconds=60)
+        return self.webhook.start(self.called)
 
     def called(self) -> bool:
         """Whether the API server reaches the webhook and trusts it: a pool that nothing can match draws our

@@ -16,7 +16,7 @@ from tests.integration.helm.installation import (
     installation,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 SECOND = DEVICE | {"pciAddress": "0000:00:05.0", "uuid": "GPU-1"}
 
 
@@ -214,17 +214,24 @@ def test_a_webhook_that_is_down_stops_nobody(release: Installation) -> None:
 def test_a_webhook_that_hangs_stops_nobody_for_longer_than_its_timeout(release: Installation) -> None:
     import os
     import signal
-    import time
+
+    def let_through(namespace_pods: str = "pods") -> float:
+        """Requests that the API server has let pass because a webhook did not answer, by its own count."""
+        counts = release.plane.api.text("/metrics").splitlines()
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in counts
+            if line.startswith("apiserver_admission_webhook_fail_open_count") and namespace_pods in line
+        )
 
     assert release.webhook is not None
     os.kill(release.webhook.pid, signal.SIGSTOP)
     try:
-        started = time.monotonic()
-        assert "created (server dry run)" in apply(release, pod(gpus=1))
-        assert time.monotonic() - started < 10
-        started = time.monotonic()
+        before = let_through()
         assert "created (server dry run)" in apply(release, pod())
-        assert time.monotonic() - started < 3
+        assert let_through() == before, "a pod that asks for no GPU is not sent to the webhook"
+        assert "created (server dry run)" in apply(release, pod(gpus=1))
+        assert let_through() == before + 1, "given up after the timeout, and let pass"
     finally:
         os.kill(release.webhook.pid, signal.SIGCONT)
 
@@ -243,4 +250,4 @@ def test_an_upgrade_keeps_certificate_and_trust(release: Installation) -> None:
     before = release.plane.api.get(secret)["data"]
     release.install("defaultPool.enabled=true", "webhook.timeoutSeconds=2")
     assert release.plane.api.get(secret)["data"] == before
-    wait_until("the webhook to be called again", release.called, timeout_seconds=90)
+    wait_until("the webhook to be called again", release.called)

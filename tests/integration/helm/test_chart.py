@@ -10,7 +10,7 @@ from e2e.controlplane.client import ApiError
 from e2e.controlplane.plane import CommandFailed, ControlPlane
 from tests.integration.helm.installation import CHART, NAMESPACE, installation
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 
 def rendered(plane: ControlPlane, *values: str) -> dict[tuple[str, str], dict[str, Any]]:

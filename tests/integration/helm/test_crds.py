@@ -9,7 +9,7 @@ from e2e.controlplane.client import ApiError
 from e2e.controlplane.plane import CommandFailed, ControlPlane
 from tests.integration.helm.installation import CHART
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 GROUP = "/apis/poolmgr.io/v1alpha1"
 NOW = "2026-11-22T10:00:00Z"
@@ -19,7 +19,7 @@ NOW = "2026-11-22T10:00:00Z"
 def plane(control_plane: ControlPlane) -> ControlPlane:
     for crd in sorted((CHART / "crds").glob("*.yaml")):
         control_plane.apply(crd)
-    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=300s")
     return control_plane
 
 

@@ -16,7 +16,7 @@ from tests.integration.helm.installation import (
     installation,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 GPUNODES = "/apis/poolmgr.io/v1alpha1/gpunodes"
 
 

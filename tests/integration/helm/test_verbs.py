@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from e2e.controlplane.plane import ControlPlane
+from e2e.processes import PATIENCE_SECONDS
 from poolmgr.agent.apiserver import ApiServer
 from poolmgr.agent.credentials import from_kubeconfig
 from poolmgr.cli.reflected_fleet import ReflectedFleet
@@ -37,7 +38,7 @@ from tests.integration.helm.installation import (
 )
 from webhooks.certificates import renewed
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 Right = tuple[str, str, str]
 """(verb, API group, resource with subresource)."""
@@ -153,7 +154,7 @@ async def test_the_manager_has_the_rights_it_uses_and_no_others(release: Install
         cluster = assemble(client, ClusterSettings())
         running = asyncio.create_task(cluster.run())
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while not (await cluster.view.snapshot()).synced:
                     await cluster.view.wait_for_change(0.5)
                 await cluster.elector.run(lambda epoch: pull_every_lever(cluster, release, epoch))
@@ -194,7 +195,7 @@ async def test_the_webhook_has_the_rights_it_uses_and_no_others(release: Install
         fleet = ReflectedFleet(client, SystemClock(), "nvidia.com/gpu")
         running = asyncio.create_task(fleet.run())
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while fleet.current() is None:
                     await SystemClock().sleep(0.2)
                 store = SecretCertificateStore(client, NAMESPACE, "poolmgr-webhook-certificate", "00-poolmgr")

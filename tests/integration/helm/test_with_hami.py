@@ -9,7 +9,7 @@ from e2e.controlplane.hami import SCHEDULER_NAME, Hami
 from e2e.processes import wait_until
 from tests.integration.helm.installation import DEVICE, Installation, installation
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 PODS = "/api/v1/namespaces/default/pods"
 
 

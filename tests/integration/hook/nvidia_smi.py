@@ -40,7 +40,7 @@ def _fetch(folder: Path) -> None:
     environment = {**os.environ, "LC_ALL": "C"}
     for verb in (["update"], ["download", "nvidia-smi"]):
         subprocess.run(
-            [*apt, *verb], cwd=folder, env=environment, check=True, capture_output=True, timeout=120
+            [*apt, *verb], cwd=folder, env=environment, check=True, capture_output=True, timeout=6000
         )
     (package,) = folder.glob("nvidia-smi_*.deb")
-    subprocess.run(["dpkg", "-x", str(package), str(folder / "root")], check=True, timeout=60)
+    subprocess.run(["dpkg", "-x", str(package), str(folder / "root")], check=True, timeout=600)

@@ -17,7 +17,7 @@ from e2e.parts import PartMissing
 from e2e.processes import Process
 from tests.integration.hook.nvidia_smi import ensure_nvidia_smi
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 BUILD = Path(__file__).parents[3] / "libhook/build"
 UUID = "GPU-fa4ecafe-0000-0000-0000-000000000000"
@@ -62,7 +62,7 @@ class Container:
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=300,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -5,12 +5,13 @@ The server refuses to run as root, so as root it runs as `nobody`.
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from e2e.processes import free_port
 
 
 def binaries() -> Path | None:
@@ -28,9 +29,7 @@ class Server:
         self._as = (
             ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.getuid() == 0 else []
         )
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         if self._as:
             shutil.chown(folder, "nobody", "nogroup")
         self._call(
@@ -49,7 +48,7 @@ class Server:
             self._folder / "data",
             "-w",
             "-t",
-            "60",
+            "300",
             "-l",
             self._folder / "log",
             "-o",
@@ -67,7 +66,7 @@ class Server:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         if done.returncode:

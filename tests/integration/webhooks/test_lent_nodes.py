@@ -10,7 +10,7 @@ from e2e.controlplane.hami import REGISTER_ANNOTATION, SCHEDULER_NAME, Hami, reg
 from poolmgr.domain.fleet import BEST_EFFORT_ONLY
 from tests.integration.helm.installation import DEVICE, Installation, installation
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 NODE, NAMESPACE = "lent-1", "lending"
 NODE_PATH = f"/api/v1/nodes/{NODE}"
 
@@ -67,14 +67,14 @@ def test_a_lent_node_takes_best_effort_pods_and_the_others_once_it_is_taken_back
     plane.apply(vgpu_pod("ordinary"))
     pod = plane.api.get(f"/api/v1/namespaces/{NAMESPACE}/pods/ordinary")
     assert pod["spec"]["schedulerName"] == SCHEDULER_NAME
-    messages = plane.wait_for("the scheduler's refusal", refusals, timeout_seconds=60)
+    messages = plane.wait_for("the scheduler's refusal", refusals)
     assert "didn't match Pod's node affinity/selector" in messages[0]
 
     plane.apply(vgpu_pod("evictable", **{"poolmgr.io/best-effort": "true"}))
-    assert plane.wait_for("the best-effort pod", lambda: node_of("evictable"), timeout_seconds=60) == NODE
+    assert plane.wait_for("the best-effort pod", lambda: node_of("evictable")) == NODE
     settle_allocation(plane, NAMESPACE, "evictable")
     assert node_of("ordinary") == ""
 
     # The command of docs/how-to/install.md for a label that was left behind.
     plane.kubectl("label", "nodes", "-l", BEST_EFFORT_ONLY, f"{BEST_EFFORT_ONLY}-")
-    assert plane.wait_for("the ordinary pod", lambda: node_of("ordinary"), timeout_seconds=60) == NODE
+    assert plane.wait_for("the ordinary pod", lambda: node_of("ordinary")) == NODE

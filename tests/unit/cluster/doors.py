@@ -35,4 +35,4 @@ class Doors:
             if task.done():
                 break
             await self.clock.advance(0.5)
-        return await asyncio.wait_for(task, 1)
+        return await asyncio.wait_for(task, 60)

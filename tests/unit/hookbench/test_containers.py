@@ -52,8 +52,11 @@ def test_reads_the_json_and_skips_chatter(tmp_path: Path) -> None:
 
 def test_a_victim_that_hangs_is_ended_with_its_children_and_keeps_what_it_said(tmp_path: Path) -> None:
     build = victim_that(tmp_path, "echo '{\"a\": 1}'; sleep 1000 & wait")
-    with pytest.raises(DidNotFinish, match="hangs") as end:
-        run(build, Arm("none", None), Victim("x", timeout_seconds=0.2))
+    for patience in (0.2, 2.0, 20.0):  # a busy machine may not even have begun with it after the first
+        with pytest.raises(DidNotFinish, match="hangs") as end:
+            run(build, Arm("none", None), Victim("x", timeout_seconds=patience))
+        if end.value.lines:
+            break
     assert end.value.lines == [{"a": 1}]
 
 
