@@ -19,25 +19,26 @@ run: setup ## run poolmgr on a simulated fleet with its dashboard (KUBECONFIG=â€
 	@exec $(PY) -m poolmgr.cli.main demo $(if $(KUBECONFIG),--kubeconfig $(KUBECONFIG)) --port $(PORT)
 
 .PHONY: check
-check: setup ## lint, types, import contracts, unit tests; about a minute
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
-	@$(PY) -m mypy
-	@.venv/bin/lint-imports
-	@$(PY) -m pytest tests/unit -q -x -n 2 -m "not sweep" -p no:schemathesis
+check: setup ## lint, types, import contracts, unit tests
+	@$(PY) -m tools.suite check $(X)
+
+.PHONY: quick
+quick: setup ## check, and the integration tests that need no control plane
+	@tools/packages.sh browser database
+	@$(PY) -m tools.suite quick $(X)
 
 .PHONY: sweep
-sweep: setup ## a manager, an agent or a node that fails at every call or second of a move, on the simulated fleet
-	@$(PY) -m pytest tests/unit -q -n 2 -m sweep -p no:schemathesis
+sweep: setup ## a failure at every call or second of a move, on the simulated fleet; three times the examples of every property
+	@$(PY) -m tools.suite sweep
+
+.PHONY: search
+search: setup ## properties on examples that chance draws, 2,000 each, and other ones each time
+	@$(PY) -m pytest tests/unit -q -n auto -m hypothesis --hypothesis-profile search -p no:schemathesis
 
 .PHONY: test
-test: setup ## check, libhook, integration on real parts, the story (sets up what it needs; about 35 minutes, half an hour more the first time)
+test: setup ## everything, side by side: check, sweep, libhook, integration on real parts, the story (X=-x ends at the first failure)
 	@tools/packages.sh browser hook database node parts bench
-	@$(MAKE) --no-print-directory check sweep hook
-	@# one process each: a cluster that one group has installed things into is none for the next
-	@$(PY) -m pytest tests/integration -q --ignore tests/integration/helm
-	@$(PY) -m pytest tests/integration/helm -q
-	@$(PY) -m pytest e2e -q -m "not node"
-	@$(MAKE) --no-print-directory story
+	@$(PY) -m tools.suite test $(X)
 
 .PHONY: story
 story: setup ## the main job on the real control plane and an emulated node, told while it runs (about 20 minutes)

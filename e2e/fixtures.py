@@ -4,7 +4,7 @@ says why."""
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from e2e.controlplane.kubevirt import KubeVirt
     from e2e.controlplane.plane import ControlPlane
 
+Record = Callable[[str, object], None]
+"""pytest's `record_testsuite_property`: `real` or `stand-in`, and what was so. `make test` ends with it."""
 ARTIFACTS = Path(__file__).resolve().parent / ".artifacts"
-_PLANES = {"control_plane", "hami_2_8", "own_plane"}
-"""Fixtures that start a control plane."""
 _HAMI = ("hami-2.10.0/scheduler", "hami-2.10.0/chart.tgz")
 _KUBEVIRT = ("kubevirt-1.8.4/virt-controller", "kubevirt-1.8.4/crds.yaml")
 _PARTS = {
@@ -30,8 +30,15 @@ _PARTS = {
     "stage": (*_HAMI, *_KUBEVIRT),
 }
 """Fixture → parts that it takes; they are fetched or built before the first test."""
-KEPT_RUNS = 8
-"""Older runs' logs are thrown away."""
+KEPT_RUNS = 20
+"""Older runs' logs are thrown away; one run of the whole suite is five or six of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as `plane` what starts a control plane: all that, and nothing else, writes into `artifacts`."""
+    for item in items:
+        if "artifacts" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.plane)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -42,7 +49,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     capture = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-        if _PLANES & wanted:
+        if "artifacts" in wanted:
             _build_control_plane()
         for fixture, names in _PARTS.items():
             if fixture in wanted:
@@ -74,14 +81,16 @@ def artifacts() -> Path:
     run = ARTIFACTS / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
     run.mkdir(parents=True)
     for old in sorted(path for path in ARTIFACTS.iterdir() if path.is_dir())[:-KEPT_RUNS]:
-        shutil.rmtree(old, ignore_errors=True)
+        if not Path("/proc", old.name.rpartition("-")[2]).exists():  # else it still goes on, beside this one
+            shutil.rmtree(old, ignore_errors=True)
     return run
 
 
 @pytest.fixture(scope="session")
-def control_plane(artifacts: Path) -> Iterator["ControlPlane"]:
+def control_plane(artifacts: Path, record_testsuite_property: Record) -> Iterator["ControlPlane"]:
     """etcd, API server, controller manager and scheduler, one for the session: work in a namespace of your
     own."""
+    record_testsuite_property("real", "Kubernetes' etcd, API server, controller manager and scheduler")
     yield from running_control_plane(artifacts / "controlplane")
 
 
@@ -93,9 +102,11 @@ def kwok(control_plane: "ControlPlane") -> "ControlPlane":
 
 
 @pytest.fixture(scope="session")
-def hami(kwok: "ControlPlane") -> "Hami":
+def hami(kwok: "ControlPlane", record_testsuite_property: Record) -> "Hami":
     """HAMi 2.10's scheduler and webhook on the session's control plane (`hami.plane`)."""
-    return running_hami(kwok, "2.10.0")
+    started = running_hami(kwok, "2.10.0")
+    record_testsuite_property("real", "HAMi 2.10.0's scheduler and webhook")
+    return started
 
 
 @pytest.fixture(scope="module")
@@ -110,15 +121,17 @@ PERMITTED_DEVICES = {"10de:2236": "nvidia.com/GA102GL_A10"}
 
 
 @pytest.fixture(scope="session")
-def kubevirt(kwok: "ControlPlane") -> "KubeVirt":
+def kubevirt(kwok: "ControlPlane", record_testsuite_property: Record) -> "KubeVirt":
     """KubeVirt's CRDs and virt-controller on the session's control plane; `PERMITTED_DEVICES` may be asked for."""
     from e2e.controlplane.kubevirt import KubeVirt
     from e2e.parts import PartMissing
 
     try:
-        return KubeVirt(kwok).start(PERMITTED_DEVICES)
+        started = KubeVirt(kwok).start(PERMITTED_DEVICES)
     except PartMissing as missing:
         pytest.skip(f"no KubeVirt: {missing}")
+    record_testsuite_property("real", "KubeVirt's virt-controller")
+    return started
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Pytest fixtures of the emulated node, loaded by the root `conftest.py`: one boot serves a whole session."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,8 @@ import pytest
 
 from e2e.node.machine import NodeUnavailable, require_programs
 from e2e.node.node import GuestNode
+
+Record = Callable[[str, object], None]
 
 if TYPE_CHECKING:
     from e2e.controlplane.hami import Hami
@@ -30,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def guest_node(artifacts: Path) -> Iterator[GuestNode]:
+def guest_node(artifacts: Path, record_testsuite_property: Record) -> Iterator[GuestNode]:
     """The session's node with two GPUs, each alone in its IOMMU group; nothing of Kubernetes runs on it yet.
 
     Skips, with the reason, where QEMU or virtme-ng are missing.
@@ -41,6 +43,8 @@ def guest_node(artifacts: Path) -> Iterator[GuestNode]:
         node.boot()
     except NodeUnavailable as error:
         pytest.skip(str(error))
+    record_testsuite_property("real", "Debian's Linux with an IOMMU, containerd and kubelet under QEMU")
+    record_testsuite_property("stand-in", "GPUs: QEMU's display device, with NVML of libhook's fake driver")
     for trouble in node.retries:
         warnings.warn(f"the emulated node needed a second boot: {trouble}", stacklevel=1)
     try:

@@ -1,0 +1,143 @@
+"""Runs a group of tiers side by side: `python -m tools.suite test` is `make test`.
+
+Each tier writes into its own log; this prints one line when it starts and ends, the end of the log of one that
+fails, and at the end where the time went, what was skipped and why, and pytest's closing line over all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tools.suite.outcome import Outcome, closing_line, read_report, summary
+from tools.suite.schedule import next_tiers
+from tools.suite.tiers import GROUPS, Tier, tiers
+
+ROOT = Path(__file__).resolve().parents[2]
+TAIL_LINES = 60
+STILL_SECONDS = 60
+"""How often a run that has nothing new says what it waits for."""
+
+
+def environment() -> dict[str, str]:
+    """Compiled Python goes into build/, also where this machine writes none beside the sources: without, every test
+    process compiles and rewrites a quarter of a million lines anew, 15 s each."""
+    found = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**found, "PYTHONPYCACHEPREFIX": str(ROOT / "build/pycache")}
+
+
+class Running:
+    """One tier's process."""
+
+    def __init__(self, tier: Tier, folder: Path) -> None:
+        self.tier, self.log, self.report = tier, folder / f"{tier.name}.log", folder / f"{tier.name}.xml"
+        self.started = time.monotonic()
+        variables = environment()
+        if tier.adds_options:
+            variables["PYTEST_ADDOPTS"] = f"--junit-xml={self.report}"
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [word.replace("{junit}", str(self.report)) for word in tier.command],
+                cwd=ROOT,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def outcome(self) -> Outcome | None:
+        """What it came to, once it is over."""
+        pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
+        if not pid:
+            return None
+        code = self.process.returncode = os.waitstatus_to_exitcode(status)
+        spent = usage.ru_utime + usage.ru_stime
+        found = Outcome(self.tier.name, code, time.monotonic() - self.started, spent)
+        read_report(found, self.report)
+        if self.tier.optional and not found.ok:
+            found.status = found.failed = found.errors = 0
+            found.skipped[f"`{' '.join(self.tier.command[1:])}` failed, see {self.log}"] += 1
+        return found
+
+    def last_words(self) -> str:
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        return lines[-1][:110] if lines else "…"
+
+    def end(self) -> None:
+        try:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait(timeout=60)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            self.process.kill()
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def run(selected: list[Tier], lanes: int, folder: Path, *, fail_fast: bool) -> list[Outcome]:
+    """Runs them all; with `fail_fast` ends at the first that fails. Whatever happens, none is left running."""
+    begun = said = time.monotonic()
+    waiting, running, outcomes = list(selected), list[Running](), list[Outcome]()
+    names = [tier.name for tier in selected]
+    try:
+        while waiting or running:
+            over = [o.tier for o in outcomes]
+            for tier in next_tiers(waiting, [r.tier.name for r in running], over, names, lanes):
+                waiting.remove(tier)
+                running.append(Running(tier, folder))
+                say(f"{time.monotonic() - begun:6.0f} s  {tier.name} has begun: {tier.proves}")
+            for one in list(running):
+                if (found := one.outcome()) is None:
+                    continue
+                running.remove(one)
+                outcomes.append(found)
+                said = time.monotonic()
+                say(
+                    f"{said - begun:6.0f} s  {found.tier} {'passed' if found.ok else 'FAILED'}: {one.last_words()}"
+                )
+                if not found.ok:
+                    tail = one.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+                    say("\n".join([f"---- the end of {one.log}", *tail, "----"]))
+                    if fail_fast:
+                        return outcomes
+            if time.monotonic() - said > STILL_SECONDS:
+                said = time.monotonic()
+                for one in running:
+                    say(f"{said - begun:6.0f} s  {one.tier.name}: {one.last_words()}")
+            time.sleep(0.2)
+    finally:
+        for one in running:
+            one.end()
+    return outcomes
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.suite", description=__doc__)
+    parser.add_argument("group", choices=[*GROUPS, *tiers(1)], help="a group of tiers, or one tier")
+    parser.add_argument("-x", "--fail-fast", action="store_true", help="end at the first tier that fails")
+    parser.add_argument("--lanes", type=int, default=os.cpu_count() or 1, help="tiers side by side (cores)")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    names = GROUPS.get(given.group, (given.group,))
+    # Beside other tiers the unit tests are one process; alone they take every core.
+    known = tiers(1 if given.group == "test" else given.lanes)
+    folder = ROOT / "build" / "suite" / time.strftime(f"%Y%m%dT%H%M%S-{os.getpid()}")
+    folder.mkdir(parents=True)
+    say(f"· {given.group}: {', '.join(names)}; logs in {folder.relative_to(ROOT)}")
+    begun = time.monotonic()
+    outcomes = run([known[name] for name in names], given.lanes, folder, fail_fast=given.fail_fast)
+    seconds = time.monotonic() - begun
+    say("\n".join(summary(outcomes, {name: tier.proves for name, tier in known.items()})))
+    say(closing_line(outcomes, seconds))
+    return 0 if all(o.ok for o in outcomes) and len(outcomes) == len(names) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,102 @@
+"""The tiers of the test suite: what each runs, what it proves, what it has to wait for."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One command of the suite. `{junit}` in it becomes the file for pytest's report."""
+
+    name: str
+    proves: str
+    command: tuple[str, ...]
+    after: tuple[str, ...] = ()
+    """Tiers that have to be over, however they ended."""
+    optional: bool = False
+    """Where it fails, tests that need it say so and are skipped; the run is not red by it."""
+    adds_options: bool = False
+    """Its command calls pytest somewhere inside: the report is asked for by PYTEST_ADDOPTS."""
+
+
+def pytest(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "pytest", "-q", "--junit-xml={junit}", *arguments)
+
+
+def tiers(workers: int) -> dict[str, Tier]:
+    """Every tier by its name, in the order in which they are begun. `workers` share the unit tests."""
+    unit = pytest("tests/unit", "-p", "no:schemathesis", "-n", str(workers if workers > 1 else 0))
+    found = (
+        Tier(
+            "build",
+            "the control plane's programs: built from source once, then in the cache",
+            (sys.executable, "-m", "e2e.controlplane.build"),
+            optional=True,
+        ),
+        Tier(
+            "story",
+            "the main job in eight chapters: API server, scheduler, KubeVirt's controller, kubelet, a Linux kernel",
+            pytest("e2e/story"),
+            after=("build",),
+        ),
+        Tier(
+            "lint",
+            "style and formatting",
+            ("bash", "-c", f"{BIN}/ruff check . && {BIN}/ruff format --check ."),
+        ),
+        Tier("types", "strict types of poolmgr and webhooks", (sys.executable, "-m", "mypy")),
+        Tier("contracts", "no import goes against the layers", (str(BIN / "lint-imports"),)),
+        Tier("unit", "each part against fakes, with clocks and chance passed in", (*unit, "-m", "not sweep")),
+        Tier(
+            "sweep",
+            "a failure at every call and second of a move; three times the examples of every property",
+            (*unit, "-m", "sweep or hypothesis", "--hypothesis-profile", "sweep"),
+        ),
+        Tier(
+            "hook",
+            "libhook in C programs on the fake driver",
+            ("libhook/run-tests.sh",),
+            adds_options=True,
+        ),
+        Tier(
+            "parts",
+            "agent, REST API, page, ledger and hook with real sockets, Chromium, PostgreSQL, nvidia-smi",
+            pytest("tests/integration", "--ignore", "tests/integration/helm", "-m", "not plane"),
+            after=("hook",),
+        ),
+        Tier(
+            "plane",
+            "manager and agent on a real API server, HAMi's recipe, KubeVirt's controller",
+            pytest("tests/integration", "--ignore", "tests/integration/helm", "-m", "plane"),
+            after=("build", "hook"),
+        ),
+        Tier(
+            "chart",
+            "the chart installed: rights, admission, CRDs, upgrades",
+            pytest("tests/integration/helm"),
+            after=("build",),
+        ),
+        Tier(
+            "bed",
+            "the test bed itself: that its parts start, answer and never outlive their tests",
+            pytest("e2e", "-m", "not node"),
+            after=("build",),
+        ),
+    )
+    return {tier.name: tier for tier in found}
+
+
+CHECK = ("lint", "types", "contracts", "unit")
+QUICK = (*CHECK, "parts")
+GROUPS: dict[str, tuple[str, ...]] = {
+    "check": CHECK,
+    "quick": QUICK,
+    "sweep": ("sweep",),
+    "test": tuple(tiers(1)),
+}
+"""What `python -m tools.suite NAME` runs."""
