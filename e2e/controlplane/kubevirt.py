@@ -113,4 +113,4 @@ def launcher_pod(plane: ControlPlane, namespace: str, name: str) -> Json | None:
 
 
 def _crd_names(text: str) -> list[str]:
-    return [item["metadata"]["name"] for item in yaml.safe_load_all(text) if item]
+    return [item["metadata"]["name"] for item in yaml.load_all(text, Loader=yaml.CSafeLoader) if item]
