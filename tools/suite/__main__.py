@@ -99,9 +99,7 @@ def run(selected: list[Tier], lanes: int, folder: Path, *, fail_fast: bool) -> l
                 running.remove(one)
                 outcomes.append(found)
                 said = time.monotonic()
-                say(
-                    f"{said - begun:6.0f} s  {found.tier} {'passed' if found.ok else 'FAILED'}: {one.last_words()}"
-                )
+                say(f"{said - begun:6.0f} s  {found.tier} {found.result}: {one.last_words()}")
                 if not found.ok:
                     tail = one.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
                     say("\n".join([f"---- the end of {one.log}", *tail, "----"]))

@@ -29,6 +29,13 @@ class Outcome:
     def ok(self) -> bool:
         return self.status == 0
 
+    @property
+    def result(self) -> str:
+        """`skipped` where nothing was proven, so that it is not taken for a pass."""
+        if not self.ok:
+            return "FAILED"
+        return "skipped" if self.skipped and not self.passed else "passed"
+
 
 def read_report(outcome: Outcome, report: Path) -> None:
     """Fill `outcome` from pytest's report. Without one the command itself is the one test."""
@@ -77,7 +84,7 @@ def summary(outcomes: list[Outcome], proves: dict[str, str], slowest: int = 15) 
     for o in outcomes:
         tests = o.passed + o.failed + o.errors + sum(o.skipped.values())
         lines.append(
-            f"{o.tier:<11} {'passed' if o.ok else 'FAILED':<8} {o.seconds:7.0f} {o.cpu_seconds:7.0f} {tests:7}"
+            f"{o.tier:<11} {o.result:<8} {o.seconds:7.0f} {o.cpu_seconds:7.0f} {tests:7}"
             f"  {proves.get(o.tier, '')}"
         )
     slow = sorted(((s, o.tier, name) for o in outcomes for s, name in o.slow), reverse=True)[:slowest]

@@ -97,3 +97,11 @@ def test_a_tier_that_breaks_outside_its_tests_is_an_error(tmp_path: Path) -> Non
     found = Outcome("x", 4, 1.0, 1.0)
     read_report(found, tmp_path / "r.xml")
     assert (found.passed, found.errors) == (1, 1)
+
+
+def test_a_tier_in_which_everything_was_skipped_is_not_called_passed() -> None:
+    nothing = Outcome("story", 0, 1.0, 1.0)
+    nothing.skipped["no HAMi"] = 8
+    assert nothing.result == "skipped"
+    assert Outcome("lint", 0, 1.0, 1.0, passed=1).result == "passed"
+    assert Outcome("lint", 1, 1.0, 1.0).result == "FAILED"
