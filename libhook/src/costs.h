@@ -9,6 +9,7 @@
 
 enum {
     PH_COSTS = 1024,
+    PH_COST_UNKNOWN_NS = 100000,
     PH_COST_LEARNING = 4, /* samples before a cost is believed */
     PH_COST_RESAMPLE = 512,
 };
@@ -25,7 +26,8 @@ extern struct ph_cost ph_costs[PH_COSTS];
 
 /* The place is taken for another key. */
 void ph_cost_start_over(struct ph_cost *cost, const void *key, uint64_t size);
-void ph_cost_learn(struct ph_cost *cost, int64_t busy_ns);
+/* `held`: it may have waited for a rank on another GPU, and taken longer than it costs. */
+void ph_cost_learn(struct ph_cost *cost, int64_t busy_ns, bool held);
 void ph_costs_after_fork(void);
 
 static inline struct ph_cost *ph_cost_of(const void *key, uint64_t size) {
@@ -38,6 +40,11 @@ static inline struct ph_cost *ph_cost_of(const void *key, uint64_t size) {
 
 static inline int64_t ph_cost_ns(const struct ph_cost *cost) { return __atomic_load_n(&cost->ns, __ATOMIC_RELAXED); }
 
+/* Never measured, not even beside ranks that were held. */
+static inline bool ph_cost_unmeasured(const struct ph_cost *cost) {
+    return __atomic_load_n(&cost->samples, __ATOMIC_RELAXED) == 0 && ph_cost_ns(cost) == PH_COST_UNKNOWN_NS;
+}
+
 static inline bool ph_cost_believed(const struct ph_cost *cost) {
     return __atomic_load_n(&cost->samples, __ATOMIC_RELAXED) >= PH_COST_LEARNING;
 }
@@ -48,6 +55,8 @@ static inline bool ph_cost_wants_sample(const struct ph_cost *cost) {
 }
 
 static inline void ph_cost_await(struct ph_cost *cost, int16_t more) { __atomic_add_fetch(&cost->awaited, more, __ATOMIC_RELAXED); }
+
+static inline void ph_cost_sample_next(struct ph_cost *cost) { __atomic_store_n(&cost->launches, 0, __ATOMIC_RELAXED); }
 
 /* Nobody knows it yet, but a measurement is under way. */
 static inline bool ph_cost_awaited(const struct ph_cost *cost) {

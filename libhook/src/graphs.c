@@ -19,8 +19,11 @@ bool ph_capturing_now(CUstream stream, bool per_thread) {
     return status != CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
+/* No measurement may start before and end inside a capture; and the legacy stream, which no event of ours may touch while
+ * a stream that is ordered with it captures, shall have nothing open. */
 static void begins(CUstream stream, const struct ph_call *call) {
-    ph_before_order(stream, call->per_thread); /* no measurement may start before and end inside a capture */
+    ph_before_order(stream, call->per_thread);
+    ph_before_order(PH_EVERY_STREAM, false);
     __atomic_add_fetch(&ph_captures, 1, __ATOMIC_RELAXED);
 }
 
@@ -43,6 +46,12 @@ CUresult ph_begin_capture_to_graph(const struct ph_call *call, CUstream stream, 
                                    const CUgraphEdgeData *edges, size_t count, CUstreamCaptureMode mode) {
     begins(stream, call);
     return began(PH_NEXT(call, cuStreamBeginCaptureToGraph)(stream, graph, nodes, edges, count, mode));
+}
+
+CUresult ph_begin_recapture(const struct ph_call *call, CUstream stream, CUstreamCaptureMode mode, CUgraph graph,
+                            CUgraphRecaptureCallback callback, void *data) {
+    begins(stream, call);
+    return began(PH_NEXT(call, cuStreamBeginRecaptureToGraph)(stream, mode, graph, callback, data));
 }
 
 CUresult ph_end_capture(const struct ph_call *call, CUstream stream, CUgraph *graph) {

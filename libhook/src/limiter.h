@@ -14,12 +14,12 @@ struct ph_seen_open {
     int64_t paid_until, at;
 };
 extern __thread struct ph_seen_open ph_seen_open[PH_MAX_DEVICES];
-void ph_limiter_wait(int device);
+void ph_limiter_wait(int device, const struct ph_batch *batch);
 /* Returns when the cost is known, unless the GPU does not even begin what is to tell it. */
 void ph_limiter_wait_for_first(int device, const struct ph_cost *cost);
 
-/* Returns when a launch may go: mostly at once. */
-static inline void ph_limiter_admit(int device) {
+/* Returns when a launch onto the stream of `batch` may go: mostly at once. */
+static inline void ph_limiter_admit(int device, const struct ph_batch *batch) {
     const struct ph_extension *extension = ph_region.extension;
     if (PH_UNLIKELY(!extension)) return;
     int64_t paid_until = __atomic_load_n(&extension->buckets[device].paid_until_ns, __ATOMIC_RELAXED);
@@ -27,7 +27,7 @@ static inline void ph_limiter_admit(int device) {
     if (PH_UNLIKELY(paid_until != seen->paid_until || paid_until > seen->at || ph_config.mode != PH_MODE_FIXED ||
                     (ph_in_flight(device) > ph_config.in_flight_ns && __atomic_load_n(&ph_limits[device], __ATOMIC_RELAXED) != 0) ||
                     __atomic_load_n(&ph_region.hami->recent_kernel, __ATOMIC_RELAXED) < 0))
-        ph_limiter_wait(device);
+        ph_limiter_wait(device, batch);
 }
 bool ph_limiter_in_force(void);
 /* What a finished measurement does to the bucket. */

@@ -2,6 +2,7 @@
 
 #include "activity.h"
 #include "batches.h"
+#include "billing.h"
 #include "driver.h"
 #include "limiter.h"
 #include "memory.h"
@@ -15,6 +16,7 @@
 enum {
     LONG_NS = 2000000,   /* work this long is posted while it runs */
     SETTLE_EVERY_NS = 1000000,
+    OVERDUE_NS = 50000000, /* longer than others' turns make it */
 };
 
 struct measurement {
@@ -24,8 +26,11 @@ struct measurement {
     CUevent end;
     int device;
     bool late, started, posted; /* posted: part of it, while it ran */
+    int64_t start_after, end_after; /* neither event was reached before */
+    int64_t started_before;     /* the start was */
     int64_t from;               /* host ns, once started */
     int64_t posted_to;          /* up to here */
+    int64_t charged;            /* ns of it */
     struct ph_work work;
 };
 
@@ -37,16 +42,21 @@ static struct ph_coverage coverage[PH_MAX_DEVICES], container_coverage[PH_MAX_DE
 static int64_t settled_at;
 static int waiting;        /* measurements not yet read */
 static int running[PH_MAX_DEVICES]; /* of them, those that the GPU had begun at the last look */
+static int64_t overdue[PH_MAX_DEVICES];    /* ns charged for those of them that should be over */
+static int64_t progress[PH_MAX_DEVICES];   /* when one of them was last seen to begin or end */
 static unsigned int count; /* measurements ever */
 
 struct ph_in_flight ph_flights[PH_MAX_DEVICES];
 bool ph_measurements_pending(void) { return __atomic_load_n(&waiting, __ATOMIC_RELAXED) != 0; }
 bool ph_measurements_running(int device) { return __atomic_load_n(&running[device], __ATOMIC_RELAXED) != 0; }
+int64_t ph_measurements_overdue(int device) { return __atomic_load_n(&overdue[device], __ATOMIC_RELAXED); }
+int64_t ph_measurements_progress(int device) { return __atomic_load_n(&progress[device], __ATOMIC_RELAXED); }
 unsigned int ph_measurements_count(void) { return __atomic_load_n(&count, __ATOMIC_RELAXED); }
 
-void ph_measurement_bill_estimate(int device, const struct ph_work *work) {
-    ph_in_flight_add(device, -work->estimate);
-    ph_limiter_charge(device, work->opened_at, work->estimate);
+void ph_measurement_bill_estimate(struct ph_batch *batch, const struct ph_work *work) {
+    __atomic_sub_fetch(&batch->queued, work->launches, __ATOMIC_RELAXED);
+    ph_in_flight_add(batch->device, -work->estimate);
+    ph_limiter_charge(batch->device, work->opened_at, work->estimate);
 }
 
 void ph_measurement_add(struct ph_batch *batch, CUevent end, bool late) {
@@ -57,11 +67,11 @@ void ph_measurement_add(struct ph_batch *batch, CUevent end, bool late) {
     if (!m && !(m = malloc(sizeof *m))) {
         ph_timeline_give_back(batch->timeline, end);
         ph_timeline_give_back(batch->timeline, batch->work.start);
-        ph_measurement_bill_estimate(batch->device, &batch->work);
+        ph_measurement_bill_estimate(batch, &batch->work);
         return;
     }
     *m = (struct measurement){ .batch = batch, .timeline = batch->timeline, .end = end, .device = batch->device, .late = late,
-                               .work = batch->work };
+                               .start_after = batch->work.opened_at, .end_after = batch->work.closed_at, .work = batch->work };
     __atomic_add_fetch(&batch->pending, 1, __ATOMIC_RELAXED);
     __atomic_add_fetch(&waiting, 1, __ATOMIC_RELAXED);
     if (m->work.only) ph_cost_await(m->work.only, 1);
@@ -95,40 +105,95 @@ static bool contended(const struct measurement *m, int64_t busy) {
     return ph_ring_total(ring, from, to) - ph_ring_total(&coverage[m->device].posted, from, to) > busy / 8;
 }
 
-/* False while it runs. */
-static bool finish(struct measurement *m, int64_t now) {
+static void went_on(int device, int64_t now) { __atomic_store_n(&progress[device], now, __ATOMIC_RELAXED); }
+
+/* `now` was read before. */
+static bool reached(CUevent event, int64_t now, int64_t *after) {
+    if (PH_REAL(cuEventQuery)(event) == CUDA_SUCCESS) return true;
+    *after = now;
+    return false;
+}
+
+static bool begun(struct measurement *m, int64_t now) {
+    if (m->started) return true;
+    if (!reached(m->work.start, now, &m->start_after)) return false;
+    m->started_before = ph_now();
+    m->from = ph_timeline_host(m->timeline, m->work.start, m->start_after, m->started_before) + m->work.lead;
+    if (m->from > now) m->from = now;
+    m->started = true;
+    went_on(m->device, m->started_before);
+    return true;
+}
+
+/* Posts [from, to) of its time. What goes beyond twice what it usually takes is not charged while a launch onto another
+ * GPU of the container is held: it is then most likely waiting for that rank, in a collective. */
+static void post_part(struct measurement *m, int64_t from, int64_t to) {
+    int64_t usual = m->from + 2 * m->work.estimate;
+    if (ph_device_count <= 1 || !ph_region.extension || m->work.unmeasured || to <= usual) usual = to;
+    if (usual > from) {
+        post(m->device, from, usual, true);
+        m->charged += usual - from;
+    }
+    for (int64_t at = usual > from ? usual : from, end; at < to; at = end) {
+        bool free = ph_hold_elsewhere(ph_region.extension->holds, ph_device_count, m->device, at / PH_BIN_NS);
+        end = (at / PH_BIN_NS + 1) * PH_BIN_NS;
+        if (end > to) end = to;
+        post(m->device, at, end, !free);
+        m->charged += free ? 0 : end - at;
+    }
+}
+
+static bool held_elsewhere(const struct measurement *m, int64_t busy) {
+    if (ph_device_count <= 1 || !ph_region.extension) return false;
+    return ph_hold_overlap(ph_region.extension->holds, ph_device_count, m->device, m->from, m->from + busy) > busy / 8;
+}
+
+static void post_so_far(struct measurement *m, int64_t now) {
+    if (now - m->from <= LONG_NS) return;
+    post_part(m, m->posted ? m->posted_to : m->from, now); /* long work is charged while it runs */
+    m->posted = true;
+    m->posted_to = now;
+}
+
+static void bill(struct measurement *m, int64_t busy) {
     const struct ph_work *work = &m->work;
-    if (!m->started) {
-        if (PH_REAL(cuEventQuery)(work->start) != CUDA_SUCCESS) return false;
-        m->from = ph_timeline_host(m->timeline, work->start, now) + work->lead;
-        if (m->from > now) m->from = now;
-        m->started = true;
-    }
-    if (PH_REAL(cuEventQuery)(m->end) != CUDA_SUCCESS) {
-        if (now - m->from > LONG_NS) {
-            post(m->device, m->from, now, true); /* long work is charged while it runs */
-            m->posted = true;
-            m->posted_to = now;
-        }
-        return false;
-    }
-    int64_t busy = ph_elapsed_ns(work->start, m->end);
-    if (busy < 0) busy = work->estimate;
-    else busy = busy - work->lead > busy / 16 ? busy - work->lead : busy / 16; /* never free, whatever the clocks say */
-    if (!m->late && work->launches == 1 && work->only) ph_cost_learn(work->only, busy);
-    int64_t billed = busy;
-    /* Many small launches leave gaps that the pair of events spans. Only where nobody else was on the GPU: with
-     * others about, the events span their turns too, and the ring sorts that out. */
-    int64_t expected = work->estimate + work->estimate / 20;
-    if (!m->posted && work->launches > 1 && work->believed && billed > expected && !contended(m, busy)) billed = expected;
+    struct ph_facts facts = { .busy = busy, .expected = work->estimate, .launches = work->launches, .believed = work->believed,
+                              .late = m->late, .posted = m->posted };
+    facts.contended = busy > facts.expected && contended(m, busy);
+    int64_t billed = ph_bill(&facts);
     if (billed < busy) {
         ph_limiter_charge(m->device, m->from, billed);
         post(m->device, m->from, m->from + billed, false);
-    } else {
-        post(m->device, m->from, m->from + busy, true);
+    } else if (!m->posted || m->from + busy > m->posted_to) {
+        post_part(m, m->posted ? m->posted_to : m->from, m->from + busy);
     }
+}
+
+/* Never free, and never longer than it can have been: the GPU's clock leaps when the host sleeps. */
+static int64_t busy_of(const struct measurement *m, int64_t ended_before) {
+    int64_t busy, most = ended_before - m->start_after;
+    if (!ph_elapsed(m->work.start, m->end, &busy) || busy < 0) busy = m->work.estimate;
+    if (busy > most + most / 1000) busy = most;
+    return busy - m->work.lead > busy / 16 ? busy - m->work.lead : busy / 16;
+}
+
+/* False while it runs. */
+static bool finish(struct measurement *m, int64_t now) {
+    const struct ph_work *work = &m->work;
+    if (!begun(m, now)) return false;
+    if (!reached(m->end, now, &m->end_after)) {
+        post_so_far(m, now);
+        return false;
+    }
+    int64_t ended_before = ph_now(), busy = busy_of(m, ended_before);
+    if (!m->late && work->launches == 1 && work->only) ph_cost_learn(work->only, busy, held_elsewhere(m, busy));
+    bill(m, busy);
+    went_on(m->device, ended_before);
     ph_in_flight_add(m->device, -work->estimate);
     __atomic_sub_fetch(&m->batch->pending, 1, __ATOMIC_RELAXED);
+    __atomic_sub_fetch(&m->batch->queued, work->launches, __ATOMIC_RELAXED);
+    ph_timeline_passed(m->timeline, m->end, m->end_after, ended_before);
+    ph_timeline_give_back(m->timeline, work->start);
     return true;
 }
 
@@ -169,26 +234,28 @@ static void collect(void) { /* with the reader's mutex held: what was queued sin
 void ph_measurements_read(bool from_housekeeper) {
     if (from_housekeeper) pthread_mutex_lock(&reader_mutex);
     else if (pthread_mutex_trylock(&reader_mutex) != 0) return;
-    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED; /* our queries must not break the program's captures */
-    bool exchanged = !from_housekeeper && ph_any_capture() && ph_driver.cuThreadExchangeStreamCaptureMode &&
-                     ph_driver.cuThreadExchangeStreamCaptureMode(&mode) == CUDA_SUCCESS;
-    int64_t now = ph_now();
-    int begun[PH_MAX_DEVICES] = { 0 };
+    /* Our queries must not break the program's captures, and one may begin at any moment. */
+    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+    bool exchanged = ph_driver.cuThreadExchangeStreamCaptureMode && ph_driver.cuThreadExchangeStreamCaptureMode(&mode) == CUDA_SUCCESS;
+    int64_t now = ph_now(), late[PH_MAX_DEVICES] = { 0 };
+    int started[PH_MAX_DEVICES] = { 0 };
     collect();
     /* Streams finish in any order, so all are looked at. */
     for (struct measurement **link = &reading; *link;) {
         struct measurement *m = *link;
         if (!finish(m, now)) {
-            begun[m->device] += m->started;
+            started[m->device] += m->started;
+            if (m->started && now - m->from > OVERDUE_NS + 4 * m->work.estimate) late[m->device] += m->charged;
             link = &m->next;
             continue;
         }
         *link = m->next;
-        ph_timeline_passed(m->timeline, m->end, now);
-        ph_timeline_give_back(m->timeline, m->work.start);
         discard(m);
     }
-    for (int i = 0; i < ph_device_count; i++) __atomic_store_n(&running[i], begun[i], __ATOMIC_RELAXED);
+    for (int i = 0; i < ph_device_count; i++) {
+        __atomic_store_n(&running[i], started[i], __ATOMIC_RELAXED);
+        __atomic_store_n(&overdue[i], late[i], __ATOMIC_RELAXED);
+    }
     /* Launching threads do it too: the limit must not depend on when the housekeeper gets a turn. */
     if (from_housekeeper || now - settled_at > SETTLE_EVERY_NS) {
         settled_at = now;
@@ -212,7 +279,7 @@ void ph_measurements_forget(CUcontext context) {
             continue;
         }
         *link = m->next;
-        ph_measurement_bill_estimate(m->device, &m->work);
+        ph_measurement_bill_estimate(m->batch, &m->work);
         __atomic_sub_fetch(&m->batch->pending, 1, __ATOMIC_RELAXED);
         discard(m);
     }
@@ -227,6 +294,8 @@ void ph_measurements_after_fork(void) {
     queue_end = &queue;
     waiting = 0;
     memset(running, 0, sizeof running);
+    memset(overdue, 0, sizeof overdue);
+    memset(progress, 0, sizeof progress);
     memset(ph_flights, 0, sizeof ph_flights);
     memset(coverage, 0, sizeof coverage);
     memset(container_coverage, 0, sizeof container_coverage);

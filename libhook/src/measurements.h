@@ -17,7 +17,7 @@ static inline void ph_in_flight_add(int device, int64_t ns) {
 /* Something is launched; others may have to pay for it if this process dies. */
 void ph_measurements_work_begins(int device, int64_t now);
 /* Work that no events will tell about: its estimate is the bill. */
-void ph_measurement_bill_estimate(int device, const struct ph_work *work);
+void ph_measurement_bill_estimate(struct ph_batch *batch, const struct ph_work *work);
 /* Reads finished measurements and charges what has become certain. One thread at a time; a launching thread
  * that finds another at it goes on, the housekeeper waits. */
 void ph_measurements_read(bool from_housekeeper);
@@ -25,5 +25,7 @@ void ph_measurements_read(bool from_housekeeper);
 void ph_measurements_forget(CUcontext context);
 bool ph_measurements_pending(void);
 bool ph_measurements_running(int device); /* the GPU has begun something that is not over */
+int64_t ph_measurements_overdue(int device); /* ns charged for what runs, and for much longer than expected */
+int64_t ph_measurements_progress(int device);   /* host ns at which something was last seen to begin or end */
 unsigned int ph_measurements_count(void); /* ever added; tells the housekeeper that there was work */
 void ph_measurements_after_fork(void);

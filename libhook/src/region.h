@@ -11,6 +11,7 @@
 
 #include "activity.h"
 #include "debts.h"
+#include "holds.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,7 +25,7 @@ enum {
     PH_HAMI_SIZE = 2008952,
     PH_EXTENSION_OFFSET = 491 * 4096,
     PH_EXTENSION_MAGIC = 0x4b4f4f48, /* "HOOK" */
-    PH_EXTENSION_VERSION = 3,
+    PH_EXTENSION_VERSION = 4,
 };
 
 struct ph_slot_memory {
@@ -104,6 +105,7 @@ struct ph_extension {
     struct ph_identity identities[PH_MAX_SLOTS];
     struct ph_activity_ring activity[PH_MAX_DEVICES];
     struct ph_debt debts[PH_MAX_SLOTS][PH_MAX_DEVICES];
+    struct ph_hold_ring holds[PH_MAX_DEVICES];
 };
 _Static_assert(PH_EXTENSION_OFFSET > PH_HAMI_SIZE, "leaves HAMi's trailing byte alone");
 _Static_assert(offsetof(struct ph_extension, buckets) == 64, "buckets");

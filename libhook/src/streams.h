@@ -13,22 +13,28 @@ struct ph_work {
     int64_t estimate;     /* ns */
     int64_t unannounced;  /* ns of it that ph_in_flight does not hold yet */
     bool believed;        /* every cost in it has been learned */
+    bool unmeasured;      /* one has never been measured */
     struct ph_cost *only; /* of the launch, if it is one */
-    int64_t opened_at;
+    CUevent end;          /* recorded after every launch on a per-thread stream, else NULL until it is closed */
+    int64_t opened_at, closed_at;
     int64_t lead;         /* ns the GPU waited between the start event and the first launch */
 };
-/* Lock order: the streams' mutex, a batch's latch, then the leaves (timelines, the queue of measurements). */
+/* Lock order and what may be called under which lock: docs/explanation/how-the-hook-limits.md. */
 struct ph_batch {
-    struct ph_latch latch;
-    struct ph_batch *next;
-    CUcontext context; /* these five are constant while taken */
+    struct ph_latch latch; /* held while a launch is made: only launches onto the same stream wait for it, as they would
+                            * for the driver; others try, and leave `close` behind */
+    struct ph_batch *next, *in_bucket;
+    CUcontext context; /* the stream's; these six are constant while taken */
     CUstream stream;
-    bool special; /* NULL, legacy or per-thread: the handle alone does not name it */
+    bool special;      /* NULL, legacy or per-thread: the handle alone does not name it */
+    const void *owner; /* of a per-thread stream: the thread, else NULL */
     int device;
     struct ph_timeline *timeline;
-    bool taken;   /* these three are atomic: looked at without the latch */
+    bool taken;   /* these five are atomic: looked at without the latch */
+    bool close;   /* whoever holds the latch shall close the batch */
     int64_t open; /* since when; 0 = closed */
     int pending;  /* closed and not yet measured; 0 when opening: the stream was idle */
+    int queued;   /* launches of those, and of the open one */
     bool was_idle;
     struct ph_work work;
 };
@@ -60,8 +66,8 @@ static inline struct ph_batch *ph_stream_of(CUstream stream, bool per_thread) {
 }
 /* Every batch there ever was: `for (struct ph_batch *b = ph_streams_first(); b; b = b->next)`. */
 struct ph_batch *ph_streams_first(void);
-/* Streams end. `abandon` is called with the batch's latch held, for each of a dying context. */
-void ph_streams_forget(CUstream stream);
+/* Streams end. `abandon` is called with the batch's latch held. */
+void ph_streams_forget(CUstream stream, void (*abandon)(struct ph_batch *batch));
 void ph_streams_forget_context(CUcontext context, void (*abandon)(struct ph_batch *batch));
 void ph_streams_after_fork(void);
 

@@ -1,7 +1,7 @@
 #include "timeline.h"
 
+#include "calibration.h"
 #include "driver.h"
-#include "limiter.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -12,12 +12,12 @@ static const int64_t REBASE_NS = 2000000000;
 struct ph_timeline {
     CUcontext context; /* NULL: ended, free for the next */
     CUevent base;
-    int64_t base_host;
+    struct ph_calibration calibration; /* of times since the base */
     CUevent *spare;
     int spares, room;
     struct ph_timeline *next;
 };
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* all of the above; nothing waits while it is held */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* all of the above; of the driver, only cuEventElapsedTime is called while it is held, which does not wait */
 static struct ph_timeline *timelines;
 
 struct ph_timeline *ph_timeline_of(CUcontext context) {
@@ -59,59 +59,55 @@ void ph_timeline_give_back(struct ph_timeline *timeline, CUevent event) {
     pthread_mutex_unlock(&mutex);
 }
 
-CUevent ph_timeline_record(struct ph_timeline *timeline, CUstream stream) {
+static CUevent create(struct ph_timeline *timeline) {
     CUevent event = NULL;
+    CUcontext current = ph_current_context();
+    bool other = current != timeline->context && ph_driver.cuCtxPushCurrent_v2 && ph_driver.cuCtxPopCurrent_v2;
+    if (other && ph_driver.cuCtxPushCurrent_v2(timeline->context) != CUDA_SUCCESS) return NULL;
+    if (ph_driver.cuEventCreate(&event, CU_EVENT_DEFAULT) != CUDA_SUCCESS) event = NULL;
+    if (other) ph_driver.cuCtxPopCurrent_v2(&current);
+    return event;
+}
+
+CUevent ph_timeline_record(struct ph_timeline *timeline, CUevent again, CUstream stream) {
+    CUevent event = again;
     pthread_mutex_lock(&mutex);
-    if (timeline->spares) event = timeline->spare[--timeline->spares];
+    if (!event && timeline->spares) event = timeline->spare[--timeline->spares];
     pthread_mutex_unlock(&mutex);
-    if (!event && ph_driver.cuEventCreate(&event, CU_EVENT_DEFAULT) != CUDA_SUCCESS) return NULL;
+    if (!event && !(event = create(timeline))) return NULL;
     if (ph_driver.cuEventRecord(event, stream) == CUDA_SUCCESS) return event;
-    ph_timeline_give_back(timeline, event);
+    if (event != again) ph_timeline_give_back(timeline, event);
     return NULL;
 }
 
-bool ph_timeline_ready(struct ph_timeline *timeline, CUstream stream) {
+bool ph_elapsed(CUevent from, CUevent to, int64_t *ns) {
+    float milliseconds = 0;
+    if (!from || ph_driver.cuEventElapsedTime(&milliseconds, from, to) != CUDA_SUCCESS) return false;
+    *ns = (int64_t)((double)milliseconds * 1e6);
+    return true;
+}
+
+int64_t ph_timeline_host(struct ph_timeline *timeline, CUevent event, int64_t after, int64_t before) {
+    int64_t gpu = 0, at = after;
     pthread_mutex_lock(&mutex);
-    bool ready = timeline->base != NULL;
-    pthread_mutex_unlock(&mutex);
-    if (ready) return true;
-    CUevent base = ph_timeline_record(timeline, stream);
-    if (!base) return false;
-    ready = PH_REAL(cuEventSynchronize)(base) == CUDA_SUCCESS;
-    int64_t now = ph_now();
-    pthread_mutex_lock(&mutex);
-    if (ready && !timeline->base) { /* another thread may have been faster */
-        timeline->base = base;
-        timeline->base_host = now;
-    } else {
-        give(timeline, base);
+    if (ph_elapsed(timeline->base, event, &gpu)) {
+        ph_calibration_learn(&timeline->calibration, gpu, after, before);
+        at = ph_calibration_place(&timeline->calibration, gpu, after, before);
     }
     pthread_mutex_unlock(&mutex);
-    return ready;
+    return at;
 }
 
-int64_t ph_elapsed_ns(CUevent from, CUevent to) {
-    float milliseconds = 0;
-    if (ph_driver.cuEventElapsedTime(&milliseconds, from, to) != CUDA_SUCCESS) return -1;
-    return (int64_t)((double)milliseconds * 1e6);
-}
-
-int64_t ph_timeline_host(struct ph_timeline *timeline, CUevent event, int64_t now) {
+void ph_timeline_passed(struct ph_timeline *timeline, CUevent event, int64_t after, int64_t before) {
+    int64_t gpu = 0;
     pthread_mutex_lock(&mutex);
-    int64_t since = ph_elapsed_ns(timeline->base, event);
-    int64_t at = timeline->base_host + (since > 0 ? since : 0);
-    pthread_mutex_unlock(&mutex);
-    return at < now ? at : now; /* the clocks drift: what is over lies in the past */
-}
-
-void ph_timeline_passed(struct ph_timeline *timeline, CUevent event, int64_t now) {
-    pthread_mutex_lock(&mutex);
-    int64_t since = ph_elapsed_ns(timeline->base, event);
-    if (since > REBASE_NS) {
-        give(timeline, timeline->base);
+    bool told = ph_elapsed(timeline->base, event, &gpu);
+    if (!timeline->base) timeline->calibration.known = false;
+    if (told || !timeline->base) ph_calibration_learn(&timeline->calibration, gpu, after, before);
+    if (!timeline->base || gpu > REBASE_NS) {
+        if (timeline->base) give(timeline, timeline->base);
         timeline->base = event;
-        timeline->base_host += since;
-        if (timeline->base_host > now) timeline->base_host = now;
+        ph_calibration_move(&timeline->calibration, gpu);
     } else {
         give(timeline, event);
     }

@@ -1,5 +1,6 @@
 /* Shared by the fake driver's parts. Kernels: a function named spin takes its duration in ns as its first
- * parameter (a 64-bit integer), one named spin_N always runs N ns; any other runs 10 µs. */
+ * parameter (a 64-bit integer), one named spin_N always runs N ns, one named hold until the int is not zero that its first
+ * parameter points to; any other runs 10 µs. */
 #pragma once
 
 #define __CUDA_API_VERSION_INTERNAL 1
@@ -46,6 +47,10 @@ struct fk_stream {
     struct fk_context *context;
     int64_t tail; /* service time at which all queued work ends */
     struct fk_graph *capture;
+    CUstreamCaptureMode capture_mode;
+    bool invalidated, blocking; /* blocking: ordered with the legacy stream */
+    struct fk_gated *gated;     /* what stands before a gate, and behind it */
+    int gated_count;
     int64_t ends[FK_QUEUE]; /* when the last launches end; a full queue makes the next one wait, as hardware does */
     unsigned int launches;
     struct fk_stream *next;
@@ -72,6 +77,17 @@ int64_t fk_duration(CUfunction function, void **parameters);
 CUresult fk_run(CUstream handle, bool per_thread, int64_t ns); /* queues ns of work */
 bool fk_is_legacy(CUstream handle, bool per_thread);
 struct fk_stream *fk_stream_of(CUstream stream, bool per_thread);
+/* captures.c: what invalidates captures */
+CUresult fk_legacy_used(const struct fk_context *context);
+CUresult fk_asked(void);
+/* gates.c */
+struct fk_event;
+bool fk_gated(struct fk_stream *stream);
+void fk_wait_ungated(struct fk_stream *stream);
+void fk_gate_kernel(struct fk_stream *stream, int64_t ns);
+void fk_gate_record(struct fk_stream *stream, struct fk_event *event);
+void fk_gate_hold(struct fk_stream *stream, volatile int *word);
+void fk_record_now(struct fk_event *event, struct fk_stream *stream); /* streams.c */
 CUdeviceptr fk_address(uint64_t bytes);
 bool fk_back_to_pool(CUdeviceptr address);
 void fk_pools_settle(void); /* what a synchronisation gives back */

@@ -20,6 +20,9 @@ struct fg_settings {
     int64_t call_ns; /* virtual time that every launch takes on the CPU */
     uint64_t context_bytes, module_bytes; /* FAKE_CUDA_CONTEXT_MIB, FAKE_CUDA_MODULE_MIB: taken by each */
     bool lazy; /* FAKE_CUDA_LAZY=1: a module takes its bytes when its first function is asked for */
+    int64_t drift_ppm; /* FAKE_CUDA_DRIFT_PPM: how much faster the GPUs' clocks run than the host's */
+    int64_t leap_at, leap; /* FAKE_CUDA_LEAP_AT_MS after the machine's start the GPUs' clocks leap by FAKE_CUDA_LEAP_MS, as
+                            * when the host has slept; negative: back */
     int pid_offset; /* FAKE_NVML_PID_OFFSET: NVML's pids are the host's, not the container's */
 };
 
@@ -27,6 +30,7 @@ void fg_ready(void);
 const struct fg_settings *fg_settings(void);
 bool fg_is_virtual(void);
 int64_t fg_now(void);
+int64_t fg_gpu_clock(int64_t host); /* what the GPUs' clocks show then */
 void fg_wait_until(int64_t when);
 
 /* Contexts: time is counted in ns of service, which passes only while the GPU works for the context. */

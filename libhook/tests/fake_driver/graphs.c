@@ -1,4 +1,4 @@
-/* Capture and graphs. A graph runs as one piece of work; its memory stays with the device until it is trimmed. */
+/* Graphs. One runs as one piece of work; its memory stays with the device until it is trimmed. */
 #define _GNU_SOURCE
 #include "fake.h"
 
@@ -28,24 +28,6 @@ bool fk_pool_stream_alloc(struct fk_stream *stream, uint64_t bytes) {
     return true;
 }
 
-CUresult fk_cuStreamBeginCapture_v2(const struct fk_call *call, CUstream handle, CUstreamCaptureMode mode) {
-    (void)call, (void)mode;
-    struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
-    if (fk_is_legacy(handle, call->per_thread)) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
-    stream->capture = calloc(1, sizeof *stream->capture);
-    return CUDA_SUCCESS;
-}
-CUresult fk_cuStreamEndCapture(const struct fk_call *call, CUstream handle, CUgraph *graph) {
-    struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
-    if (!stream->capture) return CUDA_ERROR_ILLEGAL_STATE;
-    *graph = (CUgraph)stream->capture;
-    stream->capture = NULL;
-    return CUDA_SUCCESS;
-}
-CUresult fk_cuStreamIsCapturing(const struct fk_call *call, CUstream handle, CUstreamCaptureStatus *status) {
-    *status = fk_stream_of(handle, call->per_thread)->capture ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
-    return CUDA_SUCCESS;
-}
 CUresult fk_cuGraphCreate(const struct fk_call *call, CUgraph *graph, unsigned int flags) {
     (void)call, (void)flags;
     *graph = calloc(1, sizeof(struct fk_graph));

@@ -108,6 +108,7 @@ static void set_up(void) {
         pthread_mutex_init(&fg_shared->mutex, &attributes);
         fg_shared->virtual_time = fg_virtual;
         fg_shared->now = fg_virtual ? VIRTUAL_EPOCH_NS : fg_machine_now();
+        fg_shared->began = fg_shared->now;
         for (int i = 0; i < FG_DEVICES; i++) fg_shared->device[i].current = -1;
         __atomic_store_n(&fg_shared->ready, 2, __ATOMIC_SEQ_CST);
     }
@@ -125,6 +126,9 @@ static void set_up(void) {
     settings.context_bytes = (uint64_t)number("FAKE_CUDA_CONTEXT_MIB", 0) << 20;
     settings.module_bytes = (uint64_t)number("FAKE_CUDA_MODULE_MIB", 0) << 20;
     settings.lazy = number("FAKE_CUDA_LAZY", 0) != 0;
+    settings.drift_ppm = number("FAKE_CUDA_DRIFT_PPM", 0);
+    settings.leap_at = fg_shared->began + number("FAKE_CUDA_LEAP_AT_MS", 0) * 1000000;
+    settings.leap = number("FAKE_CUDA_LEAP_MS", 0) * 1000000;
     settings.pid_offset = (int)number("FAKE_NVML_PID_OFFSET", 0);
     fg_watch_limit = (uint64_t)number("FAKE_CUDA_WATCH_LIMIT", 0);
     pthread_key_create(&leave_key, leave);
@@ -136,6 +140,11 @@ void fg_ready(void) {
     pthread_once(&once, set_up);
 }
 const struct fg_settings *fg_settings(void) { return &settings; }
+int64_t fg_gpu_clock(int64_t host) {
+    int64_t passed = host - fg_shared->began;
+    return passed + passed / 1000000 * settings.drift_ppm + passed % 1000000 * settings.drift_ppm / 1000000 +
+           (settings.leap && host >= settings.leap_at ? settings.leap : 0);
+}
 bool fg_is_virtual(void) {
     fg_ready();
     return fg_virtual;

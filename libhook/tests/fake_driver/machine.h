@@ -36,7 +36,7 @@ struct shared {
     uint32_t ready;
     pthread_mutex_t mutex;
     bool virtual_time; /* one machine, one clock */
-    int64_t now;
+    int64_t now, began;
     int context_high, thread_high, process_high;
     struct device device[FG_DEVICES];
     struct thread thread[FG_THREADS];

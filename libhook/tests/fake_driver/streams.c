@@ -2,14 +2,16 @@
 #define _GNU_SOURCE
 #include "fake.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct event {
+struct fk_event {
     struct fk_context *context;
     int64_t target;   /* service time it completes at; -1: never recorded */
     int64_t recorded; /* global time of the record */
     int64_t done;     /* global time of completion, once asked for; the machine forgets after a while */
+    struct fk_stream *gated; /* recorded behind a gate there, and not reached yet */
 };
 
 struct fk_stream *fk_stream_of(CUstream handle, bool per_thread) {
@@ -17,6 +19,7 @@ struct fk_stream *fk_stream_of(CUstream handle, bool per_thread) {
     if (handle == CU_STREAM_PER_THREAD || (handle == NULL && per_thread)) {
         if (own.context != fk_current) memset(&own, 0, sizeof own);
         own.context = fk_current;
+        own.blocking = true;
         return &own;
     }
     if (handle == NULL || handle == CU_STREAM_LEGACY) {
@@ -36,6 +39,12 @@ bool fk_is_legacy(CUstream handle, bool per_thread) {
 CUresult fk_run(CUstream handle, bool per_thread, int64_t ns) {
     struct fk_stream *stream = fk_stream_of(handle, per_thread);
     if (!stream->context) return CUDA_ERROR_INVALID_CONTEXT;
+    CUresult refused = fk_is_legacy(handle, per_thread) ? fk_legacy_used(stream->context) : CUDA_SUCCESS;
+    if (refused) return refused;
+    if (fk_gated(stream)) {
+        fk_gate_kernel(stream, ns);
+        return CUDA_SUCCESS;
+    }
     int64_t *end = &stream->ends[stream->launches++ % FK_QUEUE];
     if (*end > 0) fg_wait_served(stream->context->gpu, *end);
     *end = stream->tail = fg_submit(stream->context->gpu, stream->tail, ns);
@@ -47,6 +56,7 @@ int64_t fk_duration(CUfunction function, void **parameters) {
     int64_t ns = *(const int64_t *)(const void *)function;
     return ns >= 0 ? ns : parameters ? *(const int64_t *)parameters[0] : 10000;
 }
+static bool holds(CUfunction function) { return *(const int64_t *)(const void *)function == -2; }
 
 static CUresult launch(const struct fk_call *call, CUstream handle, int64_t ns) {
     struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
@@ -63,6 +73,10 @@ CUresult fk_cuLaunchKernel(const struct fk_call *call, CUfunction f, unsigned in
                            unsigned int by, unsigned int bz, unsigned int shared, CUstream stream, void **parameters, void **extra) {
     (void)gx, (void)gy, (void)gz, (void)bx, (void)by, (void)bz, (void)shared, (void)extra;
     if (!f) return CUDA_ERROR_INVALID_HANDLE;
+    if (holds(f)) {
+        fk_gate_hold(fk_stream_of(stream, call->per_thread), *(volatile int **)parameters[0]);
+        return CUDA_SUCCESS;
+    }
     return launch(call, stream, fk_duration(f, parameters));
 }
 CUresult fk_cuLaunchKernelEx(const struct fk_call *call, const CUlaunchConfig *config, CUfunction f, void **parameters, void **extra) {
@@ -88,10 +102,11 @@ CUresult fk_cuLaunchGridAsync(const struct fk_call *call, CUfunction f, int widt
 /* Streams */
 
 CUresult fk_cuStreamCreate(const struct fk_call *call, CUstream *stream, unsigned int flags) {
-    (void)call, (void)flags;
+    (void)call;
     if (!fk_current) return CUDA_ERROR_INVALID_CONTEXT;
     struct fk_stream *fresh = calloc(1, sizeof *fresh);
     fresh->context = fk_current;
+    fresh->blocking = !(flags & CU_STREAM_NON_BLOCKING);
     fg_mutex_lock(&fk_mutex);
     fresh->next = fk_current->streams;
     fk_current->streams = fresh;
@@ -114,10 +129,17 @@ CUresult fk_cuStreamDestroy_v2(const struct fk_call *call, CUstream handle) {
     free(stream);
     return CUDA_SUCCESS;
 }
+CUresult fk_cuStreamGetCtx(const struct fk_call *call, CUstream handle, CUcontext *context) {
+    *context = (CUcontext)fk_stream_of(handle, call->per_thread)->context;
+    return *context ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
 CUresult fk_cuStreamSynchronize(const struct fk_call *call, CUstream handle) {
     struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
     if (!stream->context) return CUDA_ERROR_INVALID_CONTEXT;
     if (stream->capture) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    CUresult refused = fk_asked();
+    if (refused) return refused;
+    fk_wait_ungated(stream);
     fg_wait_served(stream->context->gpu, stream->tail);
     fk_pools_settle();
     return CUDA_SUCCESS;
@@ -125,6 +147,9 @@ CUresult fk_cuStreamSynchronize(const struct fk_call *call, CUstream handle) {
 CUresult fk_cuStreamQuery(const struct fk_call *call, CUstream handle) {
     struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
     if (!stream->context) return CUDA_ERROR_INVALID_CONTEXT;
+    CUresult refused = fk_asked();
+    if (refused) return refused;
+    if (fk_gated(stream)) return CUDA_ERROR_NOT_READY;
     return fg_context_served(stream->context->gpu) >= stream->tail ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
 static int64_t last_tail(const struct fk_context *context) {
@@ -138,6 +163,9 @@ static int64_t last_tail(const struct fk_context *context) {
 CUresult fk_cuCtxSynchronize(const struct fk_call *call) {
     (void)call;
     if (!fk_current) return CUDA_ERROR_INVALID_CONTEXT;
+    CUresult refused = fk_asked();
+    if (refused) return refused;
+    for (struct fk_stream *s = fk_current->streams; s; s = s->next) fk_wait_ungated(s);
     fg_wait_served(fk_current->gpu, last_tail(fk_current));
     fk_pools_settle();
     return CUDA_SUCCESS;
@@ -145,19 +173,10 @@ CUresult fk_cuCtxSynchronize(const struct fk_call *call) {
 CUresult fk_cuStreamWaitEvent(const struct fk_call *call, CUstream handle, CUevent event, unsigned int flags) {
     (void)flags;
     struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
-    const struct event *e = (const struct event *)event;
+    const struct fk_event *e = (const struct fk_event *)event;
     if (e->context == stream->context && e->target > stream->tail) stream->tail = e->target;
     return CUDA_SUCCESS;
 }
-CUresult fk_cuThreadExchangeStreamCaptureMode(const struct fk_call *call, CUstreamCaptureMode *mode) {
-    static __thread CUstreamCaptureMode current = CU_STREAM_CAPTURE_MODE_GLOBAL;
-    (void)call;
-    CUstreamCaptureMode old = current;
-    current = *mode;
-    *mode = old;
-    return CUDA_SUCCESS;
-}
-
 /* Copies take no time of the kernels' engine; synchronous ones wait for the legacy stream. */
 static CUresult copied(const struct fk_call *call) {
     if (!fk_current) return CUDA_ERROR_INVALID_CONTEXT;
@@ -191,23 +210,39 @@ CUresult fk_cuMemsetD8_v2(const struct fk_call *call, CUdeviceptr to, unsigned c
 CUresult fk_cuEventCreate(const struct fk_call *call, CUevent *event, unsigned int flags) {
     (void)call, (void)flags;
     if (!fk_current) return CUDA_ERROR_INVALID_CONTEXT;
-    struct event *fresh = malloc(sizeof *fresh);
-    *fresh = (struct event){ fk_current, -1, 0, 0 };
+    struct fk_event *fresh = malloc(sizeof *fresh);
+    *fresh = (struct fk_event){ .context = fk_current, .target = -1 };
     *event = (CUevent)fresh;
     return CUDA_SUCCESS;
 }
-CUresult fk_cuEventRecord(const struct fk_call *call, CUevent event, CUstream handle) {
-    struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
-    struct event *e = (struct event *)event;
-    if (!stream->context) return CUDA_ERROR_INVALID_CONTEXT;
-    if (stream->capture) return CUDA_SUCCESS;
-    e->context = stream->context;
+void fk_record_now(struct fk_event *e, struct fk_stream *stream) {
     e->target = stream->tail;
     e->recorded = fg_now();
     e->done = 0;
+    __atomic_store_n(&e->gated, NULL, __ATOMIC_RELAXED);
+}
+CUresult fk_cuEventRecord(const struct fk_call *call, CUevent event, CUstream handle) {
+    struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
+    struct fk_event *e = (struct fk_event *)event;
+    if (!stream->context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (e->context != stream->context) return CUDA_ERROR_INVALID_HANDLE;
+    CUresult refused = fk_is_legacy(handle, call->per_thread) ? fk_legacy_used(stream->context) : CUDA_SUCCESS;
+    if (refused) return refused;
+    if (stream->capture) {
+        if (getenv("FAKE_CUDA_STRICT")) fprintf(stderr, "[fake driver] an event was recorded into a capture\n");
+        return CUDA_SUCCESS;
+    }
+    if (fk_gated(stream)) {
+        __atomic_store_n(&e->gated, stream, __ATOMIC_RELAXED);
+        fk_gate_record(stream, e);
+    } else {
+        fk_record_now(e, stream);
+    }
     return CUDA_SUCCESS;
 }
-static bool finished(struct event *e) {
+static bool finished(struct fk_event *e) {
+    struct fk_stream *gated = __atomic_load_n(&e->gated, __ATOMIC_RELAXED);
+    if (gated && fk_gated(gated) && __atomic_load_n(&e->gated, __ATOMIC_RELAXED)) return false;
     if (e->target < 0 || e->done) return true;
     if (fg_context_served(e->context->gpu) < e->target) return false;
     e->done = fg_time_of(e->context->gpu, e->target, e->recorded);
@@ -215,20 +250,25 @@ static bool finished(struct event *e) {
 }
 CUresult fk_cuEventQuery(const struct fk_call *call, CUevent event) {
     (void)call;
-    return finished((struct event *)event) ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+    CUresult refused = fk_asked();
+    if (refused) return refused;
+    return finished((struct fk_event *)event) ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
 CUresult fk_cuEventSynchronize(const struct fk_call *call, CUevent event) {
     (void)call;
-    const struct event *e = (const struct event *)event;
+    struct fk_event *e = (struct fk_event *)event;
+    CUresult refused = fk_asked();
+    if (refused) return refused;
+    while (!finished(e) && __atomic_load_n(&e->gated, __ATOMIC_RELAXED)) fg_wait_until(fg_now() + 50000);
     if (e->target >= 0) fg_wait_served(e->context->gpu, e->target);
     return CUDA_SUCCESS;
 }
 CUresult fk_cuEventElapsedTime(const struct fk_call *call, float *milliseconds, CUevent from, CUevent to) {
     (void)call;
-    struct event *a = (struct event *)from, *b = (struct event *)to;
+    struct fk_event *a = (struct fk_event *)from, *b = (struct fk_event *)to;
     if (a->target < 0 || b->target < 0) return CUDA_ERROR_INVALID_HANDLE;
     if (!finished(a) || !finished(b)) return CUDA_ERROR_NOT_READY;
-    *milliseconds = (float)((double)(b->done - a->done) / 1e6);
+    *milliseconds = (float)((double)(fg_gpu_clock(b->done) - fg_gpu_clock(a->done)) / 1e6);
     return CUDA_SUCCESS;
 }
 CUresult fk_cuEventDestroy_v2(const struct fk_call *call, CUevent event) {

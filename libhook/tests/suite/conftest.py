@@ -5,6 +5,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -14,6 +15,12 @@ SANITIZER = os.environ.get("LIBHOOK_SANITIZER", "")
 """What the hook was built with: address, undefined, thread; nothing in what is shipped."""
 RUNNER = os.environ.get("LIBHOOK_RUNNER", "").split()
 """What runs programs of another architecture: qemu and its options."""
+SECOND_DRIVER = {"LD_LIBRARY_PATH": str(BUILD / "tests/second_driver")}
+"""Settings of a program that runs on the second fake driver (tests/second_driver/second.h)."""
+on_both_drivers = pytest.mark.parametrize(
+    "driver", [pytest.param({}, id="fake"), pytest.param(SECOND_DRIVER, id="second")]
+)
+"""The settings come as `driver`."""
 not_ours = pytest.mark.skipif(
     SANITIZER == "thread",
     reason="ThreadSanitizer's runtime is in the victims; a hook that calls it loads nowhere else",
@@ -39,8 +46,9 @@ def up_for(seconds: int) -> list[str]:
 class Machine:
     """One fake machine and one container on it; `run` starts a victim there."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, drift_ppm: int = 0) -> None:
         self.folder = folder
+        self.drift_ppm = drift_ppm
         self.region = folder / "vgpu.cache"
 
     def environment(self, *, hook: Path | None, virtual: bool, settings: dict[str, str]) -> dict[str, str]:
@@ -52,6 +60,8 @@ class Machine:
             "LD_LIBRARY_PATH": str(BUILD / "tests"),
             "LD_PRELOAD": ":".join([*filter(None, [os.environ.get("LIBHOOK_SANITIZER_RUNTIME")]), *preload]),
             "FAKE_CUDA_SHM": str(self.folder / "machine"),
+            "FAKE_CUDA_DRIFT_PPM": str(self.drift_ppm),
+            "SECOND_DRIFT_PPM": str(self.drift_ppm),
             "FAKE_CUDA_CLOCK": "virtual" if virtual else "real",
             "CUDA_DEVICE_MEMORY_SHARED_CACHE": str(self.region),
             **{name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")},
@@ -97,5 +107,6 @@ def share_of(output: str) -> float:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Machine:
+    """Its GPUs' clocks drift as real ones do: of half of the tests, by name, one way, of the others the other."""
+    return Machine(tmp_path, 200 if crc32(request.node.name.encode()) % 2 else -200)

@@ -8,7 +8,9 @@
 #include <cmocka.h>
 
 #include "activity.h"
+#include "billing.h"
 #include "bucket.h"
+#include "calibration.h"
 #include "config.h"
 #include "debts.h"
 #include "latch.h"
@@ -107,6 +109,54 @@ static int64_t charged;
 static void count(int device, int64_t used_at, int64_t busy) {
     (void)device, (void)used_at;
     charged += busy;
+}
+
+/* A GPU's clock that is `ppm` faster, an event each `every` ns that is seen up to `lag` ns later. Returns the worst error. */
+static int64_t worst_placing(int64_t ppm, int64_t every, int64_t lag, int64_t seconds) {
+    struct ph_calibration calibration = { .known = false };
+    int64_t worst = 0, base = 0, n = 0;
+    for (int64_t host = 0; host < seconds * 1000000000; host += every, n++) {
+        int64_t gpu = host + host / 1000000 * ppm - base, before = host + n * 7919 % (lag + 1);
+        ph_calibration_learn(&calibration, gpu, host - n * 104729 % (lag + 1), before);
+        int64_t off = ph_calibration_place(&calibration, gpu, host - lag, before) - host;
+        if (host > 1000000000 && (off > worst || -off > worst)) worst = off < 0 ? -off : off;
+        if (gpu > 2000000000) {
+            base += gpu;
+            ph_calibration_move(&calibration, gpu);
+        }
+    }
+    return worst;
+}
+
+static void clocks_that_drift_are_followed_in_both_directions(void **unused) {
+    (void)unused;
+    static const int64_t ppms[] = { -200, -20, 0, 20, 200 };
+    for (size_t i = 0; i < sizeof ppms / sizeof *ppms; i++) assert_in_range(worst_placing(ppms[i], 1000000, 1000000, 3600), 0, 100000);
+}
+
+static void a_clock_that_leaps_is_found_again_at_once(void **unused) {
+    (void)unused;
+    struct ph_calibration c = { .known = false };
+    ph_calibration_learn(&c, 0, 1000000000, 1000001000);
+    ph_calibration_learn(&c, 5000, 1000005000, 1000006000);
+    ph_calibration_learn(&c, 7200000000000, 1000007000, 1000008000); /* two hours ahead */
+    assert_in_range(ph_calibration_place(&c, 7200000000000, 0, INT64_MAX), 998000000, 1002000000); /* as far as a float tells */
+    ph_calibration_learn(&c, 9000, 1000010000, 1000011000); /* and back */
+    assert_in_range(ph_calibration_place(&c, 9000, 0, INT64_MAX), 1000009000, 1000012000);
+}
+
+static void idle_time_that_events_span_is_nobodys_bill(void **unused) {
+    (void)unused;
+    struct ph_facts one = { .busy = 1000000, .expected = 10000, .launches = 1, .believed = true }, late = one, many = one;
+    late.late = true;
+    many.launches = 64;
+    assert_int_equal(ph_bill(&one), 1000000);   /* a kernel may take longer than ever before */
+    assert_int_equal(ph_bill(&late), 10500);    /* nobody looked when it ended */
+    assert_int_equal(ph_bill(&many), 10500);    /* gaps between launches */
+    late.believed = many.contended = false;
+    assert_int_equal(ph_bill(&late), 1000000);
+    many.posted = true;
+    assert_int_equal(ph_bill(&many), 1000000);
 }
 
 static void overlapping_streams_are_charged_once_and_late_news_is_not_lost(void **unused) {
@@ -259,6 +309,9 @@ int main(void) {
         cmocka_unit_test(the_lower_limit_wins),
         cmocka_unit_test(bucket_gives_exactly_the_share_in_the_long_run),
         cmocka_unit_test(a_hostile_bucket_neither_blocks_for_ever_nor_pays_for_ever),
+        cmocka_unit_test(clocks_that_drift_are_followed_in_both_directions),
+        cmocka_unit_test(a_clock_that_leaps_is_found_again_at_once),
+        cmocka_unit_test(idle_time_that_events_span_is_nobodys_bill),
         cmocka_unit_test(overlapping_streams_are_charged_once_and_late_news_is_not_lost),
         cmocka_unit_test(contexts_that_take_turns_are_each_charged_their_part),
         cmocka_unit_test(whoever_comes_late_all_together_never_pay_for_more_than_was_used),

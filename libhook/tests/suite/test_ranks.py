@@ -1,0 +1,26 @@
+"""Ranks of one container on several GPUs that wait for each other in collectives, on the second driver and the real
+clock: what is compared is one run with another of the same length."""
+
+import pytest
+
+from conftest import SECOND_DRIVER, Machine
+
+SECONDS = "4"
+
+
+def iterations(machine: Machine, ranks: int, *how: str, **settings: str) -> int:
+    machine.region.unlink(missing_ok=True)
+    done = machine.run(
+        "ranks", str(ranks), SECONDS, "12", *how, SECOND_DEVICES=str(ranks), **SECOND_DRIVER, **settings
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("how", [(), ("threads",)], ids=["processes", "threads"])
+@pytest.mark.parametrize("limit", [10, 30])
+def test_ranks_that_meet_get_on_as_one_does(machine: Machine, limit: int, how: tuple[str, ...]) -> None:
+    """Two made 3 % of what one made at 30 %: each paid for the other's rests. Half allows for a busy machine; on a quiet
+    one it is nine tenths and more (docs/benchmarks.md)."""
+    alone = iterations(machine, 1, *how, CUDA_DEVICE_SM_LIMIT=str(limit))
+    assert iterations(machine, 2, *how, CUDA_DEVICE_SM_LIMIT=str(limit)) > alone / 2
