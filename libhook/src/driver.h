@@ -36,8 +36,6 @@ bool ph_driver_lacks(const struct ph_call *call);
 typedef void *(*ph_dlsym_function)(void *handle, const char *name);
 ph_dlsym_function ph_glibc_dlsym(void);
 const struct ph_call *ph_call_by_symbol(const char *symbol);
-/* The hook for an address of the driver, or for (base, version, stream kind) if the address is not known. */
-void *ph_hook_for(void *address, const char *base, int version, bool per_thread);
 
 /* Says once that the driver has something that takes memory or GPU time and has no hook, if a program was given it. */
 void ph_report_unknown(void);

@@ -132,28 +132,44 @@ static void note_unknown(const char *name) {
     if (ph_gate_state() != PH_GATE_START) ph_report_unknown();
 }
 
-/* Ours, or NULL: then glibc answers. */
-static void *driver_answer(void *handle, const char *name) {
+/* Both addresses are of the same file, loaded once or (in namespaces of its own) more often. */
+static bool same_file(const void *a, const void *b) {
+    Dl_info of_a, of_b;
+    return dladdr(a, &of_a) && dladdr(b, &of_b) && of_a.dli_fname && of_b.dli_fname && strcmp(of_a.dli_fname, of_b.dli_fname) == 0;
+}
+
+/* A driver may look itself up: WSL2's libcuda.so.1 finds the driver proper by dlsym. What it asks for is its own. */
+static bool is_driver(const void *caller) {
+    void *export = ph_driver_cuda() ? ph_glibc_dlsym()(ph_driver_cuda(), "cuInit") : NULL;
+    return export && same_file(caller, export);
+}
+
+/* Ours, or NULL: then glibc answers. Ours stands for the exports of one file, the driver that we opened: another
+ * library's function of that name is that library's, and what the handle does not have, or this driver lacks, stays
+ * missing. What RTLD_DEFAULT and RTLD_NEXT mean is known to glibc alone, so there the name decides. */
+static void *driver_answer(void *handle, const char *name, const void *caller) {
     ph_dlsym_function next = ph_glibc_dlsym();
     const struct ph_call *call = ph_call_by_symbol(name);
     if (!call) {
         void *library = takes_something(name) ? ph_driver_cuda() : NULL;
-        if (library && next(library, name)) note_unknown(name);
+        if (library && next(library, name) && !is_driver(caller)) note_unknown(name);
         return NULL;
     }
-    /* What the handle does not have, or this driver lacks, stays missing. */
-    if (handle != RTLD_DEFAULT && handle != RTLD_NEXT && !next(handle, name)) return NULL;
+    bool anywhere = handle == RTLD_DEFAULT || handle == RTLD_NEXT;
+    void *found = anywhere ? NULL : next(handle, name);
+    if (!anywhere && !found) return NULL;
     bool nvml = call->since == 0;
     if (nvml) ph_driver_open_nvml();
     else ph_driver_open_cuda();
     void *library = nvml ? ph_driver_nvml() : ph_driver_cuda();
-    if (!library || !next(library, name)) return NULL;
+    void *export = library ? next(library, name) : NULL;
+    if (!export || (!anywhere && found != export && found != call->hook && !same_file(found, export)) || is_driver(caller)) return NULL;
     return call->hook;
 }
 
-__attribute__((visibility("hidden"), used)) PH_BARE void *ph_dlsym_answer(void *handle, const char *name) {
+__attribute__((visibility("hidden"), used)) PH_BARE void *ph_dlsym_answer(void *handle, const char *name, const void *caller) {
     ph_glibc_dlsym();
-    return name && of_driver(name) ? driver_answer(handle, name) : NULL;
+    return name && of_driver(name) ? driver_answer(handle, name, caller) : NULL;
 }
 
 #if defined(__x86_64__)
@@ -163,6 +179,7 @@ __attribute__((visibility("hidden"), used)) PH_BARE void *ph_dlsym_answer(void *
             "\t.cfi_startproc\n\tendbr64\n"                                                         \
             "\tpush %rdi\n\t.cfi_adjust_cfa_offset 8\n\tpush %rsi\n\t.cfi_adjust_cfa_offset 8\n"    \
             "\tpush %rdx\n\t.cfi_adjust_cfa_offset 8\n"                                             \
+            "\tmov 24(%rsp), %rdx\n" /* who asks */                                                \
             "\tcall " #answer "\n"                                                                  \
             "\tpop %rdx\n\t.cfi_adjust_cfa_offset -8\n\tpop %rsi\n\t.cfi_adjust_cfa_offset -8\n"    \
             "\tpop %rdi\n\t.cfi_adjust_cfa_offset -8\n"                                             \
@@ -174,7 +191,7 @@ __attribute__((visibility("hidden"), used)) PH_BARE void *ph_dlsym_answer(void *
     __asm__(".text\n.globl " #function "\n.type " #function ",%function\n"   \
             #function ":\n"                                                                         \
             "\tstp x29, x30, [sp, #-48]!\n\tstp x0, x1, [sp, #16]\n\tstr x2, [sp, #32]\n"           \
-            "\tmov x29, sp\n\tbl " #answer "\n\tmov x9, x0\n"                                       \
+            "\tmov x29, sp\n\tmov x2, x30\n\tbl " #answer "\n\tmov x9, x0\n"                                       \
             "\tldp x0, x1, [sp, #16]\n\tldr x2, [sp, #32]\n\tldp x29, x30, [sp], #48\n"             \
             "\tcbz x9, 1f\n\tmov x0, x9\n\tret\n"                                                   \
             "1:\tadrp x9, " #next "\n\tldr x9, [x9, #:lo12:" #next "]\n\tbr x9\n"                   \
@@ -217,28 +234,45 @@ const struct ph_call *ph_call_by_symbol(const char *symbol) {
     return NULL;
 }
 
-/* The address decides: it names the ABI, whatever the caller asked for. Only an address that no export has is
- * looked up by name, release and stream kind, as the driver itself does. */
-void *ph_hook_for(void *address, const char *base, int version, bool per_thread) {
+static void *by_address(void *address) {
+    for (int i = 0; i < PH_COUNT; i++)
+        if (ph_calls[i].since != 0 && (ph_real(&ph_calls[i]) == address || ph_calls[i].hook == address)) return ph_calls[i].hook;
+    return NULL;
+}
+
+/* The newest ABI up to `version` that we know. A function without per-thread variant serves both stream kinds. */
+static struct ph_call *newest(const char *base, int version, bool per_thread) {
     struct ph_call *best = NULL;
     for (int i = 0; i < PH_COUNT; i++) {
         struct ph_call *call = &ph_calls[i];
-        if (call->since == 0) continue;
-        if (ph_real(call) == address || call->hook == address) return call->hook;
-        if (call->per_thread != per_thread || call->since > version || strcmp(call->base, base) != 0) continue;
+        if (call->since == 0 || call->per_thread != per_thread || call->since > version || strcmp(call->base, base) != 0) continue;
         if (!best || call->since > best->since) best = call;
     }
-    /* A function without per-thread variant serves both stream kinds. */
-    if (!best && per_thread) return ph_hook_for(address, base, version, false);
-    if (!best) return NULL;
+    return best || !per_thread ? best : newest(base, version, false);
+}
+
+/* What the driver hands out for the release that brought an ABI is that ABI. */
+static bool is_that_abi(const struct ph_call *call, void *address, cuuint64_t flags) {
+    void *then = NULL;
+    CUdriverProcAddressQueryResult found;
+    if (!ph_driver_lacks(&ph_calls[PH_cuGetProcAddress_v2]))
+        return PH_REAL(cuGetProcAddress_v2)(call->base, &then, call->since, flags, &found) == CUDA_SUCCESS && then == address;
+    return PH_REAL(cuGetProcAddress)(call->base, &then, call->since, flags) == CUDA_SUCCESS && then == address;
+}
+
+/* The address decides: it names the ABI, whatever the caller asked for. One that no export has is ours to wrap only if
+ * the driver hands it out for the release that brought an ABI we know too; a later ABI has other parameters. */
+static void *hook_for(void *address, const char *base, int version, cuuint64_t flags) {
+    void *hook = by_address(address);
+    struct ph_call *best = hook ? NULL : newest(base, version, (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0);
+    if (!best || !is_that_abi(best, address, flags)) return hook;
     if (ph_driver_lacks(best)) __atomic_store_n(&best->real, address, __ATOMIC_RELAXED); /* not exported, only handed out */
     return best->hook;
 }
 
 static void substitute(const char *name, void **function, int version, cuuint64_t flags) {
     if (!function || !*function || !name) return;
-    bool per_thread = (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0;
-    void *hook = ph_hook_for(*function, name, version, per_thread);
+    void *hook = hook_for(*function, name, version, flags);
     if (hook) *function = hook;
     else note_unknown(name);
 }

@@ -3,6 +3,7 @@
  * programs of old ones. tests/suite/test_interposition.py holds it to that. */
 #pragma once
 
+#define _GNU_SOURCE /* as the files have it that this one is put before */
 #if defined(__x86_64__)
 #define PH_FIRST "GLIBC_2.2.5"
 #define PH_STAT_VERSION 1 /* the kernel's struct stat */
@@ -15,6 +16,7 @@
 #include <sys/stat.h>
 
 #define PH_AS_THEN(name, version) __asm__(".symver " #name "," #name "@" version)
+PH_AS_THEN(dladdr, PH_FIRST);
 PH_AS_THEN(dlopen, PH_FIRST);
 PH_AS_THEN(pthread_attr_setstacksize, PH_FIRST);
 PH_AS_THEN(pthread_create, PH_FIRST);
