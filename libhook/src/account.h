@@ -15,7 +15,7 @@ enum ph_holding {
     PH_BINDING,    /* multicast object and offset → physical handle */
     PH_POOL,
     PH_ASYNC,      /* pointer from a pool; holds no bytes itself, names the pool */
-    PH_EXTERNAL,
+    PH_EXTERNAL,   /* freed with its context */
     PH_GRAPH,
     PH_OVERHEAD, /* key = ordinal: contexts and code, as measured */
 };
@@ -26,6 +26,7 @@ struct ph_entry {
     int device; /* container ordinal */
     uint64_t bytes;
     uint64_t other;      /* context, physical handle or pool, by kind */
+    uint64_t size;       /* PH_ASYNC: bytes asked for, whoever is charged for them */
     int references;      /* PH_PHYSICAL: handles held plus mappings and bindings */
 };
 
@@ -52,6 +53,8 @@ bool ph_ledger_refer(uint64_t handle);
 bool ph_ledger_unrefer(uint64_t handle, struct ph_entry *gone);
 /* Changes the bytes of an entry and the account with it. */
 void ph_ledger_resize(enum ph_holding holding, uint64_t key, uint64_t bytes);
+/* What its pool was charged for, entry by entry: the pool is gone and they are not. */
+void ph_ledger_charge_apart(enum ph_holding holding, uint64_t other);
 /* Everything that dies with a context. Returns the bytes given back. */
 uint64_t ph_ledger_drop_context(uint64_t context);
 /* Keys of a kind with low ≤ key < high, in no order; at most `room`. */

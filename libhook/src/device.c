@@ -82,6 +82,14 @@ void ph_devices_find(void) {
     match(visible, count);
 }
 
+void ph_devices_adopt(const char (*uuids)[PH_UUID_SIZE], int count) {
+    struct visible visible[PH_MAX_DEVICES];
+    if (count <= 0 || count > PH_MAX_DEVICES) return;
+    for (int i = 0; i < count; i++) snprintf(ph_device_uuids[i], PH_UUID_SIZE, "%.*s", PH_UUID_SIZE - 1, uuids[i]);
+    ph_device_count = count;
+    match(visible, find_by_cuda(visible));
+}
+
 void ph_devices_match(void) {
     struct visible visible[PH_MAX_DEVICES];
     if (!matched) match(visible, find_by_cuda(visible));

@@ -41,7 +41,8 @@ const struct ph_call *ph_call_by_symbol(const char *symbol);
 void ph_report_unknown(void);
 
 /* device.c: ordinal = position among the container's GPUs, the index of limits and of the region */
-void ph_devices_find(void);  /* with start.c's mutex held, both */
+void ph_devices_find(void);  /* with start.c's mutex held, all three */
+void ph_devices_adopt(const char (*uuids)[96], int count); /* the order of the region, which has those of every process */
 void ph_devices_match(void); /* CUDA's devices with those found, once CUDA is initialised */
 extern int ph_device_count;
 extern char ph_device_uuids[16][96];

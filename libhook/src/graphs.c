@@ -1,6 +1,7 @@
 /* Stream capture and the memory of graphs.
- * A graph with allocation nodes takes their sum when it is instantiated; what the device keeps for graphs after
- * an executable graph is destroyed stays charged until it is trimmed. */
+ * What counts is what the driver says it has reserved for graphs: those that run one after another in a stream use the
+ * same memory, and it stays reserved after they are destroyed, until it is trimmed. Room is made for the largest graph
+ * when it is instantiated; what launches in several streams at once add is seen within a second. */
 #define _GNU_SOURCE
 #include "limiter.h"
 #include "memory.h"
@@ -65,7 +66,7 @@ CUresult ph_end_capture(const struct ph_call *call, CUstream stream, CUgraph *gr
 struct room {
     CUdevice cuda_device;
     int device; /* the same as ordinal */
-    uint64_t bytes;
+    uint64_t bytes, reserved; /* of the graph's nodes; of them, what the driver has not got for graphs yet */
     bool unknown; /* there may be more */
     bool granted;
 };
@@ -107,28 +108,21 @@ static uint64_t graph_bytes(CUgraph graph, struct room *room, int depth) {
 
 static uint64_t cache_key(int device) { return UINT64_MAX - (uint64_t)device; }
 
-static int stale; /* the driver did not tell what it keeps: to be asked again */
-
 /* What the driver keeps for graphs beyond the graphs that exist. False: it does not tell. */
 static bool follow_cache(CUdevice cuda_device, int device) {
     cuuint64_t reserved = 0;
     struct ph_entry kept = { .key = cache_key(device), .holding = PH_GRAPH, .device = device, .other = (uint64_t)cuda_device };
-    if (!ph_driver.cuDeviceGetGraphMemAttribute) return true;
+    if (!ph_driver.cuDeviceGetGraphMemAttribute) return false;
     if (!ph_ledger_find(PH_GRAPH, kept.key, &kept)) ph_ledger_add(kept);
-    if (ph_driver.cuDeviceGetGraphMemAttribute(cuda_device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &reserved) != CUDA_SUCCESS) {
-        __atomic_store_n(&stale, 1, __ATOMIC_RELAXED);
-        return false;
-    }
+    if (ph_driver.cuDeviceGetGraphMemAttribute(cuda_device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &reserved) != CUDA_SUCCESS) return false;
     uint64_t booked = ph_ledger_sum(PH_GRAPH, device) - kept.bytes;
     ph_ledger_resize(PH_GRAPH, kept.key, reserved > booked ? reserved - booked : 0);
     return true;
 }
 
 void ph_graphs_refresh(void) {
-    if (PH_LIKELY(!__atomic_load_n(&stale, __ATOMIC_RELAXED))) return;
-    __atomic_store_n(&stale, 0, __ATOMIC_RELAXED);
     struct ph_entry entry;
-    for (int device = 0; device < PH_MAX_DEVICES; device++)
+    for (int device = 0; device < ph_device_count; device++)
         if (ph_ledger_find(PH_GRAPH, cache_key(device), &entry)) follow_cache((CUdevice)entry.other, device);
 }
 
@@ -142,17 +136,20 @@ static struct room make_room(CUgraph graph) {
     ph_attach();
     struct room room = { .cuda_device = current_device(), .device = ph_current_ordinal() };
     room.bytes = graph_bytes(graph, &room, 0);
-    room.granted = room.bytes == 0 || ph_reserve_or_refresh(room.device, room.bytes);
+    struct ph_entry kept = { .bytes = 0 };
+    if (room.bytes) ph_ledger_find(PH_GRAPH, cache_key(room.device), &kept);
+    room.reserved = room.bytes > kept.bytes ? room.bytes - kept.bytes : 0;
+    room.granted = room.reserved == 0 || ph_reserve_or_refresh(room.device, room.reserved);
     return room;
 }
 
 static CUresult settle(CUresult result, struct room room, const CUgraphExec *exec) {
-    if (room.bytes && result == CUDA_SUCCESS)
-        ph_ledger_add((struct ph_entry){ .key = (uintptr_t)*exec, .holding = PH_GRAPH, .device = room.device, .bytes = room.bytes,
-                                         .other = (uint64_t)room.cuda_device });
-    else if (room.bytes)
-        ph_release(room.device, room.bytes);
-    if (room.unknown && result == CUDA_SUCCESS) follow_cache(room.cuda_device, room.device);
+    bool holds = result == CUDA_SUCCESS && (room.bytes || room.unknown);
+    bool told = holds && follow_cache(room.cuda_device, room.device);
+    if (holds)
+        ph_ledger_add((struct ph_entry){ .key = (uintptr_t)*exec, .holding = PH_GRAPH, .device = room.device,
+                                         .bytes = told ? 0 : room.reserved, .other = (uint64_t)room.cuda_device });
+    if (!holds || told) ph_release(room.device, room.reserved);
     return result;
 }
 

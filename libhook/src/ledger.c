@@ -118,12 +118,24 @@ void ph_ledger_resize(enum ph_holding holding, uint64_t key, uint64_t bytes) {
     pthread_mutex_unlock(&mutex);
 }
 
+void ph_ledger_charge_apart(enum ph_holding holding, uint64_t other) {
+    pthread_mutex_lock(&mutex);
+    for (size_t i = 0; i < capacity; i++) {
+        struct ph_entry *entry = &table[i];
+        if (entry->holding != holding || entry->other != other || entry->bytes) continue;
+        ph_charge(entry->device, entry->size);
+        entry->bytes = entry->size;
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
 uint64_t ph_ledger_drop_context(uint64_t context) {
     uint64_t given = 0;
     pthread_mutex_lock(&mutex);
     for (size_t i = 0; i < capacity; i++) {
         struct ph_entry *entry = &table[i];
-        bool dies = entry->holding == PH_LINEAR || entry->holding == PH_ARRAY || entry->holding == PH_CONTEXT;
+        bool dies = entry->holding == PH_LINEAR || entry->holding == PH_ARRAY || entry->holding == PH_CONTEXT ||
+                    entry->holding == PH_EXTERNAL;
         if (!dies || entry->other != context) continue;
         ph_release(entry->device, entry->bytes);
         given += entry->bytes;

@@ -65,6 +65,13 @@ bool ph_region_reachable(void) {
     return true;
 }
 
+static void set_limits(struct ph_hami_region *hami, const struct ph_region_defaults *defaults) {
+    for (int i = 0; i < PH_MAX_DEVICES; i++) {
+        hami->limit[i] = defaults->memory_limit[i];
+        hami->sm_limit[i] = defaults->core_limit[i] ? defaults->core_limit[i] : 100;
+    }
+}
+
 static void set_defaults(struct ph_hami_region *hami, const struct ph_region_defaults *defaults) {
     hami->major = 1;
     hami->minor = 2;
@@ -72,11 +79,8 @@ static void set_defaults(struct ph_hami_region *hami, const struct ph_region_def
     sem_init((sem_t *)(void *)hami->semaphore, 1, 1);
     sem_init((sem_t *)(void *)hami->semaphore_postinit, 1, 1);
     hami->device_count = (uint64_t)defaults->device_count;
-    for (int i = 0; i < PH_MAX_DEVICES; i++) {
-        hami->limit[i] = defaults->memory_limit[i];
-        hami->sm_limit[i] = defaults->core_limit[i] ? defaults->core_limit[i] : 100;
-        if (defaults->uuids && i < defaults->device_count) memcpy(hami->uuids[i], defaults->uuids[i], PH_UUID_SIZE);
-    }
+    set_limits(hami, defaults);
+    for (int i = 0; defaults->uuids && i < defaults->device_count; i++) memcpy(hami->uuids[i], defaults->uuids[i], PH_UUID_SIZE);
     hami->slot_high_water = 0;
     hami->utilization_switch = 1;
     hami->recent_kernel = 2;
@@ -86,7 +90,7 @@ static void set_defaults(struct ph_hami_region *hami, const struct ph_region_def
 }
 
 static void set_extension(struct ph_extension *extension, bool zeroed) {
-    if (!zeroed) memset(extension, 0, sizeof *extension); /* half a megabyte that a new file need not touch */
+    if (!zeroed) memset(extension, 0, sizeof *extension); /* 1.8 MB that a new file need not touch */
     extension->version = PH_EXTENSION_VERSION;
     extension->size = sizeof *extension;
     __atomic_store_n(&extension->magic, PH_EXTENSION_MAGIC, __ATOMIC_RELEASE);
@@ -106,42 +110,71 @@ const char *ph_region_refusal(const void *map, size_t size) {
     return NULL;
 }
 
-/* A region of HAMi's own library may be taken over only while nobody uses it: its slots move. */
-static bool abandoned(int fd, off_t size) {
-    struct ph_hami_region *hami = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fd, 0);
-    if (hami == MAP_FAILED) return false;
-    bool empty = hami->magic == PH_REGION_MAGIC && hami->slot_high_water >= 0 && hami->slot_high_water <= PH_MAX_SLOTS;
-    for (int i = 0; empty && i < hami->slot_high_water; i++) {
-        char path[32];
-        snprintf(path, sizeof path, "/proc/%d", hami->slots[i].pid);
-        if (hami->slots[i].status != 0 && hami->slots[i].pid > 0 && access(path, F_OK) == 0) empty = false;
+/* Another process holds a slot: none of this library's that lives is without a lock, unless it closed our descriptor. */
+static bool slots_locked(int fd) {
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = PH_LOCK_SLOTS, .l_len = PH_MAX_SLOTS };
+    return fcntl(fd, F_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
+}
+
+/* Somebody alive is in it: holds a slot's lock, or is named by a slot and has it mapped (HAMi's library locks nothing, and
+ * its slots outlive a container's programs, the first of which has the same pid each time). */
+static bool used(int fd, const struct stat *info) {
+    if (slots_locked(fd)) return true;
+    if (info->st_size < PH_HAMI_SIZE) return false;
+    struct ph_hami_region *hami = mmap(NULL, PH_HAMI_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+    if (hami == MAP_FAILED) return true;
+    bool found = false;
+    for (int i = 0; hami->magic == PH_REGION_MAGIC && i < PH_MAX_SLOTS && !found; i++) {
+        int pid = hami->slots[i].pid;
+        if (hami->slots[i].status != 0 && pid > 0 && pid != getpid()) found = ph_mapped_by(pid, info->st_ino) != PH_MAPS_NOT;
     }
-    munmap(hami, (size_t)size);
-    return empty;
+    munmap(hami, PH_HAMI_SIZE);
+    return found;
+}
+
+/* HAMi's, or that of another release of ours. */
+static bool is_region(int fd, const struct stat *info) {
+    int32_t magic = 0;
+    return info->st_size >= PH_HAMI_SIZE && pread(fd, &magic, sizeof magic, 0) == sizeof magic && magic == PH_REGION_MAGIC;
+}
+
+/* Each GPU has one place in the file, whatever a process sees of them and in whichever order. */
+static void add_gpus(struct ph_hami_region *hami, const struct ph_region_defaults *defaults) {
+    for (int i = 0; i < defaults->device_count && defaults->uuids; i++) {
+        uint64_t at = 0;
+        while (at < hami->device_count && strncmp(hami->uuids[at], defaults->uuids[i], PH_UUID_SIZE) != 0) at++;
+        if (at < hami->device_count || at == PH_MAX_DEVICES) continue;
+        memcpy(hami->uuids[at], defaults->uuids[i], PH_UUID_SIZE);
+        hami->device_count = at + 1;
+    }
 }
 
 static const char *prepare(int fd, const struct ph_region_defaults *defaults, void **map) {
     struct stat info;
     if (fstat(fd, &info) != 0) return "it cannot be examined";
     if (!S_ISREG(info.st_mode)) return "it is not a regular file";
-    bool fresh = info.st_size == 0;
-    if (info.st_size == PH_HAMI_SIZE + 1 || info.st_size == PH_HAMI_SIZE) {
-        if (!abandoned(fd, info.st_size)) return "HAMi's own library is using it; both cannot share one file";
-        if (ftruncate(fd, 0) != 0) return "it cannot be resized";
-        fresh = true;
-    }
-    if (fresh && ftruncate(fd, PH_REGION_SIZE) != 0) return "it cannot be resized";
-    if (!fresh && info.st_size < PH_REGION_SIZE) return "it is shorter than a region of this library";
+    bool empty = info.st_size == 0, in_use = !empty && used(fd, &info);
+    if (in_use && (info.st_size == PH_HAMI_SIZE + 1 || info.st_size == PH_HAMI_SIZE))
+        return "HAMi's own library is using it; both cannot share one file";
+    if (!empty && info.st_size < PH_REGION_SIZE && (in_use || !is_region(fd, &info))) return "it is shorter than a region of this library";
+    /* Never made shorter: HAMi's monitor may have it mapped. */
+    if (info.st_size < PH_REGION_SIZE && ftruncate(fd, PH_REGION_SIZE) != 0) return "it cannot be resized";
     *map = mmap(NULL, PH_REGION_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (*map == MAP_FAILED) return "it cannot be mapped";
     const struct ph_hami_region *hami = *map;
+    bool foreign = !empty && !in_use && hami->magic != 0 && hami->magic != PH_REGION_MAGIC; /* nobody's region: left as it is */
     /* All zero: its creator died between resizing and filling it. */
-    if (fresh || (hami->magic == 0 && hami->major == 0 && hami->slot_high_water == 0)) {
-        set_extension((void *)((char *)*map + PH_EXTENSION_OFFSET), fresh);
+    bool unfilled = empty || (hami->magic == 0 && hami->major == 0 && hami->slot_high_water == 0);
+    if (unfilled || (!in_use && !foreign && ph_region_refusal(*map, PH_REGION_SIZE))) {
+        if (!empty) memset(*map, 0, PH_HAMI_SIZE);
+        set_extension((void *)((char *)*map + PH_EXTENSION_OFFSET), empty);
         set_defaults(*map, defaults);
+    } else if (!in_use && !foreign) {
+        set_limits(*map, defaults); /* those of programs that have ended hold for nobody */
     }
     const char *refusal = ph_region_refusal(*map, PH_REGION_SIZE);
     if (refusal) munmap(*map, PH_REGION_SIZE);
+    else add_gpus(*map, defaults);
     return refusal;
 }
 

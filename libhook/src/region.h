@@ -151,6 +151,8 @@ bool ph_region_lock(long offset, int milliseconds);
 void ph_region_unlock(long offset);
 /* The descriptor is still ours, or opened again; false: nothing may be locked. */
 bool ph_region_reachable(void);
+enum ph_mapped { PH_MAPS_NOT, PH_MAPS, PH_CANNOT_TELL };
+enum ph_mapped ph_mapped_by(int pid, uint64_t inode); /* whether a process has the file mapped */
 int ph_region_lock_byte(int fd, long offset, short type); /* 0: locked, at once or not at all */
 void ph_slots_after_fork(void);
 /* After fork, in the child: the parent's slot and locks are not ours. */

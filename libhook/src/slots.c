@@ -3,6 +3,7 @@
 #include "log.h"
 #include "region.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -63,24 +64,30 @@ static uint64_t own_namespace(void) {
     return stat("/proc/self/ns/pid", &info) == 0 ? info.st_ino : 0;
 }
 
+enum ph_mapped ph_mapped_by(int pid, uint64_t inode) {
+    char path[32], line[512];
+    snprintf(path, sizeof path, "/proc/%d/maps", pid);
+    FILE *maps = fopen(path, "re");
+    if (!maps) return errno == ENOENT ? PH_MAPS_NOT : PH_CANNOT_TELL;
+    bool mapped = false;
+    while (!mapped && fgets(line, sizeof line, maps)) {
+        unsigned long found = 0;
+        mapped = sscanf(line, "%*s %*s %*s %*s %lu", &found) == 1 && found == inode;
+    }
+    fclose(maps);
+    return mapped ? PH_MAPS : PH_MAPS_NOT;
+}
+
 /* Its lock is free, yet its owner lives: a program that closed our descriptor. exec frees the lock too, but then
  * the region is not mapped any more. What cannot be told counts as alive: the limit comes first. */
 static bool owner_lives(int index) {
     const struct ph_identity *identity = &ph_region.extension->identities[index];
     int pid = ph_region.hami->slots[index].pid;
-    char path[32], line[512];
     if (pid <= 0 || identity->pid_namespace == 0 || identity->pid_namespace != own_namespace()) return false;
     if (start_time(pid) != identity->start_time) return false;
-    snprintf(path, sizeof path, "/proc/%d/maps", pid);
-    FILE *maps = fopen(path, "re");
-    if (!maps) return start_time(pid) == identity->start_time;
-    bool mapped = false;
-    while (!mapped && fgets(line, sizeof line, maps)) {
-        unsigned long inode = 0;
-        mapped = sscanf(line, "%*s %*s %*s %*s %lu", &inode) == 1 && inode == ph_region.inode;
-    }
-    fclose(maps);
-    return mapped;
+    if (pid == getpid()) return index == ph_own_slot(); /* a slot of mine that is not mine was mine before I began anew by exec */
+    enum ph_mapped mapped = ph_mapped_by(pid, ph_region.inode);
+    return mapped == PH_MAPS || (mapped == PH_CANNOT_TELL && start_time(pid) == identity->start_time);
 }
 
 static void take_slot(int index) {

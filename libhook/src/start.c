@@ -110,6 +110,8 @@ void ph_attach(void) {
                 .priority = ph_config.priority,
             };
             ph_region_open(ph_config.region_path, &defaults);
+            if (ph_region.state == PH_REGION_SHARED)
+                ph_devices_adopt((const char(*)[PH_UUID_SIZE])ph_region.hami->uuids, (int)ph_region.hami->device_count);
             ph_limiter_refresh();
             __atomic_store_n(&ph_gate.active, 0, __ATOMIC_RELAXED); /* seen before there was a region: noted again */
             __atomic_store_n(&attached, true, __ATOMIC_RELEASE);

@@ -41,6 +41,7 @@ int fk_enter(const struct fk_call *call) {
 }
 
 static void in_child(void) { pthread_mutex_init(&fk_mutex, NULL); }
+static void look_at_devices(void);
 static void watch_forks(void) { pthread_atfork(NULL, NULL, in_child); }
 
 CUresult fk_cuInit(const struct fk_call *call, unsigned int flags) {
@@ -48,6 +49,7 @@ CUresult fk_cuInit(const struct fk_call *call, unsigned int flags) {
     (void)call;
     fg_ready();
     pthread_once(&once, watch_forks);
+    if (!initialised) look_at_devices();
     initialised = true;
     return flags ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
 }
@@ -90,18 +92,31 @@ CUresult fk_cuGetProcAddress_v2(const struct fk_call *call, const char *symbol, 
 
 /* Devices */
 
-static bool exists(CUdevice device) { return initialised && device >= 0 && device < fg_settings()->device_count; }
+/* CUDA_VISIBLE_DEVICES, indices only: what is visible, in that order. */
+static int visible[FG_DEVICES], visible_count;
+
+static void look_at_devices(void) {
+    const char *chosen = getenv("CUDA_VISIBLE_DEVICES");
+    for (int i = 0; i < fg_settings()->device_count && !chosen; i++) visible[visible_count++] = i;
+    for (char *end; chosen && *chosen && visible_count < FG_DEVICES; chosen = *end ? end + 1 : end) {
+        long at = strtol(chosen, &end, 10);
+        if (end == chosen || at < 0 || at >= fg_settings()->device_count) break;
+        visible[visible_count++] = (int)at;
+    }
+}
+static bool exists(CUdevice device) { return initialised && device >= 0 && device < visible_count; }
+int fk_gpu_of(CUdevice device) { return exists(device) ? visible[device] : 0; }
 
 void fk_uuid(int device, unsigned char bytes[16]) {
     memset(bytes, 0, 16);
     memcpy(bytes, "\xfa\x4e\xca\xfe", 4);
-    bytes[15] = (unsigned char)device;
+    bytes[15] = (unsigned char)device; /* the machine's */
 }
 
 CUresult fk_cuDeviceGetCount(const struct fk_call *call, int *count) {
     (void)call;
     if (!initialised) return CUDA_ERROR_NOT_INITIALIZED;
-    *count = fg_settings()->device_count;
+    *count = visible_count;
     return CUDA_SUCCESS;
 }
 CUresult fk_cuDeviceGet(const struct fk_call *call, CUdevice *device, int ordinal) {
@@ -120,13 +135,13 @@ CUresult fk_cuDeviceGetName(const struct fk_call *call, char *name, int length, 
 CUresult fk_cuDeviceGetUuid(const struct fk_call *call, CUuuid *uuid, CUdevice device) {
     (void)call;
     if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
-    fk_uuid(device, (unsigned char *)uuid->bytes);
+    fk_uuid(fk_gpu_of(device), (unsigned char *)uuid->bytes);
     return CUDA_SUCCESS;
 }
 CUresult fk_cuDeviceGetPCIBusId(const struct fk_call *call, char *text, int length, CUdevice device) {
     (void)call;
     if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
-    snprintf(text, (size_t)length, "0000:%02X:00.0", 0x10 + device);
+    snprintf(text, (size_t)length, "0000:%02X:00.0", 0x10 + fk_gpu_of(device));
     return CUDA_SUCCESS;
 }
 CUresult fk_cuDeviceGetAttribute(const struct fk_call *call, int *value, CUdevice_attribute attribute, CUdevice device) {
@@ -162,11 +177,13 @@ CUresult fk_cuDeviceTotalMem(const struct fk_call *call, unsigned int *bytes, CU
 
 /* Contexts */
 
-static CUresult create(CUcontext *context, CUdevice device, bool is_primary) {
+static CUresult create(CUcontext *context, CUdevice ordinal, bool is_primary) {
     if (!context) return CUDA_ERROR_INVALID_VALUE;
-    if (!exists(device)) return CUDA_ERROR_INVALID_DEVICE;
+    if (!exists(ordinal)) return CUDA_ERROR_INVALID_DEVICE;
     struct fk_context *fresh = calloc(1, sizeof *fresh);
+    int device = fk_gpu_of(ordinal);
     fresh->device = device;
+    fresh->ordinal = ordinal;
     fresh->primary = is_primary;
     if (!fg_memory_take(device, fg_settings()->context_bytes)) {
         free(fresh);
@@ -298,7 +315,7 @@ CUresult fk_cuCtxPopCurrent_v2(const struct fk_call *call, CUcontext *context) {
 CUresult fk_cuCtxGetDevice(const struct fk_call *call, CUdevice *device) {
     (void)call;
     if (!fk_current) return CUDA_ERROR_INVALID_CONTEXT;
-    *device = fk_current->device;
+    *device = fk_current->ordinal;
     return CUDA_SUCCESS;
 }
 

@@ -31,7 +31,8 @@ int fk_unsupported(const char *symbol);
 
 enum { FK_QUEUE = 1024 };
 struct fk_context {
-    int device, gpu; /* gpu: index of gpu.h */
+    int device, gpu; /* the machine's GPU; its context in gpu.h */
+    int ordinal;     /* what CUDA calls the GPU here */
     bool primary;
     int64_t legacy_tail;
     struct fk_stream *streams;
@@ -88,6 +89,7 @@ void fk_gate_kernel(struct fk_stream *stream, int64_t ns);
 void fk_gate_record(struct fk_stream *stream, struct fk_event *event);
 void fk_gate_hold(struct fk_stream *stream, volatile int *word);
 void fk_record_now(struct fk_event *event, struct fk_stream *stream); /* streams.c */
+int fk_gpu_of(CUdevice device); /* the machine's GPU of one that CUDA_VISIBLE_DEVICES lets this process see */
 CUdeviceptr fk_address(uint64_t bytes);
 bool fk_back_to_pool(CUdeviceptr address);
 void fk_pools_settle(void); /* what a synchronisation gives back */

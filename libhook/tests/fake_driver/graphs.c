@@ -24,7 +24,7 @@ bool fk_pool_stream_alloc(struct fk_stream *stream, uint64_t bytes) {
     struct fk_node *node = fk_add_node(stream->capture);
     node->type = CU_GRAPH_NODE_TYPE_MEM_ALLOC;
     node->memory.bytesize = bytes;
-    node->memory.poolProps.location.id = fk_current->device;
+    node->memory.poolProps.location.id = fk_current->ordinal;
     return true;
 }
 
@@ -75,7 +75,32 @@ CUresult fk_cuGraphMemAllocNodeGetParams(const struct fk_call *call, CUgraphNode
     *params = ((struct fk_node *)node)->memory;
     return CUDA_SUCCESS;
 }
+/* Graphs launched one after another in a stream use the same memory; those of different streams may run at once. */
 static uint64_t graph_reserved[FG_DEVICES];
+enum { USERS = 64 };
+static struct {
+    CUstream stream;
+    uint64_t bytes;
+} user[FG_DEVICES][USERS];
+
+static bool reserve(int device, uint64_t bytes) {
+    if (bytes <= graph_reserved[device]) return true;
+    if (!fg_memory_take(device, bytes - graph_reserved[device])) return false;
+    graph_reserved[device] = bytes;
+    return true;
+}
+static bool use(int device, CUstream stream, uint64_t bytes) {
+    uint64_t sum = 0;
+    for (int i = 0, met = 0; i < USERS; i++) {
+        if (!met && bytes && (user[device][i].bytes == 0 || user[device][i].stream == stream)) {
+            met = 1;
+            user[device][i].stream = stream;
+            if (user[device][i].bytes < bytes) user[device][i].bytes = bytes;
+        }
+        sum += user[device][i].bytes;
+    }
+    return reserve(device, sum);
+}
 
 CUresult fk_cuGraphInstantiateWithFlags(const struct fk_call *call, CUgraphExec *exec, CUgraph graph, unsigned long long flags) {
     (void)call, (void)flags;
@@ -86,11 +111,10 @@ CUresult fk_cuGraphInstantiateWithFlags(const struct fk_call *call, CUgraphExec 
         fresh->ns += g->nodes[i].ns;
         fresh->bytes += g->nodes[i].memory.bytesize;
     }
-    if (fresh->bytes && !fg_memory_take(fresh->device, fresh->bytes)) {
+    if (!reserve(fresh->device, fresh->bytes)) {
         free(fresh);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    graph_reserved[fresh->device] += fresh->bytes;
     *exec = (CUgraphExec)fresh;
     return CUDA_SUCCESS;
 }
@@ -108,15 +132,18 @@ CUresult fk_cuGraphExecDestroy(const struct fk_call *call, CUgraphExec exec) {
 }
 CUresult fk_cuDeviceGetGraphMemAttribute(const struct fk_call *call, CUdevice device, CUgraphMem_attribute attribute, void *value) {
     (void)call, (void)attribute;
-    *(cuuint64_t *)value = graph_reserved[device];
+    *(cuuint64_t *)value = graph_reserved[fk_gpu_of(device)];
     return CUDA_SUCCESS;
 }
 CUresult fk_cuDeviceGraphMemTrim(const struct fk_call *call, CUdevice device) {
     (void)call;
-    fg_memory_give(device, graph_reserved[device]);
-    graph_reserved[device] = 0;
+    int gpu = fk_gpu_of(device);
+    fg_memory_give(gpu, graph_reserved[gpu]);
+    graph_reserved[gpu] = 0;
+    memset(user[gpu], 0, sizeof user[gpu]);
     return CUDA_SUCCESS;
 }
 CUresult fk_cuGraphLaunch(const struct fk_call *call, CUgraphExec exec, CUstream stream) {
-    return fk_run(stream, call->per_thread, ((struct exec *)exec)->ns);
+    const struct exec *e = (const struct exec *)exec;
+    return use(e->device, stream, e->bytes) ? fk_run(stream, call->per_thread, e->ns) : CUDA_ERROR_OUT_OF_MEMORY;
 }

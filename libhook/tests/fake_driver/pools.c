@@ -7,6 +7,8 @@
 /* Pools: reserve in steps of 32 MiB, keep what is free until a synchronisation finds it above the threshold. */
 struct pool {
     int device;
+    CUmemLocation location;
+    bool destroyed; /* holds what is in use until that is freed */
     uint64_t reserved, used, threshold;
     struct pool *next;
 };
@@ -23,6 +25,7 @@ static const uint64_t STEP = 32u << 20;
 static struct pool *new_pool(int device) {
     struct pool *pool = calloc(1, sizeof *pool);
     pool->device = device;
+    pool->location = (CUmemLocation){ .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device };
     pool->next = pools;
     pools = pool;
     return pool;
@@ -31,11 +34,16 @@ static struct pool *pool_of(int device) {
     if (!default_pool[device]) default_pool[device] = new_pool(device);
     return default_pool[device];
 }
+static bool on_gpu(const struct pool *pool) { return pool->location.type == CU_MEM_LOCATION_TYPE_DEVICE; }
+static bool take(const struct pool *pool, uint64_t bytes) { return !on_gpu(pool) || fg_memory_take(pool->device, bytes); }
+static void give(const struct pool *pool, uint64_t bytes) {
+    if (on_gpu(pool)) fg_memory_give(pool->device, bytes);
+}
 static void shrink(struct pool *pool, uint64_t keep) {
     uint64_t wanted = (pool->used + STEP - 1) / STEP * STEP;
     if (wanted < keep) wanted = keep < pool->reserved ? keep : pool->reserved;
     if (pool->reserved > wanted) {
-        fg_memory_give(pool->device, pool->reserved - wanted);
+        give(pool, pool->reserved - wanted);
         pool->reserved = wanted;
     }
 }
@@ -50,7 +58,7 @@ static CUresult from_pool(struct pool *pool, CUdeviceptr *dptr, size_t bytes) {
     CUresult result = CUDA_SUCCESS;
     if (pool->used + bytes > pool->reserved) {
         uint64_t grow = (pool->used + bytes - pool->reserved + STEP - 1) / STEP * STEP;
-        if (!fg_memory_take(pool->device, grow)) result = CUDA_ERROR_OUT_OF_MEMORY;
+        if (!take(pool, grow)) result = CUDA_ERROR_OUT_OF_MEMORY;
         else pool->reserved += grow;
     }
     if (result == CUDA_SUCCESS) {
@@ -71,6 +79,7 @@ bool fk_back_to_pool(CUdeviceptr address) {
     if (found) {
         *link = found->next;
         found->pool->used -= found->bytes;
+        if (found->pool->destroyed) shrink(found->pool, 0);
     }
     fg_mutex_unlock(&fk_mutex);
     free(found);
@@ -94,7 +103,9 @@ CUresult fk_cuMemAllocFromPoolAsync(const struct fk_call *call, CUdeviceptr *dpt
 CUresult fk_cuMemPoolCreate(const struct fk_call *call, CUmemoryPool *pool, const CUmemPoolProps *props) {
     (void)call;
     fg_mutex_lock(&fk_mutex);
-    *pool = (CUmemoryPool)new_pool(props->location.id);
+    struct pool *fresh = new_pool(props->location.type == CU_MEM_LOCATION_TYPE_DEVICE ? fk_gpu_of(props->location.id) : 0);
+    fresh->location = props->location;
+    *pool = (CUmemoryPool)fresh;
     fg_mutex_unlock(&fk_mutex);
     return CUDA_SUCCESS;
 }
@@ -102,8 +113,8 @@ CUresult fk_cuMemPoolDestroy(const struct fk_call *call, CUmemoryPool handle) {
     (void)call;
     struct pool *pool = (struct pool *)handle;
     fg_mutex_lock(&fk_mutex);
-    fg_memory_give(pool->device, pool->reserved);
-    pool->reserved = pool->used = 0;
+    pool->destroyed = true;
+    shrink(pool, 0);
     fg_mutex_unlock(&fk_mutex);
     return CUDA_SUCCESS;
 }
@@ -120,7 +131,9 @@ CUresult fk_cuMemPoolGetAttribute(const struct fk_call *call, CUmemoryPool handl
     fg_mutex_lock(&fk_mutex);
     if (attribute == CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT) *(cuuint64_t *)value = pool->reserved;
     else if (attribute == CU_MEMPOOL_ATTR_USED_MEM_CURRENT) *(cuuint64_t *)value = pool->used;
-    else *(cuuint64_t *)value = pool->threshold;
+    else if (attribute == CU_MEMPOOL_ATTR_LOCATION_TYPE) *(int *)value = (int)pool->location.type;
+    else if (attribute == CU_MEMPOOL_ATTR_LOCATION_ID) *(int *)value = pool->location.id;
+    else if (attribute == CU_MEMPOOL_ATTR_RELEASE_THRESHOLD) *(cuuint64_t *)value = pool->threshold;
     fg_mutex_unlock(&fk_mutex);
     return CUDA_SUCCESS;
 }
@@ -132,7 +145,7 @@ CUresult fk_cuMemPoolSetAttribute(const struct fk_call *call, CUmemoryPool handl
 CUresult fk_cuDeviceGetMemPool(const struct fk_call *call, CUmemoryPool *pool, CUdevice device) {
     (void)call;
     fg_mutex_lock(&fk_mutex);
-    *pool = (CUmemoryPool)pool_of(device);
+    *pool = (CUmemoryPool)pool_of(fk_gpu_of(device));
     fg_mutex_unlock(&fk_mutex);
     return CUDA_SUCCESS;
 }

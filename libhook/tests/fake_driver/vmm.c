@@ -27,9 +27,9 @@ CUresult fk_cuMemCreate(const struct fk_call *call, CUmemGenericAllocationHandle
     (void)call;
     (void)flags;
     if (!handle || !prop) return CUDA_ERROR_INVALID_VALUE;
-    if (!fg_memory_take(prop->location.id, size)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!fg_memory_take(fk_gpu_of(prop->location.id), size)) return CUDA_ERROR_OUT_OF_MEMORY;
     struct physical *memory = malloc(sizeof *memory);
-    *memory = (struct physical){ prop->location.id, 1, size };
+    *memory = (struct physical){ fk_gpu_of(prop->location.id), 1, size };
     *handle = (CUmemGenericAllocationHandle)(uintptr_t)memory;
     return CUDA_SUCCESS;
 }

@@ -26,7 +26,7 @@ def read(region: Path, offset: int, form: str) -> int:
 
 def alone(machine: Machine, mode: str, limit: int, *arguments: str, **settings: str) -> float:
     done = machine.run(
-        "share", "--seconds", "3", *arguments, virtual=True,
+        "share", *arguments, "--seconds", "3", virtual=True,
         CUDA_DEVICE_SM_LIMIT=str(limit), POOLMGR_HOOK_MODE=mode, **settings,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -103,7 +103,7 @@ def test_best_effort_alone_is_not_held(machine: Machine, tmp_path: Path) -> None
 @pytest.mark.parametrize("ns", [10_000, 100_000, 1_000_000])
 @pytest.mark.parametrize("limit", [5, 10, 50, 95])
 def test_a_window_is_used_to_its_end_and_not_passed(machine: Machine, limit: int, ns: int) -> None:
-    share = alone(machine, "windows", limit, "--ns", str(ns), FAKE_CUDA_CALL_NS="2000")
+    share = alone(machine, "windows", limit, "--ns", str(ns), "--seconds", "6", FAKE_CUDA_CALL_NS="2000")
     assert share == pytest.approx(limit, abs=1)
 
 

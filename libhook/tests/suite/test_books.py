@@ -1,0 +1,111 @@
+"""Memory that lives longer or shorter than the calls about it say: what is granted, shown and really used."""
+
+import os
+import struct
+
+import pytest
+
+from conftest import BUILD, Machine
+
+SLOT, HAMI_SIZE, EXTENSION = 1856, 2_008_952, 491 * 4096
+HIGH_WATER = 2_008_896
+
+
+def books(machine: Machine, *arguments: str, limit: str = "1g", **settings: str) -> list[str]:
+    done = machine.run("books", *arguments, CUDA_DEVICE_MEMORY_LIMIT=limit, **settings)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_program_that_execs_itself_has_what_it_held_back(machine: Machine) -> None:
+    """Chaos looked at the end only; the old image's 600 MiB stayed charged for as long as the new one ran."""
+    assert books(machine, "exec", "600") == [
+        "before granted 600 shown 600 used 600",
+        "plain granted 600 shown 600 used 600",
+    ]
+
+
+def test_the_limit_is_that_of_the_program_that_runs(machine: Machine) -> None:
+    assert books(machine, "plain", "2000", limit="3g") == ["plain granted 2000 shown 2000 used 2000"]
+    assert books(machine, "plain", "2000", limit="1g") == ["plain granted 0 shown 0 used 0"]
+    assert books(machine, "plain", "2000", limit="3g") == ["plain granted 2000 shown 2000 used 2000"]
+
+
+def hamis(pid: int) -> bytes:
+    file = bytearray(HAMI_SIZE + 1)
+    struct.pack_into("<iIIi", file, 0, 19920718, 1, 2, 1)
+    struct.pack_into("<Q", file, 56, 1)
+    struct.pack_into("<ii", file, SLOT, pid, 0)
+    struct.pack_into("<i", file, SLOT + 1928, 1)
+    struct.pack_into("<Q", file, SLOT + 8 + 32, 900 << 20)
+    struct.pack_into("<i", file, HIGH_WATER, 1)
+    return bytes(file)
+
+
+@pytest.mark.parametrize("pid", [os.getpid(), 999_999], ids=["lives", "gone"])
+def test_hamis_file_is_taken_over_once_nobody_has_it_mapped(machine: Machine, pid: int) -> None:
+    """Its slots outlive the container's programs, and the first of each container has pid 1: another one lives by then."""
+    machine.region.write_bytes(hamis(pid))
+    assert books(machine, "plain", "600") == ["plain granted 600 shown 600 used 600"]
+
+
+def test_a_file_of_another_release_is_taken_over_once_nobody_uses_it(machine: Machine) -> None:
+    books(machine, "plain", "600")
+    file = bytearray(machine.region.read_bytes())
+    struct.pack_into("<I", file, EXTENSION + 4, 2)
+    machine.region.write_bytes(bytes(file))
+    assert books(machine, "plain", "600") == ["plain granted 600 shown 600 used 600"]
+
+
+def test_a_broken_file_that_nobody_uses_begins_anew(machine: Machine) -> None:
+    machine.region.write_bytes(struct.pack("<iIIi", 19920718, 1, 2, 0) + b"\xff" * 4_000_000)
+    assert books(machine, "plain", "600") == ["plain granted 600 shown 600 used 600"]
+    assert books(machine, "plain", "2000") == ["plain granted 0 shown 0 used 0"]
+
+
+@pytest.mark.parametrize("visible", [("0", "1"), ("1", "0")])
+def test_processes_that_see_one_gpu_each_are_told_apart_without_nvml(
+    machine: Machine, visible: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """NVIDIA_DRIVER_CAPABILITIES=compute: no libnvidia-ml, and CUDA counts what each sees from 0."""
+    drivers = tmp_path_factory.mktemp("without-nvml")
+    for name in ("libcuda.so.1", "libfakegpu.so"):
+        (drivers / name).symlink_to(BUILD / "tests" / name)
+    two = {"LD_LIBRARY_PATH": str(drivers), "FAKE_CUDA_DEVICES": "2"}
+    first = machine.start(
+        "books",
+        "plain",
+        "700",
+        "0",
+        virtual=False,
+        CUDA_DEVICE_MEMORY_LIMIT="1g",
+        CUDA_VISIBLE_DEVICES=visible[0],
+        **two,
+    )
+    assert first.stdout and first.stdout.readline().startswith("plain granted 700 shown 700")
+    second = books(machine, "plain", "700", CUDA_VISIBLE_DEVICES=visible[1], **two)
+    assert second[0].startswith("plain granted 700 shown 700")
+    first.communicate("\n", timeout=60)
+
+
+def test_host_memory_of_a_pool_is_no_memory_of_the_gpu(machine: Machine) -> None:
+    assert books(machine, "host", "2048") == ["host granted 2048 shown 0 used 0"]
+
+
+def test_a_destroyed_pool_holds_what_is_still_in_use(machine: Machine) -> None:
+    (line,) = books(machine, "destroyed", "700")
+    assert line.startswith("destroyed granted 700 shown 7")
+
+
+def test_a_pool_grows_within_the_limit(machine: Machine) -> None:
+    """97 MiB of 100 would be 128, as the driver takes them."""
+    assert books(machine, "step", "97", limit="100m") == ["step granted 0 shown 0 used 0"]
+    assert books(machine, "step", "96", limit="100m") == ["step granted 96 shown 96 used 96"]
+
+
+def test_graphs_that_run_one_after_another_share_their_memory(machine: Machine) -> None:
+    assert books(machine, "graphs", "200") == ["graphs granted 2000 shown 200 used 200"]
+
+
+def test_imported_memory_goes_with_its_context(machine: Machine) -> None:
+    assert books(machine, "imported", "500") == ["imported granted 500 shown 0 used 0"]
