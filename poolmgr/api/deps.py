@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Query, Request
 
 from poolmgr.api.ports import Control, History
+from poolmgr.domain.census import Census
 from poolmgr.domain.errors import Unavailable
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
@@ -32,6 +33,15 @@ def snapshot(request: Request) -> ClusterSnapshot:
     return found
 
 
+def census(request: Request) -> Census:
+    """The newest view, counted. Raises Unavailable until there is a complete one."""
+    snapshot(request)
+    found = control(request).census
+    assert found is not None
+    return found
+
+
+CensusDep = Annotated[Census, Depends(census)]
 ControlDep = Annotated[Control, Depends(control)]
 HistoryDep = Annotated[History, Depends(history)]
 SnapshotDep = Annotated[ClusterSnapshot, Depends(snapshot)]

@@ -7,7 +7,6 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from poolmgr.api.ports import Control
-from poolmgr.domain.census import count_pools, gpu_uses
 
 
 class FleetCollector(Collector):
@@ -19,13 +18,14 @@ class FleetCollector(Collector):
         yield GaugeMetricFamily(
             "poolmgr_leading", "1 while this manager holds the lease and acts.", value=float(bool(standing))
         )
+        census = self._control.census
         snapshot = self._control.snapshot
         yield GaugeMetricFamily(
             "poolmgr_synced",
             "1 once the whole cluster has been read.",
             value=float(snapshot is not None and snapshot.synced),
         )
-        if snapshot is None:
+        if snapshot is None or census is None:
             return
         yield GaugeMetricFamily(
             "poolmgr_snapshot_timestamp_seconds",
@@ -42,7 +42,7 @@ class FleetCollector(Collector):
                 use.gpu.observed_mode.value if use.gpu.observed_mode else "",
                 use.state.value,
             )
-            for use in gpu_uses(snapshot)
+            for use in census.uses
         )
         for labels, number in sorted(tally.items()):
             gpus.add_metric(labels, number)
@@ -55,7 +55,7 @@ class FleetCollector(Collector):
             "Sum of the given-away parts of shared GPUs, in GPUs.",
             labels=("pool", "model"),
         )
-        for (pool, model), count in sorted(count_pools(snapshot).items(), key=lambda item: str(item[0])):
+        for (pool, model), count in sorted(census.counts.items(), key=lambda item: str(item[0])):
             waiting.add_metric((pool or "", model, "VM"), count.waiting_vms)
             waiting.add_metric((pool or "", model, "Pod"), count.waiting_pods)
             shared.add_metric((pool or "", model), count.shared_share)

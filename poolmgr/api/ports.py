@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from poolmgr.controller.loop import RebalanceResult
+from poolmgr.domain.census import Census
 from poolmgr.domain.history import DemandSample, Page, PastDecision, PastPlan, PastTransition, RestCall
 from poolmgr.domain.plan import Plan, Verdict
 from poolmgr.domain.reasons import Reason
@@ -15,6 +16,11 @@ class Control(Protocol):
     @property
     def snapshot(self) -> ClusterSnapshot | None:
         """The newest view; None until there was one."""
+        ...
+
+    @property
+    def census(self) -> Census | None:
+        """`snapshot`, counted."""
         ...
 
     @property

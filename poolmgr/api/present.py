@@ -4,17 +4,16 @@ from dataclasses import asdict
 
 from poolmgr.api import schemas
 from poolmgr.controller.loop import RebalanceResult
-from poolmgr.domain.census import Count, GpuUse, count_pool, gpu_uses
-from poolmgr.domain.fleet import Node, Pool, SideLimits, Transition
+from poolmgr.domain.census import Census, Count, GpuUse, NodeCensus
+from poolmgr.domain.fleet import Pool, SideLimits, Transition
 from poolmgr.domain.history import DemandSample, PastPlan, PastTransition, RestCall
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.domain.plan import Move, Plan, Refusal, Target
-from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.kit.clock import to_rfc3339
 
 
-def pool(found: Pool, snapshot: ClusterSnapshot, plan: Plan | None) -> schemas.Pool:
-    count = count_pool(snapshot, found.name)
+def pool(found: Pool, census: Census, plan: Plan | None) -> schemas.Pool:
+    count = census.pool(found.name)
     targets = _targets(plan, found.name)
     return schemas.Pool(
         name=found.name,
@@ -45,15 +44,9 @@ def _side(limits: SideLimits, gpus: int, used: int, target: int | None) -> schem
     )
 
 
-def nodes(snapshot: ClusterSnapshot) -> list[schemas.Node]:
-    """Every node by name, with its GPUs and who is on them."""
-    uses: dict[str, list[GpuUse]] = {}
-    for use in gpu_uses(snapshot):
-        uses.setdefault(use.gpu.node, []).append(use)
-    return [_node(found, uses.get(found.name, [])) for found in sorted(snapshot.nodes, key=lambda n: n.name)]
-
-
-def _node(found: Node, uses: list[GpuUse]) -> schemas.Node:
+def node(part: NodeCensus, pool: str) -> schemas.Node:
+    """A node with its GPUs, of one pool where given, and who is on them."""
+    found = part.node
     return schemas.Node(
         name=found.name,
         ready=found.ready,
@@ -61,7 +54,7 @@ def _node(found: Node, uses: list[GpuUse]) -> schemas.Node:
         best_effort_only=found.best_effort_only,
         reported=found.reported,
         transition=move_under_way(found.transition) if found.transition else None,
-        gpus=[_gpu(use) for use in uses],
+        gpus=[_gpu(use) for use in part.uses if pool in ("", use.gpu.pool)],
     )
 
 

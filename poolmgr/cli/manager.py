@@ -127,6 +127,7 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
                 LoopSettings(
                     idle_seconds=settings.loop.idle_seconds,
                     busy_seconds=settings.loop.busy_seconds,
+                    settle_seconds=settings.loop.settle_seconds,
                     stale_after_seconds=settings.loop.stale_after_seconds,
                     sample_seconds=settings.loop.sample_seconds,
                 ),

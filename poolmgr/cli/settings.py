@@ -66,9 +66,12 @@ class LeaseSettings(_Group):
 
 class LoopSettings(_Group):
     idle_seconds: float = Field(default=10.0, gt=0)
-    """Longest pause between two looks at the cluster while nothing moves; a change ends it at once."""
+    """Longest pause between two looks at the cluster while nothing moves or waits."""
     busy_seconds: float = Field(default=1.0, gt=0)
     """The same while something moves or waits."""
+    settle_seconds: float = Field(default=1.0, ge=0)
+    """Changes are gathered for so long before they are planned for. A VM that begins to wait is planned for at once,
+    and moves under way go on at once."""
     stale_after_seconds: float = Field(default=60.0, gt=0)
     """A view older than this is not acted on."""
     sample_seconds: float = Field(default=60.0, gt=0)

@@ -42,11 +42,21 @@ class KubernetesView:
         self._settings = settings or ViewSettings()
         self._assembly = Assembly(hami_version=self._settings.hami_version)
         self._changed = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._pods = self._reflect(kinds.PODS, wire.Pod, self._apply_pod, project=self._pod_facts)
         self._nodes = self._reflect(
-            kinds.NODES, wire.Node, self._assembly.apply_node, project=_without_version
+            kinds.NODES,
+            wire.Node,
+            self._assembly.apply_node,
+            project=_without_version,
+            urgent=lambda key, _: self._moves_on(key),
         )
-        self._gpu_nodes = self._reflect(kinds.GPU_NODES, wire.GpuNode, self._assembly.apply_gpu_node)
+        self._gpu_nodes = self._reflect(
+            kinds.GPU_NODES,
+            wire.GpuNode,
+            self._assembly.apply_gpu_node,
+            urgent=lambda key, _: self._moves_on(key),
+        )
         self._device_config = self._reflect(
             kinds.CONFIG_MAPS,
             wire.ConfigMap,
@@ -62,12 +72,17 @@ class KubernetesView:
             self._reflect(kinds.GPU_RESERVATIONS, wire.GpuReservation, self._assembly.apply_reservation),
             self._reflect(kinds.DISRUPTION_BUDGETS, wire.DisruptionBudget, self._assembly.apply_budget),
             self._reflect(
-                kinds.VIRTUAL_MACHINES, wire.VirtualMachine, self._assembly.apply_machine, optional=True
+                kinds.VIRTUAL_MACHINES,
+                wire.VirtualMachine,
+                self._assembly.apply_machine,
+                urgent=self._machine_waits,
+                optional=True,
             ),
             self._reflect(
                 kinds.VIRTUAL_MACHINE_INSTANCES,
                 wire.VirtualMachineInstance,
                 self._assembly.apply_instance,
+                urgent=_instance_waits,
                 optional=True,
             ),
             self._reflect(
@@ -97,18 +112,33 @@ class KubernetesView:
     async def snapshot(self) -> ClusterSnapshot:
         """See `ClusterView`. Costs time in proportion to what changed since the last one."""
         self._changed.clear()
+        self._urgent.clear()
         return self._assembly.snapshot(self._clock.now(), synced=not self.trouble())
 
-    async def wait_for_change(self, timeout_seconds: float) -> None:
+    async def wait_for_change(self, timeout_seconds: float, *, settle_seconds: float = 0.0) -> None:
         """See `ClusterView`."""
-        waiting = asyncio.ensure_future(self._changed.wait())
-        timer = asyncio.ensure_future(self._clock.sleep(timeout_seconds))
+        ends = [
+            asyncio.ensure_future(end)
+            for end in (
+                self._urgent.wait(),
+                self._settled(settle_seconds),
+                self._clock.sleep(timeout_seconds),
+            )
+        ]
         try:
-            await asyncio.wait({waiting, timer}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            waiting.cancel()
-            timer.cancel()
-            await asyncio.gather(waiting, timer, return_exceptions=True)
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+
+    async def _settled(self, seconds: float) -> None:
+        """Something has changed, and so many seconds have passed."""
+        due_at = self._clock.monotonic() + seconds
+        await self._changed.wait()
+        early = due_at - self._clock.monotonic()
+        if early > 0:
+            await self._clock.sleep(early)
 
     def trouble(self) -> tuple[str, ...]:
         """Why a snapshot taken now would not be `synced`, one sentence each; empty when it would be."""
@@ -168,6 +198,7 @@ class KubernetesView:
         apply: Callable[[str, Any], None],
         *,
         project: Callable[[Any], Any] | None = None,
+        urgent: Callable[[str, Any], bool] | None = None,
         label_selector: str = "",
         field_selector: str = "",
         optional: bool = False,
@@ -175,6 +206,8 @@ class KubernetesView:
         def applied(key: str, record: Any) -> None:
             apply(key, record)
             self._changed.set()
+            if urgent is not None and urgent(key, record):
+                self._urgent.set()
 
         return Reflector(
             self._client,
@@ -194,8 +227,25 @@ class KubernetesView:
         old = self._assembly.pod(key)
         self._assembly.apply_pod(key, facts)
         # Ordinary pods come and go all the time and change no decision but by the room they leave.
-        if any(pod is not None and not pod.ordinary for pod in (old, facts)):
+        matter = [pod for pod in (old, facts) if pod is not None and not pod.ordinary]
+        if matter:
             self._changed.set()
+        if any(self._moves_on(pod.node or (pod.placement.node if pod.placement else "")) for pod in matter):
+            self._urgent.set()
+
+    def _moves_on(self, node: str) -> bool:
+        """GPUs of the node are moving, or were as of the last snapshot."""
+        seen, now = self._assembly.node(NodeName(node)), self._assembly.gpu_node(node)
+        return (seen is not None and seen.transition is not None) or (
+            now is not None and now.spec.transition is not None
+        )
+
+    def _machine_waits(self, key: str, machine: wire.VirtualMachine | None) -> bool:
+        """A machine that asks for GPUs and has no instance yet: it may have been started just now."""
+        if machine is None or self._assembly.instance(key) is not None:
+            return False
+        devices = machine.spec.template.spec.domain.devices
+        return bool(devices.gpus or devices.host_devices)
 
     def _apply_device_config(self, key: str, config: wire.ConfigMap | None) -> None:
         before = self._assembly.config
@@ -203,6 +253,14 @@ class KubernetesView:
         if self._assembly.config != before:
             # Every pod was read with other resource names: read them again.
             self._pods.relist()
+
+
+def _instance_waits(key: str, instance: wire.VirtualMachineInstance | None) -> bool:
+    """An instance that asks for GPUs and has no node yet."""
+    if instance is None or instance.status.node_name:
+        return False
+    devices = instance.spec.domain.devices
+    return bool(devices.gpus or devices.host_devices)
 
 
 def _as_it_is(record: Any) -> Any:

@@ -52,18 +52,12 @@ def repair(node: Node, epoch: LeaseEpoch, now: float) -> NodeIntent | None:
     whose agent came back late leaves a GPU on the wrong side. Either way the whole recipe has to be gone
     through again, since the other side has the GPU in its books. One direction at a time.
     """
-    drifted = [
-        g
-        for g in node.gpus
-        if g.desired_mode is not None
-        and g.observed_mode is g.desired_mode.other
-        and g.phase is not DevicePhase.QUARANTINED
-    ]
-    if not drifted or node.transition is not None or not (node.ready and node.reported):
+    gpus = drifted(node)
+    if not gpus or node.transition is not None or not (node.ready and node.reported):
         return None
-    to_mode = drifted[0].desired_mode
+    to_mode = gpus[0].desired_mode
     assert to_mode is not None
-    same_way = tuple(g for g in drifted if g.desired_mode is to_mode)
+    same_way = tuple(g for g in gpus if g.desired_mode is to_mode)
     plan_id = same_way[0].desired_plan_id or ADOPTED
     return NodeIntent(
         desired=_with_mode(current(node), tuple(g.pci_address for g in same_way), to_mode, plan_id),
@@ -81,6 +75,23 @@ def repair(node: Node, epoch: LeaseEpoch, now: float) -> NodeIntent | None:
             f"{to_mode.value}",
         ),
     )
+
+
+def drifted(node: Node) -> list[Gpu]:
+    """GPUs that are found in the other mode than the one they are wanted in."""
+    return [
+        g
+        for g in node.gpus
+        if g.observed_mode is not g.desired_mode
+        and g.desired_mode is not None
+        and g.observed_mode is g.desired_mode.other
+        and g.phase is not DevicePhase.QUARANTINED
+    ]
+
+
+def at_rest(node: Node) -> bool:
+    """True where nothing has to be adopted, repaired or advanced; it stays so for as long as the node is the same."""
+    return node.transition is None and adopt(node) is None and not drifted(node)
 
 
 def begin(node: Node, moves: tuple[Move, ...], plan_id: PlanId, epoch: LeaseEpoch, now: float) -> NodeIntent:

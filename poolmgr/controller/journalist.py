@@ -10,12 +10,12 @@ import structlog
 from poolmgr.controller.executor.execute import Outcome
 from poolmgr.controller.lending import Change
 from poolmgr.controller.ports import Ledger, Recorder, StepRecord
+from poolmgr.domain.census import Census
 from poolmgr.domain.errors import PoolError, Rejected
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.plan import Move, Plan, Refusal, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
-from poolmgr.domain.snapshot import ClusterSnapshot
 
 log = structlog.get_logger()
 
@@ -33,7 +33,8 @@ class Journalist:
         self._ledger = ledger
         self._recorder = recorder
         self._last_step: dict[NodeName, tuple[Reason, str]] = {}
-        self._last_plan: tuple[Any, ...] = ()
+        self._last_done: tuple[Any, ...] = ()
+        self._last_refusals: tuple[Refusal, ...] = ()
         self._told: dict[Subject, tuple[Reason, str]] = {}
         self._ledger_down = False
 
@@ -79,16 +80,10 @@ class Journalist:
 
     async def plan(self, plan: Plan, started: tuple[Move, ...], shown_only: frozenset[str]) -> None:
         """A decision: kept when it differs from the last one in what it does or refuses."""
-        essence = (
-            tuple((m.node, m.pci_address, m.to_mode) for m in plan.moves),
-            tuple(
-                sorted((r.subject.kind, r.subject.namespace, r.subject.name, r.reason) for r in plan.refusals)
-            ),
-            bool(started),
-        )
-        if essence == self._last_plan:
+        done = tuple((m.node, m.pci_address, m.to_mode) for m in plan.moves), bool(started)
+        if done == self._last_done and same_refusals(plan.refusals, self._last_refusals):
             return
-        self._last_plan = essence
+        self._last_done, self._last_refusals = done, plan.refusals
         recommended = [m for m in plan.moves if m.pool in shown_only]
         outcome = "started" if started else "recommended" if recommended else "no_move"
         for pool in sorted({str(m.pool) for m in plan.moves} or {""}):
@@ -130,8 +125,8 @@ class Journalist:
             )
             await self._recorder.event(Subject(SubjectKind.NODE, "", change.node), reason, change.message)
 
-    async def sample(self, snapshot: ClusterSnapshot) -> None:
-        await self._keep(self._ledger.record_sample(snapshot))
+    async def sample(self, census: Census) -> None:
+        await self._keep(self._ledger.record_sample(census))
 
     async def load_memory(self, planner: str) -> tuple[Any] | None:
         """The planner's memory of before (None where there is none or it is damaged), in a tuple; None where the
@@ -161,6 +156,23 @@ class Journalist:
             if self._ledger_down:
                 log.info("ledger_back")
             self._ledger_down = False
+
+
+def same_refusals(some: tuple[Refusal, ...], others: tuple[Refusal, ...]) -> bool:
+    """Whether both leave the same things alone for the same reasons, in whatever order and words.
+
+    Of a large fleet most are the very same values in the same places from one decision to the next; only the others
+    are looked into.
+    """
+    if len(some) != len(others):
+        return False
+    changed = [pair for pair in zip(some, others, strict=True) if pair[0] is not pair[1]]
+    return sorted(_gist(one) for one, _ in changed) == sorted(_gist(other) for _, other in changed)
+
+
+def _gist(refusal: Refusal) -> tuple[str, str, str, str]:
+    kind, namespace, name = refusal.subject
+    return kind, namespace, name, refusal.reason
 
 
 def _fields(plan: Plan, move: Move) -> dict[str, str]:

@@ -17,6 +17,7 @@ from poolmgr.controller.executor.advance import StepDeadlines, next_action
 from poolmgr.controller.executor.execute import Executor, Outcome
 from poolmgr.controller.journalist import Journalist
 from poolmgr.controller.lending import Lending
+from poolmgr.controller.pace import Pace
 from poolmgr.controller.ports import (
     Clock,
     ClusterView,
@@ -29,6 +30,7 @@ from poolmgr.controller.ports import (
     SharingActuator,
 )
 from poolmgr.controller.status import pool_statuses
+from poolmgr.domain.census import Census, CensusMemory
 from poolmgr.domain.errors import PoolError, Rejected, Stale, Unavailable
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import NodeName
@@ -61,6 +63,8 @@ class LoopSettings:
     """Longest pause between ticks while nothing moves."""
     busy_seconds: float = 1.0
     """The same while something moves or waits."""
+    settle_seconds: float = 1.0
+    """Changes that nobody waits for are gathered for so long before they are planned for."""
     stale_after_seconds: float = 60.0
     """A snapshot older than this is not acted on."""
     sample_seconds: float = 60.0
@@ -95,7 +99,11 @@ class Controller:
         self._memory_loaded = False
         self._recalled_at = self._sampled_at = self._learnt_at = float("-inf")
         self._kept_at = doors.clock.monotonic()
+        self._pace = Pace(self._settings.settle_seconds)
         self._superseded: dict[NodeName, str] = {}
+        self._at_rest: dict[NodeName, Node] = {}
+        self._census_memory = CensusMemory()
+        self._census: Census | None = None
         self.snapshot: ClusterSnapshot | None = None
         """The newest view, for readers such as the API."""
         self.plan: Plan | None = None
@@ -103,41 +111,84 @@ class Controller:
         self.standing = Verdict(False, Reason.NOT_SYNCED, "the manager has not looked at the cluster yet")
         """Whether this manager acts, and if not, why."""
 
+    @property
+    def census(self) -> Census | None:
+        """`snapshot`, counted."""
+        return self._counted(self.snapshot) if self.snapshot is not None else None
+
+    def _counted(self, snapshot: ClusterSnapshot) -> Census:
+        """Once for each snapshot, by whoever asks first."""
+        if self._census is None or self._census.snapshot is not snapshot:
+            self._census = self._census_memory.take(snapshot)
+        return self._census
+
     async def run(self) -> None:
         """Tick until cancelled. No error of a door ends the loop."""
+        clock, pace = self._doors.clock, self._pace
         while True:
+            begun = clock.monotonic()
+            planned = False
             try:
-                await self.tick()
+                planned = await self._tick()
             except PoolError as error:
                 log.warning("tick_failed", reason=error.reason.value, message=error.message)
-            busy = self.snapshot is not None and (
-                bool(self.snapshot.transitions) or any(vm.waiting for vm in self.snapshot.vms)
+            if planned:
+                # Whatever comes, half of the time is left to those who read.
+                await clock.sleep(min(clock.monotonic() - begun, self._settings.settle_seconds))
+            longest = self._settings.busy_seconds if self._busy() else self._settings.idle_seconds
+            now = clock.monotonic()
+            await self._doors.view.wait_for_change(
+                pace.pause(self.snapshot, now, longest), settle_seconds=pace.settles_in(now)
             )
-            pause = self._settings.busy_seconds if busy else self._settings.idle_seconds
-            await self._doors.view.wait_for_change(pause)
+
+    def _busy(self) -> bool:
+        """Something moves or waits, or this manager may be about to act: neither a complete view nor the lease is
+        something that changes in the view."""
+        seen = self.snapshot
+        return (
+            seen is None
+            or not self.standing
+            or bool(seen.transitions)
+            or any(vm.node is None for vm in seen.vms)
+        )
 
     async def tick(self) -> None:
-        """Look once and do what there is to do now."""
+        """Look once and do what there is to do now, planning included."""
+        await self._tick(planning=True)
+
+    async def _tick(self, *, planning: bool = False) -> bool:
+        """The same, planning only if it is due or `planning`. Whether it was done."""
         async with self._lock:
             snapshot = await self._observe()
+            now = self._doors.clock.monotonic()
             if not self.standing:
+                self._pace.planned(snapshot, now)
                 await self._learn(snapshot)
-                return
-            await self._adopt(snapshot)
-            await self._repair(snapshot)
-            await self._advance(snapshot)
-            decision = self._planner.decide(snapshot, await self._recall())
-            self._memory, self.plan = decision.memory, decision.plan
-            started: tuple[Move, ...] = ()
-            shown_only = guard.without_automatic(snapshot, frozenset())
-            wanted = tuple(m for m in decision.plan.moves if m.pool not in shown_only)
-            if wanted:
-                started, refused = await self._start(wanted, decision.plan)
-                await self._journalist.refusals(refused)
-            await self._journalist.plan(decision.plan, started, shown_only)
-            lent = await self._lending.follow(decision.plan.best_effort_only, snapshot)
-            await self._journalist.lending(lent)
-            await self._report(snapshot)
+                return True
+            restless = self._restless(snapshot)
+            await self._adopt(restless)
+            await self._repair(restless)
+            await self._advance(restless, snapshot)
+            if not planning and not self._pace.is_due(snapshot, now):
+                return False
+            self._pace.planned(snapshot, now)
+            await self._decide(snapshot)
+            return True
+
+    async def _decide(self, snapshot: ClusterSnapshot) -> None:
+        """Plan, start what the plan says, and tell everybody."""
+        decision = self._planner.decide(snapshot, await self._recall())
+        self._memory, self.plan = decision.memory, decision.plan
+        started: tuple[Move, ...] = ()
+        shown_only = guard.without_automatic(snapshot, frozenset())
+        wanted = tuple(m for m in decision.plan.moves if m.pool not in shown_only)
+        if wanted:
+            started, refused = await self._start(wanted, decision.plan)
+            await self._journalist.refusals(refused)
+        await self._journalist.plan(decision.plan, started, shown_only)
+        lent = await self._lending.follow(decision.plan.best_effort_only, snapshot)
+        await self._journalist.lending(lent)
+        await self._report(snapshot)
 
     async def request_rebalance(
         self, pool: str, *, dry_run: bool, generation: int | None = None
@@ -180,7 +231,7 @@ class Controller:
         now = self._doors.clock.monotonic()
         if snapshot.synced and now - self._sampled_at >= self._settings.sample_seconds:
             self._sampled_at = now
-            await self._journalist.sample(snapshot)
+            await self._journalist.sample(self._counted(snapshot))
         if self._memory_loaded and now - self._kept_at >= self._settings.memory_seconds:
             self._kept_at = now
             if self._memory is not None:
@@ -209,14 +260,26 @@ class Controller:
         self._superseded.clear()
         return Verdict(True, Reason.ADMITTED, "leading")
 
-    async def _adopt(self, snapshot: ClusterSnapshot) -> None:
+    def _restless(self, snapshot: ClusterSnapshot) -> list[Node]:
+        """The nodes where there may be something to do. Those that are the very same values as when there was nothing
+        are not looked at again: of thousands a few change from tick to tick."""
+        before, self._at_rest = self._at_rest, {}
+        restless = []
         for node in snapshot.nodes:
+            if before.get(node.name) is node or intents.at_rest(node):
+                self._at_rest[node.name] = node
+            else:
+                restless.append(node)
+        return restless
+
+    async def _adopt(self, nodes: list[Node]) -> None:
+        for node in nodes:
             intent = intents.adopt(node) if node.transition is None else None
             if intent is not None:
                 await self._guarded(node, self._executor.write(node, intent))
 
-    async def _repair(self, snapshot: ClusterSnapshot) -> None:
-        for node in snapshot.nodes:
+    async def _repair(self, nodes: list[Node]) -> None:
+        for node in nodes:
             if node.name in self._superseded:
                 continue
             intent = intents.repair(node, self._executor.epoch(), self._doors.clock.now())
@@ -225,8 +288,8 @@ class Controller:
             log.info("repair_started", node=node.name, message=intent.transition.message)
             await self._guarded(node, self._executor.write(node, intent))
 
-    async def _advance(self, snapshot: ClusterSnapshot) -> None:
-        for node in snapshot.nodes:
+    async def _advance(self, nodes: list[Node], snapshot: ClusterSnapshot) -> None:
+        for node in nodes:
             transition = node.transition
             if transition is None or node.name in self._superseded:
                 continue
@@ -294,7 +357,7 @@ class Controller:
         return self._memory
 
     async def _report(self, snapshot: ClusterSnapshot) -> None:
-        statuses = pool_statuses(snapshot, self.plan)
+        statuses = pool_statuses(self._counted(snapshot), self.plan)
         for pool in snapshot.pools:
             try:
                 await self._doors.reporter.report(pool, statuses[pool.name])

@@ -8,6 +8,7 @@ does not answer, and never half-apply.
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from poolmgr.domain.census import Census
 from poolmgr.domain.fleet import Pool, Transition
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId, WorkloadUid
 from poolmgr.domain.modes import Mode
@@ -37,8 +38,12 @@ class ClusterView(Protocol):
         """The cluster as known now, without waiting; `synced` is False until it can be trusted."""
         ...
 
-    async def wait_for_change(self, timeout_seconds: float) -> None:
-        """Return when something that matters changed, or after the timeout."""
+    async def wait_for_change(self, timeout_seconds: float, *, settle_seconds: float = 0.0) -> None:
+        """Return when something that matters changed, or after the timeout.
+
+        Changes that nobody waits for may be gathered until `settle_seconds` from now. A VM that begins to wait, and
+        what happens on a node where GPUs move, end it at once.
+        """
         ...
 
 
@@ -123,7 +128,7 @@ class Ledger(Protocol):
 
     async def record_step(self, record: StepRecord) -> None: ...
 
-    async def record_sample(self, snapshot: ClusterSnapshot) -> None:
+    async def record_sample(self, census: Census) -> None:
         """Demand and use per pool and model, for the forecast and the chart."""
         ...
 

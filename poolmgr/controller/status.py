@@ -3,35 +3,32 @@
 from collections.abc import Mapping
 
 from poolmgr.controller.ports import PoolStatus
-from poolmgr.domain.census import Count, GpuState, count_pools, gpu_uses
+from poolmgr.domain.census import Census, Count
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.domain.membership import Overlap, overlaps
 from poolmgr.domain.plan import Plan, SubjectKind
 from poolmgr.domain.reasons import Reason
-from poolmgr.domain.snapshot import ClusterSnapshot
 
 
-def pool_statuses(snapshot: ClusterSnapshot, plan: Plan | None) -> Mapping[PoolName, PoolStatus]:
+def pool_statuses(census: Census, plan: Plan | None) -> Mapping[PoolName, PoolStatus]:
     """The status of every pool. `plan` is the last decision, for the sentence on who waits."""
-    counts: dict[PoolName | None, Count] = {}
-    for (pool, _model), count in count_pools(snapshot).items():
-        counts[pool] = counts.get(pool, Count()) + count
+    snapshot = census.snapshot
+    counts = {pool.name: census.pool(pool.name) for pool in snapshot.pools}
     troubles: dict[PoolName | None, str] = {}
-    for use in gpu_uses(snapshot):
-        if use.state is GpuState.TROUBLE:
-            detail = use.gpu.message or use.gpu.phase.value
-            troubles.setdefault(use.gpu.pool, f"{use.gpu.pci_address} on {use.gpu.node}: {detail}")
+    for use in census.trouble:
+        detail = use.gpu.message or use.gpu.phase.value
+        troubles.setdefault(use.gpu.pool, f"{use.gpu.pci_address} on {use.gpu.node}: {detail}")
     losses: dict[PoolName, Overlap] = {}
     for overlap in overlaps(snapshot.pools, snapshot.nodes):
         losses.setdefault(overlap.loser, overlap)
     return {
         pool.name: _status(
             pool,
-            counts.get(pool.name, Count()),
+            counts[pool.name],
             _sentence(
                 pool,
-                counts.get(pool.name, Count()),
+                counts[pool.name],
                 losses.get(pool.name),
                 troubles.get(pool.name, ""),
                 plan,

@@ -1,17 +1,20 @@
 """Counting: how a snapshot's GPUs are used, per pool and model, and who waits.
 
 The same numbers feed `GPUPool.status`, the API, the metrics, the ledger's samples and the dashboard, so that
-they never disagree.
+they never disagree. Take one census of a snapshot and read everything from it.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from operator import attrgetter
 
 from poolmgr.domain.demand import SharedPod, Vm
-from poolmgr.domain.fleet import Gpu
-from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress, PoolName
+from poolmgr.domain.fleet import Gpu, Node
+from poolmgr.domain.identifiers import GpuUuid, NodeName, PoolName
 from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.occupancy import Names, Tenants, occupancy_of
 from poolmgr.domain.snapshot import ClusterSnapshot
 
 FULL_CARD_PERCENT = 100
@@ -58,7 +61,7 @@ class Count:
     waiting_pods: int = 0
 
     def __add__(self, other: "Count") -> "Count":
-        return Count(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Count)))
+        return total((self, other))
 
     @property
     def used(self) -> float:
@@ -66,30 +69,138 @@ class Count:
         return self.passthrough_used + self.shared_share
 
 
-def gpu_uses(snapshot: ClusterSnapshot) -> tuple[GpuUse, ...]:
-    """Every GPU of the snapshot, joined with its workloads, in the snapshot's order."""
-    pods: dict[tuple[NodeName | None, GpuUuid], list[SharedPod]] = {}
-    for pod in snapshot.pods:
-        for uuid in {piece.uuid for piece in pod.slices}:
-            pods.setdefault((pod.node, uuid), []).append(pod)
-    vm_at: dict[tuple[NodeName, str], Vm] = {place: vm for vm in snapshot.vms for place in vm.devices}
-    vm_by_launcher = {vm.launcher_uid: vm for vm in snapshot.vms if vm.launcher_uid}
-    moving = moving_devices(snapshot)
-    uses = []
-    for node in snapshot.nodes:
-        for gpu in node.gpus:
-            vm = vm_at.get((node.name, gpu.pci_address)) or vm_by_launcher.get(gpu.allocated_to)
-            on_it = tuple(pods.get((node.name, gpu.uuid), ())) if gpu.uuid else ()
-            busy = vm is not None or bool(on_it) or bool(gpu.allocated_to)
-            state = _state(gpu, busy, (node.name, gpu.pci_address) in moving)
-            share = 1.0 if gpu.observed_mode is Mode.PASSTHROUGH and busy else _share(gpu, on_it)
-            uses.append(GpuUse(gpu, state, vm, on_it, share))
-    return tuple(uses)
+_numbers = attrgetter(*(field.name for field in fields(Count)))
 
 
-def moving_devices(snapshot: ClusterSnapshot) -> frozenset[tuple[NodeName, PciAddress]]:
-    """The GPUs that a transition names."""
-    return frozenset((move.node, device) for move in snapshot.transitions for device in move.devices)
+def total(counts: Iterable[Count]) -> Count:
+    """Their sum; all zero where there are none."""
+    columns = zip(*map(_numbers, counts), strict=True)
+    return Count(*map(sum, columns))
+
+
+Key = tuple[PoolName | None, str]
+"""(pool, model); the pool is None for GPUs that no pool selects."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCensus:
+    """One node's part. Equal to the part of the census before where nothing changed, and then the very same value."""
+
+    node: Node
+    names: Names
+    tenants: Tenants
+    uses: tuple[GpuUse, ...]
+    """Every GPU, joined with its workloads, in the node's order."""
+    counts: tuple[tuple[Key, Count], ...]
+    """Its GPUs, and the pods that run on them."""
+    keys: dict[str, Key]
+    """PCI address → pool and model."""
+    resources: dict[str, Key]
+    """Resource name → the first pool and model, in sorted order, with a GPU of it."""
+    trouble: tuple[GpuUse, ...]
+    idle: int
+
+    @property
+    def pools(self) -> frozenset[PoolName | None]:
+        """Those that have a GPU of it."""
+        return frozenset(pool for pool, _ in self.keys.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """One snapshot, counted."""
+
+    snapshot: ClusterSnapshot
+    nodes: tuple[NodeCensus, ...]
+    """In the snapshot's order."""
+    counts: dict[Key, Count]
+    """A waiting workload counts once: at the first pool and model that could serve it, in sorted order, or at
+    (None, "") when no GPU of the cluster could."""
+
+    @property
+    def uses(self) -> Iterable[GpuUse]:
+        """Every GPU of the snapshot, in its order."""
+        return (use for node in self.nodes for use in node.uses)
+
+    @property
+    def trouble(self) -> tuple[GpuUse, ...]:
+        return tuple(use for node in self.nodes for use in node.trouble)
+
+    def pool(self, pool: PoolName) -> Count:
+        """All models of one pool together."""
+        return total(count for (name, _), count in self.counts.items() if name == pool)
+
+
+class CensusMemory:
+    """The nodes of the census before: it saves time and alters no number. A part is used again only for the very same
+    `Node` value with equal pods and VMs on it."""
+
+    def __init__(self) -> None:
+        self._known: dict[NodeName, NodeCensus] = {}
+
+    def take(self, snapshot: ClusterSnapshot) -> Census:
+        """O(nodes + VMs) where little has changed."""
+        occupancy = occupancy_of(snapshot)
+        known, parts = self._known, []
+        for node in snapshot.nodes:
+            part = known.get(node.name)
+            names = part.names if part is not None and part.node is node else Names.of(node)
+            tenants = names.tenants(occupancy)
+            if part is None or part.node is not node or part.tenants != tenants:
+                part = _count_node(node, names, tenants)
+            parts.append(part)
+        self._known = {part.node.name: part for part in parts}
+        return Census(snapshot, tuple(parts), _counts(snapshot, self._known))
+
+
+def take_census(snapshot: ClusterSnapshot) -> Census:
+    """A census of this snapshot alone."""
+    return CensusMemory().take(snapshot)
+
+
+def _count_node(node: Node, names: Names, tenants: Tenants) -> NodeCensus:
+    launched = iter(tenants.launched)
+    moving = node.transition.devices if node.transition is not None else ()
+    uses: list[GpuUse] = []
+    for gpu, pods in zip(node.gpus, tenants.pods, strict=True):
+        by_launcher = next(launched) if gpu.allocated_to else None
+        vm = (tenants.vms or {}).get(gpu.pci_address) or by_launcher
+        # A pod that HAMi has placed and not bound yet is not on it.
+        on_it = tuple([pod for pod in pods if pod.node == node.name]) if pods and gpu.uuid else ()
+        busy = vm is not None or bool(on_it) or bool(gpu.allocated_to)
+        state = _state(gpu, busy, gpu.pci_address in moving)
+        share = 1.0 if gpu.observed_mode is Mode.PASSTHROUGH and busy else _share(gpu, on_it)
+        uses.append(GpuUse(gpu, state, vm, on_it, share))
+    keys: dict[str, Key] = {gpu.pci_address: (gpu.pool, gpu.model) for gpu in node.gpus}
+    resources: dict[str, Key] = {}
+    for gpu in node.gpus:
+        key = keys[gpu.pci_address]
+        if gpu.resource_name:
+            resources[gpu.resource_name] = min(key, resources.get(gpu.resource_name, key), key=_order)
+    counts = [(keys[use.gpu.pci_address], _count_gpu(use)) for use in uses]
+    counts += _running_pods(uses)
+    return NodeCensus(
+        node,
+        names,
+        tenants,
+        tuple(uses),
+        tuple(_sums(counts).items()),
+        keys,
+        resources,
+        tuple([use for use in uses if use.state is GpuState.TROUBLE]),
+        sum([use.state is GpuState.IDLE for use in uses]),
+    )
+
+
+def _order(key: Key) -> tuple[str, str]:
+    return key[0] or "", key[1]
+
+
+def _sums(counts: Iterable[tuple[Key, Count]]) -> dict[Key, Count]:
+    groups: dict[Key, list[Count]] = {}
+    for key, count in counts:
+        groups.setdefault(key, []).append(count)
+    return {key: total(group) for key, group in groups.items()}
 
 
 def _state(gpu: Gpu, busy: bool, in_transition: bool) -> GpuState:
@@ -111,28 +222,6 @@ def _share(gpu: Gpu, pods: Iterable[SharedPod]) -> float:
     return min(1.0, max(memory, compute))
 
 
-def count_pools(snapshot: ClusterSnapshot) -> dict[tuple[PoolName | None, str], Count]:
-    """Counts by (pool, model); the pool is None for GPUs that no pool selects.
-
-    A waiting workload counts once: at the first pool and model that could serve it, in sorted order, or at
-    (None, "") when no GPU of the cluster could.
-    """
-    counts: dict[tuple[PoolName | None, str], Count] = {}
-    for use in gpu_uses(snapshot):
-        key = (use.gpu.pool, use.gpu.model)
-        counts[key] = counts.get(key, Count()) + _count_gpu(use)
-    for key, count in _running(snapshot):
-        counts[key] = counts.get(key, Count()) + count
-    for key, count in _waiting(snapshot):
-        counts[key] = counts.get(key, Count()) + count
-    return counts
-
-
-def count_pool(snapshot: ClusterSnapshot, pool: PoolName) -> Count:
-    """All models of one pool together."""
-    return sum((c for (name, _), c in count_pools(snapshot).items() if name == pool), Count())
-
-
 def _count_gpu(use: GpuUse) -> Count:
     if use.state is GpuState.TROUBLE:
         return Count(gpus=1, trouble=1)
@@ -144,40 +233,54 @@ def _count_gpu(use: GpuUse) -> Count:
     return Count(gpus=1, shared=1, shared_used=used, shared_share=use.share)
 
 
-_Key = tuple[PoolName | None, str]
+def _running_pods(uses: list[GpuUse]) -> Iterable[tuple[Key, Count]]:
+    """Each pod once, at the first of its slices' GPUs."""
+    by_uuid = {use.gpu.uuid: use.gpu for use in uses}
+    for pod in {id(pod): pod for use in uses for pod in use.pods}.values():
+        gpu = next(by_uuid[piece.uuid] for piece in pod.slices if piece.uuid in by_uuid)
+        yield (gpu.pool, gpu.model), Count(running_pods=1)
 
 
-def _running(snapshot: ClusterSnapshot) -> Iterable[tuple[_Key, Count]]:
-    by_uuid = {(g.node, g.uuid): g for n in snapshot.nodes for g in n.gpus if g.uuid}
-    by_place = {(g.node, str(g.pci_address)): g for n in snapshot.nodes for g in n.gpus}
-    for vm in snapshot.vms:
-        if not vm.waiting:
-            gpu = next((by_place[place] for place in vm.devices if place in by_place), None)
-            yield (gpu.pool, gpu.model) if gpu else _key_of_resource(snapshot, vm), Count(running_vms=1)
-    for pod in snapshot.pods:
-        if pod.node is not None:
-            found = (by_uuid.get((pod.node, piece.uuid)) for piece in pod.slices)
-            gpu = next((g for g in found if g is not None), None)
-            if gpu is not None:
-                yield (gpu.pool, gpu.model), Count(running_pods=1)
-
-
-def _waiting(snapshot: ClusterSnapshot) -> Iterable[tuple[_Key, Count]]:
+def _counts(snapshot: ClusterSnapshot, nodes: dict[NodeName, NodeCensus]) -> dict[Key, Count]:
+    counts = [pair for part in nodes.values() for pair in part.counts]
+    kinds = sorted({key for key, _ in counts}, key=_order)
+    resources: dict[str, Key] = {}
+    for part in nodes.values():
+        for name, key in part.resources.items():
+            known = resources.get(name)
+            if known is None or _order(key) < _order(known):
+                resources[name] = key
+    running, waiting, pods = Counter[Key](), Counter[Key](), Counter[Key]()
     for vm in snapshot.vms:
         if vm.waiting:
-            yield _key_of_resource(snapshot, vm), Count(waiting_vms=1)
-    waiting_pods = [pod for pod in snapshot.pods if pod.waiting]
-    if waiting_pods:
-        kinds = sorted({(str(g.pool or ""), g.model) for n in snapshot.nodes for g in n.gpus})
-        for pod in waiting_pods:
-            fits = next((k for k in kinds if pod.accepts(k[1], GpuUuid(""))), None)
-            yield (
-                (PoolName(fits[0]) if fits and fits[0] else None, fits[1] if fits else ""),
-                Count(waiting_pods=1),
-            )
+            waiting[_first_with(vm, resources)] += 1
+        else:
+            running[_place_of(vm, nodes) or _first_with(vm, resources)] += 1
+    first: dict[tuple[tuple[str, ...], ...], Key] = {}
+    for pod in snapshot.pods:
+        if pod.waiting:
+            wish = (pod.models, pod.excluded_models, pod.allowed_uuids, pod.excluded_uuids)
+            if wish not in first:
+                first[wish] = next((k for k in kinds if pod.accepts(k[1], GpuUuid(""))), NOWHERE)
+            pods[first[wish]] += 1
+    counts += [(key, Count(running_vms=number)) for key, number in running.items()]
+    counts += [(key, Count(waiting_vms=number)) for key, number in waiting.items()]
+    counts += [(key, Count(waiting_pods=number)) for key, number in pods.items()]
+    return _sums(counts)
 
 
-def _key_of_resource(snapshot: ClusterSnapshot, vm: Vm) -> _Key:
-    names = {claim.resource_name for claim in vm.claims}
-    gpus = (g for n in snapshot.nodes for g in n.gpus if g.resource_name in names)
-    return min(((g.pool, g.model) for g in gpus), key=lambda k: (k[0] or "", k[1]), default=(None, ""))
+NOWHERE: Key = (None, "")
+
+
+def _place_of(vm: Vm, nodes: dict[NodeName, NodeCensus]) -> Key | None:
+    """The pool and model of its first device that is there."""
+    for name, address in vm.devices:
+        part = nodes.get(name)
+        if part is not None and address in part.keys:
+            return part.keys[address]
+    return None
+
+
+def _first_with(vm: Vm, resources: dict[str, Key]) -> Key:
+    found = [resources[claim.resource_name] for claim in vm.claims if claim.resource_name in resources]
+    return min(found, key=_order, default=NOWHERE)

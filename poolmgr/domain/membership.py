@@ -5,6 +5,7 @@ Invariant: a GPU belongs to at most one pool. Where the selectors of several rea
 younger ones get no share in it and are told so (`overlaps`).
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -34,15 +35,15 @@ def pool_of(model: str, labels: dict[str, str], pools_by_age: Iterable[Pool]) ->
 def overlaps(pools: Iterable[Pool], nodes: Iterable[Node]) -> tuple[Overlap, ...]:
     """Every pair of pools that reach the same GPUs, sorted by loser, then winner."""
     oldest_first = by_age(pools)
-    shared: dict[tuple[PoolName, PoolName], int] = {}
+    shared: Counter[tuple[PoolName, PoolName]] = Counter()
     if len(oldest_first) > 1:
+        # Pools look at a model and a few labels: GPUs equal in these are looked at once.
+        asked = frozenset(key for pool in oldest_first for key, _ in pool.node_labels)
+        alike: Counter[tuple[tuple[tuple[str, str], ...], str]] = Counter()
         for node in nodes:
-            labels = dict(node.labels)
-            reach: dict[str, list[PoolName]] = {}
-            for gpu in node.gpus:
-                if gpu.model not in reach:
-                    reach[gpu.model] = [pool.name for pool in oldest_first if pool.takes(gpu.model, labels)]
-                for loser in reach[gpu.model][1:]:
-                    pair = (loser, reach[gpu.model][0])
-                    shared[pair] = shared.get(pair, 0) + 1
+            labels = tuple([pair for pair in node.labels if pair[0] in asked]) if asked else ()
+            alike.update([(labels, gpu.model) for gpu in node.gpus])
+        for (labels, model), gpus in alike.items():
+            winner, *losers = [p.name for p in oldest_first if p.takes(model, dict(labels))] or [PoolName("")]
+            shared.update({(loser, winner): gpus for loser in losers})
     return tuple(Overlap(loser, winner, gpus) for (loser, winner), gpus in sorted(shared.items()))

@@ -4,6 +4,8 @@ A rule looks at one GPU, its node and its pool and answers with a reason and a s
 order is from "not ours" through "not now" to "in use", so that the sentence names what has to change first.
 """
 
+from collections.abc import Sequence
+
 from poolmgr.domain.demand import SharedPod
 from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, RebalanceMode
 from poolmgr.domain.modes import DevicePhase, Mode
@@ -112,7 +114,7 @@ once more, and somebody may have to look at it.
 Fewer and larger pods are ended first because of it."""
 
 
-def lost_work(gpu: Gpu, pool: Pool, usage: Usage, now: float) -> tuple[float, list[SharedPod]] | None:
+def lost_work(gpu: Gpu, pool: Pool, usage: Usage, now: float) -> tuple[float, Sequence[SharedPod]] | None:
     """GPU-seconds lost if the pool's eviction rule is used on a shared GPU, and whom; None if it forbids it.
 
     Every pod on it must be marked best effort by its owner and be admitted by its disruption budget now.

@@ -6,11 +6,10 @@ pods goes. At 5,000 nodes most are as they were ten seconds ago.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
-from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.fleet import Gpu, Node, Pool
-from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress
+from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.occupancy import Names, Tenants
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.shelving import Kept, Part, Resources, Told, shelve_node
 from poolmgr.planner.usage import Usage
@@ -20,41 +19,11 @@ Room = tuple[Gpu, float, float, int, bool, bool, bool]
 it now, and whether it is lent to best-effort pods."""
 
 
-class Tenants(NamedTuple):
-    """Who is on a node."""
-
-    pods: tuple[list[SharedPod] | None, ...]
-    """On each GPU."""
-    vms: dict[PciAddress, Vm] | None
-    launched: tuple[Vm | None, ...]
-    """VMs that are known by their launcher pod, for each GPU that the kubelet gave to one."""
-
-    def sorted_like(self, other: "Tenants") -> bool:
-        """Sorting asks only which GPUs are in use."""
-        return (self.vms or {}).keys() == (other.vms or {}).keys() and (
-            [bool(pods) for pods in self.pods] == [bool(pods) for pods in other.pods]
-        )
-
-
-class Names(NamedTuple):
-    """What pods and VMs know a node's GPUs by."""
-
-    node: NodeName
-    uuids: tuple[GpuUuid, ...]
-    launchers: tuple[str, ...]
-
-    @classmethod
-    def of(cls, node: Node) -> "Names":
-        gpus = node.gpus
-        launchers = tuple([g.allocated_to for g in gpus if g.allocated_to])
-        return cls(node.name, tuple([g.uuid for g in gpus]), launchers)
-
-    def tenants(self, usage: Usage) -> Tenants:
-        return Tenants(
-            tuple(map(usage.pods_by_gpu.get, self.uuids)),
-            usage.vms_by_node.get(self.node),
-            tuple(map(usage.vm_by_launcher.get, self.launchers)),
-        )
+def _sorted_like(one: Tenants, other: Tenants) -> bool:
+    """Sorting asks only which GPUs are in use."""
+    return (one.vms or {}).keys() == (other.vms or {}).keys() and (
+        [bool(pods) for pods in one.pods] == [bool(pods) for pods in other.pods]
+    )
 
 
 @dataclass(slots=True)
@@ -103,7 +72,7 @@ class StockMemory:
 
 def _with_tenants(before: Shelved, tenants: Tenants, pools: dict[str, Pool], usage: Usage) -> Shelved:
     """The same node with others on it."""
-    if not tenants.sorted_like(before.tenants):
+    if not _sorted_like(tenants, before.tenants):
         return Shelved(before.node, before.names, tenants, *shelve_node(before.node, pools, usage))
     parts = tuple(replace(part, at=replace(part.at, told=Told())) for part in before.parts)
     return replace(before, tenants=tenants, parts=parts, rooms=None)

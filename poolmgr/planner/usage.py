@@ -1,12 +1,14 @@
 """Who uses what: workloads joined with the GPUs they are on."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from poolmgr.domain.demand import SharedPod, Vm
+from poolmgr.domain.demand import SharedPod
 from poolmgr.domain.fleet import Gpu, Holder
-from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress
+from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.occupancy import Occupancy, occupancy_of
 from poolmgr.domain.snapshot import ClusterSnapshot
 
 SHARING_DAEMONS = ("nvidia-device-p", "vgpu-monitor", "vGPUmonitor")
@@ -15,18 +17,14 @@ the executor detaches the node, so they do not make a GPU busy for the planner."
 
 
 @dataclass(slots=True)
-class Usage:
-    """Indexes over one snapshot. Build with `usage_of`."""
+class Usage(Occupancy):
+    """Who is on which GPU, and what else a planner asks about that. Build with `usage_of`."""
 
-    pods_by_gpu: dict[GpuUuid, list[SharedPod]]
-    vms_by_node: dict[NodeName, dict[PciAddress, Vm]]
-    """By the devices that the kubelet gave them."""
-    vm_by_launcher: dict[str, Vm]
     unplaced: Counter[tuple[NodeName, str]]
     """(node, resource) → GPUs of VMs bound there whose devices no agent has reported yet."""
 
-    def pods_on(self, gpu: Gpu) -> list[SharedPod]:
-        return self.pods_by_gpu.get(gpu.uuid, []) if gpu.uuid else []
+    def pods_on(self, gpu: Gpu) -> Sequence[SharedPod]:
+        return self.pods_by_gpu.get(gpu.uuid, ()) if gpu.uuid else ()
 
     def load_on(self, gpu: Gpu) -> tuple[int, int, int]:
         """(memory MiB, compute percent, slices) taken from a shared GPU."""
@@ -39,11 +37,6 @@ class Usage:
                     cores += part.cores_percent
                     slices += 1
         return memory, cores, slices
-
-    def vm_on(self, gpu: Gpu) -> Vm | None:
-        return self.vms_by_node.get(gpu.node, {}).get(gpu.pci_address) or (
-            self.vm_by_launcher.get(gpu.allocated_to) if gpu.allocated_to else None
-        )
 
     def why_busy(self, gpu: Gpu) -> str:
         """The end of the sentence "GPU … is busy with …"; empty when nothing uses it."""
@@ -60,7 +53,7 @@ class Usage:
         return ""
 
 
-def busy_with_pods(pods: list[SharedPod]) -> str:
+def busy_with_pods(pods: Sequence[SharedPod]) -> str:
     """The same for pods: the first one by name and how many more."""
     more = f" and {len(pods) - 1} more" if len(pods) > 1 else ""
     return f"pod {pods[0].namespace}/{pods[0].name}{more}"
@@ -74,28 +67,15 @@ def foreign_holders(gpu: Gpu) -> list[Holder]:
 
 
 def usage_of(snapshot: ClusterSnapshot) -> Usage:
-    """Index the snapshot's workloads. O(VMs + slices)."""
-    pods_by_gpu: dict[GpuUuid, list[SharedPod]] = {}
-    for pod in snapshot.pods:
-        for part in pod.slices:
-            try:
-                pods_by_gpu[part.uuid].append(pod)
-            except KeyError:
-                pods_by_gpu[part.uuid] = [pod]
-    vms_by_node: dict[NodeName, dict[PciAddress, Vm]] = {}
-    vm_by_launcher: dict[str, Vm] = {}
+    """O(VMs + slices)."""
+    found = occupancy_of(snapshot)
     unplaced: Counter[tuple[NodeName, str]] = Counter()
     unseen = [vm for vm in snapshot.vms if vm.node is not None and not vm.devices]
     allocated = (
         {g.allocated_to for node in snapshot.nodes for g in node.gpus if g.allocated_to} if unseen else set()
     )
-    for vm in snapshot.vms:
-        if vm.launcher_uid:
-            vm_by_launcher[vm.launcher_uid] = vm
-        for node, address in vm.devices:
-            vms_by_node.setdefault(node, {})[PciAddress(address)] = vm
     for vm in unseen:
         if vm.node is not None and vm.launcher_uid not in allocated:
             for claim in vm.claims:
                 unplaced[(vm.node, claim.resource_name)] += claim.count
-    return Usage(pods_by_gpu, vms_by_node, vm_by_launcher, unplaced)
+    return Usage(found.pods_by_gpu, found.vms_by_node, found.vm_by_launcher, unplaced)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from poolmgr.controller.ports import NodeIntent, PoolStatus, StepRecord
+from poolmgr.domain.census import Census
 from poolmgr.domain.errors import Stale, Unavailable
 from poolmgr.domain.fleet import BEST_EFFORT_ONLY, Pool
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PlanId, WorkloadUid
@@ -231,9 +232,9 @@ class MemoryLedger:
         self._open()
         self.steps.append(replace(record))
 
-    async def record_sample(self, snapshot: ClusterSnapshot) -> None:
+    async def record_sample(self, census: Census) -> None:
         self._open()
-        self.samples.append(snapshot)
+        self.samples.append(census.snapshot)
         del self.samples[: -self.keep_samples]
 
     async def load_memory(self, planner: str) -> Any:

@@ -144,7 +144,8 @@ class SimulatedFleet:
             reservations=self.reservations,
         )
 
-    async def wait_for_change(self, timeout_seconds: float) -> None:
+    async def wait_for_change(self, timeout_seconds: float, *, settle_seconds: float = 0.0) -> None:
+        """See `ClusterView`. Every change ends it at once."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         entry = self.clock.call_later(timeout_seconds, lambda: self.clock.wake(waiter))

@@ -10,12 +10,11 @@ from sqlalchemy import CursorResult, delete, select
 from sqlmodel import Session, col
 
 from poolmgr.controller.ports import StepRecord
-from poolmgr.domain.census import count_pools
+from poolmgr.domain.census import Census
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.history import RestCall
 from poolmgr.domain.plan import Plan, Refusal, SubjectKind
 from poolmgr.domain.reasons import Reason
-from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.store.database import Database
 from poolmgr.store.tables import (
     NAME,
@@ -71,19 +70,20 @@ class SqlLedger:
         """Add one step to the move of this plan on this node; the first one opens it."""
         await self._database.run(lambda session: _add_step(session, record))
 
-    async def record_sample(self, snapshot: ClusterSnapshot) -> None:
+    async def record_sample(self, census: Census) -> None:
         """Keep the counts of this instant; now and then remove what is older than its retention."""
-        prune = snapshot.taken_at - self._pruned_at >= PRUNE_EVERY_SECONDS
+        taken_at = census.snapshot.taken_at
+        prune = taken_at - self._pruned_at >= PRUNE_EVERY_SECONDS
 
         def work(session: Session) -> None:
-            for (pool, model), count in count_pools(snapshot).items():
-                session.merge(SampleRow(at=snapshot.taken_at, pool=pool or "", model=model, **asdict(count)))
+            for (pool, model), count in census.counts.items():
+                session.merge(SampleRow(at=taken_at, pool=pool or "", model=model, **asdict(count)))
             if prune:
-                _prune(session, self._retention, snapshot.taken_at)
+                _prune(session, self._retention, taken_at)
 
         await self._database.run(work)
         if prune:
-            self._pruned_at = snapshot.taken_at
+            self._pruned_at = taken_at
 
     async def load_memory(self, planner: str) -> Any:
         """What `save_memory` kept last for this planner, or None."""

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Request
 
 from poolmgr.api import present, schemas
 from poolmgr.api.auth import Writer
-from poolmgr.api.deps import ControlDep, SnapshotDep
+from poolmgr.api.deps import CensusDep, ControlDep
 from poolmgr.api.problems import documented
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.reasons import Reason
@@ -19,20 +19,21 @@ PoolName = Annotated[
 
 
 @router.get("", summary="List pools", responses=documented(503))
-async def list_pools(control: ControlDep, snapshot: SnapshotDep) -> schemas.PoolList:
+async def list_pools(control: ControlDep, census: CensusDep) -> schemas.PoolList:
     """Every GPUPool with its bounds, its GPUs on both sides, and who waits."""
-    found = sorted(snapshot.pools, key=lambda p: p.name)
-    return schemas.PoolList(items=[present.pool(p, snapshot, control.plan) for p in found])
+    found = sorted(census.snapshot.pools, key=lambda p: p.name)
+    return schemas.PoolList(items=[present.pool(p, census, control.plan) for p in found])
 
 
 @router.get("/{name}", summary="Get one pool", responses=documented(404, 422, 503))
-async def get_pool(name: PoolName, control: ControlDep, snapshot: SnapshotDep) -> schemas.Pool:
+async def get_pool(name: PoolName, control: ControlDep, census: CensusDep) -> schemas.Pool:
     """One GPUPool with its numbers."""
-    found = next((p for p in snapshot.pools if p.name == name), None)
+    pools = census.snapshot.pools
+    found = next((p for p in pools if p.name == name), None)
     if found is None:
-        have = ", ".join(sorted(p.name for p in snapshot.pools)) or "none"
+        have = ", ".join(sorted(p.name for p in pools)) or "none"
         raise Rejected(Reason.POOL_NOT_FOUND, f"there is no pool {name!r}; the cluster has: {have}")
-    return present.pool(found, snapshot, control.plan)
+    return present.pool(found, census, control.plan)
 
 
 @router.post(

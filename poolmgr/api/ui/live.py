@@ -17,6 +17,7 @@ from poolmgr.api.ports import Control, History
 from poolmgr.api.ui import chart, feed
 from poolmgr.api.ui.view import make_view
 from poolmgr.api.ui.wording import sentence
+from poolmgr.domain.census import Census
 from poolmgr.domain.errors import PoolError
 from poolmgr.domain.history import DemandSample
 from poolmgr.domain.plan import Plan, Verdict
@@ -67,15 +68,16 @@ class LivePage:
     async def regions(self) -> Regions:
         """HTML by region name, of the newest snapshot."""
         async with self._lock:
-            snapshot, plan, standing = self.control.snapshot, self.control.plan, self.control.standing
-            if snapshot is None or not snapshot.synced:
+            census, plan, standing = self.control.census, self.control.plan, self.control.standing
+            if census is None or not census.snapshot.synced:
                 return _blind(standing)
+            snapshot = census.snapshot
             await self._look_back(snapshot, plan)
             of = (snapshot.generation, snapshot.taken_at, plan and plan.plan_id, standing, self._past)
             if of != self._rendered_of:
                 begun = time.monotonic()
                 self._regions = await asyncio.to_thread(
-                    _render, snapshot, plan, standing, self._past, self.pace
+                    _render, census, plan, standing, self._past, self.pace
                 )
                 # Never spend more than a tenth of one core on looking nice.
                 self.interval_seconds = max(1.0, 10 * (time.monotonic() - begun))
@@ -110,10 +112,8 @@ class LivePage:
             self._past = _Past(now, self._past.samples, feed.from_plan(plan), sentence(error.message))
 
 
-def _render(
-    snapshot: ClusterSnapshot, plan: Plan | None, standing: Verdict, past: _Past, pace: str
-) -> Regions:
-    view = make_view(snapshot, plan, standing)
+def _render(census: Census, plan: Plan | None, standing: Verdict, past: _Past, pace: str) -> Regions:
+    view = make_view(census, plan, standing)
     macros: Any = templates().get_template("regions.html", globals={"pace": pace}).module
     return {
         "clock": str(macros.clock(view)),

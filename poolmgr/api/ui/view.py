@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from poolmgr.api.present import users
 from poolmgr.api.ui.wording import LENT, SIDE, clock_time, day_and_time, duration, plural, sentence
-from poolmgr.domain.census import Count, GpuState, GpuUse, count_pool, gpu_uses
+from poolmgr.domain.census import Census, Count, GpuState, GpuUse, NodeCensus, total
 from poolmgr.domain.fleet import Gpu, Node, Pool, SideLimits, Transition
 from poolmgr.domain.modes import Mode, Step
 from poolmgr.domain.plan import Plan, Refusal, Subject, SubjectKind, Verdict
@@ -120,41 +120,37 @@ MAX_NODES = 240
 MAX_WAITING = 60
 
 
-def make_view(snapshot: ClusterSnapshot, plan: Plan | None, standing: Verdict) -> View:
-    """The page's content for `snapshot`, with the newest plan's reasons for who waits."""
-    uses = gpu_uses(snapshot)
-    by_node: dict[str, list[GpuUse]] = {}
-    total = Count()
-    for pool in {use.gpu.pool for use in uses}:
-        total += count_pool(snapshot, pool) if pool else Count()
-    outside = [use for use in uses if use.gpu.pool is None]
-    total += Count(gpus=len(outside), trouble=sum(u.state is GpuState.TROUBLE for u in outside))
-    for use in uses:
-        by_node.setdefault(use.gpu.node, []).append(use)
+def make_view(census: Census, plan: Plan | None, standing: Verdict) -> View:
+    """The page's content for a snapshot, with the newest plan's reasons for who waits."""
+    snapshot = census.snapshot
+    # GPUs outside of all pools are there and may be in trouble; what runs on them is not ours to count.
+    outside = total(count for (pool, _), count in census.counts.items() if pool is None)
+    inside = (count for (pool, _), count in census.counts.items() if pool is not None)
+    count = total([*inside, Count(gpus=outside.gpus, trouble=outside.trouble)])
     waiting = _waiting(snapshot, plan)
-    trouble = tuple(_trouble(use.gpu) for use in uses if use.state is GpuState.TROUBLE)
+    trouble = tuple(_trouble(use.gpu) for use in census.trouble)
     moves = tuple(_move(t, snapshot.taken_at) for t in snapshot.transitions)
-    ordered = sorted(snapshot.nodes, key=lambda n: _natural(n.name))
+    ordered = sorted(census.nodes, key=lambda part: _natural(part.node.name))
     shown = ordered if len(ordered) <= MAX_NODES else sorted(ordered, key=_quiet)[:MAX_NODES]
     about = (SubjectKind.GPU, SubjectKind.NODE)
     said = {r.subject: r for r in plan.refusals if r.subject.kind in about} if plan else {}
-    mood, headline, detail = _headline(total, len(waiting), len(moves), standing)
+    mood, headline, detail = _headline(count, len(waiting), len(moves), standing)
     return View(
         headline=headline,
         detail=detail,
         mood=mood,
         time=day_and_time(snapshot.taken_at),
         generation=snapshot.generation,
-        count=total,
-        idle=sum(use.state is GpuState.IDLE for use in uses),
-        use_percent=round(100 * total.used / total.gpus) if total.gpus else 0,
-        nodes=tuple(_node(n, by_node.get(n.name, []), snapshot.taken_at, said) for n in shown),
+        count=count,
+        idle=sum(part.idle for part in census.nodes),
+        use_percent=round(100 * count.used / count.gpus) if count.gpus else 0,
+        nodes=tuple(_node(part, snapshot.taken_at, said) for part in shown),
         nodes_left_out=len(ordered) - len(shown),
         moves=moves,
         waiting=waiting[:MAX_WAITING],
         waiting_left_out=max(0, len(waiting) - MAX_WAITING),
         trouble=trouble,
-        pools=tuple(_pool(p, snapshot, plan) for p in sorted(snapshot.pools, key=lambda p: p.name)),
+        pools=tuple(_pool(p, census, plan) for p in sorted(snapshot.pools, key=lambda p: p.name)),
     )
 
 
@@ -182,19 +178,20 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
 
 
-def _quiet(node: Node) -> bool:
+def _quiet(part: NodeCensus) -> bool:
+    node = part.node
     return node.transition is None and all(g.settled for g in node.gpus) and node.ready
 
 
-def _node(node: Node, uses: list[GpuUse], now: float, said: dict[Subject, Refusal]) -> NodeCard:
-    note = ""
+def _node(part: NodeCensus, now: float, said: dict[Subject, Refusal]) -> NodeCard:
+    node, note = part.node, ""
     if not node.ready:
         note = "not ready"
     elif node.transition is not None:
         note = node.transition.step.value.lower()
     elif node.cordoned:
         note = "cordoned"
-    tiles = tuple(_tile(use, node, now, said) for use in uses)
+    tiles = tuple(_tile(use, node, now, said) for use in part.uses)
     why = said.get(Subject(SubjectKind.NODE, "", node.name))
     lent = sentence(why.message) if why is not None else LENT
     return NodeCard(node.name, tiles, note, lent if node.best_effort_only else "")
@@ -311,8 +308,8 @@ def _trouble(gpu: Gpu) -> Trouble:
     )
 
 
-def _pool(pool: Pool, snapshot: ClusterSnapshot, plan: Plan | None) -> PoolCard:
-    count = count_pool(snapshot, pool.name)
+def _pool(pool: Pool, census: Census, plan: Plan | None) -> PoolCard:
+    count = census.pool(pool.name)
     targets = [t for t in plan.targets if t.pool == pool.name] if plan else []
     wanted = (sum(t.passthrough for t in targets), sum(t.shared for t in targets)) if targets else ("–", "–")
     return PoolCard(

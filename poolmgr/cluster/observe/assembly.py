@@ -18,6 +18,7 @@ from poolmgr.cluster.observe.node_index import NodeIndex
 from poolmgr.cluster.observe.nodes import node_of
 from poolmgr.cluster.observe.pods import Launcher, PodFacts
 from poolmgr.cluster.observe.pools import pool_from, reservation_from
+from poolmgr.cluster.observe.shared_pods import SharedPods
 from poolmgr.cluster.observe.sorted_values import SortedValues
 from poolmgr.cluster.wire import (
     ConfigMap,
@@ -31,7 +32,7 @@ from poolmgr.cluster.wire import (
     VirtualMachine,
     VirtualMachineInstance,
 )
-from poolmgr.domain.demand import Reservation, SharedPod, Vm
+from poolmgr.domain.demand import Reservation, Vm
 from poolmgr.domain.fleet import Node as FleetNode
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import Generation, NodeName
@@ -69,7 +70,7 @@ class Assembly:
         self._nodes: SortedValues[FleetNode] = SortedValues()
         self._pools: SortedValues[Pool] = SortedValues()
         self._reservations: SortedValues[Reservation] = SortedValues()
-        self._shared: SortedValues[SharedPod] = SortedValues()
+        self._shared = SharedPods()
         self._vms: tuple[Vm, ...] = ()
         self._dirty_nodes: set[str] = set()
         self._locked_nodes: set[str] = set()

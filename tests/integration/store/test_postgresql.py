@@ -9,6 +9,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 from sqlmodel import SQLModel
 
+from poolmgr.domain.census import take_census
 from poolmgr.domain.errors import Unavailable
 from poolmgr.store import tables
 from poolmgr.store.database import Database
@@ -45,8 +46,8 @@ async def test_everything_recorded_comes_back(database: Database) -> None:
     await ledger.record_plan(plan(), pool="desktops", dry_run=False, outcome="started")
     await ledger.record_step(step("Intend"))
     await ledger.record_call(call())
-    await ledger.record_sample(fleet())
-    await ledger.record_sample(fleet())
+    await ledger.record_sample(take_census(fleet()))
+    await ledger.record_sample(take_census(fleet()))
     await ledger.save_memory("p", {"weeks": [1.5, None, "x"]})
     await ledger.save_memory("p", {"weeks": []})
     assert (await history.plans(pool="desktops")).items[0].plan.moves == plan().moves

@@ -7,6 +7,7 @@ import httpx
 
 from poolmgr.api.app import create_app
 from poolmgr.controller.loop import RebalanceResult
+from poolmgr.domain.census import Census, take_census
 from poolmgr.domain.errors import PoolError, Unavailable
 from poolmgr.domain.history import DemandSample, Page, PastDecision, PastPlan, PastTransition, RestCall
 from poolmgr.domain.plan import Plan, Verdict
@@ -35,6 +36,10 @@ class Steering:
     standing: Verdict = field(default_factory=lambda: Verdict(True, Reason.ADMITTED, "leading"))
     refuse: PoolError | None = None
     asked: list[tuple[str, bool, int | None]] = field(default_factory=list)
+
+    @property
+    def census(self) -> Census | None:
+        return take_census(self.snapshot) if self.snapshot is not None else None
 
     async def request_rebalance(
         self, pool: str, *, dry_run: bool, generation: int | None = None

@@ -9,7 +9,7 @@ from poolmgr.cluster.connect import ClusterSettings, KubernetesCluster, assemble
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.plan import Subject, SubjectKind
 from poolmgr.domain.snapshot import ClusterSnapshot
-from tests.unit.cluster.builders import gpu_node, launcher, node, pod, pool, scheduler, vm, vmi
+from tests.unit.cluster.builders import CREATED, gpu_node, launcher, node, pod, pool, scheduler, vm, vmi
 from tests.unit.cluster.doors import GPU_NODES, GPU_POOLS, NODES, Doors
 
 PODS = "/api/v1/pods"
@@ -27,6 +27,20 @@ REQUIRED = (
     "/apis/apps/v1/daemonsets",
     "/apis/apps/v1/deployments",
 )
+
+
+MOVING = {
+    "devices": [{"pciAddress": "0000:00:04.0", "mode": "Passthrough", "planId": "ab12"}],
+    "transition": {
+        "planId": "ab12",
+        "epoch": 1,
+        "toMode": "Passthrough",
+        "devices": ["0000:00:04.0"],
+        "step": "Drain",
+        "startedAt": CREATED,
+        "stepStartedAt": CREATED,
+    },
+}
 
 
 class Bench(Doors):
@@ -145,6 +159,57 @@ async def test_waiting_ends_with_what_matters_and_not_with_ordinary_pods() -> No
         waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(30))
         await bench.clock.advance(31)
         assert waiting.done()
+
+
+async def test_changes_that_nobody_waits_for_are_gathered() -> None:
+    bench = Bench()
+    async with bench.running():
+        await bench.look()
+        waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(30, settle_seconds=5))
+        bench.api.put(PODS, pod("shared"))
+        await bench.clock.advance(4)
+        assert not waiting.done()
+        await bench.clock.advance(1.5)
+        assert waiting.done()
+
+
+async def test_vm_that_begins_to_wait_ends_the_gathering() -> None:
+    bench = Bench()
+    bench.api.kinds |= {VMS, VMIS}
+    async with bench.running():
+        for created in (vm(), vmi()):
+            await bench.look()
+            waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(30, settle_seconds=5))
+            bench.api.put(VMS if created["kind"] == "VirtualMachine" else VMIS, created)
+            await bench.clock.settle()
+            assert waiting.done()
+        await bench.look()
+        waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(30, settle_seconds=5))
+        bench.api.put(VMIS, vmi(phase="Running", node="n1"))
+        await bench.clock.settle()
+        assert not waiting.done()
+        await bench.clock.advance(6)
+        assert waiting.done()
+
+
+async def test_change_on_a_node_where_gpus_move_ends_the_gathering() -> None:
+    bench = Bench()
+    bench.api.put(NODES, node("n1"))
+    bench.api.put(NODES, node("n2"))
+    bench.api.put(GPU_NODES, gpu_node("n1", spec=MOVING))
+    bench.api.put(GPU_NODES, gpu_node("n2"))
+    async with bench.running():
+        for name, at_once in (("n2", False), ("n1", True)):
+            await bench.look()
+            waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(30, settle_seconds=5))
+            bench.api.put(PODS, pod(f"shared-{name}", node=name))
+            await bench.clock.settle()
+            assert waiting.done() is at_once
+            bench.api.put(NODES, node(name, unschedulable=True))
+            await bench.clock.settle()
+            assert waiting.done() is at_once
+            await bench.clock.advance(6)
+            await waiting
 
 
 async def test_subjects_are_found_as_the_objects_people_look_at() -> None:

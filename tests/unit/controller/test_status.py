@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from poolmgr.controller.status import pool_statuses
+from poolmgr.domain.census import take_census
 from poolmgr.domain.identifiers import PlanId
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.plan import Plan, Refusal, Subject, SubjectKind
@@ -16,7 +17,7 @@ VFIO = gpu(2, mode=Mode.PASSTHROUGH)
 
 
 def status(snap, name="a10", plan=None):
-    return pool_statuses(snap, plan)[name]
+    return pool_statuses(take_census(snap), plan)[name]
 
 
 def test_counts_both_sides_and_what_is_used() -> None:

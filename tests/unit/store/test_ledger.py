@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, inspect, text
 from sqlmodel import Session
 
 from poolmgr.controller.ports import Ledger, StepRecord
-from poolmgr.domain.census import Count
+from poolmgr.domain.census import Count, take_census
 from poolmgr.domain.errors import Rejected, Unavailable
 from poolmgr.domain.history import RestCall
 from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PciAddress, PlanId
@@ -118,8 +118,8 @@ async def test_move_that_turns_back_says_so(database: Database) -> None:
 async def test_samples_are_summed_over_pools_and_bounded_in_time(database: Database) -> None:
     ledger, history = SqlLedger(database), SqlHistory(database)
     for minute in range(3):
-        await ledger.record_sample(fleet(taken_at=NOW + 60 * minute))
-    await ledger.record_sample(fleet(taken_at=NOW))
+        await ledger.record_sample(take_census(fleet(taken_at=NOW + 60 * minute)))
+    await ledger.record_sample(take_census(fleet(taken_at=NOW)))
     samples = await history.samples(since=NOW, until=NOW + 60)
     assert [s.at for s in samples] == [NOW, NOW + 60]
     assert samples[0].count.gpus == 8
@@ -178,10 +178,10 @@ async def test_old_history_is_removed_with_everything_that_hangs_on_it(database:
     await ledger.record_plan(plan(), pool="", dry_run=False, outcome="")
     await ledger.record_step(step("Intend"))
     await ledger.record_call(call())
-    await ledger.record_sample(fleet())
+    await ledger.record_sample(take_census(fleet()))
     assert await ledger.prune(NOW + DAY) == 0
     # The sample of a day later prunes on its way.
-    await ledger.record_sample(fleet(taken_at=NOW + DAY + 1))
+    await ledger.record_sample(take_census(fleet(taken_at=NOW + DAY + 1)))
     left = await database.run(_count_rows)
     assert left == {"poolmgr_demand_sample": 1}
 

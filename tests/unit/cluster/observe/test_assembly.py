@@ -13,10 +13,12 @@ from poolmgr.cluster.observe.assembly import Assembly
 from poolmgr.cluster.observe.pods import facts_of
 from poolmgr.domain.fleet import RebalanceMode
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.occupancy import pods_by_gpu
 from poolmgr.domain.snapshot import ClusterSnapshot
 from tests.unit.cluster.builders import (
     A10,
     GPU_A,
+    GPU_B,
     as_wire,
     budget,
     device,
@@ -62,7 +64,11 @@ class Cluster:
         return self
 
     def look(self, now: float = NOW) -> ClusterSnapshot:
-        return self.assembly.snapshot(now, synced=True)
+        """The snapshot; its index of pods is held against one made from scratch each time."""
+        snapshot = self.assembly.snapshot(now, synced=True)
+        brought = {uuid: list(pods) for uuid, pods in pods_by_gpu(snapshot.pods).items()}
+        assert brought == pods_by_gpu(tuple(snapshot.pods))
+        return snapshot
 
     def _apply(self, document: Json, *, gone: bool) -> None:
         meta = document["metadata"]
@@ -192,6 +198,10 @@ def test_node_lock_is_looked_at_again_although_nothing_changed() -> None:
     assert (first.locked_by, later.locked_by) == ("ml/p1", "")
 
 
+def on(*uuids: str) -> dict[str, str]:
+    return {"hami.io/vgpu-devices-allocated": "".join(f"{uuid},NVIDIA,3000,30:" for uuid in uuids) + ";"}
+
+
 OBJECTS: tuple[tuple[Json, ...], ...] = (
     (node("n1"), node("n1", unschedulable=True), node("n1", labels={})),
     (node("n2", annotations={"hami.io/node-nvidia-register": register(GPU_A)}), node("n2", ready=False)),
@@ -202,7 +212,12 @@ OBJECTS: tuple[tuple[Json, ...], ...] = (
     (gpu_node("n2", revision="8"), gpu_node("n2", observed=2)),
     (pool("a10"), pool("a10", models=["NVIDIA L4"])),
     (pool("all", created="2026-11-22T09:00:00Z", models=[]),),
-    (pod("p1", node="n1"), pod("p1"), pod("p1", node="n2", annotations={"hami.io/vgpu-node": "n2"})),
+    (
+        pod("p1", node="n1"),
+        pod("p1"),
+        pod("p1", node="n2", annotations={"hami.io/vgpu-node": "n2"} | on(GPU_A)),
+    ),
+    (pod("p0", node="n1", annotations=on(GPU_A)), pod("p0", node="n1", annotations=on(GPU_A, GPU_B))),
     (pod("p2", node="n1", limits={}), pod("p2", node="n2", limits={}), pod("p2", node="n1", phase="Failed")),
     (plugin_pod("n1"), plugin_pod("n1", ready=False)),
     (launcher(), launcher(node="n1")),

@@ -1,0 +1,40 @@
+"""When the loop plans anew: at once for a VM that has just come, otherwise not more often than it has to.
+
+On a large fleet something changes many times a second and a plan takes a noticeable part of one. Between two plans
+moves go on at every change that concerns them; a plan is not needed for that. Pure; instants are monotonic seconds.
+"""
+
+from poolmgr.domain.identifiers import Generation, WorkloadUid
+from poolmgr.domain.snapshot import ClusterSnapshot
+
+
+class Pace:
+    """Remembers the last plan. Forgetting it costs one plan more, and nothing else."""
+
+    def __init__(self, settle_seconds: float) -> None:
+        self._settle = settle_seconds
+        self._planned_at = float("-inf")
+        self._waiting: frozenset[WorkloadUid] = frozenset()
+        self._generation: Generation | None = None
+
+    def is_due(self, snapshot: ClusterSnapshot, now: float) -> bool:
+        """Whether to plan on this snapshot."""
+        return self.settles_in(now) <= 0 or not _waiting(snapshot) <= self._waiting
+
+    def planned(self, snapshot: ClusterSnapshot, now: float) -> None:
+        """A plan on this snapshot was begun at `now`."""
+        self._planned_at, self._waiting, self._generation = now, _waiting(snapshot), snapshot.generation
+
+    def settles_in(self, now: float) -> float:
+        """Seconds until changes that nobody waits for may lead to a plan."""
+        return max(0.0, self._planned_at + self._settle - now)
+
+    def pause(self, snapshot: ClusterSnapshot | None, now: float, longest: float) -> float:
+        """Seconds until the next look if nothing else happens: `longest`, or less where a plan is still to come."""
+        if snapshot is None or snapshot.generation == self._generation:
+            return longest
+        return min(longest, self.settles_in(now))
+
+
+def _waiting(snapshot: ClusterSnapshot) -> frozenset[WorkloadUid]:
+    return frozenset([vm.uid for vm in snapshot.vms if vm.node is None])

@@ -1,0 +1,42 @@
+"""Which nodes need no look: those where nothing has to be adopted, repaired or advanced."""
+
+import pytest
+
+from poolmgr.controller import intents
+from poolmgr.domain.fleet import Node
+from poolmgr.domain.identifiers import LeaseEpoch
+from poolmgr.domain.modes import DevicePhase, Mode
+from tests.builders import NOW, gpu, node, transition
+
+HOME = gpu(0)
+NEW = gpu(1, desired_mode=None)
+STRAYED = gpu(2, desired_mode=Mode.PASSTHROUGH)
+LOST = gpu(3, mode=None, desired_mode=Mode.SHARED)
+BROKEN = gpu(4, desired_mode=Mode.PASSTHROUGH, phase=DevicePhase.QUARANTINED)
+
+
+@pytest.mark.parametrize(
+    ("found", "rests"),
+    [
+        (node(HOME), True),
+        (node(), True),
+        (node(HOME, NEW), False),
+        (node(HOME, STRAYED), False),
+        (node(HOME, LOST), True),
+        (node(HOME, BROKEN), True),
+        (node(HOME, transition=transition(HOME)), False),
+    ],
+)
+def test_node_rests_exactly_where_there_is_nothing_to_do(found: Node, rests: bool) -> None:
+    idle = (
+        found.transition is None
+        and intents.adopt(found) is None
+        and intents.repair(found, LeaseEpoch(1), NOW) is None
+    )
+    assert (intents.at_rest(found), idle) == (rests, rests)
+
+
+def test_strayed_gpu_of_a_silent_node_is_looked_at_again_until_it_can_be_repaired() -> None:
+    silent = node(STRAYED, ready=False)
+    assert intents.repair(silent, LeaseEpoch(1), NOW) is None
+    assert not intents.at_rest(silent)

@@ -1,0 +1,48 @@
+"""Each decision is kept once, until it says something else."""
+
+from dataclasses import replace
+
+from poolmgr.controller.journalist import Journalist, same_refusals
+from poolmgr.domain.identifiers import Generation, PlanId
+from poolmgr.domain.plan import Plan, Refusal, Subject, SubjectKind
+from poolmgr.domain.reasons import Reason
+from poolmgr.sim.doors import MemoryLedger
+from tests.builders import NOW, gpu, move
+
+
+class Silent:
+    async def event(self, subject: Subject, reason: Reason, message: str, *, warning: bool = False) -> None:
+        return None
+
+
+def refusal(name: str, reason: Reason = Reason.GPU_BUSY, message: str = "is busy") -> Refusal:
+    return Refusal(Subject(SubjectKind.GPU, "n1", name), reason, message)
+
+
+def plan(*refusals: Refusal) -> Plan:
+    return Plan(PlanId("p"), Generation(1), NOW, refusals=refusals)
+
+
+def test_other_words_and_another_order_are_the_same_refusals() -> None:
+    assert same_refusals((refusal("a"), refusal("b")), (refusal("b", message="else"), refusal("a")))
+
+
+def test_another_reason_another_subject_or_one_more_is_a_difference() -> None:
+    known = (refusal("a"), refusal("b"))
+    assert not same_refusals(known, (refusal("a"), refusal("b", Reason.COOLDOWN)))
+    assert not same_refusals(known, (refusal("a"), refusal("c")))
+    assert not same_refusals(known, (*known, refusal("c")))
+    assert not same_refusals((refusal("a"), refusal("a")), known)
+
+
+async def test_plan_is_kept_when_it_does_or_refuses_something_else() -> None:
+    ledger = MemoryLedger()
+    journalist = Journalist(ledger, Silent())
+    for refusals in ((refusal("a"),), (refusal("a", message="still"),), (refusal("b"),)):
+        await journalist.plan(plan(*refusals), (), frozenset())
+    assert [kept.refusals[0].subject.name for kept, *_ in ledger.plans] == ["a", "b"]
+    begun = move(gpu())
+    moving = replace(plan(refusal("b")), moves=(begun,))
+    await journalist.plan(moving, (), frozenset())
+    await journalist.plan(moving, (begun,), frozenset())
+    assert [outcome for *_, outcome in ledger.plans[2:]] == ["no_move", "started"]

@@ -1,0 +1,39 @@
+"""A plan is made at once for a VM that has just come, and otherwise once in a while."""
+
+from poolmgr.controller.pace import Pace
+from poolmgr.domain.identifiers import Generation
+from poolmgr.domain.snapshot import ClusterSnapshot
+from tests.builders import snapshot, vm
+
+
+def view(*waiting: str, generation: int = 1) -> ClusterSnapshot:
+    return snapshot(vms=tuple(vm(name) for name in waiting), generation=Generation(generation))
+
+
+def test_first_plan_is_due_at_once() -> None:
+    assert Pace(5.0).is_due(view(), 0.0)
+
+
+def test_changes_are_gathered_until_they_have_settled() -> None:
+    pace = Pace(5.0)
+    pace.planned(view("a"), 100.0)
+    assert not pace.is_due(view("a", generation=2), 104.0)
+    assert pace.settles_in(104.0) == 1.0
+    assert pace.is_due(view("a", generation=2), 105.0)
+
+
+def test_vm_that_was_not_planned_for_makes_a_plan_due() -> None:
+    pace = Pace(5.0)
+    pace.planned(view("a"), 100.0)
+    assert pace.is_due(view("a", "b"), 100.1)
+    pace.planned(view("a", "b"), 100.1)
+    assert not pace.is_due(view("b"), 100.2)
+
+
+def test_pause_ends_when_a_plan_for_what_has_changed_may_be_made() -> None:
+    pace = Pace(5.0)
+    pace.planned(view(), 100.0)
+    assert pace.pause(view(), 101.0, 30.0) == 30.0
+    assert pace.pause(view(generation=2), 101.0, 30.0) == 4.0
+    assert pace.pause(view(generation=2), 101.0, 2.0) == 2.0
+    assert pace.pause(None, 101.0, 2.0) == 2.0
