@@ -150,7 +150,7 @@ def plan(found: Plan) -> schemas.Plan:
 
 def recorded_plan(past: PastPlan) -> schemas.RecordedPlan:
     return schemas.RecordedPlan(
-        **plan(past.plan).model_dump(),
+        **dict(plan(past.plan)),
         pool=past.pool,
         dry_run=past.dry_run,
         outcome=past.outcome,

@@ -193,16 +193,23 @@ def _past_plan(session: Session, row: PlanRow) -> PastPlan:
             )
             for m in _children(session, MoveRow, MoveRow.plan, row.id)
         ),
-        refusals=tuple(
-            Refusal(Subject(SubjectKind(r.kind), r.namespace, r.name), Reason(r.reason), r.message)
-            for r in _children(session, RefusalRow, RefusalRow.plan, row.id)
-        ),
+        refusals=_refusals(session, row.id),
         targets=tuple(
             Target(PoolName(t.pool), t.model, t.passthrough, t.shared, Reason(t.reason), t.message)
             for t in _children(session, TargetRow, TargetRow.plan, row.id)
         ),
     )
     return PastPlan(plan, row.pool, row.dry_run, row.outcome, row.refusals_left_out)
+
+
+def _refusals(session: Session, plan: int | None) -> tuple[Refusal, ...]:
+    """As columns, not as objects of the session: there are up to a thousand of each plan."""
+    found = (RefusalRow.kind, RefusalRow.namespace, RefusalRow.name, RefusalRow.reason, RefusalRow.message)
+    query = select(*map(col, found)).where(col(RefusalRow.plan) == plan).order_by(col(RefusalRow.id))
+    return tuple(
+        Refusal(Subject(SubjectKind(kind), namespace, name), Reason(reason), message)
+        for kind, namespace, name, reason, message in session.execute(query)
+    )
 
 
 def _past_transition(session: Session, row: TransitionRow) -> PastTransition:

@@ -6,7 +6,7 @@ Every method raises Unavailable when the database does not answer; the caller go
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import CursorResult, delete, select
+from sqlalchemy import CursorResult, delete, insert, select
 from sqlmodel import Session, col
 
 from poolmgr.controller.ports import StepRecord
@@ -154,17 +154,20 @@ def _add_plan(session: Session, plan: Plan, pool: str, dry_run: bool, outcome: s
                     evict=list(move.evict),
                 )
             )
-    for refusal in kept:
-        session.add(
-            RefusalRow(
-                plan=row.id,
-                kind=refusal.subject.kind.value,
-                namespace=refusal.subject.namespace,
-                name=refusal.subject.name,
-                reason=refusal.reason.value,
-                message=refusal.message,
-            )
-        )
+    if kept:
+        # In one statement: a thousand objects of the session would take ten times as long.
+        told = [
+            {
+                "plan": row.id,
+                "kind": refusal.subject.kind.value,
+                "namespace": refusal.subject.namespace,
+                "name": refusal.subject.name,
+                "reason": refusal.reason.value,
+                "message": refusal.message,
+            }
+            for refusal in kept
+        ]
+        session.execute(insert(RefusalRow), told)
     for target in plan.targets:
         if pool in ("", target.pool):
             session.add(

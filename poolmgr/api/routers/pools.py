@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Request, Response
 
 from poolmgr.api import present, schemas
+from poolmgr.api.answers import written
 from poolmgr.api.auth import Writer
 from poolmgr.api.deps import CensusDep, ControlDep
 from poolmgr.api.problems import documented
@@ -39,11 +40,12 @@ async def get_pool(name: PoolName, control: ControlDep, census: CensusDep) -> sc
 @router.post(
     "/{name}:rebalance",
     summary="Plan for one pool now, and do it unless dryRun",
+    response_model=schemas.Rebalance,
     responses=documented(401, 404, 412, 422, 503),
 )
 async def rebalance(
     name: PoolName, body: schemas.RebalanceRequest, request: Request, control: ControlDep, caller: Writer
-) -> schemas.Rebalance:
+) -> Response:
     """Answer the plan with every move and every refusal, each with its reason.
 
     With `dryRun: true` nothing changes. Otherwise the moves that pass the last check are started at once,
@@ -52,4 +54,4 @@ async def rebalance(
     """
     request.state.caller, request.state.dry_run = caller, body.dry_run
     result = await control.request_rebalance(name, dry_run=body.dry_run, generation=body.generation)
-    return present.rebalance(name, result)
+    return await written(lambda: present.rebalance(name, result))

@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from poolmgr.api import present, schemas
+from poolmgr.api.answers import written
 from poolmgr.api.auth import Writer
 from poolmgr.api.deps import ControlDep, HistoryDep, PageSize, RecordToken, SnapshotDep
 from poolmgr.api.problems import documented
@@ -17,26 +18,41 @@ PoolFilter = Annotated[str, Query(max_length=253, description="Only of this pool
 DAY = 86_400
 
 
-@router.get("/plans", tags=["plans"], summary="List past plans", responses=documented(422, 503))
+@router.get(
+    "/plans",
+    tags=["plans"],
+    summary="List past plans",
+    response_model=schemas.PlanList,
+    responses=documented(422, 503),
+)
 async def list_plans(
     history: HistoryDep, pool: PoolFilter = "", page_size: PageSize = 20, page_token: RecordToken = ""
-) -> schemas.PlanList:
+) -> Response:
     """Decisions that differed from the one before, with their moves, refusals and targets."""
     page = await history.plans(pool=pool, page_size=page_size, page_token=page_token)
-    return schemas.PlanList(
-        items=[present.recorded_plan(p) for p in page.items], next_page_token=page.next_token
+    return await written(
+        lambda: schemas.PlanList(
+            items=[present.recorded_plan(p) for p in page.items], next_page_token=page.next_token
+        )
     )
 
 
-@router.get("/plans/latest", tags=["plans"], summary="The newest plan", responses=documented(404, 503))
-async def latest_plan(control: ControlDep, snapshot: SnapshotDep) -> schemas.Plan:
+@router.get(
+    "/plans/latest",
+    tags=["plans"],
+    summary="The newest plan",
+    response_model=schemas.Plan,
+    responses=documented(404, 503),
+)
+async def latest_plan(control: ControlDep, snapshot: SnapshotDep) -> Response:
     """The decision of the last tick, from memory: it is there when the ledger is not."""
-    if control.plan is None:
+    plan = control.plan
+    if plan is None:
         raise Rejected(
             Reason.NOT_FOUND,
             f"this manager has made no plan: {control.standing.message or 'it has just started'}",
         )
-    return present.plan(control.plan)
+    return await written(lambda: present.plan(plan))
 
 
 @router.get("/transitions", tags=["transitions"], summary="List moves", responses=documented(422, 503))

@@ -15,6 +15,7 @@ import jinja2
 
 from poolmgr.api.ports import Control, History
 from poolmgr.api.ui import chart, feed
+from poolmgr.api.ui.fleet import Picture, part_name
 from poolmgr.api.ui.view import make_view
 from poolmgr.api.ui.wording import sentence
 from poolmgr.domain.census import Census
@@ -39,6 +40,11 @@ def templates() -> jinja2.Environment:
     )
 
 
+@cache
+def _macros() -> Any:
+    return templates().get_template("regions.html").module
+
+
 @dataclass(frozen=True, slots=True)
 class _Past:
     """What the ledger had to say at `read_at` (cluster time)."""
@@ -47,6 +53,27 @@ class _Past:
     samples: tuple[DemandSample, ...] = ()
     lines: tuple[Any, ...] = ()
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What somebody sees: the regions of the page, and within `fleet` the parts that change by themselves."""
+
+    regions: Regions
+    parts: Regions = field(default_factory=dict)
+    """Region → HTML, of each node's card and of the table above them."""
+    frame: tuple[Any, ...] = ()
+    """What `fleet` is made of beside its parts."""
+
+    def since(self, before: "Shown | None") -> Regions:
+        """The regions that differ; of the fleet only the parts that do, where it has the same ones."""
+        if before is None:
+            return self.regions
+        changed = {name: html for name, html in self.regions.items() if before.regions.get(name) != html}
+        if "fleet" in changed and self.frame and self.frame == before.frame:
+            del changed["fleet"]
+            changed |= {name: html for name, html in self.parts.items() if before.parts.get(name) != html}
+        return changed
 
 
 @dataclass(slots=True)
@@ -59,38 +86,39 @@ class LivePage:
     interval_seconds: float = 1.0
     history_seconds: float = 5.0
     """Real seconds between two looks at the ledger."""
-    _regions: Regions = field(default_factory=dict)
+    _picture: Picture = field(default_factory=lambda: Picture(lambda card: str(_macros().node(card))))
+    _shown: dict[int, Shown] = field(default_factory=dict)
+    """Of `_rendered_of`, by page of the fleet."""
     _rendered_of: tuple[Any, ...] = ()
+    _drawn: tuple[_Past | None, Regions] = (None, {})
     _past: _Past = field(default_factory=_Past)
     _past_due: float = float("-inf")
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def regions(self) -> Regions:
-        """HTML by region name, of the newest snapshot."""
+    async def shown(self, page: int = 1) -> Shown:
+        """The newest snapshot, with this page of its nodes."""
         async with self._lock:
             census, plan, standing = self.control.census, self.control.plan, self.control.standing
             if census is None or not census.snapshot.synced:
-                return _blind(standing)
+                return Shown(_blind(standing))
             snapshot = census.snapshot
             await self._look_back(snapshot, plan)
             of = (snapshot.generation, snapshot.taken_at, plan and plan.plan_id, standing, self._past)
             if of != self._rendered_of:
+                self._rendered_of, self._shown = of, {}
+            if page not in self._shown:
                 begun = time.monotonic()
-                self._regions = await asyncio.to_thread(
-                    _render, census, plan, standing, self._past, self.pace
-                )
+                self._shown[page] = await asyncio.to_thread(self._render, census, plan, standing, page)
                 # Never spend more than a tenth of one core on looking nice.
                 self.interval_seconds = max(1.0, 10 * (time.monotonic() - begun))
-                self._rendered_of = of
-            return self._regions
+            return self._shown[page]
 
-    async def changes(self, stopping: asyncio.Event) -> AsyncIterator[str]:
+    async def changes(self, stopping: asyncio.Event, page: int = 1) -> AsyncIterator[str]:
         """Server-sent events until `stopping`: at first every region, then those that differ."""
-        seen: Regions = {}
+        seen: Shown | None = None
         while not stopping.is_set():
-            now = await self.regions()
-            changed = {name: html for name, html in now.items() if seen.get(name) != html}
-            seen = now
+            now = await self.shown(page)
+            changed, seen = now.since(seen), now
             # A comment keeps proxies from closing a quiet connection and shows the client that we live.
             yield f"data: {json.dumps(changed)}\n\n" if changed else ": still here\n\n"
             try:
@@ -111,21 +139,28 @@ class LivePage:
         except PoolError as error:
             self._past = _Past(now, self._past.samples, feed.from_plan(plan), sentence(error.message))
 
-
-def _render(census: Census, plan: Plan | None, standing: Verdict, past: _Past, pace: str) -> Regions:
-    view = make_view(census, plan, standing)
-    macros: Any = templates().get_template("regions.html", globals={"pace": pace}).module
-    return {
-        "clock": str(macros.clock(view)),
-        "headline": str(macros.headline(view)),
-        "trouble": str(macros.trouble(view)).strip(),
-        "fleet": str(macros.fleet(view)),
-        "moves": str(macros.moves(view)),
-        "waiting": str(macros.waiting(view)),
-        "day": str(macros.day(chart.draw(past.samples), past.error)),
-        "feed": str(macros.feed(past.lines, past.error)),
-        "pools": str(macros.pools(view)),
-    }
+    def _render(self, census: Census, plan: Plan | None, standing: Verdict, page: int) -> Shown:
+        view, macros = make_view(census, plan, standing), _macros()
+        fleet = self._picture.view(census, plan, page)
+        if self._drawn[0] is not self._past:
+            past = self._past
+            day = str(macros.day(chart.draw(past.samples), past.error))
+            self._drawn = past, {"day": day, "feed": str(macros.feed(past.lines, past.error))}
+        regions = {
+            "clock": str(macros.clock(view, self.pace)),
+            "headline": str(macros.headline(view)),
+            "trouble": str(macros.trouble(view)).strip(),
+            "fleet": str(macros.fleet(fleet)),
+            "moves": str(macros.moves(view)),
+            "waiting": str(macros.waiting(view)),
+            **self._drawn[1],
+            "pools": str(macros.pools(view)),
+        }
+        parts = {part_name(name): card for name, card in fleet.cards}
+        if fleet.rows:
+            parts["models"] = str(macros.models(fleet))
+        frame = (fleet.page, fleet.pages, fleet.total, tuple(parts))
+        return Shown({name: regions[name] for name in REGIONS}, parts, frame)
 
 
 def _blind(standing: Verdict) -> Regions:

@@ -3,8 +3,9 @@
 import hashlib
 from functools import cache
 from importlib.resources import files
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from poolmgr.api.ui.live import LivePage, templates
@@ -34,22 +35,27 @@ def _version() -> str:
     return hashlib.sha256(b"".join(_static(name) for name in TYPES)).hexdigest()[:10]
 
 
+NodePage = Annotated[int, Query(ge=1, le=10_000)]
+"""Which of the pages of nodes."""
+
+
 @router.get("/")
-async def page(request: Request) -> HTMLResponse:
+async def page(request: Request, page: NodePage = 1) -> HTMLResponse:
     live: LivePage = request.app.state.live
+    shown = await live.shown(page)
     html = (
         templates()
         .get_template("page.html")
-        .render(regions=await live.regions(), cluster=request.app.state.cluster, version=_version())
+        .render(regions=shown.regions, cluster=request.app.state.cluster, version=_version())
     )
     return HTMLResponse(html, headers=HEADERS | {"Cache-Control": "no-store"})
 
 
 @router.get("/ui/events")
-async def events(request: Request) -> StreamingResponse:
+async def events(request: Request, page: NodePage = 1) -> StreamingResponse:
     live: LivePage = request.app.state.live
     return StreamingResponse(
-        live.changes(request.app.state.stopping),
+        live.changes(request.app.state.stopping, page),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

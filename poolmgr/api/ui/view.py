@@ -5,39 +5,16 @@ Everything is worded for someone who was just woken up: first whether there is a
 
 from dataclasses import dataclass
 
-from poolmgr.api.present import users
-from poolmgr.api.ui.wording import LENT, SIDE, clock_time, day_and_time, duration, plural, sentence
-from poolmgr.domain.census import Census, Count, GpuState, GpuUse, NodeCensus, total
-from poolmgr.domain.fleet import Gpu, Node, Pool, SideLimits, Transition
+from poolmgr.api.ui.wording import SIDE, clock_time, day_and_time, duration, plural, sentence
+from poolmgr.domain.census import Census, Count, total
+from poolmgr.domain.demand import SharedPod, Vm
+from poolmgr.domain.fleet import Gpu, Pool, SideLimits, Transition
 from poolmgr.domain.modes import Mode, Step
 from poolmgr.domain.plan import Plan, Refusal, Subject, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 
 STEPS = tuple(step for step in Step if step is not Step.DONE)
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """One GPU in the picture."""
-
-    key: str
-    look: str
-    """CSS classes: the mode and the state."""
-    sign: str
-    """What stands on it, so that nothing is told by colour alone."""
-    label: str
-    """For screen readers and the tip: one line each."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeCard:
-    name: str
-    tiles: tuple[Tile, ...]
-    note: str
-    """`moving`, `cordoned`, `not ready`, or empty."""
-    lent: str
-    """What it means that new containers have to be best-effort ones; empty where any may come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +83,17 @@ class View:
     count: Count
     idle: int
     use_percent: int
-    nodes: tuple[NodeCard, ...]
-    nodes_left_out: int
     moves: tuple[MoveCard, ...]
+    moves_left_out: int
     waiting: tuple[Waiting, ...]
     waiting_left_out: int
     trouble: tuple[Trouble, ...]
     pools: tuple[PoolCard, ...]
 
 
-MAX_NODES = 240
-"""Cards on the page; nodes with something going on come first, so only quiet ones are left out."""
+MAX_MOVES = 30
 MAX_WAITING = 60
+"""Of each on the page; the oldest first, the others are counted."""
 
 
 def make_view(census: Census, plan: Plan | None, standing: Verdict) -> View:
@@ -127,14 +103,10 @@ def make_view(census: Census, plan: Plan | None, standing: Verdict) -> View:
     outside = total(count for (pool, _), count in census.counts.items() if pool is None)
     inside = (count for (pool, _), count in census.counts.items() if pool is not None)
     count = total([*inside, Count(gpus=outside.gpus, trouble=outside.trouble)])
-    waiting = _waiting(snapshot, plan)
+    waiting, waiting_in_all = _waiting(snapshot, plan)
     trouble = tuple(_trouble(use.gpu) for use in census.trouble)
-    moves = tuple(_move(t, snapshot.taken_at) for t in snapshot.transitions)
-    ordered = sorted(census.nodes, key=lambda part: _natural(part.node.name))
-    shown = ordered if len(ordered) <= MAX_NODES else sorted(ordered, key=_quiet)[:MAX_NODES]
-    about = (SubjectKind.GPU, SubjectKind.NODE)
-    said = {r.subject: r for r in plan.refusals if r.subject.kind in about} if plan else {}
-    mood, headline, detail = _headline(count, len(waiting), len(moves), standing)
+    moves = sorted(snapshot.transitions, key=lambda move: move.started_at)
+    mood, headline, detail = _headline(count, waiting_in_all, len(moves), standing)
     return View(
         headline=headline,
         detail=detail,
@@ -144,11 +116,10 @@ def make_view(census: Census, plan: Plan | None, standing: Verdict) -> View:
         count=count,
         idle=sum(part.idle for part in census.nodes),
         use_percent=round(100 * count.used / count.gpus) if count.gpus else 0,
-        nodes=tuple(_node(part, snapshot.taken_at, said) for part in shown),
-        nodes_left_out=len(ordered) - len(shown),
-        moves=moves,
-        waiting=waiting[:MAX_WAITING],
-        waiting_left_out=max(0, len(waiting) - MAX_WAITING),
+        moves=tuple(_move(move, snapshot.taken_at) for move in moves[:MAX_MOVES]),
+        moves_left_out=max(0, len(moves) - MAX_MOVES),
+        waiting=waiting,
+        waiting_left_out=waiting_in_all - len(waiting),
         trouble=trouble,
         pools=tuple(_pool(p, census, plan) for p in sorted(snapshot.pools, key=lambda p: p.name)),
     )
@@ -172,74 +143,6 @@ def _headline(total: Count, waiting: int, moves: int, standing: Verdict) -> tupl
     return "quiet", "All quiet", f"Nobody waits, nothing moves: {use}."
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """`node-2` before `node-10`."""
-    parts = "".join(c if c.isdigit() else f" {c} " for c in name).split()
-    return [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
-
-
-def _quiet(part: NodeCensus) -> bool:
-    node = part.node
-    return node.transition is None and all(g.settled for g in node.gpus) and node.ready
-
-
-def _node(part: NodeCensus, now: float, said: dict[Subject, Refusal]) -> NodeCard:
-    node, note = part.node, ""
-    if not node.ready:
-        note = "not ready"
-    elif node.transition is not None:
-        note = node.transition.step.value.lower()
-    elif node.cordoned:
-        note = "cordoned"
-    tiles = tuple(_tile(use, node, now, said) for use in part.uses)
-    why = said.get(Subject(SubjectKind.NODE, "", node.name))
-    lent = sentence(why.message) if why is not None else LENT
-    return NodeCard(node.name, tiles, note, lent if node.best_effort_only else "")
-
-
-def _tile(use: GpuUse, node: Node, now: float, said: dict[Subject, Refusal]) -> Tile:
-    gpu = use.gpu
-    side = {Mode.PASSTHROUGH: "vm", Mode.SHARED: "shared", None: "none"}[gpu.observed_mode]
-    signs = {
-        GpuState.IN_USE: "VM"
-        if use.vm or gpu.observed_mode is Mode.PASSTHROUGH
-        else str(len(use.pods) or ""),
-        GpuState.IDLE: "",
-        GpuState.MOVING: "→",
-        GpuState.TROUBLE: "!",
-    }
-    look = f"{side} {use.state.value.lower()}"
-    if gpu.observed_mode is Mode.SHARED and use.state is GpuState.IN_USE:
-        look += f" share-{max(1, round(use.share * 10))}"
-    lines = [
-        f"{gpu.pci_address} on {gpu.node}: {_state_words(use, node)}",
-        f"{gpu.model}, {gpu.memory_mib} MiB",
-    ]
-    lines += users(use)[:8]
-    if gpu.mode_since:
-        lines.append(f"for {SIDE[gpu.observed_mode]} since {duration(now - gpu.mode_since)}")
-    if gpu.message:
-        lines.append(sentence(gpu.message))
-    why = said.get(Subject(SubjectKind.GPU, gpu.node, gpu.pci_address))
-    if use.state is GpuState.IDLE and why is not None:
-        lines.append(sentence(why.message))
-    return Tile(f"{gpu.node}-{gpu.pci_address}", look, signs[use.state], "\n".join(lines))
-
-
-def _state_words(use: GpuUse, node: Node) -> str:
-    match use.state:
-        case GpuState.TROUBLE:
-            return f"needs a human ({use.gpu.reason or use.gpu.phase.value})"
-        case GpuState.MOVING:
-            move = node.transition
-            return f"moving to {SIDE[move.to_mode]}, {move.step.value}" if move else "moving"
-        case GpuState.IDLE:
-            return f"idle, for {SIDE[use.gpu.observed_mode]}"
-    if use.gpu.observed_mode is Mode.PASSTHROUGH:
-        return "given to a VM"
-    return f"shared by {plural(len(use.pods), 'container pod')}, {use.share:.0%} given away"
-
-
 def _move(move: Transition, now: float) -> MoveCard:
     return MoveCard(
         node=move.node,
@@ -258,35 +161,45 @@ def _move(move: Transition, now: float) -> MoveCard:
     )
 
 
-def _waiting(snapshot: ClusterSnapshot, plan: Plan | None) -> tuple[Waiting, ...]:
-    said = {r.subject: r for r in plan.refusals} if plan else {}
+def _waiting(snapshot: ClusterSnapshot, plan: Plan | None) -> tuple[tuple[Waiting, ...], int]:
+    """Who has waited longest, and how many wait in all."""
+    everybody: list[Vm | SharedPod] = [vm for vm in snapshot.vms if vm.node is None]
+    everybody += [pod for pod in snapshot.pods if pod.node is None]
+    shown = sorted(everybody, key=_since)[:MAX_WAITING]
+    wanted = {_subject(workload) for workload in shown}
+    refusals = plan.refusals if plan is not None else ()
+    of_workloads = (r for r in refusals if r.subject.kind in (SubjectKind.VM, SubjectKind.POD))
+    said = {r.subject: r for r in of_workloads if r.subject in wanted}
+    return tuple(_row(workload, said, snapshot.taken_at) for workload in shown), len(everybody)
 
-    def why(kind: SubjectKind, namespace: str, name: str) -> tuple[str, str]:
-        found = said.get(Subject(kind, namespace, name))
-        if found is None:
-            return "", "No decision about it yet."
-        return ("", "") if found.reason is Reason.SERVED else (found.reason.value, sentence(found.message))
 
-    rows: list[tuple[float, Waiting]] = []
-    for vm in snapshot.vms:
-        if vm.waiting:
-            since = vm.waiting_since or vm.created_at
-            code, text = why(SubjectKind.VM, vm.namespace, vm.name)
-            wants = ", ".join(f"{c.count} × {c.resource_name.rpartition('/')[2]}" for c in vm.claims)
-            row = Waiting(
-                "VM", f"{vm.namespace}/{vm.name}", wants, duration(snapshot.taken_at - since), code, text
-            )
-            rows.append((since, row))
-    for pod in snapshot.pods:
-        if pod.waiting:
-            since = pod.waiting_since or pod.created_at
-            code, text = why(SubjectKind.POD, pod.namespace, pod.name)
-            wants = _slice_words(pod.gpus, pod.memory_mib, pod.memory_percent, pod.cores_percent)
-            row = Waiting(
-                "pod", f"{pod.namespace}/{pod.name}", wants, duration(snapshot.taken_at - since), code, text
-            )
-            rows.append((since, row))
-    return tuple(row for _, row in sorted(rows, key=lambda pair: pair[0]))
+def _since(workload: Vm | SharedPod) -> float:
+    return workload.waiting_since or workload.created_at
+
+
+def _subject(workload: Vm | SharedPod) -> Subject:
+    kind = SubjectKind.VM if isinstance(workload, Vm) else SubjectKind.POD
+    return Subject(kind, workload.namespace, workload.name)
+
+
+def _row(workload: Vm | SharedPod, said: dict[Subject, Refusal], now: float) -> Waiting:
+    found = said.get(_subject(workload))
+    if found is None:
+        code, why = "", "No decision about it yet."
+    elif found.reason is Reason.SERVED:
+        code, why = "", ""
+    else:
+        code, why = found.reason.value, sentence(found.message)
+    if isinstance(workload, Vm):
+        kind = "VM"
+        wants = ", ".join(f"{c.count} × {c.resource_name.rpartition('/')[2]}" for c in workload.claims)
+    else:
+        kind = "pod"
+        wants = _slice_words(
+            workload.gpus, workload.memory_mib, workload.memory_percent, workload.cores_percent
+        )
+    name = f"{workload.namespace}/{workload.name}"
+    return Waiting(kind, name, wants, duration(now - _since(workload)), code, why)
 
 
 def _slice_words(gpus: int, memory_mib: int, memory_percent: int, cores_percent: int) -> str:

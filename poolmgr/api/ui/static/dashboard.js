@@ -18,7 +18,7 @@ function replace(region, html) {
   if (focused) (focused.id ? document.getElementById(focused.id) : region.querySelector(".plot"))?.focus({ preventScroll: true });
 }
 
-const source = new EventSource("/ui/events");
+const source = new EventSource(`/ui/events${location.search}`);
 source.onmessage = (message) => {
   for (const [name, html] of Object.entries(JSON.parse(message.data))) {
     const region = document.querySelector(`[data-region="${name}"]`);

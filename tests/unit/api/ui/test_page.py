@@ -5,12 +5,15 @@ import json
 from dataclasses import replace
 from html.parser import HTMLParser
 
+from poolmgr.api.ui.fleet import NODES_A_PAGE
 from poolmgr.api.ui.live import REGIONS, LivePage
 from poolmgr.domain.census import Count
+from poolmgr.domain.fleet import Node
 from poolmgr.domain.history import DemandSample
+from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
-from tests.showcase import NOW, fleet, pod
+from tests.showcase import NOW, fleet, gpu, pod
 from tests.unit.api.stand_ins import Records, Steering, client
 
 
@@ -123,6 +126,42 @@ async def test_stream_sends_everything_once_and_then_only_what_changed() -> None
     assert "pools" not in second
     stopping.set()
     assert [event async for event in stream] == []
+
+
+async def test_stream_sends_of_the_nodes_only_the_cards_that_changed() -> None:
+    control, stopping = Steering(), asyncio.Event()
+    live = LivePage(control, Records())
+    stream = live.changes(stopping)
+    await anext(stream)
+    first, second = fleet().nodes
+    control.snapshot = fleet(nodes=(first, replace(second, cordoned=True, transition=None)), generation=43)
+    live.interval_seconds = 0.0
+    changed = json.loads((await anext(stream)).removeprefix("data: "))
+    assert "fleet" not in changed
+    assert "cordoned" in changed["node rack-2"]
+    assert "node rack-1" not in changed
+    control.snapshot = fleet(nodes=(first,), generation=44)
+    live.interval_seconds = 0.0
+    changed = json.loads((await anext(stream)).removeprefix("data: "))
+    assert "rack-2" not in changed["fleet"]
+    stopping.set()
+
+
+async def test_page_of_nodes_is_in_the_address_and_leads_to_the_others() -> None:
+    nodes = tuple(Node(NodeName(f"n-{n}"), (gpu(f"n-{n}", 1),)) for n in range(1, NODES_A_PAGE + 2))
+    control = Steering(snapshot=fleet(nodes=nodes, vms=(), pods=()))
+    async with client(control) as http:
+        front, back = (await http.get("/")).text, (await http.get("/?page=2")).text
+        assert (await http.get("/?page=0")).status_code == 422
+    assert 'href="/?page=2" rel="next"' in front
+    assert "nodes 1 to 100 of 101" in front
+    assert "nodes 101 to 101 of 101" in back
+    assert 'id="g-n-101-0000:01:00.0"' in back
+    assert 'id="g-n-101-0000:01:00.0"' not in front
+    for html in (front, back):
+        outline = Outline(html)
+        assert outline.open == []
+        assert len(set(outline.ids)) == len(outline.ids)
 
 
 async def test_only_the_known_files_are_served() -> None:

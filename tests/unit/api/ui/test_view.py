@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from poolmgr.api.ui.view import MAX_NODES, make_view
+from poolmgr.api.ui.view import MAX_WAITING, make_view
 from poolmgr.domain.census import take_census
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import NodeName
-from poolmgr.domain.modes import DevicePhase, Mode
-from poolmgr.domain.plan import Refusal, Subject, SubjectKind, Verdict
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 from tests.showcase import NOW, fleet, gpu, plan, pool, vm
 
@@ -46,37 +46,6 @@ def test_standby_says_that_it_does_not_act() -> None:
     assert (view.mood, view.detail) == ("blind", "Another manager holds the lease.")
 
 
-def test_every_tile_has_a_sign_or_is_idle_and_a_label_in_words() -> None:
-    view = make_view(take_census(fleet()), plan(), LEADING)
-    tiles = [tile for node in view.nodes for tile in node.tiles]
-    assert [(t.look, t.sign) for t in tiles] == [
-        ("vm inuse", "VM"),
-        ("vm inuse", "VM"),
-        ("shared inuse share-2", "1"),
-        ("shared idle", ""),
-        ("shared inuse share-2", "1"),
-        ("shared moving", "→"),
-        ("none trouble", "!"),
-        ("vm idle", ""),
-    ]
-    assert tiles[0].label.startswith(
-        "0000:01:00.0 on rack-1: given to a VM\nNVIDIA A10, 24576 MiB\nVM cad/grace"
-    )
-    assert "moving to VMs, Drain" in tiles[5].label
-    assert "needs a human (UnbindTimedOut)" in tiles[6].label
-    assert len({t.key for t in tiles}) == len(tiles)
-
-
-def test_an_idle_tile_says_why_it_stays_where_it_is() -> None:
-    why = Refusal(
-        Subject(SubjectKind.GPU, "n1", "0000:02:00.0"), Reason.IN_PLACE, "kept ready: as on earlier days"
-    )
-    view = make_view(take_census(quiet_fleet()), replace(plan(), refusals=(why,)), LEADING)
-    labels = [tile.label for tile in view.nodes[0].tiles]
-    assert labels[1].endswith("Kept ready: as on earlier days.")
-    assert "earlier days" not in labels[0]
-
-
 def test_who_waits_comes_with_the_reason_of_the_newest_plan() -> None:
     machine, container = make_view(take_census(fleet()), plan(), LEADING).waiting[::-1]
     assert (machine.name, machine.wants, machine.since) == ("cad/ada-workstation", "1 × GA102GL_A10", "45 s")
@@ -105,25 +74,15 @@ def test_pool_shows_numbers_targets_and_bounds() -> None:
     assert (shared.target, shared.bounds) == ("3", "1 to no limit")
 
 
-def test_large_fleet_shows_nodes_where_something_goes_on() -> None:
-    quiet = [Node(NodeName(f"n-{i}"), (gpu(f"n-{i}", 1),)) for i in range(MAX_NODES + 5)]
-    loud = Node(NodeName("zz"), (gpu("zz", 1, None, phase=DevicePhase.QUARANTINED),))
-    view = make_view(take_census(fleet(nodes=(*quiet, loud))), None, LEADING)
-    assert view.nodes_left_out == 6
-    assert "zz" in [node.name for node in view.nodes]
-
-
-def test_nodes_are_in_the_order_that_people_count() -> None:
-    nodes = tuple(Node(NodeName(name), ()) for name in ("n-10", "n-2", "n-1"))
-    assert [n.name for n in make_view(take_census(fleet(nodes=nodes)), None, LEADING).nodes] == [
-        "n-1",
-        "n-2",
-        "n-10",
-    ]
-
-
-def test_gpus_outside_every_pool_are_counted_and_shown() -> None:
+def test_gpus_outside_every_pool_are_counted() -> None:
     alone = Node(NodeName("n1"), (gpu("n1", 1, pool=None, mode_since=NOW),))
     view = make_view(take_census(fleet(nodes=(alone,), pools=(pool(),), vms=(), pods=())), None, LEADING)
     assert view.count.gpus == 1
-    assert len(view.nodes[0].tiles) == 1
+
+
+def test_long_queue_shows_who_has_waited_longest_and_counts_the_others() -> None:
+    queue = tuple(vm(f"v{n}", created_at=NOW - n) for n in range(MAX_WAITING + 7))
+    view = make_view(take_census(quiet_fleet(vms=queue)), None, LEADING)
+    assert view.headline == f"{MAX_WAITING + 7} workloads wait for a GPU"
+    assert (len(view.waiting), view.waiting_left_out) == (MAX_WAITING, 7)
+    assert view.waiting[0].name == f"cad/v{MAX_WAITING + 6}"
