@@ -19,17 +19,14 @@ if TYPE_CHECKING:
 Record = Callable[[str, object], None]
 """pytest's `record_testsuite_property`: `real` or `stand-in`, and what was so. `make test` ends with it."""
 ARTIFACTS = Path(__file__).resolve().parent / ".artifacts"
-_HAMI = ("hami-2.10.0/scheduler", "hami-2.10.0/chart.tgz")
 _KUBEVIRT = ("kubevirt-1.8.4/virt-controller", "kubevirt-1.8.4/crds.yaml")
 _PARTS = {
-    "hami": _HAMI,
-    "hami_2_8": ("hami-2.8.3/scheduler", "hami-2.8.3/chart.tgz"),
     "kubevirt": _KUBEVIRT,
     "kubevirt_crds": _KUBEVIRT[1:],
-    "monitored": ("hami-2.10.0/vgpu-monitor",),
-    "stage": (*_HAMI, *_KUBEVIRT),
+    "stage": _KUBEVIRT,
 }
-"""Fixture → parts that it takes; they are fetched or built before the first test."""
+"""Fixture → parts that it takes; they are fetched or built before the first test. HAMi's are when the run's head
+says which HAMi it is on (`e2e/hami/report.py`)."""
 KEPT_RUNS = 20
 """Older runs' logs are thrown away; one run of the whole suite is five or six of them."""
 
@@ -103,13 +100,16 @@ def kwok(control_plane: "ControlPlane") -> "ControlPlane":
 
 @pytest.fixture(scope="session")
 def hami(kwok: "ControlPlane", record_testsuite_property: Record) -> "Hami":
-    """HAMi 2.10's scheduler and webhook on the session's control plane (`hami.plane`)."""
+    """HAMi 2.10's scheduler and webhook on the session's control plane (`hami.plane`): the real one where it can be
+    had, else the stand-in (`hami.describe()`)."""
     started = running_hami(kwok, "2.10.0")
-    record_testsuite_property("real", "HAMi 2.10.0's scheduler and webhook")
+    record_testsuite_property(
+        "real" if started.edition.real else "stand-in", f"{started.describe()}: scheduler, webhook"
+    )
     return started
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hami_2_8(artifacts: Path) -> Iterator["Hami"]:
     """HAMi 2.8's scheduler and webhook on a control plane of its own (`hami_2_8.plane`): two HAMis cannot share."""
     for plane in running_control_plane(artifacts / "controlplane-hami-2.8"):
@@ -146,7 +146,7 @@ def kubevirt_crds() -> Path:
 
 
 def running_hami(plane: "ControlPlane", version: str) -> "Hami":
-    """HAMi of that release on `plane`; skips the test when its parts cannot be had."""
+    """HAMi of that release on `plane`; skips the test where only the real one will do and cannot be had."""
     from e2e.controlplane.hami import Hami
     from e2e.parts import PartMissing
 

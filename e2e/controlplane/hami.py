@@ -1,14 +1,13 @@
-"""HAMi's scheduler and webhook beside the control plane: its own chart, its own binary, a second kube-scheduler.
+"""HAMi's scheduler and webhook beside the control plane: its chart, its program, a second kube-scheduler.
 
-Everything HAMi's chart makes for the cluster is applied as it is (accounts, rights, ConfigMaps, webhook), save
+Which HAMi that is, the real one or the stand-in, `e2e.hami.edition` decides. Everything HAMi's chart makes for the cluster is applied as it is (accounts, rights, ConfigMaps, webhook), save
 what only works inside a cluster: the Deployment's two containers become two processes on loopback that run with
 the Deployment's arguments and the chart's ServiceAccount, and the webhook is registered by URL.
 """
 
 import base64
 import os
-import shutil
-import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ import yaml
 
 from e2e.controlplane.client import Json
 from e2e.controlplane.plane import ControlPlane
-from e2e.parts import part
-from e2e.processes import free_port
+from e2e.hami import edition
+from e2e.processes import Process, free_port
 
 NAMESPACE = "hami-system"
 SCHEDULER_NAME = "hami-scheduler"
@@ -36,10 +35,14 @@ class Hami:
     def __init__(self, plane: ControlPlane, version: str = "2.10.0") -> None:
         self.plane = plane
         self.version = version
-        self._program = part(f"hami-{version}/scheduler")
+        self.edition = edition.take(version)
         self._folder = plane.folder / f"hami-{version}"
         self.objects = self._render()
         self.extender_port, self.metrics_port, self._scheduler_port = free_port(), free_port(), free_port()
+
+    def describe(self) -> str:
+        """Which HAMi this is, and whether it is one."""
+        return self.edition.describe()
 
     def start(self) -> "Hami":
         """Both processes, ready; the webhook registered."""
@@ -55,9 +58,10 @@ class Hami:
         # With no replicas, and so that HAMi's release can be read off its image as in any cluster.
         deployment = self.objects["Deployment", "hami-scheduler"]
         plane.apply(deployment | {"spec": deployment["spec"] | {"replicas": 0}})
-        kubeconfig = plane.service_account_kubeconfig(NAMESPACE, "hami-scheduler")
-        self._start_extender(kubeconfig)
-        self._start_kube_scheduler(kubeconfig)
+        self.add_extender("hami-extender", port=self.extender_port, metrics_port=self.metrics_port).start(
+            lambda: plane.healthy(self.extender_port)
+        )
+        self._start_kube_scheduler(plane.service_account_kubeconfig(NAMESPACE, "hami-scheduler"))
         plane.apply(self._webhook())
         return self
 
@@ -80,29 +84,44 @@ class Hami:
             lambda: all(uuid in text for text in [self.metrics()] for uuid in uuids),
         )
 
-    def _start_extender(self, kubeconfig: Path) -> None:
-        certificate, key = self.plane.authority.server("hami-extender")
+    def add_extender(
+        self,
+        name: str,
+        *,
+        config: str = "",
+        flags: Mapping[str, str] | None = None,
+        port: int | None = None,
+        metrics_port: int | None = None,
+    ) -> Process:
+        """An extender process, not started, with the chart's arguments; `config`, `flags` replace the chart's."""
+        certificate, key = self.plane.authority.server(name)
         container = self._container("vgpu-scheduler-extender")
-        config = self._write(
-            "device-config.yaml", self._config_map("hami-scheduler-device", "device-config.yaml")
-        )
         ours = {
-            "--http_bind": f"127.0.0.1:{self.extender_port}",
+            "--http_bind": f"127.0.0.1:{port or free_port()}",
             "--cert_file": certificate,
             "--key_file": key,
-            "--metrics-bind-address": f"127.0.0.1:{self.metrics_port}",
-            "--device-config-file": config,
+            "--metrics-bind-address": f"127.0.0.1:{metrics_port or free_port()}",
+            "--device-config-file": self._write(f"{name}.device-config.yaml", config or self.device_config()),
             # One instance; a killed one must not leave its successor waiting for a lease.
             "--leader-elect": "false",
+            **(flags or {}),
         }
         environment = {item["name"]: item["value"] for item in container.get("env", []) if "value" in item}
-        self.plane.add_process(
-            "hami-extender",
-            [self._program, *_with_flags(container["command"][1:], ours)],
+        return self.plane.add_process(
+            name,
+            [*self.edition.command("scheduler"), *_with_flags(container["command"][1:], ours)],
             os.environ
             | environment
-            | {"KUBECONFIG": str(kubeconfig), "POD_NAME": "hami-scheduler-0", "POD_NAMESPACE": NAMESPACE},
-        ).start(lambda: self.plane.healthy(self.extender_port))
+            | {
+                "KUBECONFIG": str(self.plane.service_account_kubeconfig(NAMESPACE, "hami-scheduler")),
+                "POD_NAME": "hami-scheduler-0",
+                "POD_NAMESPACE": NAMESPACE,
+            },
+        )
+
+    def device_config(self) -> str:
+        """The chart's device configuration."""
+        return self._config_map("hami-scheduler-device", "device-config.yaml")
 
     def _start_kube_scheduler(self, kubeconfig: Path) -> None:
         configuration = next(
@@ -141,13 +160,8 @@ class Hami:
         return configuration
 
     def _render(self) -> dict[tuple[str, str], Json]:
-        shutil.rmtree(self._folder, ignore_errors=True)
-        with tarfile.open(part(f"hami-{self.version}/chart.tgz")) as archive:
-            # Python 3.11.2, which Debian 12 has, knows no filters.
-            archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
-            archive.extractall(self._folder)
-        _forget_absent_subcharts(self._folder / "hami")
-        rendered = self.plane.helm("template", "hami", str(self._folder / "hami"), "--namespace", NAMESPACE)
+        chart = self.edition.unpack_chart(self._folder)
+        rendered = self.plane.helm("template", "hami", str(chart), "--namespace", NAMESPACE)
         documents = [item for item in yaml.safe_load_all(rendered) if item]
         return {(item["kind"], item["metadata"]["name"]): item for item in documents}
 
@@ -186,16 +200,6 @@ def settle_allocation(plane: ControlPlane, namespace: str, pod: str) -> None:
     plane.api.patch(node, {"metadata": {"annotations": {"hami.io/mutex.lock": None}}})
 
 
-def _with_flags(arguments: list[str], replaced: dict[str, object]) -> list[str]:
+def _with_flags(arguments: list[str], replaced: Mapping[str, object]) -> list[str]:
     kept = [argument for argument in arguments if argument.partition("=")[0] not in replaced]
     return kept + [f"{flag}={value}" for flag, value in replaced.items()]
-
-
-def _forget_absent_subcharts(chart: Path) -> None:
-    """2.8.3 names a subchart (its DRA driver, switched off by default) that the archive does not carry."""
-    file = chart / "Chart.yaml"
-    described = yaml.safe_load(file.read_text())
-    described["dependencies"] = [
-        item for item in described.get("dependencies", []) if any((chart / "charts").glob(f"{item['name']}*"))
-    ]
-    file.write_text(yaml.safe_dump(described))

@@ -133,7 +133,9 @@ def joined(node: GuestNode, *, with_hami: bool) -> Iterator[None]:
         kube_node = KubeNode(node, plane).join()
         kube_node.load_images([launcher_image()])
         if with_hami:
-            plugin = HamiPlugin(kube_node, Hami(plane).start()).install()
+            hami = Hami(plane).start()
+            say(f"runs {hami.describe()}")
+            plugin = HamiPlugin(kube_node, hami).install()
             plugin.label(on=True)
             plugin.wait_registered(node.spec.gpus)
         say(f"{node.spec.name} is Ready: export KUBECONFIG={plane.kubeconfig}")

@@ -1,14 +1,16 @@
-"""HAMi's device plugin on the emulated node: its chart's own DaemonSet, its own binary, on libhook's NVML.
+"""HAMi's device plugin on the emulated node: its chart's own DaemonSet, its program, on libhook's NVML.
 
-Nothing of the rendered DaemonSet is changed. The image that it names is made here: HAMi's programs by a view of
-the node's root, in front of the plugin a look whether NVML shows what sysfs says.
+Which HAMi that is, the real one or the stand-in, `e2e.hami.edition` has decided. Nothing of the rendered DaemonSet
+is changed. The image that it names is made here: HAMi's programs by a view of the node's root, in front of the plugin
+a look whether NVML shows what sysfs says.
 """
 
 from e2e.controlplane.hami import NAMESPACE, Hami
-from e2e.node.images import Image, shown, view
+from e2e.hami.edition import Edition
+from e2e.node.images import GUEST_ROOT, Image, shown, view
 from e2e.node.kubelet import WAIT_FOR_TERM, KubeNode
 from e2e.node.nvml import ENVIRONMENT, HOST_DRIVER, ensure_nvml
-from e2e.parts import PartMissing, part
+from e2e.parts import PartMissing
 
 NODE_LABEL = "gpu"
 """`gpu=on` is the chart's node selector: set, the plugin runs; removed, its pod ends."""
@@ -27,20 +29,19 @@ rm -f /tmp/.on-driver.$$
 """
 
 
-def image(name: str, version: str) -> Image:
+def image(name: str, edition: Edition) -> Image:
     """What the release's image holds as far as the DaemonSet uses it. Raises PartMissing."""
-    plugin = part(f"hami-{version}/nvidia-device-plugin")
-    library = part("hami-core/libvgpu.so")
+    plugin = edition.shell("nvidia-device-plugin", root=GUEST_ROOT)
     try:
-        monitor = f'exec {shown(part(f"hami-{version}/vgpu-monitor"))} "$@"'
+        monitor = f'exec {edition.shell("vgpu-monitor", root=GUEST_ROOT)} "$@"'
     except PartMissing:
         monitor = WAIT_FOR_TERM  # the monitor takes no part in allocation
     files = {
-        "/e2e/bin/nvidia-device-plugin": f'#!/bin/sh\n{SETTLE}exec {shown(plugin)} "$@"\n',
+        "/e2e/bin/nvidia-device-plugin": f'#!/bin/sh\n{SETTLE}exec {plugin} "$@"\n',
         "/e2e/bin/vGPUmonitor": f"#!/bin/sh\n{monitor}\n",
         "/k8s-vgpu/bin/vgpu-init.sh": (
             "#!/bin/sh\n"
-            f'cp {shown(library)} "$1/libvgpu.so.v{version}"\n'
+            f'cp {shown(edition.library())} "$1/libvgpu.so.v{edition.version}"\n'
             'echo /usr/local/vgpu/libvgpu.so >"$1/ld.so.preload"\n'
         ),
     }
@@ -61,7 +62,7 @@ class HamiPlugin:
         ensure_nvml(self.node.guest)
         self.node.guest.after_boot.insert(0, ensure_nvml)
         self.node.load_images(
-            [image(name, self.hami.version) for name in sorted({item["image"] for item in containers})]
+            [image(name, self.hami.edition) for name in sorted({item["image"] for item in containers})]
         )
         self.hami.plane.ensure_namespace(NAMESPACE)
         self.hami.plane.apply(
@@ -80,6 +81,13 @@ class HamiPlugin:
         query = {"labelSelector": COMPONENT, "fieldSelector": f"spec.nodeName={self.node.name}"}
         items = self.node.plane.api.get(f"/api/v1/namespaces/{NAMESPACE}/pods", **query)["items"]
         return [item["metadata"]["name"] for item in items]
+
+    def restarts(self) -> int:
+        """How often the kubelet has restarted the plugin's container, of the pods that are there."""
+        query = {"labelSelector": COMPONENT, "fieldSelector": f"spec.nodeName={self.node.name}"}
+        items = self.node.plane.api.get(f"/api/v1/namespaces/{NAMESPACE}/pods", **query)["items"]
+        statuses = [status for item in items for status in item["status"].get("containerStatuses", [])]
+        return sum(status["restartCount"] for status in statuses if status["name"] == "device-plugin")
 
     def restart(self) -> None:
         """Deletes the pod, after which the DaemonSet makes a new one: HAMi's only way to look at GPUs anew."""

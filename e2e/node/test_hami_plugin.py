@@ -1,12 +1,18 @@
-"""HAMi's own device plugin on the emulated node: it registers what NVML shows when it starts, and only that."""
+"""HAMi's device plugin on the emulated node: it registers what NVML shows when it starts, and only that.
+
+The last part of the HAMi contract (`e2e/hami/statements.yaml`), on whichever HAMi stands here.
+"""
 
 import json
+
+import pytest
 
 from e2e.controlplane.hami import REGISTER_ANNOTATION
 from e2e.node.builders import pod
 from e2e.node.hami_plugin import HamiPlugin
 from e2e.node.nvml import ENVIRONMENT, HOST_DRIVER, gpu_uuid, nvml_addresses
 
+pytestmark = pytest.mark.hami("2.10.0")
 NAMESPACE = "vgpu-tests"
 
 
@@ -15,6 +21,7 @@ def registered(plugin: HamiPlugin) -> set[str]:
     return {device["id"] for device in json.loads(text) if device.get("health")}
 
 
+@pytest.mark.statement(150, 151)
 def test_both_gpus_are_registered_and_a_vgpu_pod_runs(hami_plugin: HamiPlugin) -> None:
     node = hami_plugin.node
     first, second = (gpu_uuid(address) for address in node.guest.spec.gpu_addresses)
@@ -34,6 +41,7 @@ def test_both_gpus_are_registered_and_a_vgpu_pod_runs(hami_plugin: HamiPlugin) -
     node.plane.kubectl("delete", "pod", "-n", NAMESPACE, "vgpu", "--timeout=300s")
 
 
+@pytest.mark.statement(150, 152)
 def test_a_gpu_that_left_its_driver_is_gone_after_a_restart_and_returns(hami_plugin: HamiPlugin) -> None:
     node = hami_plugin.node
     leaving, staying = node.guest.spec.gpu_addresses
@@ -52,6 +60,38 @@ def test_a_gpu_that_left_its_driver_is_gone_after_a_restart_and_returns(hami_plu
     hami_plugin.wait_registered(2)
     hami_plugin.label(on=False)
     node.plane.wait_for("no plugin pod", lambda: not hami_plugin.pods())
+
+
+@pytest.mark.statement(153)
+def test_a_gpu_that_leaves_under_the_running_plugin_restarts_it(hami_plugin: HamiPlugin) -> None:
+    node = hami_plugin.node
+    leaving, staying = node.guest.spec.gpu_addresses
+    hami_plugin.label(on=True)
+    hami_plugin.wait_registered(2)
+    (before,) = hami_plugin.pods()
+    node.guest.rebind(leaving, "vfio-pci")
+    hami_plugin.wait_registered(1)
+    node.plane.wait_for("the other alone", lambda: registered(hami_plugin) == {gpu_uuid(staying)})
+    assert hami_plugin.pods() == [before]
+    assert hami_plugin.restarts() >= 1
+    node.guest.rebind(leaving, HOST_DRIVER)
+    hami_plugin.restart()
+    hami_plugin.wait_registered(2)
+
+
+@pytest.mark.statement(154)
+def test_a_new_plugin_leaves_running_pods_alone(hami_plugin: HamiPlugin) -> None:
+    node = hami_plugin.node
+    hami_plugin.label(on=True)
+    hami_plugin.wait_registered(2)
+    node.plane.ensure_namespace(NAMESPACE)
+    node.plane.apply(pod("stays", NAMESPACE, limits={"nvidia.com/gpu": "1", "nvidia.com/gpumem": "1000"}))
+    node.wait_for_pod(NAMESPACE, "stays")
+    hami_plugin.restart()
+    hami_plugin.wait_registered(2)
+    found = node.wait_for_pod(NAMESPACE, "stays")
+    assert [item["restartCount"] for item in found["status"]["containerStatuses"]] == [0]
+    node.plane.kubectl("delete", "pod", "-n", NAMESPACE, "stays", "--timeout=120s")
 
 
 COUNT = "import pynvml; pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetCount())"

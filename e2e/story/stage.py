@@ -111,7 +111,7 @@ def versions(plane: ControlPlane, hami: Hami, guest: GuestNode) -> dict[str, str
     ).out.split()
     qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True)
     return plane.versions() | {
-        "HAMi": hami.version,
+        "HAMi": hami.describe(),
         "KubeVirt": KUBEVIRT_VERSION,
         "Linux": linux,
         "containerd": containerd,

@@ -1,7 +1,7 @@
-"""HAMi's own monitor on regions that libhook writes: its metrics are right, and what it writes back is honoured.
+"""HAMi's monitor on regions that libhook writes: its metrics are right, and what it writes back is honoured.
 
-The programs are Python under the built libhook on the fake driver; the monitor is HAMi 2.10's, with an NVML
-that shows the same GPU by UUID, and the real API server for its pods.
+The programs are Python under the built libhook on the fake driver; the monitor is HAMi 2.10's, or where that cannot be
+had the stand-in's, with an NVML that shows the same GPU by UUID, and the real API server for its pods.
 """
 
 import re
@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from e2e.hami import edition
 from e2e.nvml.library import environment as nvml_environment
 from e2e.nvml.state import T4, gpu, system, write
-from e2e.parts import PartMissing, part
+from e2e.parts import PartMissing
 from e2e.processes import Process, free_port, wait_until
 
 if TYPE_CHECKING:
     from e2e.controlplane.plane import ControlPlane
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.hami("2.10.0")]
 
 BUILD = Path(__file__).parents[3] / "libhook/build"
 PROGRAM = Path(__file__).with_name("gpu_program.py")
@@ -77,7 +78,11 @@ class Monitored:
         self.containers: list[Container] = []
         self.monitor = Process(
             "vgpu-monitor",
-            [part("hami-2.10.0/vgpu-monitor"), f"--metrics-bind-address=127.0.0.1:{self.port}", "-v=4"],
+            [
+                *edition.take("2.10.0").command("vgpu-monitor"),
+                f"--metrics-bind-address=127.0.0.1:{self.port}",
+                "-v=4",
+            ],
             folder / "vgpu-monitor.log",
             {
                 "KUBECONFIG": str(plane.kubeconfig),
