@@ -90,8 +90,9 @@ proto: setup ## regenerate the messages of the kubelet's sockets (poolmgr/agent/
 	@cd poolmgr/agent/wire && ../../../$(PY) -m grpc_tools.protoc -I . --python_out=. --pyi_out=. *.proto
 
 .PHONY: docs
-docs: setup ## rewrite the reference pages that are made from code (reason codes, OpenAPI)
+docs: setup ## rewrite the reference pages that are made from code (reason codes, OpenAPI, the HAMi contract)
 	@$(PY) tools/reference.py
+	@$(PY) -m e2e.hami.contract_page
 
 .PHONY: clean
 clean: ## remove what was built in this checkout
