@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from e2e.node.shape import Folder, Shape
+from e2e.node.shape import Shape
+from e2e.node.shape_files import Folder
 from tests.fake_node import Device, FakeNode
 
 MASKED = ("nvidia/version", "nvidia/params")

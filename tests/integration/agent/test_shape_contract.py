@@ -6,10 +6,8 @@ what is right and is expected to fail.
 """
 
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,29 +15,20 @@ import pytest
 from e2e.node.shape import Shape
 from e2e.node.shaped import ACCELERATORS, SHAPES
 from poolmgr.agent.accelerators import load_catalogue
-from poolmgr.agent.holders import DeviceNumber, device_number_of, find_holders
+from poolmgr.agent.holders import find_holders
 from poolmgr.agent.inventory import Accelerator, DeviceFile, scan
 from poolmgr.agent.kernelmodules import KernelModules
-from poolmgr.agent.kernelwrite import ChildWriter
 from poolmgr.agent.rebind import Rebinder
 from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode
-from poolmgr.kit.clock import SystemClock
+from tests import node_bench
 from tests.fake_node import FakeNode
 from tests.fake_nvidia import FakeNvidia
+from tests.node_bench import NodeUnderTest, NoFence
 
 LAID = os.environ.get("POOLMGR_SHAPED", "")
 CATALOGUE = load_catalogue([str(ACCELERATORS)])
-OPEN_AND_WAIT = (
-    "import sys, time; f = open(sys.argv[1], 'rb', buffering=0); print('open', flush=True); time.sleep(600)"
-)
-
-
-class NoFence:
-    async def quiesce(self, address: PciAddress) -> None: ...
-
-    async def resume(self, address: PciAddress) -> None: ...
 
 
 @dataclass
@@ -47,25 +36,23 @@ class Bench:
     """A node in a shape, and the agent's eyes on it."""
 
     shape: Shape
-    sysfs: Sysfs
-    root: Path
-    number_of: Callable[[Path], DeviceNumber | None]
-    hold: Callable[[str], int]
-    let_go: Callable[[], None]
-    pids: list[int] = field(default_factory=list)
+    node: NodeUnderTest
 
     @property
-    def proc(self) -> Path:
-        return self.root / "proc"
+    def sysfs(self) -> Sysfs:
+        return self.node.sysfs
+
+    def hold(self, path: str) -> int:
+        return self.node.holders.hold(path)
 
     def all(self) -> dict[str, Accelerator]:
-        return {gpu.address: gpu for gpu in scan(self.sysfs, CATALOGUE, self.proc)}
+        return {gpu.address: gpu for gpu in scan(self.sysfs, CATALOGUE, self.node.proc)}
 
     def gpu(self, index: int) -> Accelerator:
         return self.all()[self.shape.gpus[index]]
 
     def holders(self, index: int) -> list[tuple[int, str]]:
-        found = find_holders([self.gpu(index)], self.proc, self.number_of)
+        found = find_holders([self.gpu(index)], self.node.proc, self.node.number_of)
         return [(holder.pid, holder.path) for holder in found[PciAddress(self.shape.gpus[index])]]
 
     def read(self, index: int, attribute: str) -> str | None:
@@ -73,14 +60,14 @@ class Bench:
 
     def proc_file(self, path: str) -> str | None:
         try:
-            return (self.proc / path).read_text()
+            return (self.node.proc / path).read_text()
         except OSError:
             return None
 
     async def to(self, index: int, mode: Mode) -> None:
         address = PciAddress(self.shape.gpus[index])
         rebinder = Rebinder(
-            self.sysfs, CATALOGUE, KernelModules(self.sysfs), NoFence(), lambda _gpu: (), proc=self.proc
+            self.sysfs, CATALOGUE, KernelModules(self.sysfs), NoFence(), lambda _gpu: (), proc=self.node.proc
         )
         done = await rebinder.rebind(address, mode)
         assert done.ok, done.message
@@ -89,36 +76,7 @@ class Bench:
 def fake_bench(folder: Path, shape: Shape) -> Bench:
     node = FakeNode(folder)
     FakeNvidia(node, shape)
-    pids: list[int] = []
-
-    def hold(path: str) -> int:
-        pids.append(node.start_process(path))
-        return pids[-1]
-
-    def let_go() -> None:
-        while pids:
-            node.end_process(pids.pop())
-
-    return Bench(shape, Sysfs(node, node.sys), folder, node.number_of, hold, let_go)
-
-
-def real_bench(shape: Shape) -> Bench:
-    holders: list[subprocess.Popen[bytes]] = []
-
-    def hold(path: str) -> int:
-        process = subprocess.Popen([sys.executable, "-c", OPEN_AND_WAIT, path], stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"open\n"
-        holders.append(process)
-        return process.pid
-
-    def let_go() -> None:
-        while holders:
-            process = holders.pop()
-            process.kill()
-            process.wait()
-
-    return Bench(shape, Sysfs(ChildWriter(SystemClock())), Path("/"), device_number_of, hold, let_go)
+    return Bench(shape, node_bench.fake(node))
 
 
 def benches(name: str) -> pytest.MarkDecorator:
@@ -132,9 +90,10 @@ def benches(name: str) -> pytest.MarkDecorator:
 @pytest.fixture
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     where, name = request.param
-    made = real_bench(SHAPES[name]) if where == "real" else fake_bench(tmp_path, SHAPES[name])
+    shape = SHAPES[name]
+    made = Bench(shape, node_bench.real()) if where == "real" else fake_bench(tmp_path, shape)
     yield made
-    made.let_go()
+    made.node.holders.let_go()
 
 
 whole, masked, fallen = benches("whole"), benches("masked"), benches("fallen")
@@ -168,7 +127,7 @@ def test_a_holder_of_a_gpus_own_files_is_found(bench: Bench, path: str) -> None:
     pid = bench.hold(path)
     assert bench.holders(SECOND) == [(pid, path)]
     assert bench.holders(VGPU_HOST) == []
-    bench.let_go()
+    bench.node.holders.let_go()
     assert bench.holders(SECOND) == []
 
 
@@ -225,7 +184,7 @@ def test_virtual_functions_hang_on_their_physical_function(bench: Bench) -> None
     virtual = bench.shape.vfs[VGPU_HOST]
     assert bench.gpu(VGPU_HOST).virtual_functions == len(virtual)
     for number, address in enumerate(virtual):
-        folder = bench.root / "sys/bus/pci/devices"
+        folder = bench.node.root / "sys/bus/pci/devices"
         assert (folder / bench.shape.gpus[VGPU_HOST] / f"virtfn{number}").readlink().name == address
         assert (folder / address / "physfn").readlink().name == bench.shape.gpus[VGPU_HOST]
         assert bench.sysfs.read_iommu_group(PciAddress(address)) is not None
@@ -243,10 +202,10 @@ def test_mediated_devices_hang_on_their_parent(bench: Bench) -> None:
     kind = "mdev_supported_types/nvidia-558"
     assert bench.read(SECOND, f"{kind}/device_api") == "vfio-pci"
     assert bench.read(SECOND, f"{kind}/available_instances") == "3"
-    folder = bench.root / "sys/bus/pci/devices" / bench.shape.gpus[SECOND]
+    folder = bench.node.root / "sys/bus/pci/devices" / bench.shape.gpus[SECOND]
     assert (folder / kind / "devices" / made).readlink().name == made
     assert (folder / made / "mdev_type").readlink().name == "nvidia-558"
-    link = (bench.root / "sys/bus/mdev/devices" / made).readlink()
+    link = (bench.node.root / "sys/bus/mdev/devices" / made).readlink()
     assert link.parts[-2:] == (bench.shape.gpus[SECOND], made)
 
 
@@ -260,9 +219,9 @@ def test_an_nvswitch_joins_the_nodes_gpus(bench: Bench) -> None:
 def test_a_card_with_the_console_says_so(bench: Bench) -> None:
     assert bench.gpu(FIRST).boot_display
     assert not bench.gpu(SECOND).boot_display
-    frame_buffer = bench.root / "sys/class/graphics/fb0/device"
+    frame_buffer = bench.node.root / "sys/class/graphics/fb0/device"
     assert frame_buffer.resolve().name == bench.shape.gpus[FIRST]
-    consoles = sorted((bench.root / "sys/class/vtconsole").iterdir())
+    consoles = sorted((bench.node.root / "sys/class/vtconsole").iterdir())
     bound = {(c / "name").read_text().strip(): (c / "bind").read_text().strip() for c in consoles}
     assert bound["(M) frame buffer device"] == "1"
 
