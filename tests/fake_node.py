@@ -7,6 +7,7 @@ The agent's own code reads the files; only writes come here. What it does is hel
 import errno
 import itertools
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,10 @@ class FakeNode:
         self.offered: set[str] = set()
         self.given: dict[str, str] = {}
         self.violations: list[str] = []
+        self.followers: list[Callable[[Device], None]] = []
+        """Told of every device that was bound or unbound: other drivers' files (`fake_nvidia.py`)."""
+        self.device_files: dict[str, str] = {}
+        """Device file that is not below its PCI function in sysfs → address of the GPU behind it."""
         self._boots = itertools.count(1)
         self._pids = itertools.count(100)
         self._numbers: dict[str, tuple[int, int]] = {}
@@ -136,6 +141,12 @@ class FakeNode:
         self._bind(made, host_driver if driver is None else driver)
         return made
 
+    def add_device_file(self, path: str, major: int, minor: int, address: str = "") -> None:
+        """A device file, of the GPU at `address` or of none."""
+        self._numbers[path] = (major, minor)
+        if address:
+            self.device_files[path] = address
+
     def start_process(self, path: str, *, command: str = "qemu", pod_uid: str = "") -> int:
         """A process that has the device file open."""
         pid = next(self._pids)
@@ -152,7 +163,8 @@ class FakeNode:
         shutil.rmtree(self.proc / str(pid))
 
     def holders_of(self, address: str) -> list[str]:
-        mine = {path for path, owner in self._files().items() if owner == address}
+        files = self._files() | self.device_files
+        mine = {path for path, owner in files.items() if owner == address}
         return [
             str(link.readlink()) for link in self.proc.glob("[0-9]*/fd/*") if str(link.readlink()) in mine
         ]
@@ -256,6 +268,11 @@ class FakeNode:
         elif driver == "bochs-drm":
             minor = int(device.address[8:10], 16)
             self._make_device_file(folder / f"drm/card{minor}", f"/dev/dri/card{minor}", DRM_MAJOR, minor)
+        self._tell(device)
+
+    def _tell(self, device: Device) -> None:
+        for follower in self.followers:
+            follower(device)
 
     def _unbind(self, device: Device) -> None:
         folder = self._folder(device.address)
@@ -266,6 +283,7 @@ class FakeNode:
             d.driver == "vfio-pci" and d.group == device.group for d in self.devices.values()
         ):
             shutil.rmtree(self.sys / f"class/vfio/{device.group}", ignore_errors=True)
+        self._tell(device)
 
     def _files(self) -> dict[str, str]:
         """Device file → address of the GPU behind it."""

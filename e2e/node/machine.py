@@ -30,6 +30,9 @@ LOCK_SECONDS = 2400
 """How long to wait for another guest of this user; less than a test's timeout, so that the reason is told."""
 FIRST_GPU_SLOT = 0x10
 """PCI slot of the first GPU on bus 0: above everything that QEMU and virtme place themselves."""
+SRIOV_SLOT, SPARE_SLOT = 0x18, 0x19
+VIRTUAL_FUNCTIONS = 4
+"""How many the SR-IOV device can have, at functions 1 to 4 of its slot."""
 
 
 class NodeUnavailable(RuntimeError):
@@ -45,6 +48,8 @@ class MachineSpec:
     companions: frozenset[int] = field(default_factory=frozenset)
     """Indices of GPUs with a second function (an `edu` device, no driver) in the same IOMMU group, as a
     graphics card has its audio function."""
+    shapeable: bool = True
+    """With two functions more, for `shape.py`: an NVMe controller with SR-IOV, and an `edu` device without a driver."""
     memory: str = "3G"
     cpus: int = 2
     disk: str = "8G"
@@ -56,6 +61,19 @@ class MachineSpec:
     @property
     def gpu_addresses(self) -> tuple[str, ...]:
         return tuple(self.gpu_address(index) for index in range(self.gpus))
+
+    @property
+    def sriov_address(self) -> str:
+        return f"0000:00:{SRIOV_SLOT:02x}.0"
+
+    @property
+    def virtual_function_addresses(self) -> tuple[str, ...]:
+        """Where the kernel will find them; there are none until they are asked for."""
+        return tuple(f"0000:00:{SRIOV_SLOT:02x}.{number}" for number in range(1, VIRTUAL_FUNCTIONS + 1))
+
+    @property
+    def spare_address(self) -> str:
+        return f"0000:00:{SPARE_SLOT:02x}.0"
 
     def companion_address(self, index: int) -> str:
         return f"0000:00:{FIRST_GPU_SLOT + index:02x}.1"
@@ -121,6 +139,15 @@ def hardware(spec: MachineSpec, disk: Path, command_port: int, kubelet_port: int
         options += ["-device", f"bochs-display,addr={slot}.0,multifunction={'on' if shared else 'off'}"]
         if shared:
             options += ["-device", f"edu,addr={slot}.1"]
+    if spec.shapeable:
+        # QEMU wants two queues and one interrupt vector for each virtual function, beyond the controller's own.
+        virtual = f"sriov_max_vfs={VIRTUAL_FUNCTIONS},sriov_vq_flexible={2 * VIRTUAL_FUNCTIONS},"
+        virtual += f"sriov_vi_flexible={VIRTUAL_FUNCTIONS},max_ioqpairs=26,msix_qsize=17"
+        options += [
+            "-device", "nvme-subsys,id=sriov",
+            "-device", f"nvme,serial=sriov,subsys=sriov,addr={SRIOV_SLOT:#x}.0,{virtual}",
+            "-device", f"edu,addr={SPARE_SLOT:#x}.0",
+        ]  # fmt: skip
     return options
 
 

@@ -18,13 +18,17 @@ PLANTED = {
     "Only poolmgr.store knows SQL": ("poolmgr/sim", "import sqlmodel"),
     "Only poolmgr.agent knows NVML": ("poolmgr/store", "import pynvml"),
     "Webhooks stay small: domain and kit only": ("webhooks", "import poolmgr.store"),
+    "Only the command line knows the benchmarks": (
+        "poolmgr/store",
+        "import bench",
+    ),
 }
 """Contract → where an offence is planted, and the offence."""
 
 
 def test_every_contract_breaks_on_a_planted_import(tmp_path: Path) -> None:
     shutil.copy(ROOT / ".importlinter", tmp_path)
-    for package in ("poolmgr", "webhooks"):
+    for package in ("poolmgr", "webhooks", "bench"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     for number, (folder, offence) in enumerate(PLANTED.values()):
         (tmp_path / folder / f"planted_{number}.py").write_text(offence + "\n")

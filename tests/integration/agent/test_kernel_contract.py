@@ -7,41 +7,30 @@ real kernel answers the same questions.
 
 import errno
 import os
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from poolmgr.agent.accelerators import load_catalogue
-from poolmgr.agent.holders import DeviceNumber, device_number_of, find_holders
+from poolmgr.agent.holders import find_holders
 from poolmgr.agent.inventory import Accelerator, scan
 from poolmgr.agent.kernelmodules import KernelModules
-from poolmgr.agent.kernelwrite import ChildWriter
 from poolmgr.agent.rebind import Rebinder
 from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.fleet import Holder
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
-from poolmgr.kit.clock import SystemClock
+from tests import node_bench
 from tests.fake_node import FakeNode
+from tests.node_bench import NodeUnderTest, NoFence
 
 REAL = os.environ.get("POOLMGR_REAL_GPU", "")
 HOST_DRIVER = "bochs-drm"
 SECONDS = 60.0
 CATALOGUE = load_catalogue(["nvidia", "emulated"])
-OPEN_AND_WAIT = (
-    "import sys, time; f = open(sys.argv[1], 'rb+', buffering=0); print('open', flush=True); time.sleep(600)"
-)
-
-
-class NoFence:
-    async def quiesce(self, address: PciAddress) -> None: ...
-
-    async def resume(self, address: PciAddress) -> None: ...
 
 
 @dataclass
@@ -49,18 +38,20 @@ class Bench:
     """One GPU, and a kernel to ask about it."""
 
     gpu: PciAddress
-    sysfs: Sysfs
-    proc: Path
-    number_of: Callable[[Path], DeviceNumber | None]
-    hold: Callable[[str], int]
-    let_go: Callable[[], None]
-    pids: list[int] = field(default_factory=list)
+    node: NodeUnderTest
+
+    @property
+    def sysfs(self) -> Sysfs:
+        return self.node.sysfs
+
+    def hold(self, path: str) -> int:
+        return self.node.holders.hold(path)
 
     def look(self) -> Accelerator:
-        return next(g for g in scan(self.sysfs, CATALOGUE, self.proc) if g.address == self.gpu)
+        return next(g for g in scan(self.sysfs, CATALOGUE, self.node.proc) if g.address == self.gpu)
 
     def holders(self, gpu: Accelerator) -> tuple[Holder, ...]:
-        return find_holders([gpu], self.proc, self.number_of)[gpu.address]
+        return find_holders([gpu], self.node.proc, self.node.number_of)[gpu.address]
 
     def rebinder(self) -> Rebinder:
         return Rebinder(
@@ -69,7 +60,7 @@ class Bench:
             KernelModules(self.sysfs),
             NoFence(),
             lambda _gpu: self.holders(self.look()),
-            proc=self.proc,
+            proc=self.node.proc,
         )
 
     async def to(self, driver: str | None) -> None:
@@ -85,44 +76,14 @@ def fake_bench(folder: Path) -> Bench:
     node = FakeNode(folder)
     gpu = PciAddress("0000:00:04.0")
     node.add_device(gpu)
-    pids: list[int] = []
-
-    def hold(path: str) -> int:
-        pids.append(node.start_process(path))
-        return pids[-1]
-
-    def let_go() -> None:
-        while pids:
-            node.end_process(pids.pop())
-
-    return Bench(gpu, Sysfs(node, node.sys), node.proc, node.number_of, hold, let_go)
-
-
-def real_bench() -> Bench:
-    holders: list[subprocess.Popen[bytes]] = []
-
-    def hold(path: str) -> int:
-        process = subprocess.Popen([sys.executable, "-c", OPEN_AND_WAIT, path], stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"open\n"
-        holders.append(process)
-        return process.pid
-
-    def let_go() -> None:
-        while holders:
-            process = holders.pop()
-            process.kill()
-            process.wait()
-
-    sysfs = Sysfs(ChildWriter(SystemClock()))
-    return Bench(PciAddress(REAL), sysfs, Path("/proc"), device_number_of, hold, let_go)
+    return Bench(gpu, node_bench.fake(node))
 
 
 @pytest.fixture(params=["fake", *(["real"] if REAL else [])])
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
-    made = real_bench() if request.param == "real" else fake_bench(tmp_path)
+    made = Bench(PciAddress(REAL), node_bench.real()) if request.param == "real" else fake_bench(tmp_path)
     yield made
-    made.let_go()
+    made.node.holders.let_go()
     if made.sysfs.read_driver(made.gpu) != HOST_DRIVER:
         await made.to(HOST_DRIVER)
     await made.sysfs.write_override(made.gpu, None)
@@ -179,7 +140,7 @@ async def test_a_holder_of_the_group_is_found_and_the_rebind_refused(bench: Benc
     refused = await bench.rebinder().rebind(bench.gpu, Mode.SHARED)
     assert (refused.ok, refused.reason) == (False, Reason.HOLDER_PRESENT)
     assert bench.look().driver == "vfio-pci"
-    bench.let_go()
+    bench.node.holders.let_go()
     assert (await bench.rebinder().rebind(bench.gpu, Mode.SHARED)).ok
     assert bench.look().driver == HOST_DRIVER
 
