@@ -37,12 +37,13 @@ search: setup ## properties on examples that chance draws, 2,000 each, and other
 
 .PHONY: test
 test: setup ## everything, side by side: check, sweep, libhook, integration on real parts, the story (X=-x ends at the first failure)
-	@tools/packages.sh browser hook database node parts bench
+	@tools/packages.sh browser hook database node parts bench image
 	@$(PY) -m tools.suite test $(X)
 
 .PHONY: story
 story: setup ## the main job on the real control plane and an emulated node, told while it runs (about 20 minutes)
-	@tools/packages.sh node
+	@tools/packages.sh node hook image
+	@$(PY) -m tools.image
 	@$(PY) -m pytest e2e/story -q -s
 
 .PHONY: hook
@@ -63,7 +64,8 @@ hook-fuzz: setup ## fuzz libhook's environment, configuration file and region fi
 
 .PHONY: e2e
 e2e: setup ## kernel, kubelet, HAMi's plugin and our agent on the emulated node, test by test (about 20 minutes)
-	@tools/packages.sh node
+	@tools/packages.sh node hook image
+	@$(PY) -m tools.image
 	@$(PY) -m pytest e2e -q -s -m node --ignore e2e/story
 
 .PHONY: parts

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from e2e.controlplane.hami import Hami
     from e2e.controlplane.kubevirt import KubeVirt
     from e2e.controlplane.plane import ControlPlane
+    from tools.image.build import Built
 
 Record = Callable[[str, object], None]
 """pytest's `record_testsuite_property`: `real` or `stand-in`, and what was so. `make test` ends with it."""
@@ -81,6 +82,19 @@ def artifacts() -> Path:
         if not Path("/proc", old.name.rpartition("-")[2]).exists():  # else it still goes on, beside this one
             shutil.rmtree(old, ignore_errors=True)
     return run
+
+
+@pytest.fixture(scope="session")
+def image() -> "Built":
+    """This tree's image (`make image`): built now, in seconds where only the tree has changed."""
+    from tools.image.build import build
+    from tools.image.command import ROOT, ProgramMissing
+    from tools.image.environment import ARCHITECTURES
+
+    try:
+        return build(ARCHITECTURES["amd64"], ROOT / "build/image")
+    except ProgramMissing as missing:
+        pytest.skip(f"no image: {missing}")
 
 
 @pytest.fixture(scope="session")

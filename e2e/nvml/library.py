@@ -30,11 +30,15 @@ def environment(state: Path | str) -> dict[str, str]:
     return {"LD_LIBRARY_PATH": str(ensure_nvml_library().parent), "FAKE_NVML_STATE": str(state)}
 
 
-def ensure_nvml_library() -> Path:
-    """Path of the library, alone in its folder. Raises PartMissing with what to do."""
+def ensure_nvml_library(*, named: bool = False) -> Path:
+    """Path of the library, alone in its folder. Raises PartMissing with what to do.
+
+    `named`: with the SONAME that NVIDIA's has, for a machine's driver. A test that has loaded such a one gives it to
+    all others of its process that look for a real one, so the one for tests has none.
+    """
     header = _header_package()
     inputs = [*SOURCES, *sorted((LIBHOOK / "tests/fake_driver").glob("*.h")), *GENERATOR, NAMES]
-    digest = hashlib.sha256(header.encode())
+    digest = hashlib.sha256(f"{header}{' named' if named else ''}".encode())
     for path in inputs:
         digest.update(path.read_bytes())
     library = cache_folder() / "nvml" / digest.hexdigest()[:16] / LIBRARY
@@ -42,7 +46,7 @@ def ensure_nvml_library() -> Path:
         return library
     with locked(cache_folder() / "nvml/.lock", "another run is building the fake NVML; waiting for it"):
         if not library.exists():
-            _build(library, header)
+            _build(library, header, [f"-Wl,-soname,{LIBRARY}"] if named else [])
     return library
 
 
@@ -53,7 +57,7 @@ def _header_package() -> str:
     return found[1]
 
 
-def _build(library: Path, header: str) -> None:
+def _build(library: Path, header: str, more_flags: list[str]) -> None:
     if not shutil.which("gcc"):
         raise PartMissing("the fake NVML is built with gcc, which is missing; run `tools/packages.sh hook`")
     partial = library.with_name(f".{LIBRARY}.partial")
@@ -65,8 +69,7 @@ def _build(library: Path, header: str) -> None:
     _run([sys.executable, GENERATOR[0], "nvml", *arguments])
     exports = library.parent / "fk_nvml_exports.c"
     includes = ["-isystem", include, "-I", SOURCES[0].parent]
-    # Without a SONAME: a test that has it loaded must not give it to others of its process that look for a real one.
-    flags = ["-std=gnu11", "-O1", "-fPIC", "-shared", "-pthread", "-Wl,-Bsymbolic"]
+    flags = ["-std=gnu11", "-O1", "-fPIC", "-shared", "-pthread", "-Wl,-Bsymbolic", *more_flags]
     _run(["gcc", *flags, *includes, "-o", partial, *SOURCES, exports])
     exports.unlink()
     partial.rename(library)

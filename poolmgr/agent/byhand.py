@@ -62,7 +62,7 @@ class ByHand:
         catalogue = load_catalogue(settings.accelerators)
         sysfs = Sysfs(ChildWriter(clock, settings.proc_root), settings.sys_root)
         kubelet = PodResources(settings.kubelet_dir / "pod-resources/kubelet.sock")
-        self._nvml = Nvml()
+        self._nvml = Nvml(driver_root=settings.driver_root)
         self._observer = NodeObserver(sysfs, catalogue, kubelet, NoPlugins(), proc=settings.proc_root)
         self._rebinder = Rebinder(
             sysfs,

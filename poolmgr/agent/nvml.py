@@ -8,10 +8,12 @@ optional: no library, an older one, a GPU it does not know are answers, not erro
 
 import asyncio
 import contextlib
+import ctypes
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pynvml
@@ -20,6 +22,16 @@ from poolmgr.domain.identifiers import GpuUuid, PciAddress
 
 ANSWER_SECONDS = 30.0
 """nvmlInit on a node without persistence wakes every GPU: about a second each."""
+LIBRARY = "libnvidia-ml.so.1"
+LIBRARY_FOLDERS = (
+    "usr/lib64",
+    "usr/lib/x86_64-linux-gnu",
+    "usr/lib/aarch64-linux-gnu",
+    "lib64",
+    "lib/x86_64-linux-gnu",
+    "lib/aarch64-linux-gnu",
+)
+"""Where distributions put a driver's libraries, below the driver's root; NVIDIA's device plugin looks there too."""
 _DRAINING = 1
 _NOT_DRAINING = 0
 
@@ -41,11 +53,23 @@ class NvmlReport:
     """Why nothing is known; empty when NVML answered."""
 
 
-class Nvml:
-    """The only user of pynvml. `library` is a parameter for tests."""
+def library_below(driver_root: Path) -> Path | None:
+    """The driver's own library below the folder that holds its files; None where there is none (yet)."""
+    found = (driver_root / folder / LIBRARY for folder in LIBRARY_FOLDERS)
+    return next((path for path in found if path.exists()), None)
 
-    def __init__(self, library: Any = pynvml) -> None:
+
+class Nvml:
+    """The only user of pynvml. `library` is a parameter for tests.
+
+    With a `driver_root` the library is taken from there. Only that one: a search path would make this program take
+    the host's C library from the same folder.
+    """
+
+    def __init__(self, library: Any = pynvml, driver_root: Path | None = None) -> None:
         self._library = library
+        self._driver_root = driver_root
+        self._loaded = False
         self._questions: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stuck = False
         self._was_persistent: set[PciAddress] = set()
@@ -92,11 +116,22 @@ class Nvml:
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[None]:
+        self._load()
         self._library.nvmlInit()
         try:
             yield
         finally:
             self._library.nvmlShutdown()
+
+    def _load(self) -> None:
+        """Whoever asks for the library by its name afterwards, as pynvml does, gets the one that is loaded. A driver
+        in a container may come later than we do, so this is tried until it is there."""
+        if self._loaded or self._driver_root is None:
+            return
+        if path := library_below(self._driver_root):
+            with contextlib.suppress(OSError):  # half installed
+                ctypes.CDLL(str(path))
+                self._loaded = True
 
     def _read(self) -> NvmlReport:
         nvml = self._library

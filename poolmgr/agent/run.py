@@ -76,7 +76,7 @@ def build_agent(
     sysfs = Sysfs(ChildWriter(clock, settings.proc_root), settings.sys_root)
     kubelet = PodResources(settings.kubelet_dir / "pod-resources/kubelet.sock")
     observer = NodeObserver(sysfs, catalogue, kubelet, plugins, proc=settings.proc_root)
-    nvml = Nvml()
+    nvml = Nvml(driver_root=settings.driver_root)
     rebinder = Rebinder(
         sysfs,
         catalogue,

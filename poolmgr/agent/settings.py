@@ -20,6 +20,9 @@ class AgentSettings:
     kubelet_dir: Path = Path("/var/lib/kubelet")
     sys_root: Path = Path("/sys")
     proc_root: Path = Path("/proc")
+    driver_root: Path | None = None
+    """Folder that holds the NVIDIA driver's files; None: the dynamic linker finds NVML, as where NVIDIA's container
+    runtime has put it into the container."""
     any_pid_namespace: bool = False
     """Run although other PID namespaces cannot be seen: for nodes that are containers themselves."""
     poll_seconds: float = 5.0

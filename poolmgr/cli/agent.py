@@ -64,6 +64,14 @@ StateDir = Annotated[
 KubeletDir = Annotated[
     Path, typer.Option(envvar="POOLMGR_KUBELET_DIR", help="The kubelet's folder, with its sockets.")
 ]
+DriverRoot = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="POOLMGR_DRIVER_ROOT",
+        help="Folder that holds the NVIDIA driver's files, e.g. /run/nvidia/driver; by default NVML is found as any "
+        "library is.",
+    ),
+]
 Address = Annotated[str, typer.Argument(metavar="PCI", help="PCI address, e.g. 0000:3b:00.0 or 3b:00.0.")]
 DEFAULT_ACCELERATORS = ",".join(DEFAULTS.accelerators)
 
@@ -86,6 +94,7 @@ def run(
     accelerators: Accelerators = DEFAULT_ACCELERATORS,
     state_dir: StateDir = DEFAULTS.state_dir,
     kubelet_dir: KubeletDir = DEFAULTS.kubelet_dir,
+    driver_root: DriverRoot = DEFAULTS.driver_root,
     poll_seconds: Annotated[
         float, typer.Option(envvar="POOLMGR_POLL_SECONDS", help="Longest time between two looks.", min=0.2)
     ] = DEFAULTS.poll_seconds,
@@ -134,6 +143,7 @@ def run(
         kubelet_dir,
         node=NodeName(node_name or platform.node()),
         kubeconfig=kubeconfig,
+        driver_root=driver_root,
         poll_seconds=poll_seconds,
         unbind_deadline_seconds=unbind_deadline_seconds,
         any_pid_namespace=any_pid_namespace,
@@ -156,6 +166,7 @@ def show(
     accelerators: Accelerators = DEFAULT_ACCELERATORS,
     state_dir: StateDir = DEFAULTS.state_dir,
     kubelet_dir: KubeletDir = DEFAULTS.kubelet_dir,
+    driver_root: DriverRoot = DEFAULTS.driver_root,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array instead of a table.")] = False,
 ) -> None:
     """List this node's GPUs, where they are and who holds them. Touches nothing.
@@ -166,7 +177,7 @@ def show(
     """
     if os.geteuid() != 0:
         typer.echo("not root: holders that belong to other users are not shown", err=True)
-    found = asyncio.run(_by_hand(accelerators, state_dir, kubelet_dir).look())
+    found = asyncio.run(_by_hand(accelerators, state_dir, kubelet_dir, driver_root).look())
     if as_json:
         print(json.dumps([_as_json(f) for f in found], indent=2))
         return
@@ -186,6 +197,7 @@ def preflight(
     accelerators: Accelerators = DEFAULT_ACCELERATORS,
     state_dir: StateDir = DEFAULTS.state_dir,
     kubelet_dir: KubeletDir = DEFAULTS.kubelet_dir,
+    driver_root: DriverRoot = DEFAULTS.driver_root,
 ) -> None:
     """Say whether a GPU could be moved now, and what is in the way. Touches nothing; exits 1 if not.
 
@@ -195,7 +207,7 @@ def preflight(
     from poolmgr.agent.holders import check_sees_all_processes
 
     check_sees_all_processes()
-    sight = asyncio.run(_by_hand(accelerators, state_dir, kubelet_dir).find(pci))
+    sight = asyncio.run(_by_hand(accelerators, state_dir, kubelet_dir, driver_root).find(pci))
     mode = to.mode if to else (sight.gpu.mode or Mode.PASSTHROUGH).other
     if not _print_checks(sight, mode):
         raise typer.Exit(1)
@@ -209,6 +221,7 @@ def rebind(
     accelerators: Accelerators = DEFAULT_ACCELERATORS,
     state_dir: StateDir = DEFAULTS.state_dir,
     kubelet_dir: KubeletDir = DEFAULTS.kubelet_dir,
+    driver_root: DriverRoot = DEFAULTS.driver_root,
 ) -> None:
     """Move a GPU by hand, with all of the agent's checks. There is no --force: a held GPU is not unbound.
 
@@ -223,7 +236,7 @@ def rebind(
     from poolmgr.agent.holders import check_sees_all_processes
 
     check_sees_all_processes()
-    hand = _by_hand(accelerators, state_dir, kubelet_dir)
+    hand = _by_hand(accelerators, state_dir, kubelet_dir, driver_root)
 
     async def work() -> int:
         sight = await hand.find(pci)
@@ -242,10 +255,10 @@ def rebind(
     raise typer.Exit(asyncio.run(work()))
 
 
-def _by_hand(accelerators: str, state_dir: Path, kubelet_dir: Path) -> "ByHand":
+def _by_hand(accelerators: str, state_dir: Path, kubelet_dir: Path, driver_root: Path | None) -> "ByHand":
     from poolmgr.agent.byhand import ByHand
 
-    return ByHand(_settings(accelerators, state_dir, kubelet_dir))
+    return ByHand(_settings(accelerators, state_dir, kubelet_dir, driver_root=driver_root))
 
 
 def _print_checks(sight: Any, mode: Mode) -> bool:

@@ -39,24 +39,18 @@ class Built:
 
 def build(architecture: Architecture, out: Path) -> Built:
     """Builds the image for one processor below `out`. Raises StepFailed."""
-    with locked(cache_folder() / "image.lock", "waiting for another build of the image"):
+    waiting = f"waiting for another build of the {architecture.debian} image"
+    with locked(cache_folder() / f"image-{architecture.debian}.lock", waiting):
         return _build(architecture, out, cache_folder() / "image")
 
 
 def _build(architecture: Architecture, out: Path, cache: Path) -> Built:
-    lock = debian.parse_lock(debian.lock_file(architecture.debian).read_text())
     revision = read_revision()
-    with _scratch(cache) as scratch, said("tools (uv.lock)"):
+    with said("tools (uv.lock)"):
         tools = ensure_tools(cache)
-    with said(f"Debian {debian.SUITE}, {len(lock.packages)} packages of {lock.date}"):
-        debian.ensure_packages(lock, cache / "debs")
-        base = layer.cached(
-            cache / _key("debian", debian.format_lock(lock), _code("debian", "layer")),
-            lambda target: debian.root_file_system(lock, cache / "debs", target),
-        )
-        interpreter = Interpreter.unpack(
-            base, cache / f"root-{base.diff_id[-16:]}", architecture, lock.python
-        )
+    lock, base = ensure_debian(architecture, cache)
+    here = (lock, base) if architecture.native else ensure_debian(environment.native(), cache)
+    interpreter = Interpreter.unpack(here[1], cache / f"root-{here[1].diff_id[-16:]}", here[0].python)
     with said("Python packages of uv.lock"):
         wanted = environment.requirements()
         key = _key("python", wanted, base.diff_id, architecture.debian, _code("environment", "layer"))
@@ -64,7 +58,7 @@ def _build(architecture: Architecture, out: Path, cache: Path) -> Built:
             packages = layer.cached(
                 cache / key,
                 lambda target: environment.python_packages(
-                    interpreter, wanted, scratch / "root", target, lock.epoch
+                    interpreter, architecture, wanted, scratch / "root", target, lock.epoch
                 ),
             )
     with said("libhook"):
@@ -76,6 +70,19 @@ def _build(architecture: Architecture, out: Path, cache: Path) -> Built:
         )
         with said("image and bill of materials"):
             return _assemble(architecture, out, [base, packages, top], revision, tools, scratch)
+
+
+def ensure_debian(architecture: Architecture, cache: Path) -> tuple[debian.Lock, layer.Layer]:
+    """The packages of a processor's lock, and the layer with them."""
+    lock = debian.parse_lock(debian.lock_file(architecture.debian).read_text())
+    with said(
+        f"Debian {debian.SUITE} for {architecture.debian}, {len(lock.packages)} packages of {lock.date}"
+    ):
+        debian.ensure_packages(lock, cache / "debs")
+        folder = cache / _key("debian", debian.format_lock(lock), _code("debian", "layer"))
+        return lock, layer.cached(
+            folder, lambda target: debian.root_file_system(lock, cache / "debs", target)
+        )
 
 
 def _assemble(

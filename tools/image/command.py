@@ -12,6 +12,10 @@ class StepFailed(Exception):
     """A step of the build failed; the message says which program, what it said, and what to do."""
 
 
+class ProgramMissing(StepFailed):
+    """A program that the build needs is not on this machine."""
+
+
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
     """A program's output, run at the root of the checkout. Raises StepFailed."""
     try:
@@ -24,7 +28,7 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
             check=False,
         )
     except FileNotFoundError as error:
-        raise StepFailed(
+        raise ProgramMissing(
             f"{command[0]} is missing: run tools/setup.sh and tools/packages.sh image"
         ) from error
     if done.returncode != 0:

@@ -20,8 +20,9 @@ from tools.image import layer
 from tools.image.command import StepFailed, run
 
 SUITE = "trixie"
-INCLUDED = ("python3", "kmod")
-"""Beside what Debian calls essential: the interpreter, and the agent's modprobe."""
+INCLUDED = ("python3", "libstdc++6", "kmod")
+"""Beside what Debian calls essential: the interpreter, what its wheels of C++ (gRPC, HiGHS) leave to the system, and the
+agent's modprobe."""
 MIRROR_VARIABLE = "POOLMGR_DEBIAN_MIRROR"
 USER = 65532
 """Who runs in the image unless the pod says otherwise; the number that distroless images use, and our chart."""
@@ -192,7 +193,7 @@ echo "poolmgr:x:{USER}:{USER}::/nonexistent:/usr/sbin/nologin" >>"$1/etc/passwd"
 echo "poolmgr:x:{USER}:" >>"$1/etc/group"
 # Debian's own are of the time of the installation, and are read twice: for the file's time and for its code.
 find "$1/usr" -name __pycache__ -prune -exec rm -rf {{}} +
-chroot "$1" env PYTHONHASHSEED=0 python3 -m compileall -qq --invalidation-mode unchecked-hash /usr/lib/python3*
+chroot "$1" sh -c 'PYTHONHASHSEED=0 python3 -m compileall -qq --invalidation-mode unchecked-hash /usr/lib/python3*'
 """
 
 

@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,26 +38,23 @@ ARCHITECTURES = {
 
 @dataclass(frozen=True)
 class Interpreter:
-    """The image's Python, run from the unpacked root file system with that system's own libraries: no privilege is
-    needed, and what it compiles is what it will read. `version` as 3.13."""
+    """The image's Python, run from its unpacked root file system with that system's own libraries, so that no
+    privilege is needed. Always of this machine's processor: byte code is the same for all. `version` as 3.13."""
 
     root: Path
-    architecture: Architecture
     version: str
 
     @classmethod
-    def unpack(
-        cls, base: layer.Layer, folder: Path, architecture: Architecture, version: str
-    ) -> "Interpreter":
+    def unpack(cls, base: layer.Layer, folder: Path, version: str) -> "Interpreter":
         """From the layer with Debian; unpacked once."""
         if not folder.exists():
             unfinished = folder.with_name(folder.name + ".new")
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
-            parts = ("usr/lib", "usr/lib64", "usr/bin", "lib", "lib64")
-            run(["tar", "-xzf", str(base.path), "-C", str(unfinished), "--no-same-owner", *parts])
+            command = ["tar", "-xzf", str(base.path), "-C", str(unfinished), "--no-same-owner"]
+            run([*command, "--wildcards", "lib*", "usr/lib*", "usr/bin"])
             unfinished.replace(folder)
-        return cls(folder, architecture, version)
+        return cls(folder, version)
 
     @property
     def site_packages(self) -> str:
@@ -68,25 +64,34 @@ class Interpreter:
     def compile(self, folder: Path) -> None:
         """Byte code for the modules below `folder`, which stands for the image's root. It is never compared with the
         sources: in an image neither changes."""
-        self._run(
+        self.run(
             "-m", "compileall", "-qq", "-f", "--invalidation-mode", "unchecked-hash",
             "-x", NOT_COMPILED, "-s", str(folder), "-p", "/", str(folder),
         )  # fmt: skip
 
-    def _run(self, *arguments: str) -> None:
-        libraries = self.root / "usr/lib" / self.architecture.triplet
-        program = str(self.root / f"usr/bin/python{self.version}")
-        if self.architecture.native:
-            (loader,) = libraries.glob("ld-linux-*.so.?")
-            start: Sequence[str] = [str(loader), "--library-path", str(libraries), program]
-        else:
-            start = [f"qemu-{self.architecture.machine}-static", "-L", str(self.root), program]
+    def run(self, *arguments: str, modules: Path | None = None) -> str:
+        """Runs Python; `modules`: a folder to import from. Returns what it prints, raises StepFailed."""
+        libraries = self.root / "usr/lib" / native().triplet
+        (loader,) = libraries.glob("ld-linux-*.so.?")
+        program = [
+            str(loader),
+            "--library-path",
+            str(libraries),
+            str(self.root / f"usr/bin/python{self.version}"),
+        ]
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONHOME": str(self.root / "usr"),
             "PYTHONHASHSEED": "0",
         }
-        run([*start, "-s", "-S", "-B", *arguments], environment)
+        if modules:
+            environment["PYTHONPATH"] = str(modules)
+        return run([*program, "-s", "-S", "-B", *arguments], environment)
+
+
+def native() -> Architecture:
+    """This machine's."""
+    return next(item for item in ARCHITECTURES.values() if item.native)
 
 
 def requirements() -> str:
@@ -95,9 +100,9 @@ def requirements() -> str:
 
 
 def python_packages(
-    interpreter: Interpreter, wanted: str, scratch: Path, target: Path, epoch: int
+    interpreter: Interpreter, architecture: Architecture, wanted: str, scratch: Path, target: Path, epoch: int
 ) -> layer.Layer:
-    """Installs `wanted` (see `requirements`) from wheels alone, for the image's Python and processor."""
+    """Installs `wanted` (see `requirements`) from wheels alone, for the image's Python and that processor."""
     site = scratch / interpreter.site_packages
     listing = scratch.with_suffix(".txt")
     listing.write_text(wanted)
@@ -105,7 +110,7 @@ def python_packages(
         [
             str(UV), "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:",
             "--no-config", "--python-version", interpreter.version, "--link-mode", "copy",
-            "--python-platform", interpreter.architecture.platform,
+            "--python-platform", architecture.platform,
             "--target", str(site), "--requirements", str(listing),
         ]
     )  # fmt: skip

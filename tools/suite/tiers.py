@@ -39,10 +39,16 @@ def tiers(workers: int) -> dict[str, Tier]:
             optional=True,
         ),
         Tier(
+            "image",
+            "the image of manager, webhook and agent, from pinned packages",
+            (sys.executable, "-m", "tools.image"),
+            optional=True,
+        ),
+        Tier(
             "story",
-            "the main job in eight chapters: API server, scheduler, KubeVirt's controller, kubelet, a Linux kernel",
+            "the main job in eight chapters, from the image: API server, KubeVirt's controller, kubelet, a Linux kernel",
             pytest("e2e/story"),
-            after=("build",),
+            after=("build", "image"),
         ),
         Tier(
             "lint",
@@ -85,7 +91,7 @@ def tiers(workers: int) -> dict[str, Tier]:
             "bed",
             "the test bed itself: that its parts start, answer and never outlive their tests",
             pytest("e2e", "-m", "not node"),
-            after=("build",),
+            after=("build", "image"),
         ),
     )
     return {tier.name: tier for tier in found}

@@ -1,11 +1,14 @@
 """The agent's reading of NVML, on a `libnvidia-ml.so.1` that is held to NVML's documentation (`e2e/nvml`)."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from e2e.nvml.driver import Driver
+from e2e.nvml.library import LIBRARY, ensure_nvml_library
 from e2e.nvml.state import A100, L40S, gpu, write
 from e2e.parts import PartMissing
 from poolmgr.agent.nvml import Nvml
@@ -80,3 +83,32 @@ async def test_a_gpu_that_was_persistent_is_so_again_after_its_return(driver: Dr
     other.nvmlInit()
     handle = other.nvmlDeviceGetHandleByPciBusId(FIRST.encode())
     assert other.nvmlDeviceGetPersistenceMode(handle) == other.NVML_FEATURE_ENABLED
+
+
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from poolmgr.agent.nvml import Nvml
+nvml = Nvml(driver_root=Path(sys.argv[1]))
+print(asyncio.run(nvml.read()).error)
+input()
+print(sorted(asyncio.run(nvml.read()).gpus))
+"""
+
+
+def test_nvml_is_taken_from_the_drivers_root_once_the_driver_is_there(driver: Driver, tmp_path: Path) -> None:
+    """The real pynvml, in a program of its own, whose linker finds no NVML."""
+    driver.shows(gpu(FIRST, "GPU-1"))
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "root")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={key: value for key, value in os.environ.items() if key != "LD_LIBRARY_PATH"},
+    )
+    assert program.stdout and program.stdin
+    assert "Not Found" in program.stdout.readline()
+    folder = tmp_path / "root/usr/lib64"
+    folder.mkdir(parents=True)
+    (folder / LIBRARY).write_bytes(ensure_nvml_library(named=True).read_bytes())
+    assert str(FIRST) in program.communicate("\n")[0]

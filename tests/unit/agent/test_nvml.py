@@ -2,13 +2,14 @@
 """NVML as an optional, possibly hanging, source of names."""
 
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from poolmgr.agent import nvml as door
-from poolmgr.agent.nvml import Nvml
+from poolmgr.agent.nvml import LIBRARY, Nvml, library_below
 from poolmgr.domain.identifiers import PciAddress
 
 
@@ -118,3 +119,17 @@ async def test_a_hanging_library_is_given_up_and_not_asked_again(monkeypatch: py
     assert "has not answered" in (await nvml.read()).error
     assert asked == [1]
     release.set()
+
+
+@pytest.mark.parametrize("folder", ["usr/lib64", "usr/lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu"])
+def test_the_drivers_library_is_found_where_distributions_put_it(tmp_path: Path, folder: str) -> None:
+    assert library_below(tmp_path) is None
+    library = tmp_path / folder / LIBRARY
+    library.parent.mkdir(parents=True)
+    library.touch()
+    assert library_below(tmp_path) == library
+
+
+async def test_a_driver_that_is_not_there_yet_is_no_error_of_its_own(tmp_path: Path) -> None:
+    library = FakeLibrary()
+    assert (await Nvml(library, driver_root=tmp_path).read()).error == ""
