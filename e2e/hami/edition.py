@@ -1,7 +1,8 @@
 """Which HAMi stands here: the real one where its parts can be had, else the stand-in of this project.
 
-`POOLMGR_HAMI=real` takes only the real one, `POOLMGR_HAMI=stand-in` only the stand-in. Every other module asks here,
-so that both are run by the same code with the same values.
+The real one is taken where it can be had, the stand-in where `POOLMGR_HAMI=stand-in` asks for it; `POOLMGR_HAMI=real`
+says that a run on anything else would be a mistake. Every other module asks here, so that both are run by the same code
+with the same values.
 """
 
 import os
@@ -105,11 +106,12 @@ def choose(version: str) -> Edition:
     if wish != STAND_IN:
         try:
             parts = [obtain(f"hami-{version}/{name}") for name in _NEEDED]
-        except PartMissing:
+        except PartMissing as missing:
             if wish == REAL:
                 raise
-        else:
-            return Edition(version, parts[0].origin)
+            # To be taken by default once the story and the recipe have been seen to pass on it.
+            raise PartMissing(f"{missing}; {CHOICE}={STAND_IN} takes this project's stand-in") from missing
+        return Edition(version, parts[0].origin)
     if version not in RELEASES:
         raise PartMissing(f"the stand-in speaks HAMi {', '.join(RELEASES)}, not {version}")
     return Edition(version)

