@@ -2,7 +2,7 @@
 
     environment(state) makes a program load it: {"LD_LIBRARY_PATH": …, "FAKE_NVML_STATE": state}
 
-What it shows is in the state file (`state.py`); what it does is held to NVML's documentation by `test_nvml.py`.
+What it shows is in the state file (`state.py`); what it does is held to NVML's documentation by the tests beside this file.
 """
 
 import hashlib
