@@ -162,7 +162,7 @@ class Controller:
             snapshot = await self._observe()
             now = self._doors.clock.monotonic()
             if not self.standing:
-                self._pace.planned(snapshot, now)
+                self._pace.looked(snapshot, now)
                 await self._learn(snapshot)
                 return True
             restless = self._restless(snapshot)

@@ -23,7 +23,12 @@ class Pace:
 
     def planned(self, snapshot: ClusterSnapshot, now: float) -> None:
         """A plan on this snapshot was begun at `now`."""
-        self._planned_at, self._waiting, self._generation = now, _waiting(snapshot), snapshot.generation
+        self.looked(snapshot, now)
+        self._waiting = _waiting(snapshot)
+
+    def looked(self, snapshot: ClusterSnapshot, now: float) -> None:
+        """A look at `now` could not lead to a plan; who has come waits for one still."""
+        self._planned_at, self._generation = now, snapshot.generation
 
     def settles_in(self, now: float) -> float:
         """Seconds until changes that nobody waits for may lead to a plan."""

@@ -30,6 +30,13 @@ def test_vm_that_was_not_planned_for_makes_a_plan_due() -> None:
     assert not pace.is_due(view("b"), 100.2)
 
 
+def test_look_that_could_not_lead_to_a_plan_leaves_the_vm_due() -> None:
+    pace = Pace(5.0)
+    pace.looked(view("a"), 100.0)
+    assert pace.is_due(view("a", generation=2), 100.1)
+    assert not pace.is_due(view(generation=2), 100.1)
+
+
 def test_pause_ends_when_a_plan_for_what_has_changed_may_be_made() -> None:
     pace = Pace(5.0)
     pace.planned(view(), 100.0)
