@@ -11,16 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-import structlog
 
 from bench.live import fleet, workloads
-from bench.live.fill import Api, run_pod
+from bench.live.fill import Api, Tell, run_pod
 from bench.live.fleet import GPU_LABEL, SYSTEM, Json, Model, Size
 from bench.live.workloads import MACHINES
 from poolmgr.cluster import kinds
 from poolmgr.domain.errors import PoolError
-
-log = structlog.get_logger()
 
 REACTION_SECONDS = 0.3
 """Of an agent that rebinds a GPU, and of HAMi's scheduler."""
@@ -50,11 +47,15 @@ class Counterparts:
     api: Api
     size: Size
     monotonic: Callable[[], float]
+    tell: Tell
     desktops: list[Desktop] = field(default_factory=list)
     touched: set[int] = field(default_factory=set)
     """Numbers of the nodes where something has moved."""
     _moving: dict[str, str] = field(default_factory=dict)
     """Node → plan of the move that was last seen there."""
+    _plugin_off: set[str] = field(default_factory=set)
+    """Nodes without HAMi's plugin at the moment."""
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -81,7 +82,7 @@ class Counterparts:
 
     async def end_vms(self) -> None:
         """Delete what `start_vm` made, and put every node back to how it was at first. Nobody else may be at work."""
-        await asyncio.gather(*_TASKS, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for desktop in self.desktops:
             await self.api.delete(kinds.PODS, f"virt-launcher-{desktop.name}", namespace=MACHINES)
             for kind in (kinds.VIRTUAL_MACHINE_INSTANCES, kinds.VIRTUAL_MACHINES):
@@ -124,7 +125,7 @@ class Counterparts:
                         if event["type"] in ("ADDED", "MODIFIED"):
                             react(event["object"])
             except PoolError as error:
-                log.info("watch_broke", kind=str(kind), detail=error.message)
+                self.tell(f"the benchmark's watch of {kind} is opened again: {error.message}")
                 await asyncio.sleep(1.0)
 
     # The agent, and the kubelet with our device plugin
@@ -132,14 +133,14 @@ class Counterparts:
     def _gpu_node(self, found: Json) -> None:
         name, spec, status = found["metadata"]["name"], found["spec"], found.get("status") or {}
         move = spec.get("transition")
-        if move is not None and self._moving.get(name) != move["planId"] and move["step"] == "Intend":
+        if move is not None and self._moving.get(name) != move["planId"]:
             self._moving[name] = move["planId"]
             self.touched.add(int(name.rsplit("-", 1)[1]))
             self._begun(name, move, status)
         if move is None and self._moving.pop(name, None) is not None:
-            _spawn(self._bind(name))
+            self._spawn(self._bind(name))
         if status.get("devices") and found["metadata"]["generation"] > status["observedGeneration"]:
-            _spawn(self._report(found))
+            self._spawn(self._report(found))
 
     def _begun(self, node: str, move: Json, status: Json) -> None:
         """Moves are for whoever has waited longest for that model."""
@@ -201,13 +202,14 @@ class Counterparts:
         metadata = found["metadata"]
         annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
         if REGISTER in annotations and HANDSHAKE not in annotations:
-            _spawn(self._handshake(metadata["name"]))
-        has_slices = found["status"]["allocatable"].get(SLICES, "0") != "0"
-        if labels.get(GPU_LABEL[0]) == GPU_LABEL[1]:
-            if not has_slices:
-                _spawn(self._plugin_starts(metadata["name"]))
-        elif has_slices:
-            _spawn(self._plugin_ends(metadata["name"]))
+            self._spawn(self._handshake(metadata["name"]))
+        name, wanted = metadata["name"], labels.get(GPU_LABEL[0]) == GPU_LABEL[1]
+        if wanted and name in self._plugin_off:
+            self._plugin_off.discard(name)
+            self._spawn(self._plugin_starts(name))
+        elif not wanted and name not in self._plugin_off:
+            self._plugin_off.add(name)
+            self._spawn(self._plugin_ends(name))
 
     async def _handshake(self, node: str) -> None:
         await asyncio.sleep(REACTION_SECONDS)
@@ -223,7 +225,6 @@ class Counterparts:
         stored = await self.api.get(kinds.GPU_NODES, name)
         modes = {d["pciAddress"]: d["mode"] for d in stored["status"]["devices"]}
         shared = [g for g in range(self.size.gpus) if modes[fleet.pci_address(g)] == "Shared"]
-        # It fails where it is there already: the first of several changes of the node has started it.
         await run_pod(self.api, workloads.ordinary_pod(node, 0))
         registered = {REGISTER: fleet.register(node, shared)}
         await self.api.patch(kinds.NODES, name, {"metadata": {"annotations": registered}})
@@ -234,18 +235,13 @@ class Counterparts:
         body = {"status": {"allocatable": amounts, "capacity": amounts}}
         await self.api.patch(kinds.NODES, node, body, subresource="status")
 
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it beside the watch. What fails is told: a move may then take longer, and nothing else."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
 
-_TASKS: set[asyncio.Task[None]] = set()
-
-
-def _spawn(work: Coroutine[Any, Any, None]) -> None:
-    """Do it beside the watch. What fails is said: a move may then take longer, and nothing else."""
-    task = asyncio.create_task(work)
-    _TASKS.add(task)
-    task.add_done_callback(_done)
-
-
-def _done(task: "asyncio.Task[None]") -> None:
-    _TASKS.discard(task)
-    if not task.cancelled() and isinstance(error := task.exception(), PoolError):
-        log.info("counterpart_failed", detail=error.message)
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.tell(f"the benchmark could not answer for a node: {error}")

@@ -67,7 +67,11 @@ class Manager:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 
-    def memory_mib(self) -> tuple[float, float]:
+    def rss_mib(self) -> float:
+        """Resident memory now."""
+        return _kib(Path(f"/proc/{self.process.pid}/status"), "VmRSS") / MIB
+
+    def highest_mib(self) -> tuple[float, float]:
         """(highest RSS so far, PSS now)."""
         status = _kib(Path(f"/proc/{self.process.pid}/status"), "VmHWM")
         return status / MIB, _kib(Path(f"/proc/{self.process.pid}/smaps_rollup"), "Pss") / MIB

@@ -35,6 +35,7 @@ def rows(found: Sequence[Figures], schedule: Schedule) -> list[Row]:
     lines = [
         row("start → ready", "s", [f.ready_s for f in found]),
         row("start → leads", "s", [f.leads_s for f in found]),
+        row("memory at rest, RSS", "MiB", [f.rest_mib for f in found]),
         row("memory, highest RSS", "MiB", [f.rss_mib for f in found], 300.0),
         row("memory, highest PSS", "MiB", [f.pss_mib for f in found]),
         row("CPU at rest", "cores", [f.rest_cores for f in found]),

@@ -51,6 +51,8 @@ class Figures:
 
     ready_s: float = 0.0
     leads_s: float = 0.0
+    rest_mib: float = 0.0
+    """RSS at rest, before anything was asked."""
     rss_mib: float = 0.0
     pss_mib: float = 0.0
     """The highest of those seen."""
@@ -96,7 +98,7 @@ async def _measure(
     tell: Tell,
 ) -> Figures:
     manager, found = Manager(plane, arm, folder), Figures()
-    counterparts = Counterparts(api, size, time.monotonic)
+    counterparts = Counterparts(api, size, time.monotonic, tell)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
         begun = time.monotonic()
@@ -108,7 +110,8 @@ async def _measure(
         stack.push_async_callback(_ended, asyncio.create_task(_watch_memory(manager, found)))
         await asyncio.sleep(min(SETTLE_SECONDS, schedule.rest_seconds))
         found.rest_cores = await _cores(manager, schedule.rest_seconds)
-        tell(f"{arm.name}: {found.rest_cores:.2f} cores at rest")
+        found.rest_mib = manager.rss_mib()
+        tell(f"{arm.name}: {found.rest_cores:.2f} cores and {found.rest_mib:.0f} MiB at rest")
         changing = asyncio.create_task(changes.run())
         stack.push_async_callback(_stopped, changes, changing)
         made = changes.made
@@ -167,7 +170,7 @@ async def _cores(manager: Manager, seconds: float) -> float:
 
 async def _watch_memory(manager: Manager, found: Figures) -> None:
     while True:
-        rss, pss = manager.memory_mib()
+        rss, pss = manager.highest_mib()
         found.rss_mib, found.pss_mib = max(found.rss_mib, rss), max(found.pss_mib, pss)
         await asyncio.sleep(1.0)
 

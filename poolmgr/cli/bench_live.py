@@ -1,6 +1,7 @@
 """`poolmgr bench live`: the manager as a process on a real API server with a large fleet."""
 
 import json
+import signal
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -70,6 +71,7 @@ def live(
     schedule = replace(QUICK if quick else replace(Schedule(), vms=vms, rounds=rounds), rate=rate)
     arms = [Arm("poolmgr", CHECKOUT)]
     arms += [Arm(*named_checkout(text)) for text in other or []]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no process outlives the run
     figures = compare(arms, size, schedule, keep, tell)
     lines = markdown(figures, size, schedule, measured_on())
     if as_json:
