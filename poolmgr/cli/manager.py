@@ -87,6 +87,7 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
     from poolmgr.store.database import Database
     from poolmgr.store.history import SqlHistory
     from poolmgr.store.ledger import Retention, SqlLedger
+    from poolmgr.store.queue import QueuedLedger
 
     clock, stopping = SystemClock(), asyncio.Event()
     stop_on_signals(stopping)
@@ -96,6 +97,7 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
         database,
         Retention(kept.plans_days, kept.transitions_days, kept.samples_days, kept.rest_calls_days),
     )
+    queued = QueuedLedger(ledger)
     where = ClusterSettings(
         kubeconfig=str(settings.kubeconfig) if settings.kubeconfig else None,
         context=settings.context,
@@ -119,7 +121,7 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
                     sharing=cluster.sharing,
                     evictor=cluster.evictor,
                     recorder=cluster.recorder,
-                    ledger=ledger,
+                    ledger=queued,
                     leadership=cluster.elector,
                     reporter=cluster.reporter,
                 ),
@@ -149,6 +151,7 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
                 controller=controller.run(),
                 # The loop looks at the lease itself before every act, so that a standby's view stays warm.
                 lease=cluster.elector.run(_hold),
+                ledger=queued.run(),
                 web=serve(web, listener, stopping),
             )
     finally:

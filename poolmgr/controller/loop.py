@@ -6,7 +6,7 @@ view that is unsynced, old, or behind its own writes, nor without holding the le
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,11 @@ from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.port import Planner
 
 log = structlog.get_logger()
+
+
+NODES_AT_ONCE = 16
+"""A step on one node is some requests to the API server, one after another. With dozens of nodes on the move a new VM
+would wait for all of them; more at once would be a burst that nobody needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,16 +169,24 @@ class Controller:
             if not self.standing:
                 self._pace.looked(snapshot, now)
                 await self._learn(snapshot)
-                return True
+                return False
             restless = self._restless(snapshot)
             await self._adopt(restless)
             await self._repair(restless)
-            await self._advance(restless, snapshot)
-            if not planning and not self._pace.is_due(snapshot, now):
-                return False
-            self._pace.planned(snapshot, now)
-            await self._decide(snapshot)
-            return True
+            # Who has just come does not wait for the steps of others: each takes some requests.
+            first = self._pace.is_urgent(snapshot)
+            if not first:
+                await self._advance(restless, snapshot)
+            due = planning or first or self._pace.is_due(now)
+            if due:
+                self._pace.planned(snapshot, now)
+                await self._decide(snapshot)
+            if first:
+                # Deciding took its time: a step rests on what is so now. Nodes just written to wait for the next look.
+                fresh = await self._doors.view.snapshot()
+                if fresh.synced:
+                    await self._advance(self._restless(fresh), fresh)
+            return due
 
     async def _decide(self, snapshot: ClusterSnapshot) -> None:
         """Plan, start what the plan says, and tell everybody."""
@@ -273,29 +286,33 @@ class Controller:
         return restless
 
     async def _adopt(self, nodes: list[Node]) -> None:
-        for node in nodes:
+        async def adopt(node: Node) -> None:
             intent = intents.adopt(node) if node.transition is None else None
             if intent is not None:
                 await self._guarded(node, self._executor.write(node, intent))
 
+        await side_by_side(nodes, adopt)
+
     async def _repair(self, nodes: list[Node]) -> None:
-        for node in nodes:
+        async def repair(node: Node) -> None:
             if node.name in self._superseded:
-                continue
+                return
             intent = intents.repair(node, self._executor.epoch(), self._doors.clock.now())
             if intent is None or intent.transition is None:
-                continue
+                return
             log.info("repair_started", node=node.name, message=intent.transition.message)
             await self._guarded(node, self._executor.write(node, intent))
 
+        await side_by_side(nodes, repair)
+
     async def _advance(self, nodes: list[Node], snapshot: ClusterSnapshot) -> None:
-        for node in nodes:
+        async def advance(node: Node) -> None:
             transition = node.transition
             if transition is None or node.name in self._superseded:
-                continue
+                return
             if transition.epoch != self._executor.epoch():
                 await self._guarded(node, self._executor.take_over(node))
-                continue
+                return
             action = next_action(node, snapshot, self._settings.deadlines)
             outcome = await self._guarded(
                 node, self._executor.carry_out(node, action, self._doors.clock.now())
@@ -303,22 +320,28 @@ class Controller:
             if outcome is not None:
                 await self._journalist.step(transition, outcome, self._doors.clock.now())
 
+        await side_by_side(nodes, advance)
+
     async def _start(
         self, moves: tuple[Move, ...], plan: Plan
     ) -> tuple[tuple[Move, ...], tuple[Refusal, ...]]:
         """Verify against a snapshot taken now, then write one intent per node."""
         fresh = await self._doors.view.snapshot()
         accepted, refused = guard.passed(moves, fresh)
-        nodes = {node.name: node for node in fresh.nodes}
-        started: list[Move] = []
-        for name, group in intents.by_node(accepted).items():
-            node = nodes[NodeName(name)]
+        groups = intents.by_node(accepted)
+        started: set[NodeName] = set()
+
+        async def start(node: Node) -> None:
             if node.name in self._superseded:
-                continue
-            intent = intents.begin(node, group, plan.plan_id, self._executor.epoch(), self._doors.clock.now())
+                return
+            group, epoch = groups[node.name], self._executor.epoch()
+            intent = intents.begin(node, group, plan.plan_id, epoch, self._doors.clock.now())
             if await self._guarded(node, self._executor.write(node, intent)) is not None:
-                started.extend(group)
-        return tuple(started), refused
+                started.add(node.name)
+
+        nodes = {node.name: node for node in fresh.nodes}
+        await side_by_side([nodes[NodeName(name)] for name in groups], start)
+        return tuple(m for name, group in groups.items() if name in started for m in group), refused
 
     async def _guarded(self, node: Node, work: Awaitable[Outcome]) -> Outcome | None:
         """Await one node's write; a lost race or a closed door concerns that node and this tick only."""
@@ -363,6 +386,20 @@ class Controller:
                 await self._doors.reporter.report(pool, statuses[pool.name])
             except PoolError as error:
                 log.warning("pool_status_not_written", pool=pool.name, message=error.message)
+
+
+async def side_by_side(nodes: Iterable[Node], work: Callable[[Node], Awaitable[None]]) -> None:
+    """Do `work` on every node, NODES_AT_ONCE at a time, begun in their order. Raises the first error once the others
+    have ended: one node's trouble is no other's."""
+    places = asyncio.Semaphore(NODES_AT_ONCE)
+
+    async def one(node: Node) -> None:
+        async with places:
+            await work(node)
+
+    for result in await asyncio.gather(*map(one, nodes), return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 def _of_pool(plan: Plan, pool: str, snapshot: ClusterSnapshot) -> Plan:

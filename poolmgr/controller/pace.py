@@ -17,9 +17,13 @@ class Pace:
         self._waiting: frozenset[WorkloadUid] = frozenset()
         self._generation: Generation | None = None
 
-    def is_due(self, snapshot: ClusterSnapshot, now: float) -> bool:
-        """Whether to plan on this snapshot."""
-        return self.settles_in(now) <= 0 or not _waiting(snapshot) <= self._waiting
+    def is_urgent(self, snapshot: ClusterSnapshot) -> bool:
+        """Whether a VM waits that was not planned for yet."""
+        return not _waiting(snapshot) <= self._waiting
+
+    def is_due(self, now: float) -> bool:
+        """Whether to plan in any case."""
+        return self.settles_in(now) <= 0
 
     def planned(self, snapshot: ClusterSnapshot, now: float) -> None:
         """A plan on this snapshot was begun at `now`."""

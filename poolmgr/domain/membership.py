@@ -42,7 +42,8 @@ def overlaps(pools: Iterable[Pool], nodes: Iterable[Node]) -> tuple[Overlap, ...
         alike: Counter[tuple[tuple[tuple[str, str], ...], str]] = Counter()
         for node in nodes:
             labels = tuple([pair for pair in node.labels if pair[0] in asked]) if asked else ()
-            alike.update([(labels, gpu.model) for gpu in node.gpus])
+            for gpu in node.gpus:
+                alike[labels, gpu.model] += 1
         for (labels, model), gpus in alike.items():
             winner, *losers = [p.name for p in oldest_first if p.takes(model, dict(labels))] or [PoolName("")]
             shared.update({(loser, winner): gpus for loser in losers})

@@ -11,30 +11,31 @@ def view(*waiting: str, generation: int = 1) -> ClusterSnapshot:
 
 
 def test_first_plan_is_due_at_once() -> None:
-    assert Pace(5.0).is_due(view(), 0.0)
+    assert Pace(5.0).is_due(0.0)
 
 
 def test_changes_are_gathered_until_they_have_settled() -> None:
     pace = Pace(5.0)
     pace.planned(view("a"), 100.0)
-    assert not pace.is_due(view("a", generation=2), 104.0)
+    assert not pace.is_due(104.0)
     assert pace.settles_in(104.0) == 1.0
-    assert pace.is_due(view("a", generation=2), 105.0)
+    assert pace.is_due(105.0)
 
 
-def test_vm_that_was_not_planned_for_makes_a_plan_due() -> None:
+def test_vm_that_was_not_planned_for_is_urgent() -> None:
     pace = Pace(5.0)
     pace.planned(view("a"), 100.0)
-    assert pace.is_due(view("a", "b"), 100.1)
+    assert pace.is_urgent(view("a", "b"))
     pace.planned(view("a", "b"), 100.1)
-    assert not pace.is_due(view("b"), 100.2)
+    assert not pace.is_urgent(view("b"))
 
 
-def test_look_that_could_not_lead_to_a_plan_leaves_the_vm_due() -> None:
+def test_look_that_could_not_lead_to_a_plan_leaves_the_vm_urgent() -> None:
     pace = Pace(5.0)
     pace.looked(view("a"), 100.0)
-    assert pace.is_due(view("a", generation=2), 100.1)
-    assert not pace.is_due(view(generation=2), 100.1)
+    assert pace.is_urgent(view("a", generation=2))
+    assert not pace.is_urgent(view(generation=2))
+    assert not pace.is_due(101.0)
 
 
 def test_pause_ends_when_a_plan_for_what_has_changed_may_be_made() -> None:

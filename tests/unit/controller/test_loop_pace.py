@@ -1,0 +1,46 @@
+"""The loop on the simulated fleet: how often it plans, whatever happens how often."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.port import Decision
+from poolmgr.sim.fleet import A10_RESOURCE
+from poolmgr.sim.world import PodRequest, VmRequest
+from tests.unit.controller.rig import Orders, Rig
+
+
+@dataclass
+class Noting(Orders):
+    """Notes when it is asked, and who waits then."""
+
+    asked: list[tuple[float, int]] = field(default_factory=list)
+
+    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+        self.asked.append((snapshot.taken_at, sum(vm.node is None for vm in snapshot.vms)))
+        return super().decide(snapshot, memory)
+
+
+async def test_pods_that_come_all_the_time_are_planned_for_once_a_second() -> None:
+    rig, planner = Rig(), Noting()
+    start = rig.fleet.clock.now()
+    rig.fleet.kube.schedule(PodRequest(f"p{n}", start + n / 20, 900.0, 100, 1) for n in range(200))
+    running = asyncio.create_task(rig.controller(planner).run())
+    await rig.fleet.clock.run_for(10.0)
+    running.cancel()
+    gaps = [later - sooner for (sooner, _), (later, _) in zip(planner.asked, planner.asked[1:], strict=False)]
+    assert 9 <= len(planner.asked) <= 12
+    assert min(gaps) >= 1.0
+
+
+async def test_vm_is_planned_for_the_moment_it_is_seen() -> None:
+    rig, planner = Rig(), Noting()
+    start = rig.fleet.clock.now()
+    rig.fleet.kube.schedule(PodRequest(f"p{n}", start + n / 20, 900.0, 100, 1) for n in range(200))
+    rig.fleet.kube.schedule([VmRequest("v", start + 5.51, 900.0, A10_RESOURCE)])
+    running = asyncio.create_task(rig.controller(planner).run())
+    await rig.fleet.clock.run_for(10.0)
+    running.cancel()
+    first = next(at for at, waiting in planner.asked if waiting)
+    assert first == start + 5.51
