@@ -22,6 +22,14 @@ for entry in /* /.[!.]*; do
   fi
 done
 while [ "$1" != -- ]; do
+  parent=${1%/*}
+  if [ ! -d "$new$1" ] && [ -n "$parent" ]; then
+    was=/.was$(echo "$parent" | tr / .)
+    mkdir -p "$new$was"
+    mount --rbind "$parent" "$new$was"
+    mount -t tmpfs none "$new$parent"
+    for entry in "$parent"/*; do ln -s "$was/${entry##*/}" "$new$parent/"; done
+  fi
   mkdir -p "$new$1"; mount --bind "$2" "$new$1"; shift 2
 done
 shift
@@ -32,7 +40,8 @@ exec chroot "$new" "$@"
 def command(program: list[str], places: Mapping[str, Path], mount_point: Path) -> list[str]:
     """The program's command with `places` (absolute path → a folder of the test) put in; skips where that cannot be.
 
-    A place that is not below the root itself has to be there, or is made, on this machine.
+    Nothing is made on this machine for it: where a place is missing, its folder is a new one with links to what is in
+    the machine's. That folder itself has to be there.
     """
     if not shutil.which("unshare") or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
         pytest.skip("no mount namespaces here: the plugin needs a root of its own (run as root)")

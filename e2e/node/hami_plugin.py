@@ -5,6 +5,8 @@ is changed. The image that it names is made here: HAMi's programs by a view of t
 a look whether NVML shows what sysfs says.
 """
 
+from collections.abc import Iterable
+
 from e2e.controlplane.hami import NAMESPACE, Hami
 from e2e.hami.edition import Edition
 from e2e.node.images import GUEST_ROOT, Image, shown, view
@@ -31,8 +33,9 @@ rm -f /tmp/.on-driver.$$
 """
 
 
-def image(name: str, edition: Edition) -> Image:
-    """What the release's image holds as far as the DaemonSet uses it. Raises PartMissing."""
+def image(name: str, edition: Edition, mounts: Iterable[str]) -> Image:
+    """What the release's image holds as far as the DaemonSet uses it; `mounts`: where its volumes go. Raises
+    PartMissing."""
     plugin = edition.shell("nvidia-device-plugin", root=GUEST_ROOT)
     try:
         monitor = f'exec {edition.shell("vgpu-monitor", root=GUEST_ROOT)} "$@"'
@@ -47,7 +50,7 @@ def image(name: str, edition: Edition) -> Image:
             'echo /usr/local/vgpu/libvgpu.so >"$1/ld.so.preload"\n'
         ),
     }
-    return view(name, ["/bin/sh"], files, ENVIRONMENT)
+    return view(name, ["/bin/sh"], files, ENVIRONMENT, mounts)
 
 
 class HamiPlugin:
@@ -61,10 +64,14 @@ class HamiPlugin:
         """NVML, the image, the DaemonSet; does not wait for the plugin (see `wait_registered`)."""
         daemon_set = self.hami.objects["DaemonSet", DAEMON_SET]
         containers = daemon_set["spec"]["template"]["spec"]["containers"]
+        mounts = [mount["mountPath"] for item in containers for mount in item["volumeMounts"]]
         ensure_nvml(self.node.guest)
         self.node.guest.after_boot.insert(0, ensure_nvml)
         self.node.load_images(
-            [image(name, self.hami.edition) for name in sorted({item["image"] for item in containers})]
+            [
+                image(name, self.hami.edition, mounts)
+                for name in sorted({item["image"] for item in containers})
+            ]
         )
         self.hami.plane.ensure_namespace(NAMESPACE)
         self.hami.plane.apply(

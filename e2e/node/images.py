@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,21 +131,26 @@ def view(
     entrypoint: Sequence[str],
     files: Mapping[str, str],
     environment: Mapping[str, str] | None = None,
+    mounts: Iterable[str] = (),
 ) -> Image:
     """Links into the node's root, and `files` (path → script) of the image's own; /e2e/bin is first on PATH.
 
     /usr and /usr/local are folders of the image's own, with links for what is in them, so that volumes can be
-    mounted below them as HAMi's /usr/local/vgpu is. So is every folder that `files` has something in.
+    mounted below them at `mounts`, as at HAMi's /usr/local/vgpu: there is no link for those, whatever this machine
+    has there, since a link leads to a place that is read-only. So is every folder that `files` has something in.
     """
+    mounted = {Path(mount) for mount in mounts}
+    mounted |= {parent for mount in mounted for parent in mount.parents}
     links: dict[str, str] = {}
     own = {Path("/usr"), Path("/usr/local")} | {Path(file).parent for file in files}
     for path in sorted(Path("/").iterdir()):
-        if path.name not in OWN_FOLDERS and path not in own:
+        if path.name not in OWN_FOLDERS and path not in own and path not in mounted:
             # /bin, /lib and their kind are links to usr/… here: they stay that inside the image
             links[str(path)] = str(path.readlink()) if path.is_symlink() else f"{GUEST_ROOT}{path}"
     for folder in sorted(own):
         if folder.is_dir():
-            links |= {str(path): f"{GUEST_ROOT}{path}" for path in folder.iterdir() if path not in own}
+            inside = set(folder.iterdir()) - own - mounted
+            links |= {str(path): f"{GUEST_ROOT}{path}" for path in inside}
     passwd = "root:x:0:0::/root:/bin/sh\nqemu:x:107:107::/:/bin/sh\n"
     return Image(name, entrypoint, {"/etc/passwd": passwd, **files}, links, environment or {})
 

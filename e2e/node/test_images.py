@@ -35,3 +35,13 @@ def test_a_view_links_to_the_nodes_root_and_keeps_its_own_files() -> None:
         assert archive.getmember("e2e/bin/tool").isfile()
     assert "usr/local" in names, "a folder of its own, in which volumes can be mounted"
     assert shown(Path("/etc/hostname")).startswith("/guest/")
+
+
+def test_a_view_has_no_link_where_a_volume_is_mounted() -> None:
+    image = view("localhost/view:1", ["/bin/sh"], {}, mounts=["/usr/local/bin", "/usr/share/doc"])
+    with tarfile.open(fileobj=io.BytesIO(layer(image))) as archive:
+        names = set(archive.getnames())
+    assert "usr/local/lib" in names
+    assert not names & {"usr/local/bin", "usr/share"}, (
+        "a link would lead to the node's root, which is read-only"
+    )

@@ -1,6 +1,8 @@
 """HAMi's lock on a node, from bind to the end of allocation: an annotation `<RFC3339>,<namespace>,<pod>`."""
 
 import logging
+import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +12,9 @@ from e2e.hami.standin.release import Release
 Json = dict[str, Any]
 LOCK = "hami.io/mutex.lock"
 NOT_FOUND = 404
+ATTEMPTS = 5
+FIRST_PAUSE = 0.1
+"""Seconds; doubled with each try."""
 log = logging.getLogger(__name__)
 
 
@@ -43,25 +48,23 @@ def lock(api: Api, node: str, pod: Json, timeout: timedelta, release: Release) -
             return
         elif own or not of_name or _exists(api, of_namespace, of_name):
             raise Contended(f"node {node} has been locked within {_go_duration(timeout)}")
-        _write(api, found, None)
-        found = api.get(_path(node))
-        if _value(found) is not None:
-            raise Contended(f"node {node} is locked")
-    _write(api, found, f"{now().isoformat(timespec='seconds')},{namespace},{name}")
+        _swap(api, node, lambda was: None if was == value else was)
+    mine = f"{now().isoformat(timespec='seconds')},{namespace},{name}"
+    if _swap(api, node, lambda was: mine if was is None else was) != mine:
+        raise Contended(f"node {node} is locked")
 
 
 def unlock(api: Api, node: str, pod: Json, release: Release) -> None:
     """Gives the lock back if it is the pod's. Raises ApiError."""
-    found = api.get(_path(node))
-    value = _value(found)
-    if value is None:
-        return
     owner = f",{pod['metadata']['namespace']},{pod['metadata']['name']}"
-    anyones = release.bare_lock_is_anyones and "," not in value
-    if anyones or value.endswith(owner):
-        _write(api, found, None)
-    else:
+
+    def given_back(value: str | None) -> str | None:
+        if value is None or value.endswith(owner) or (release.bare_lock_is_anyones and "," not in value):
+            return None
         log.info("the lock of node %s is not that of pod %s: %s", node, owner[1:], value)
+        return value
+
+    _swap(api, node, given_back)
 
 
 def now() -> datetime:
@@ -77,10 +80,25 @@ def _value(node: Json) -> str | None:
     return value
 
 
-def _write(api: Api, node: Json, value: str | None) -> None:
-    meta = node["metadata"]
-    patch = {"annotations": {LOCK: value}, "resourceVersion": meta["resourceVersion"]}
-    api.merge(_path(meta["name"]), {"metadata": patch})
+def _swap(api: Api, node: str, to: Callable[[str | None], str | None]) -> str | None:
+    """Writes what `to` makes of the lock as it stands, and answers it. Others write to the node all the time: a write
+    that lost to one of them is tried again on a fresh read, as HAMi does. Raises ApiError when the last try fails."""
+    attempt = 0
+    while True:
+        found = api.get(_path(node))
+        value = to(_value(found))
+        if value == _value(found):
+            return value
+        patch = {"annotations": {LOCK: value}, "resourceVersion": found["metadata"]["resourceVersion"]}
+        try:
+            api.merge(_path(node), {"metadata": patch})
+        except ApiError:
+            attempt += 1
+            if attempt == ATTEMPTS:
+                raise
+            time.sleep(FIRST_PAUSE * 2**attempt)
+        else:
+            return value
 
 
 def _exists(api: Api, namespace: str, name: str) -> bool:
