@@ -169,9 +169,9 @@ class FakeNode:
             str(link.readlink()) for link in self.proc.glob("[0-9]*/fd/*") if str(link.readlink()) in mine
         ]
 
-    def number_of(self, descriptor: Path) -> tuple[int, int] | None:
+    def number_of(self, descriptor: str) -> tuple[int, int] | None:
         """Stands in for `stat` on an open device file."""
-        return self._numbers.get(str(descriptor.readlink()))
+        return self._numbers.get(str(Path(descriptor).readlink()))
 
     def remove_from_bus(self, address: str) -> None:
         device = self.devices.pop(address)
@@ -201,9 +201,13 @@ class FakeNode:
 
     # -- the kernel: KernelWriter ------------------------------------------------------------------------
 
-    async def write(self, path: Path, text: str, deadline_seconds: float) -> WriteOutcome:
+    def prepare(self) -> None:
+        """This kernel has no processes to start."""
+
+    async def write(self, about: PciAddress, path: Path, text: str, deadline_seconds: float) -> WriteOutcome:
         name = path.name
         address = text if name in ("unbind", "drivers_probe") else path.parent.name
+        assert about == address
         what = f"{name} {address} {text if name == 'driver_override' else ''}".strip()
         self.tripwire.pass_by(f"before {what}")
         self.writes.append(what)

@@ -11,7 +11,6 @@ from poolmgr.agent.holders import DeviceNumber, device_number_of
 from poolmgr.agent.kernelwrite import ChildWriter
 from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.identifiers import PciAddress
-from poolmgr.kit.clock import SystemClock
 from tests.fake_node import FakeNode
 
 OPEN_AND_WAIT = (
@@ -74,7 +73,7 @@ class NodeUnderTest:
     sysfs: Sysfs
     root: Path
     """Above sys and proc."""
-    number_of: Callable[[Path], DeviceNumber | None]
+    number_of: Callable[[str], DeviceNumber | None]
     holders: Holders
 
     @property
@@ -87,4 +86,4 @@ def fake(node: FakeNode) -> NodeUnderTest:
 
 
 def real() -> NodeUnderTest:
-    return NodeUnderTest(Sysfs(ChildWriter(SystemClock())), Path("/"), device_number_of, RealHolders())
+    return NodeUnderTest(Sysfs(ChildWriter()), Path("/"), device_number_of, RealHolders())

@@ -24,7 +24,6 @@ from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
-from poolmgr.kit.clock import SystemClock
 
 
 class NoPlugins:
@@ -58,9 +57,8 @@ class ByHand:
 
     def __init__(self, settings: AgentSettings) -> None:
         self._settings = settings
-        clock = SystemClock()
         catalogue = load_catalogue(settings.accelerators)
-        sysfs = Sysfs(ChildWriter(clock, settings.proc_root), settings.sys_root)
+        sysfs = Sysfs(ChildWriter(settings.proc_root), settings.sys_root)
         kubelet = PodResources(settings.kubelet_dir / "pod-resources/kubelet.sock")
         self._nvml = Nvml(driver_root=settings.driver_root)
         self._observer = NodeObserver(sysfs, catalogue, kubelet, NoPlugins(), proc=settings.proc_root)

@@ -45,9 +45,9 @@ def check_sees_all_processes(proc: Path = Path("/proc"), *, any_pid_namespace: b
         )
 
 
-def device_number_of(path: Path) -> DeviceNumber | None:
+def device_number_of(path: str) -> DeviceNumber | None:
     """(major, minor) of an open character device, through /proc/<pid>/fd/<n>."""
-    info = path.stat()
+    info = os.stat(path)
     if not stat.S_ISCHR(info.st_mode):
         return None
     return os.major(info.st_rdev), os.minor(info.st_rdev)
@@ -56,7 +56,7 @@ def device_number_of(path: Path) -> DeviceNumber | None:
 def find_holders(
     accelerators: Iterable[Accelerator],
     proc: Path = Path("/proc"),
-    number_of: Callable[[Path], DeviceNumber | None] = device_number_of,
+    number_of: Callable[[str], DeviceNumber | None] = device_number_of,
 ) -> dict[PciAddress, tuple[Holder, ...]]:
     """One walk over all processes. Each process is reported once per GPU and file.
 
@@ -69,14 +69,13 @@ def find_holders(
         found[gpu.address] = {}
         for file in gpu.device_files:
             wanted.setdefault((file.major, file.minor), []).append(gpu.address)
-    for process in sorted(proc.iterdir()):
-        if not process.name.isdigit():
-            continue
+    for name in sorted(filter(str.isdigit, os.listdir(proc))):
+        process = proc / name
         with contextlib.suppress(OSError):  # it ended meanwhile
-            for address, path in _open_devices(process, wanted, number_of):
+            for address, path in _open_devices(f"{proc}/{name}", wanted, number_of):
                 if address not in found:
                     continue
-                pid = int(process.name)
+                pid = int(name)
                 found[address].setdefault(
                     (pid, path),
                     Holder(pid=pid, command=_command(process), pod_uid=_pod_uid(process), path=path),
@@ -85,16 +84,18 @@ def find_holders(
 
 
 def _open_devices(
-    process: Path,
+    process: str,
     wanted: dict[DeviceNumber, list[PciAddress]],
-    number_of: Callable[[Path], DeviceNumber | None],
+    number_of: Callable[[str], DeviceNumber | None],
 ) -> list[tuple[PciAddress, str]]:
     result: list[tuple[PciAddress, str]] = []
-    for descriptor in (process / "fd").iterdir():
+    # By strings: a node has tens of thousands of open files, and `Path` takes longer for each than the kernel.
+    for name in os.listdir(f"{process}/fd"):
+        descriptor = f"{process}/fd/{name}"
         try:
-            target = str(descriptor.readlink())
+            target = os.readlink(descriptor)
             if target == _VFIO_DEVICE:
-                result.extend(_vfio_device(process / "fdinfo" / descriptor.name))
+                result.extend(_vfio_device(Path(process, "fdinfo", name)))
                 continue
             if target.startswith(_NOT_DEVICES):
                 continue

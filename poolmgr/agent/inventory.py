@@ -120,6 +120,19 @@ def scan(sysfs: Sysfs, catalogue: Catalogue, proc: Path = Path("/proc")) -> tupl
     )
 
 
+def inspect(
+    sysfs: Sysfs, catalogue: Catalogue, address: PciAddress, proc: Path = Path("/proc")
+) -> Accelerator | None:
+    """One GPU and its group, as `scan` sees them save for `nvswitch_domain`, which takes a look at the whole bus. None
+    where the function is gone or is no GPU of the catalogue."""
+    members = (address, *sysfs.list_group(address))
+    functions = {a: _read_function(sysfs, a) for a in members if sysfs.exists(a)}
+    ours = {a for a, f in functions.items() if catalogue.match(f.vendor_id, f.class_id)}
+    if address not in ours:
+        return None
+    return _read_accelerator(sysfs, catalogue, functions, ours, address, False, proc)
+
+
 def _read_function(sysfs: Sysfs, address: PciAddress) -> PciFunction:
     return PciFunction(
         address=address,

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from poolmgr.agent.accelerators import Catalogue
 from poolmgr.agent.holders import DeviceNumber, device_number_of, find_holders
-from poolmgr.agent.inventory import Accelerator, scan
+from poolmgr.agent.inventory import Accelerator, inspect, scan
 from poolmgr.agent.podresources import KubeletView, PodName
 from poolmgr.agent.reconcile import Sight
 from poolmgr.agent.sysfs import Sysfs
@@ -63,7 +63,7 @@ class NodeObserver:
         plugins: Plugins,
         *,
         proc: Path = Path("/proc"),
-        number_of: Callable[[Path], DeviceNumber | None] = device_number_of,
+        number_of: Callable[[str], DeviceNumber | None] = device_number_of,
     ) -> None:
         self._sysfs = sysfs
         self._catalogue = catalogue
@@ -98,8 +98,8 @@ class NodeObserver:
 
     def holders_of(self, gpu: Accelerator) -> tuple[Holder, ...]:
         """The last look before an unbind: device files are read anew, too."""
-        now = [g for g in scan(self._sysfs, self._catalogue, self._proc) if g.address == gpu.address]
-        return find_holders(now, self._proc, self._number_of).get(gpu.address, ())
+        now = inspect(self._sysfs, self._catalogue, gpu.address, self._proc)
+        return find_holders([now], self._proc, self._number_of)[gpu.address] if now is not None else ()
 
     def _allocated_to(self, gpu: Accelerator, kubelet: KubeletView, pods: Pods) -> str:
         pod = kubelet.given.get((gpu.resource_name, gpu.address))

@@ -13,7 +13,7 @@ from typing import NoReturn, Protocol
 
 from poolmgr.agent import preflight
 from poolmgr.agent.accelerators import VFIO_DRIVERS, VFIO_PCI, Catalogue
-from poolmgr.agent.inventory import Accelerator, PciFunction, scan
+from poolmgr.agent.inventory import Accelerator, PciFunction, inspect
 from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.fleet import Holder
 from poolmgr.domain.identifiers import PciAddress
@@ -79,6 +79,7 @@ class Rebinder:
     async def rebind(self, address: PciAddress, to_mode: Mode) -> RebindResult:
         """Move the GPU to `to_mode`. Where that fails after something was touched, its old side is restored
         and the result says how that ended."""
+        self._sysfs.prepare_writes()
         gpu = self._look(address)
         if gpu is None:
             return _gone(address)
@@ -208,8 +209,7 @@ class Rebinder:
         return gpu.mode if gpu is not None else None
 
     def _look(self, address: PciAddress) -> Accelerator | None:
-        gpus = scan(self._sysfs, self._catalogue, self._proc)
-        return next((g for g in gpus if g.address == address), None)
+        return inspect(self._sysfs, self._catalogue, address, self._proc)
 
     @staticmethod
     def _target_drivers(gpu: Accelerator, to_mode: Mode) -> dict[PciAddress, str]:

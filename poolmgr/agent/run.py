@@ -73,7 +73,7 @@ def build_agent(
 ) -> NodeAgent:
     """The agent on this machine's own sysfs, proc and NVML."""
     catalogue = load_catalogue(settings.accelerators)
-    sysfs = Sysfs(ChildWriter(clock, settings.proc_root), settings.sys_root)
+    sysfs = Sysfs(ChildWriter(settings.proc_root), settings.sys_root)
     kubelet = PodResources(settings.kubelet_dir / "pod-resources/kubelet.sock")
     observer = NodeObserver(sysfs, catalogue, kubelet, plugins, proc=settings.proc_root)
     nvml = Nvml(driver_root=settings.driver_root)

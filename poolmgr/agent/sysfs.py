@@ -2,15 +2,18 @@
 
 `driver_override` and everything else that takes the kernel's device lock is never read here: while an
 unbind hangs in the driver that lock is held, and the read would hang this process too. Writes go through
-`kernelwrite`, one child process each.
+`kernelwrite`, in a child process.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from poolmgr.agent.kernelwrite import KernelWriter, WriteOutcome
 from poolmgr.domain.identifiers import PciAddress
 
+ATTRIBUTE_BYTES = 4096
+"""The most that the kernel gives of an attribute: one page."""
 WRITE_DEADLINE_SECONDS = 20.0
 """For writes that normally return at once. Only unbind and probe run driver code."""
 
@@ -36,10 +39,8 @@ class Sysfs:
 
     def read_attribute(self, address: PciAddress, name: str) -> str | None:
         """An attribute's text without its newline; None where the function or attribute is not there."""
-        try:
-            return (self._devices / address / name).read_text().strip()
-        except OSError:
-            return None
+        text = _read(f"{self._devices}/{address}/{name}")
+        return None if text is None else text.strip()
 
     def read_hex(self, address: PciAddress, name: str) -> str:
         """`0x10de` as `10de`; empty where unreadable."""
@@ -47,11 +48,11 @@ class Sysfs:
 
     def read_driver(self, address: PciAddress) -> str | None:
         """Name of the bound driver, or None."""
-        return self._link_name(self._devices / address / "driver")
+        return _link_name(f"{self._devices}/{address}/driver")
 
     def read_iommu_group(self, address: PciAddress) -> int | None:
         """None without an IOMMU, and for the groups of vfio's no-IOMMU mode: they protect nothing."""
-        name = self._link_name(self._devices / address / "iommu_group")
+        name = _link_name(f"{self._devices}/{address}/iommu_group")
         if self.read_attribute(address, "iommu_group/name") == "vfio-noiommu":
             return None
         return int(name) if name is not None and name.isdigit() else None
@@ -76,11 +77,11 @@ class Sysfs:
     def list_character_devices(self, address: PciAddress) -> Iterator[tuple[str, int, int]]:
         """(name, major, minor) of the character devices the kernel hangs below the function: DRM nodes,
         frame buffers, sound, vfio cdev. Links are not followed: they lead to other devices."""
-        yield from self._walk_devices(self._devices / address, depth=4)
+        yield from _walk_devices(f"{self._devices}/{address}", depth=4)
 
     def read_vfio_group_device(self, group: int) -> tuple[int, int] | None:
         """Device number of /dev/vfio/<group>; None while no member is on a vfio driver."""
-        return self._device_number(self._class / "vfio" / str(group) / "dev")
+        return _device_number(f"{self._class}/vfio/{group}/dev")
 
     def has_driver(self, driver: str) -> bool:
         """The driver is registered, its module loaded."""
@@ -91,44 +92,66 @@ class Sysfs:
         words = self._writer.in_flight()
         return frozenset(a for a in self.list_addresses() if any(a in word for word in words))
 
+    def prepare_writes(self) -> None:
+        """Say that writes are about to come."""
+        self._writer.prepare()
+
     async def write_override(self, address: PciAddress, driver: str | None) -> WriteOutcome:
         """Reserve the function for one driver; None lifts the reservation."""
         path = self._devices / address / "driver_override"
-        return await self._writer.write(path, driver or "", WRITE_DEADLINE_SECONDS)
+        return await self._writer.write(address, path, driver or "", WRITE_DEADLINE_SECONDS)
 
     async def unbind(self, address: PciAddress, deadline_seconds: float) -> WriteOutcome:
         """Take the function from its driver."""
         path = self._devices / address / "driver" / "unbind"
-        return await self._writer.write(path, address, deadline_seconds)
+        return await self._writer.write(address, path, address, deadline_seconds)
 
     async def probe(self, address: PciAddress, deadline_seconds: float) -> WriteOutcome:
         """Let the kernel find a driver for it. Succeeds even when none binds: read the driver back."""
-        return await self._writer.write(self._bus / "drivers_probe", address, deadline_seconds)
+        return await self._writer.write(address, self._bus / "drivers_probe", address, deadline_seconds)
 
-    def _link_name(self, link: Path) -> str | None:
-        try:
-            return link.readlink().name
-        except OSError:
-            return None
 
-    def _walk_devices(self, folder: Path, depth: int) -> Iterator[tuple[str, int, int]]:
-        try:
-            entries = sorted(e for e in folder.iterdir() if e.is_dir() and not e.is_symlink())
-        except OSError:
-            return
-        for entry in entries:
-            if entry.name[:5].count(":") == 1 and (entry / "vendor").exists():
-                continue  # another PCI function behind this one
-            number = self._device_number(entry / "dev")
-            if number is not None:
-                yield (entry.name, *number)
-            if depth > 1:
-                yield from self._walk_devices(entry, depth - 1)
+# By strings: a look at a GPU is some hundred files, and `Path` takes ten times as long as the kernel for each.
 
-    @staticmethod
-    def _device_number(path: Path) -> tuple[int, int] | None:
-        try:
-            major, minor = path.read_text().strip().split(":")
-            return int(major), int(minor)
-        except (OSError, ValueError):
-            return None
+
+def _read(path: str) -> str | None:
+    """What a small file says; None where it is not there or cannot be read."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        return os.read(file, ATTRIBUTE_BYTES).decode(errors="replace")
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+
+
+def _link_name(link: str) -> str | None:
+    try:
+        return os.readlink(link).rpartition("/")[2]
+    except OSError:
+        return None
+
+
+def _walk_devices(folder: str, depth: int) -> Iterator[tuple[str, int, int]]:
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return
+    for name in names:
+        path = f"{folder}/{name}"
+        if name[:5].count(":") == 1 and os.path.exists(f"{path}/vendor"):
+            continue  # another PCI function behind this one
+        number = _device_number(f"{path}/dev")
+        if number is not None:
+            yield (name, *number)
+        if depth > 1:
+            yield from _walk_devices(path, depth - 1)
+
+
+def _device_number(path: str) -> tuple[int, int] | None:
+    major, _, minor = (_read(path) or "").strip().partition(":")
+    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
