@@ -11,6 +11,7 @@ import typer
 
 from poolmgr.cli.bench_hook import gpu, hook
 from poolmgr.cli.bench_live import live
+from poolmgr.cli.bench_move import move
 from poolmgr.cli.bench_webhook import webhook
 from poolmgr.domain.errors import PoolError
 
@@ -32,6 +33,7 @@ def bench() -> None:
 app.command()(hook)
 app.command()(gpu)
 app.command()(live)
+app.command()(move)
 app.command()(webhook)
 
 SIZES = (625, 1_250, 2_500, 5_000)
@@ -45,12 +47,15 @@ def everything(
     ] = False,
     out: Out = REPORT,
 ) -> None:
-    """Run everything and write the report. Without --data only what needs no traces: speed, webhook, live manager."""
+    """Run everything and write the report. Without --data only what needs no traces: speed, webhook, move, live manager."""
     scale(data=data, ticks=3 if quick else 20, out=out)
     live_options: dict[str, Any] = {"nodes": 20, "pods": 300} if quick else {}
     for name, benchmark in (
         ("webhook", partial(webhook, quick=quick, write=out)),
         ("live", partial(live, **live_options, quick=quick, write=out)),
+        *(
+            [] if quick else [("move", partial(move, write=out))]
+        ),  # boots a node, which takes longer than all else
     ):
         try:
             benchmark()
