@@ -124,7 +124,7 @@ def test_the_images_python_loads_all_three_programs(image: Built, unpacked: Path
     version = next(unpacked.glob("usr/lib/python3.*")).name.removeprefix("python")
     interpreter = Interpreter(unpacked, version)
     modules = "poolmgr.cli.main, poolmgr.agent.run, poolmgr.api.app, poolmgr.cluster.connect, poolmgr.planner.rebalance"
-    more = "poolmgr.store.ledger, webhooks.serving, webhooks.app, highspy, psycopg"
+    more = "poolmgr.store.ledger, webhooks.serving, webhooks.app, psycopg"
     said = interpreter.run(
         "-c", f"import {modules}, {more}; print('loaded')", modules=unpacked / interpreter.site_packages
     )

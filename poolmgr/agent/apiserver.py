@@ -1,6 +1,6 @@
 """The agent's door to the API server: its own GPUNode, its Node's UID, the pods on its node. Nothing else.
 
-Plain HTTP on purpose (docs/adr/…-agent-http-client.md): four requests do not need the 65 MiB that the
+Plain HTTP on purpose (docs/adr/0006-agent-http-client.md): four requests do not need the 65 MiB that the
 official client takes on every node.
 """
 

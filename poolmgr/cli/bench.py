@@ -90,8 +90,8 @@ def plan(
 
     plan_s covers one decision with a sentence for every GPU and every waiting workload; steps is the most GPUs
     that one decision moves."""
-    from poolmgr.sim.scale import TRACE_MEMORY_MIB, even_shape, measure
-    from poolmgr.sim.traces import read_openb_nodes, read_spot_nodes
+    from bench.scenarios.traces import read_openb_nodes, read_spot_nodes
+    from bench.speed.planner import TRACE_MEMORY_MIB, even_shape, measure
 
     readers = {"openb": read_openb_nodes, "spot": read_spot_nodes}
     if fleet == "random":
@@ -122,8 +122,8 @@ def scale(
 ) -> None:
     """Four sizes up to 5,000 nodes of 8 GPUs, and with --data the fleets of openb and spot. Each in a process of its
     own, for its peak memory."""
-    from poolmgr.sim.report import scale_table
-    from poolmgr.sim.sections import measured_on, write_section
+    from bench.sections import measured_on, write_section
+    from bench.tables import scale_table
 
     asked = [["--nodes", str(n), "--pods", str(n * 30)] for n in SIZES]
     if data is not None:
@@ -184,10 +184,10 @@ def fgd(
     from rich.console import Console
     from rich.progress import Progress
 
-    from poolmgr.sim.packing import PUBLISHED, allocated_at_capacity
-    from poolmgr.sim.report import fgd_table
-    from poolmgr.sim.sections import measured_on, write_section
-    from poolmgr.sim.traces import read_openb_nodes, read_pods
+    from bench.packing.packing import PUBLISHED, allocated_at_capacity
+    from bench.scenarios.traces import read_openb_nodes, read_pods
+    from bench.sections import measured_on, write_section
+    from bench.tables import fgd_table
 
     nodes = [node for node in read_openb_nodes(data) if node.gpus]
     names = [n for n in lists.split(",") if (data / "openb" / f"openb_pod_list_{n}.csv").exists()]
@@ -241,7 +241,7 @@ def quality(
 ) -> None:
     """All scenarios under all policies with five seeds, on held-out weeks. The rows behind the tables are kept beside
     the report, in benchmarks/quality.jsonl."""
-    from poolmgr.sim.quality import CASES, QUICK, run
+    from bench.quality.run import CASES, QUICK, run
 
     run(
         data,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from poolmgr.cli.bench_hook import tell
-from poolmgr.cli.checkouts import CHECKOUT, named_checkout, no_checkout
+from poolmgr.cli.checkouts import CHECKOUT, named_checkout
 
 Other = Annotated[
     list[str] | None,
@@ -52,16 +52,13 @@ def live(
     Example: poolmgr bench live --nodes 100 --pods 1200 --quick
     Example: git worktree add /tmp/before main~20; poolmgr bench live --other before=/tmp/before
     """
-    try:
-        from bench.live.fleet import Size
-        from bench.live.manager import Arm
-        from bench.live.report import markdown
-        from bench.live.run import QUICK, Schedule
-        from bench.live.session import compare
-    except ModuleNotFoundError as missing:
-        raise no_checkout("bench live", missing) from missing
+    from bench.live.fleet import Size
+    from bench.live.manager import Arm
+    from bench.live.report import markdown
+    from bench.live.run import QUICK, Schedule
+    from bench.live.session import compare
+    from bench.sections import measured_on
     from poolmgr.kit.marked_section import replace_section
-    from poolmgr.sim.sections import measured_on
 
     size = Size(nodes, gpus, pods)
     try:

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from poolmgr.cli.bench_hook import machine, tell
-from poolmgr.cli.checkouts import no_checkout
 
 
 def move(
@@ -28,13 +27,10 @@ def move(
     \b
     Example: poolmgr bench move --write docs/benchmarks.md
     """
-    try:
-        from bench.move.report import DIRECTIONS, markdown
-        from bench.move.run import compare_on_own_node, medians
-    except ModuleNotFoundError as missing:
-        raise no_checkout("bench move", missing) from missing
+    from bench.move.report import DIRECTIONS, markdown
+    from bench.move.run import compare_on_own_node, medians
+    from bench.sections import measured_on
     from poolmgr.kit.marked_section import replace_section
-    from poolmgr.sim.sections import measured_on
 
     where = machine()
     found = compare_on_own_node(1 if quick else rounds, tell)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from poolmgr.cli.bench_hook import machine, tell
-from poolmgr.cli.checkouts import CHECKOUT, named_checkout, no_checkout
+from poolmgr.cli.checkouts import CHECKOUT, named_checkout
 
 OURS = "poolmgr"
 
@@ -45,14 +45,11 @@ def webhook(
     Example: poolmgr bench webhook --before 4dde115 --write docs/benchmarks.md
     Example: POOLMGR_PARTS=~/parts poolmgr bench webhook --quick
     """
-    try:
-        from bench.webhook.release import checkout_of, last_release
-        from bench.webhook.report import markdown
-        from bench.webhook.run import Figures, compare_on_own_plane, hami_missing
-    except ModuleNotFoundError as missing:
-        raise no_checkout("bench webhook", missing) from missing
+    from bench.sections import measured_on
+    from bench.webhook.release import checkout_of, last_release
+    from bench.webhook.report import markdown
+    from bench.webhook.run import Figures, compare_on_own_plane, hami_missing
     from poolmgr.kit.marked_section import replace_section
-    from poolmgr.sim.sections import measured_on
 
     where = machine()
     checkouts = [(OURS, CHECKOUT), *map(named_checkout, other or [])]

@@ -19,10 +19,15 @@ def named_checkout(text: str) -> tuple[str, Path]:
     return name, Path(path).resolve()
 
 
-def no_checkout(command: str, missing: ModuleNotFoundError) -> Rejected:
-    """For a command whose modules are in no package."""
+CHECKOUT_ONLY = ("bench", "e2e")
+"""Packages of the checkout that no wheel holds."""
+
+
+def needs_checkout(command: str, missing: ModuleNotFoundError) -> Rejected:
+    """What to do about a command whose modules are not in the installed package."""
     return Rejected(
         Reason.INVALID_REQUEST,
-        f"{command} needs a checkout of poolmgr, not the installed package (no module {missing.name}): clone the "
-        f"repository, run `make setup` in it, then `.venv/bin/poolmgr {command}` there",
+        f"`poolmgr {command}` needs a checkout of poolmgr, and this is the installed package (no module "
+        f"{missing.name}): clone the repository, run `make setup` in it (or `pip install -e '.[bench]'`), then "
+        f"`.venv/bin/poolmgr {command}` there",
     )

@@ -7,12 +7,13 @@ Lazy on purpose: `poolmgr agent` runs on every GPU node and must not load the Ku
 
 import importlib
 import importlib.util
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from poolmgr.cli.checkouts import CHECKOUT_ONLY, needs_checkout
 from poolmgr.domain.errors import PoolError
 
 COMMANDS: dict[str, str] = {
@@ -59,9 +60,17 @@ class LazyGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except ModuleNotFoundError as missing:
+            if (missing.name or "").partition(".")[0] not in CHECKOUT_ONLY:
+                raise
+            self._fail(needs_checkout(str(ctx.invoked_subcommand), missing))
         except PoolError as error:
-            typer.secho(f"poolmgr: {error.message} ({error.reason})", fg=typer.colors.RED, err=True)
-            raise typer.Exit(1) from error
+            self._fail(error)
+
+    @staticmethod
+    def _fail(error: PoolError) -> NoReturn:
+        typer.secho(f"poolmgr: {error.message} ({error.reason})", fg=typer.colors.RED, err=True)
+        raise typer.Exit(1) from error
 
 
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

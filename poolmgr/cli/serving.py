@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,15 +57,9 @@ def configuration(app: Any) -> uvicorn.Config:
     )
 
 
-async def serve(
-    app: Any, listener: socket.socket, stopping: asyncio.Event, *, tls: ssl.SSLContext | None = None
-) -> None:
+async def serve(app: Any, listener: socket.socket, stopping: asyncio.Event) -> None:
     """Serve `app` until `stopping`, then let requests in flight end within GRACE_SECONDS."""
-    config = configuration(app)
-    if tls is not None:
-        config.load()
-        config.ssl = tls
-    server = _Server(config)
+    server = _Server(configuration(app))
 
     async def end() -> None:
         await stopping.wait()

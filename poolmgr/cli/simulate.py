@@ -98,11 +98,11 @@ def simulate(
     from rich.console import Console
     from rich.progress import Progress
 
-    from poolmgr.sim.policies import policy_of
-    from poolmgr.sim.replay_state import ReplaySettings
-    from poolmgr.sim.scenarios import build
-    from poolmgr.sim.score import score
-    from poolmgr.sim.workload import RULES, Ask
+    from bench.policies.catalog import policy_of
+    from bench.quality.score import score
+    from bench.replay.state import ReplaySettings
+    from bench.scenarios.catalog import build
+    from bench.scenarios.workload import RULES, Ask
 
     if listing:
         _list()
@@ -135,7 +135,7 @@ def simulate(
     if not as_json:
         _print_table(rows, scenario, load)
     if plot is not None:
-        from poolmgr.sim.plots import plot_comparison
+        from bench.quality.plots import plot_comparison
 
         for path in pictures(plot, scenario):
             plot_comparison(rows, path)
@@ -154,8 +154,8 @@ def pictures(wanted: Path, name: str) -> list[Path]:
 
 
 def _list() -> None:
-    from poolmgr.sim.policies import POLICIES
-    from poolmgr.sim.scenarios import SCENARIOS
+    from bench.policies.catalog import POLICIES
+    from bench.scenarios.catalog import SCENARIOS
 
     for name, maker in SCENARIOS.items():
         said = " ".join((maker.__doc__ or "").split()).removeprefix(f"{name}: ").split(". ")[0]

@@ -30,7 +30,6 @@ class Vm:
     """UID of the launcher pod: what kubelet and agent know the VM by."""
     devices: tuple[tuple[NodeName, str], ...] = ()
     """(node, PCI address) the kubelet gave it, as the agent reported."""
-    patience_until: float | None = None
     idle_since: float | None = None
     cpu_milli: int = 0
     memory_mib: int = 0

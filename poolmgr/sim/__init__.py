@@ -1,4 +1,4 @@
-"""A cluster in memory behind the controller's own ports, and the traces and judges of the planner.
+"""A cluster in memory behind the controller's own ports, for `poolmgr demo` and for tests.
 
 Start at `fleet.SimulatedFleet`; `desktop_day.desktop_day` makes one with a day's demand.
 """

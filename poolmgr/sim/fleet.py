@@ -18,7 +18,7 @@ from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.sim.agent import SimAgents
 from poolmgr.sim.clock import VirtualClock
 from poolmgr.sim.doors import Doors, Faults
-from poolmgr.sim.hami import Placement, SimHami
+from poolmgr.sim.hami import SimHami
 from poolmgr.sim.kube import SimKube
 from poolmgr.sim.world import NVIDIA, VFIO, SimGpu, SimNode, SimPod, SimSharing, SimVm, Timings, World
 
@@ -86,8 +86,6 @@ class SimulatedFleet:
         start: float = 0.0,
         timings: Timings | None = None,
         passthrough_at_start: int = 0,
-        node_policy: Placement = Placement.BINPACK,
-        gpu_policy: Placement = Placement.BINPACK,
         hami_version: tuple[int, int] = (2, 10),
     ) -> None:
         """`passthrough_at_start` GPUs, whole nodes first, begin in passthrough mode, advertised."""
@@ -113,8 +111,6 @@ class SimulatedFleet:
             self.clock,
             self._sharing_changed,
             self.kube.pod_started,
-            node_policy=node_policy,
-            gpu_policy=gpu_policy,
         )
         self.kube.agents, self.kube.hami = self.agents, self.hami
         self.doors = Doors(
@@ -225,7 +221,6 @@ class SimulatedFleet:
         if vm.started_at is not None and request.idle_after_seconds is not None:
             begin = vm.started_at + request.idle_after_seconds
             idle_since = begin if begin <= self.clock.now() else None
-        patience = None if request.patience_seconds is None else vm.created_at + request.patience_seconds
         return Vm(
             uid=WorkloadUid(vm.uid),
             namespace=request.namespace,
@@ -236,7 +231,6 @@ class SimulatedFleet:
             waiting_since=vm.created_at if vm.node is None else None,
             launcher_uid=vm.launcher_uid,
             devices=tuple((vm.node, d) for d in vm.devices) if vm.node is not None else (),
-            patience_until=patience,
             idle_since=idle_since,
             cpu_milli=request.cpu_milli,
             memory_mib=request.memory_mib,

@@ -1,12 +1,11 @@
 """HAMi as far as its neighbours can tell: the plugin of each node, registration, and placement of pods.
 
 Placement follows HAMi's scheduler: pods in order of arrival, at most `hami_binds_per_second`, one allocation
-per node at a time, node and GPU policy binpack or spread. A device cordon takes effect at HAMi's next tick;
+per node at a time, binpacked on nodes and GPUs. A device cordon takes effect at HAMi's next tick;
 a node cordon at once.
 """
 
 from collections.abc import Callable
-from enum import StrEnum
 
 from poolmgr.domain.demand import Slice
 from poolmgr.domain.fleet import BEST_EFFORT_ONLY
@@ -16,11 +15,6 @@ from poolmgr.sim.clock import VirtualClock
 from poolmgr.sim.world import NVIDIA, SimGpu, SimNode, SimPod, World
 
 
-class Placement(StrEnum):
-    BINPACK = "binpack"
-    SPREAD = "spread"
-
-
 class SimHami:
     def __init__(
         self,
@@ -28,16 +22,11 @@ class SimHami:
         clock: VirtualClock,
         touch: Callable[[NodeName], None],
         started: Callable[[SimPod], None],
-        *,
-        node_policy: Placement,
-        gpu_policy: Placement,
     ) -> None:
         self._world = world
         self._clock = clock
         self._touch = touch
         self._started = started
-        self._node_policy = node_policy
-        self._gpu_policy = gpu_policy
         self._due = False
         for node in world.nodes.values():
             self._register(node)
@@ -132,8 +121,7 @@ class SimHami:
             gpus = self._fitting(node, pod)
             if gpus is None:
                 continue
-            used = sum(self._load(g) for g in node.gpus) / len(node.gpus)
-            score = used if self._node_policy is Placement.BINPACK else -used
+            score = sum(self._load(g) for g in node.gpus) / len(node.gpus)
             if best is None or score > best[0]:
                 best = (score, node.name, gpus)
         if best is None:
@@ -182,7 +170,7 @@ class SimHami:
         fitting = [g for g in node.gpus if g.uuid in known and self._accepts(g, pod)]
         if len(fitting) < request.gpus:
             return None
-        fitting.sort(key=self._load, reverse=self._gpu_policy is Placement.BINPACK)
+        fitting.sort(key=self._load, reverse=True)
         return fitting[: request.gpus]
 
     def _accepts(self, gpu: SimGpu, pod: SimPod) -> bool:

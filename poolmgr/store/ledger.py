@@ -6,7 +6,7 @@ Every method raises Unavailable when the database does not answer; the caller go
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import CursorResult, delete, insert, select
+from sqlalchemy import delete, insert, select
 from sqlmodel import Session, col
 
 from poolmgr.controller.ports import StepRecord
@@ -112,10 +112,6 @@ class SqlLedger:
         row = RestCallRow(**asdict(call))
         row.caller, row.request_id, row.code = row.caller[:NAME], row.request_id[:NAME], row.code[:NAME]
         await self._database.run(lambda session: session.add(row))
-
-    async def prune(self, now: float) -> int:
-        """Remove what is older than its retention; answers how many plans, moves, samples and calls went."""
-        return await self._database.run(lambda session: _prune(session, self._retention, now))
 
 
 def _keep(session: Session, row: MemoryRow) -> None:
@@ -226,17 +222,13 @@ def _add_step(session: Session, record: StepRecord) -> None:
     )
 
 
-def _prune(session: Session, retention: Retention, now: float) -> int:
+def _prune(session: Session, retention: Retention, now: float) -> None:
     limits = (
         (PlanRow, PlanRow.made_at, retention.plans),
         (TransitionRow, TransitionRow.started_at, retention.transitions),
         (SampleRow, SampleRow.at, retention.samples),
         (RestCallRow, RestCallRow.at, retention.rest_calls),
     )
-    removed = 0
     for table, instant, days in limits:
         # Moves, refusals, targets and steps go with their parent (ON DELETE CASCADE).
-        result = session.execute(delete(table).where(col(instant) < now - days * DAY))
-        assert isinstance(result, CursorResult)
-        removed += result.rowcount
-    return removed
+        session.execute(delete(table).where(col(instant) < now - days * DAY))

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from typer.testing import CliRunner
 
 from poolmgr.cli.main import COMMANDS, app
@@ -19,6 +20,29 @@ def test_unknown_command_is_refused_with_its_name() -> None:
     result = CliRunner().invoke(app, ["managr"])
     assert result.exit_code == 2
     assert "managr" in result.output
+
+
+@pytest.mark.parametrize(
+    "command", [("bench", "plan"), ("bench", "live"), ("bench", "webhook"), ("simulate", "--list")]
+)
+def test_a_command_of_the_checkout_says_so_where_only_the_package_is_installed(
+    command: tuple[str, ...],
+) -> None:
+    script = "import sys\nsys.modules['bench'] = None\nfrom poolmgr.cli.main import app\napp()"
+    run = subprocess.run(
+        [sys.executable, "-c", script, *command], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert f"`poolmgr {command[0]}` needs a checkout of poolmgr" in run.stderr
+    assert "pip install -e '.[bench]'" in run.stderr
+
+
+def test_a_broken_installation_is_not_taken_for_a_missing_checkout() -> None:
+    script = "import sys\nsys.modules['yaml'] = None\nfrom poolmgr.cli.main import app\napp()"
+    run = subprocess.run(
+        [sys.executable, "-c", script, "webhook", "run"], capture_output=True, text=True, check=False
+    )
+    assert "checkout" not in run.stderr
 
 
 def test_showing_help_loads_neither_kubernetes_nor_sql() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from bench.speed.planner import random_cluster
 from poolmgr.cli.main import app
-from poolmgr.sim.scale import random_cluster
 from poolmgr.sim.snapshots import encode_snapshot
 
 

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
+from bench.speed.planner import random_cluster
 from poolmgr.domain.census import CensusMemory, Count, GpuState, take_census
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.domain.modes import DevicePhase, Mode
-from poolmgr.sim.scale import random_cluster
 from tests.showcase import A10, fleet, gpu, pod, vm
 
 

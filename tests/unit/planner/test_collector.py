@@ -4,9 +4,9 @@ import gc
 
 import pytest
 
+from bench.speed.planner import random_cluster
 from poolmgr.planner import rebalance
 from poolmgr.planner.collector import collector_paused
-from poolmgr.sim.scale import random_cluster
 
 
 def test_collector_is_off_within_and_on_afterwards() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from bench.speed.planner import random_cluster
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.snapshot import ClusterSnapshot
@@ -9,7 +10,6 @@ from poolmgr.planner.node_memory import StockMemory
 from poolmgr.planner.rebalance import PoolPlanner
 from poolmgr.planner.stock import take_stock
 from poolmgr.planner.usage import usage_of
-from poolmgr.sim.scale import random_cluster
 
 
 def without_every_third_workload(view: ClusterSnapshot, offset: int) -> ClusterSnapshot:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from poolmgr.sim.replay_state import ReplaySettings
+from bench.replay.state import ReplaySettings
 
 DAY = 86_400.0
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poolmgr.sim.demand import Bools, Floats, Ints
+from bench.replay.demand import Bools, Floats, Ints
 
 POPULAR = 0.95
 """The most frequent shapes that make up this share of pods are the typical ones."""

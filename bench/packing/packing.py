@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from poolmgr.sim.demand import Bools, Floats, Ints
-from poolmgr.sim.fragments import Fragments, typical
-from poolmgr.sim.traces import PodTable, TraceNode
+from bench.packing.fragments import Fragments, typical
+from bench.replay.demand import Bools, Floats, Ints
+from bench.scenarios.traces import PodTable, TraceNode
 
 ARRIVES = 1.3
 """GPUs asked for by all pods together / GPUs."""

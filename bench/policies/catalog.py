@@ -1,13 +1,13 @@
 """The policies that can be asked for by name: `poolmgr` and the baselines B0 to B11."""
 
+from bench.policies.baselines import Batched, HourlyAdmin, Lyra, PerClaim, Policy, StaticSplit, Threshold
+from bench.policies.lcp import LcpSizer
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.fleet import EvictionRule, Granularity
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.forecast_sizer import ForecastSettings, ForecastSizer
 from poolmgr.planner.learning import LearningSizer
 from poolmgr.planner.rebalance import PoolPlanner
-from poolmgr.sim.baselines import Batched, HourlyAdmin, Lyra, PerClaim, Policy, StaticSplit, Threshold
-from poolmgr.sim.lcp import LcpSizer
 
 IN_FLIGHT = 0.5
 """Budget of the planner's own policies. GPUs that are closed to new pods and still working count as moving; of

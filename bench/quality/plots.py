@@ -1,4 +1,4 @@
-"""Pictures of comparisons. Needs matplotlib (`pip install 'poolmgr[plots]'`)."""
+"""Pictures of comparisons. Needs matplotlib (`pip install -e '.[bench]'`)."""
 
 import importlib.util
 from pathlib import Path
@@ -29,7 +29,8 @@ def plot_comparison(rows: list[dict[str, Any]], path: Path) -> None:
         from matplotlib import pyplot
     except ImportError as error:
         raise Rejected(
-            Reason.NOT_FOUND, "plots need matplotlib; install it with: pip install 'poolmgr[plots]'"
+            Reason.NOT_FOUND,
+            "plots need matplotlib; install it with: pip install -e '.[bench]' in the checkout",
         ) from error
     names = list(dict.fromkeys(row["policy"] for row in rows))
     figure, axes = pyplot.subplots(1, len(PANELS), figsize=(3.4 * len(PANELS), 3.2), constrained_layout=True)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from poolmgr.sim.fragments import Fragments, typical
-from poolmgr.sim.packing import POLICIES, PUBLISHED, allocated_at_capacity
-from poolmgr.sim.traces import PodTable, TraceNode
+from bench.packing.fragments import Fragments, typical
+from bench.packing.packing import POLICIES, PUBLISHED, allocated_at_capacity
+from bench.scenarios.traces import PodTable, TraceNode
 
 HALF = (1_000, 1, 500, "")
 WHOLE = (1_000, 1, 1_000, "")

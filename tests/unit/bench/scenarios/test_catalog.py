@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.scenarios.catalog import SCENARIOS, build
+from bench.scenarios.traces import DAY
+from bench.scenarios.workload import Ask
 from poolmgr.domain.errors import Rejected
-from poolmgr.sim.scenarios import SCENARIOS, build
-from poolmgr.sim.traces import DAY
-from poolmgr.sim.workload import Ask
 
 
 def folder(path: Path, *, without: str = "") -> Path:

@@ -9,14 +9,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from poolmgr.sim.plots import can_plot, plot_comparison
-from poolmgr.sim.policies import POLICIES
-from poolmgr.sim.replay_state import ReplaySettings
-from poolmgr.sim.report import headline_table, quality_table
-from poolmgr.sim.scenarios import build
-from poolmgr.sim.score import score
-from poolmgr.sim.sections import commit, measured_on, write_section
-from poolmgr.sim.workload import Ask
+from bench.policies.catalog import POLICIES
+from bench.quality.plots import can_plot, plot_comparison
+from bench.quality.score import score
+from bench.replay.state import ReplaySettings
+from bench.scenarios.catalog import build
+from bench.scenarios.workload import Ask
+from bench.sections import commit, measured_on, write_section
+from bench.tables import headline_table, quality_table
 
 SPLIT = "held-out"
 """Settings are chosen on the other half of the session files."""

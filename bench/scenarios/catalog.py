@@ -5,12 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from poolmgr.domain.errors import Rejected
-from poolmgr.domain.fleet import IdleVmAction, IdleVmPolicy
-from poolmgr.domain.reasons import Reason
-from poolmgr.sim.demand import FleetPlan, busy_gpus, even_fleet
-from poolmgr.sim.headline import three_a_card
-from poolmgr.sim.traces import (
+from bench.replay.demand import FleetPlan, busy_gpus, even_fleet
+from bench.scenarios.headline import three_a_card
+from bench.scenarios.traces import (
     DAY,
     WEEK,
     read_azure_vms,
@@ -20,7 +17,7 @@ from poolmgr.sim.traces import (
     read_sessions,
     read_spot_nodes,
 )
-from poolmgr.sim.workload import (
+from bench.scenarios.workload import (
     BIN_SECONDS,
     Ask,
     Scenario,
@@ -30,6 +27,9 @@ from poolmgr.sim.workload import (
     one_model,
     term_weeks,
 )
+from poolmgr.domain.errors import Rejected
+from poolmgr.domain.fleet import IdleVmAction, IdleVmPolicy
+from poolmgr.domain.reasons import Reason
 
 
 def campus_day(ask: Ask) -> Scenario:

@@ -4,11 +4,7 @@ is closed. What the executor does in a cluster, without its calls.
 
 from typing import Protocol
 
-from poolmgr.domain.fleet import Pool, Transition
-from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PlanId
-from poolmgr.domain.modes import Step
-from poolmgr.domain.plan import Move
-from poolmgr.sim.replay_state import (
+from bench.replay.state import (
     ORIGIN,
     ReplayFleet,
     ReplayGpu,
@@ -17,8 +13,12 @@ from poolmgr.sim.replay_state import (
     fails,
     narrow,
 )
-from poolmgr.sim.tally import Tally
-from poolmgr.sim.timeline import Timeline
+from bench.replay.tally import Tally
+from bench.replay.timeline import Timeline
+from poolmgr.domain.fleet import Pool, Transition
+from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PlanId
+from poolmgr.domain.modes import Step
+from poolmgr.domain.plan import Move
 
 
 class Tenants(Protocol):

@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bench.policies.baselines import PerClaim, StaticSplit
+from bench.policies.catalog import POLICIES
+from bench.quality.bounds import admission_bound, capacity_bound
+from bench.replay.demand import Demand, even_fleet, presence
+from bench.replay.replay import Replay
+from bench.replay.state import ReplaySettings
+from bench.replay.tally import Figures
 from poolmgr.domain.fleet import EvictionRule, Pool
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.planner.forecast_sizer import ForecastSizer
 from poolmgr.planner.rebalance import PoolPlanner
-from poolmgr.sim.baselines import PerClaim, StaticSplit
-from poolmgr.sim.bounds import admission_bound, capacity_bound
-from poolmgr.sim.demand import Demand, even_fleet, presence
-from poolmgr.sim.policies import POLICIES
-from poolmgr.sim.replay import Replay
-from poolmgr.sim.replay_state import ReplaySettings
-from poolmgr.sim.tally import Figures
 
 HOUR = 3_600.0
 

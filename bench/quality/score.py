@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from bench.policies.baselines import Policy
+from bench.policies.catalog import policy_of, static_policy
+from bench.quality.bounds import admission_bound, capacity_bound, lazy_over_optimum
+from bench.replay.backlog import fullest, least_fragmenting
+from bench.replay.replay import Replay
+from bench.replay.state import ReplaySettings, remembered
+from bench.replay.tally import Figures
+from bench.scenarios.workload import Scenario
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import PoolName
-from poolmgr.sim.backlog import fullest, least_fragmenting
-from poolmgr.sim.baselines import Policy
-from poolmgr.sim.bounds import admission_bound, capacity_bound, lazy_over_optimum
-from poolmgr.sim.policies import policy_of, static_policy
-from poolmgr.sim.replay import Replay
-from poolmgr.sim.replay_state import ReplaySettings, remembered
-from poolmgr.sim.tally import Figures
-from poolmgr.sim.workload import Scenario
 
 POOL = Pool(PoolName("fleet"))
 VM_SERVED_FLOOR = 0.99

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from poolmgr.sim.bounds import lazy_over_optimum, sizing_bound
-from poolmgr.sim.demand import Demand
-from poolmgr.sim.lcp import advance, limits, step_cost
+from bench.policies.lcp import advance, limits, step_cost
+from bench.quality.bounds import lazy_over_optimum
+from bench.replay.demand import Demand
 
 BETA, GPUS = 30.0, 4
 
@@ -42,8 +42,10 @@ def brute_force(vms: list[float], pods: list[float]) -> float:
 def test_dynamic_programme_is_the_optimum_of_all_sequences(seed: int) -> None:
     chance = np.random.default_rng(seed)
     vms, pods = chance.integers(0, 5, 5).astype(float), chance.integers(0, 5, 5).astype(float)
-    bound = sizing_bound(vms, pods, GPUS, seconds=10.0, beta=BETA, weight_vm=1.0, weight_shared=1.0)
-    assert bound == pytest.approx(brute_force(list(vms), list(pods)))
+    work = np.zeros(GPUS + 1)
+    for wanted, waiting in zip(vms, pods, strict=True):
+        work = advance(work, step_cost(GPUS, wanted, waiting, 10.0, 1.0, 1.0), BETA)
+    assert float(work.min()) == pytest.approx(brute_force(list(vms), list(pods)))
 
 
 @pytest.mark.parametrize("seed", range(20))

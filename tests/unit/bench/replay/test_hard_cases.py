@@ -6,13 +6,13 @@ from functools import cache
 import numpy as np
 import pytest
 
+from bench.policies.catalog import policy_of
+from bench.replay.demand import Demand, even_fleet, presence
+from bench.replay.replay import Replay
+from bench.replay.state import ReplaySettings, remembered
+from bench.replay.tally import Figures
 from poolmgr.domain.fleet import Pool, SideLimits
 from poolmgr.domain.identifiers import PoolName
-from poolmgr.sim.demand import Demand, even_fleet, presence
-from poolmgr.sim.policies import policy_of
-from poolmgr.sim.replay import Replay
-from poolmgr.sim.replay_state import ReplaySettings, remembered
-from poolmgr.sim.tally import Figures
 
 HOUR, HOURS = 3_600.0, 12
 BINS = 12 * HOURS

@@ -11,9 +11,9 @@ from datetime import timedelta
 
 import numpy as np
 
-from poolmgr.sim.demand import Ints, busy_gpus, even_fleet, presence
-from poolmgr.sim.traces import WEEK, read_sessions
-from poolmgr.sim.workload import (
+from bench.replay.demand import Ints, busy_gpus, even_fleet, presence
+from bench.scenarios.traces import WEEK, read_sessions
+from bench.scenarios.workload import (
     BIN_SECONDS,
     HISTORY_WEEKS,
     Ask,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from poolmgr.sim.demand import Demand, Floats
+from bench.replay.demand import Demand, Floats
 
 WITHIN_SECONDS = 60.0
 """w60: the share of VMs that have a GPU within a minute."""

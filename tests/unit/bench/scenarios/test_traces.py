@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.scenarios.traces import DAY, WEEK, Sessions, read_pods, read_sessions
+from bench.scenarios.workload import superpose, term_weeks
 from poolmgr.domain.errors import Rejected
-from poolmgr.sim.traces import DAY, WEEK, Sessions, read_pods, read_sessions
-from poolmgr.sim.workload import superpose, term_weeks
 
 HEADER = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time"
 

@@ -10,8 +10,8 @@ U2  admission: VMs' sessions are intervals fixed in time, pods can wait. Serving
 import numpy as np
 import numpy.typing as npt
 
-from poolmgr.sim.demand import Demand
-from poolmgr.sim.lcp import LcpSettings, advance, limits, step_cost
+from bench.policies.lcp import LcpSettings, advance, limits, step_cost
+from bench.replay.demand import Demand
 
 STEP_SECONDS = 60.0
 
@@ -74,24 +74,6 @@ def admission_bound(demand: Demand, gpus: int) -> float:
     for capacity, limit in zip(room, most, strict=True):
         done = min(done + capacity, float(limit))
     return float((vms.sum() * STEP_SECONDS + done) / (gpus * demand.horizon))
-
-
-def sizing_bound(
-    vms: Floats,
-    pods: Floats,
-    gpus: int,
-    *,
-    seconds: float,
-    beta: float,
-    weight_vm: float,
-    weight_shared: float,
-) -> float:
-    """U1: the least cost of any sequence of sizes for demands known in advance. O(steps × GPUs)."""
-    work = np.zeros(gpus + 1)
-    for wanted_by_vms, wanted_by_pods in zip(vms, pods, strict=True):
-        cost = step_cost(gpus, float(wanted_by_vms), float(wanted_by_pods), seconds, weight_vm, weight_shared)
-        work = advance(work, cost, beta)
-    return float(work.min())
 
 
 SIZING_STEPS = 5

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.replay.demand import Demand
+from bench.replay.state import SLICES, ReplayGpu, ReplayNode
 from poolmgr.domain.modes import Mode
-from poolmgr.sim.demand import Demand
-from poolmgr.sim.replay_state import SLICES, ReplayGpu, ReplayNode
 
 Shape = tuple[bool, int, int, bool]
 """(may wait, thousandths of a GPU, acceptable models as bits, best effort)."""

@@ -7,12 +7,12 @@ changes these numbers; then say in the commit why they are better now.
 import numpy as np
 import pytest
 
+from bench.policies.catalog import policy_of
+from bench.replay.demand import Demand, FleetPlan
+from bench.replay.replay import Replay
+from bench.replay.state import ReplaySettings
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import PoolName
-from poolmgr.sim.demand import Demand, FleetPlan
-from poolmgr.sim.policies import policy_of
-from poolmgr.sim.replay import Replay
-from poolmgr.sim.replay_state import ReplaySettings
 
 HOUR = 3_600.0
 

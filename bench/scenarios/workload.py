@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.replay.demand import Bools, Demand, FleetPlan, Floats, Ints, busy_gpus, presence
+from bench.scenarios.traces import DAY, WEEK, PodTable, Sessions, read_pods, read_sessions
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.fleet import IdleVmPolicy
 from poolmgr.domain.reasons import Reason
-from poolmgr.sim.demand import Bools, Demand, FleetPlan, Floats, Ints, busy_gpus, presence
-from poolmgr.sim.traces import DAY, WEEK, PodTable, Sessions, read_pods, read_sessions
 
 LONGEST_POD = 2 * DAY
 """Pods that the trace shows running longer than this (0.7 % of them, many for months) are cut off there: in a

@@ -4,7 +4,7 @@ What the full `fleet` does with agents, kubelets and HAMi in seconds is here one
 the same order of things: a GPU that is to move is closed to new workloads at once, drains, and then its node
 is closed while all GPUs of the move change together. VMs are bound in order of arrival, pods are placed
 binpacked in order of arrival among those that fit. Held against the full fleet by
-`tests/integration/sim/test_replay_against_fleet.py`.
+`tests/integration/bench/test_replay_against_fleet.py`.
 """
 
 from time import perf_counter
@@ -12,17 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from poolmgr.domain.demand import SharedPod, Vm
-from poolmgr.domain.fleet import IdleVmAction, Pool
-from poolmgr.domain.identifiers import Generation, NodeName
-from poolmgr.domain.plan import Move
-from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.port import Planner
-from poolmgr.sim.backlog import Backlog, Chooser, Room, fullest, room_on, shape_of, takes_pods
-from poolmgr.sim.demand import Demand, FleetPlan
-from poolmgr.sim.node_moves import NodeMoves
-from poolmgr.sim.outages import outages_of
-from poolmgr.sim.replay_state import (
+from bench.replay.backlog import Backlog, Chooser, Room, fullest, room_on, shape_of, takes_pods
+from bench.replay.demand import Demand, FleetPlan
+from bench.replay.node_moves import NodeMoves
+from bench.replay.outages import outages_of
+from bench.replay.state import (
     ORIGIN,
     ReplayFleet,
     ReplayGpu,
@@ -31,9 +25,15 @@ from poolmgr.sim.replay_state import (
     pod_view,
     vm_view,
 )
-from poolmgr.sim.tally import Tally
-from poolmgr.sim.timeline import Timeline
-from poolmgr.sim.vm_binding import bindings
+from bench.replay.tally import Tally
+from bench.replay.timeline import Timeline
+from bench.replay.vm_binding import bindings
+from poolmgr.domain.demand import SharedPod, Vm
+from poolmgr.domain.fleet import IdleVmAction, Pool
+from poolmgr.domain.identifiers import Generation, NodeName
+from poolmgr.domain.plan import Move
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.port import Planner
 
 MOST_RUNS = 1 << 20
 """A pod's number and which of its runs ends are one number in the timeline: it may begin again so often."""
@@ -138,8 +138,7 @@ class Replay:
     def _see_vm(self, vm: int) -> Vm:
         gpus = self._vm_gpus.get(vm, [])
         node = self._fleet.nodes[gpus[0].node].name if gpus else None
-        patience, asked = self._settings.patience_seconds, self._vm_asked[vm]
-        return vm_view(self._demand, vm, gpus, node, self.now, patience, asked)
+        return vm_view(self._demand, vm, gpus, node, self.now, self._vm_asked[vm])
 
     def bind_vms(self) -> None:
         if not self._waiting_vms:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.replay.demand import Demand, FleetPlan
 from poolmgr.domain.demand import DeviceClaim, SharedPod, Slice, Vm
 from poolmgr.domain.fleet import Gpu, Granularity, Node, Pool, Transition
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress, PoolName, WorkloadUid
@@ -12,7 +13,6 @@ from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.sharing import RegisteredGpu, SharingState
 from poolmgr.planner.forecast import EPOCH_MONDAY, bin_of
-from poolmgr.sim.demand import Demand, FleetPlan
 
 ORIGIN = EPOCH_MONDAY + 2_900 * 7 * 86_400.0
 """Unix seconds of the window's begin as planners see it: a Monday, as in the session traces."""
@@ -63,10 +63,6 @@ class ReplayGpu:
     used_milli: int = 0
     pods: dict[int, None] = field(default_factory=dict)
     view: Gpu | None = None
-
-    @property
-    def open_to_pods(self) -> bool:
-        return self.mode is Mode.SHARED and not self.fenced
 
 
 @dataclass(slots=True)
@@ -151,7 +147,6 @@ def vm_view(
     gpus: list[ReplayGpu],
     node: NodeName | None,
     now: float,
-    patience: float,
     asked: float,
 ) -> Vm:
     """A session as an observer sees it; `asked` is when it was asked for, or again after an outage."""
@@ -167,7 +162,6 @@ def vm_view(
         waiting_since=None if gpus else at,
         launcher_uid=f"launcher-{vm:07d}",
         devices=tuple((node, g.address) for g in gpus) if node is not None else (),
-        patience_until=at + patience,
         idle_since=idle_at if gpus and idle_at <= ORIGIN + now else None,
     )
 

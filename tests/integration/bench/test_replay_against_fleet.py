@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from bench.replay.demand import Demand, even_fleet
+from bench.replay.replay import Replay
+from bench.replay.state import ReplaySettings
 from poolmgr.controller.loop import Controller, Doors, LoopSettings
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.domain.modes import Mode
 from poolmgr.planner.rebalance import PoolPlanner
-from poolmgr.sim.demand import Demand, even_fleet
 from poolmgr.sim.doors import FixedLeadership, MemoryLedger
 from poolmgr.sim.fleet import A10_RESOURCE, NodeShape, SimulatedFleet
-from poolmgr.sim.replay import Replay
-from poolmgr.sim.replay_state import ReplaySettings
 from poolmgr.sim.world import PodRequest, VmRequest
 
 HOUR = 3_600.0

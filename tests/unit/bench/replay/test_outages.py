@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.policies.catalog import policy_of
+from bench.replay import replay as replay_module
+from bench.replay.demand import Demand, even_fleet
+from bench.replay.outages import outages_of
+from bench.replay.replay import Replay
+from bench.replay.state import ReplaySettings
+from bench.replay.tally import Figures
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import PoolName
-from poolmgr.sim import replay as replay_module
-from poolmgr.sim.demand import Demand, even_fleet
-from poolmgr.sim.outages import outages_of
-from poolmgr.sim.policies import policy_of
-from poolmgr.sim.replay import Replay
-from poolmgr.sim.replay_state import ReplaySettings
-from poolmgr.sim.tally import Figures
 
 DAY, HOUR = 86_400.0, 3_600.0
 POOL = Pool(PoolName("p"))

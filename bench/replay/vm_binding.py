@@ -3,9 +3,9 @@ spreads would."""
 
 from collections.abc import Iterable, Iterator
 
+from bench.replay.demand import Demand
+from bench.replay.state import ReplayGpu, ReplayNode
 from poolmgr.domain.modes import Mode
-from poolmgr.sim.demand import Demand
-from poolmgr.sim.replay_state import ReplayGpu, ReplayNode
 
 
 def bindings(
