@@ -113,6 +113,7 @@ def planned_move(move: Move) -> schemas.PlannedMove:
         reason=move.reason.value,
         message=move.message,
         evict=list(move.evict),
+        recommended=move.recommended,
     )
 
 

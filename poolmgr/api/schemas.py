@@ -119,6 +119,7 @@ class PlannedMove(Schema):
     reason: str = Field(description="Reason code.")
     message: str = Field(description="One sentence: what moves, for whom, why this GPU.")
     evict: list[str] = Field(description="UIDs of pods that are evicted first.")
+    recommended: bool = Field(description="The pool is in Recommend mode: shown, and made only if asked for.")
 
 
 @dataclass(slots=True)

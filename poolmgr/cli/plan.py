@@ -89,6 +89,7 @@ def explain_gpu(snapshot: ClusterSnapshot, decided: Plan, wanted: str) -> dict[s
                 "moves_to": str(move.to_mode),
                 "reason": str(move.reason),
                 "message": move.message,
+                "recommended": move.recommended,
             }
     about = Subject(SubjectKind.GPU, gpu.node, gpu.pci_address)
     # A view that is not complete is refused as a whole, pool by pool.
@@ -102,7 +103,14 @@ def explain_gpu(snapshot: ClusterSnapshot, decided: Plan, wanted: str) -> dict[s
         if refusal is not None
         else (str(Reason.NOT_IN_POOL), f"no GPUPool selects GPU {gpu.pci_address} of {gpu.node}")
     )
-    return {"gpu": name, "mode": mode, "moves_to": None, "reason": reason, "message": message}
+    return {
+        "gpu": name,
+        "mode": mode,
+        "moves_to": None,
+        "reason": reason,
+        "message": message,
+        "recommended": False,
+    }
 
 
 def told(line: dict[str, Any]) -> str:
@@ -110,7 +118,8 @@ def told(line: dict[str, Any]) -> str:
     stays = f"stays in {line['mode']}" if line["mode"] else "stays on no side"
     if line["reason"] == Reason.GPU_MOVING:
         stays = "is moving already"
-    fate = f"moves to {line['moves_to']}" if line["moves_to"] else stays
+    moves = "would move (recommended only)" if line["recommended"] else "moves"
+    fate = f"{moves} to {line['moves_to']}" if line["moves_to"] else stays
     return f"{line['gpu']}: {fate} ({line['reason']}): {line['message']}"
 
 
@@ -154,6 +163,7 @@ def as_object(decided: Plan) -> dict[str, Any]:
                 "message": m.message,
                 "evict": list(m.evict),
                 "wait_for": list(m.wait_for),
+                "recommended": m.recommended,
             }
             for m in decided.moves
         ],
@@ -181,11 +191,14 @@ def as_object(decided: Plan) -> dict[str, Any]:
 
 
 def _print(decided: Plan) -> None:
-    print(f"plan {decided.plan_id}: {len(decided.moves)} GPU(s) to move")
+    recommended = len(decided.moves) - len(decided.to_start)
+    more = f", {recommended} more only recommended" if recommended else ""
+    print(f"plan {decided.plan_id}: {len(decided.to_start)} GPU(s) to move{more}")
     for target in decided.targets:
         print(f"  {target.pool}, {target.model}: {target.message}")
     for move in decided.moves:
-        print(f"  → {move.to_mode}: {move.message} ({move.reason})")
+        mark = "recommended, not done" if move.recommended else "→"
+        print(f"  {mark} {move.to_mode}: {move.message} ({move.reason})")
     waiting = [r for r in decided.refusals if r.subject.kind in (SubjectKind.VM, SubjectKind.POD)]
     for refusal in waiting:
         subject = refusal.subject

@@ -49,7 +49,7 @@ def passed(
             verdict = _may_evict(move, guarded)
         if verdict and gpu is not None:
             pool = pools.get(gpu.pool) if gpu.pool else None
-            verdict = _within_bounds(move, pool, tallies.setdefault(gpu.pool or "", _Tally()))
+            verdict = _pool_allows(move, pool, tallies.setdefault(gpu.pool or "", _Tally()))
         if verdict:
             accepted.append(move)
             tally = tallies[(gpu and gpu.pool) or ""]
@@ -60,13 +60,6 @@ def passed(
             subject = Subject(SubjectKind.GPU, move.node, move.pci_address)
             refused.append(Refusal(subject, verdict.reason, verdict.message))
     return tuple(accepted), tuple(refused)
-
-
-def without_automatic(snapshot: ClusterSnapshot, asked_for: frozenset[str]) -> frozenset[str]:
-    """Names of pools whose moves are shown but not made, unless an operator asked for them."""
-    return frozenset(
-        p.name for p in snapshot.pools if p.rebalance.value != "Automatic" and p.name not in asked_for
-    )
 
 
 def _may_move(
@@ -117,10 +110,14 @@ def _may_evict(move: Move, guarded: dict[WorkloadUid, SharedPod]) -> Verdict:
     return Verdict(True, Reason.ADMITTED)
 
 
-def _within_bounds(move: Move, pool: Pool | None, tally: _Tally) -> Verdict:
+def _pool_allows(move: Move, pool: Pool | None, tally: _Tally) -> Verdict:
     where = f"{move.model} {move.pci_address} on {move.node}"
     if pool is None:
         return Verdict(False, Reason.NOT_IN_POOL, f"no GPUPool selects {where}; nothing may move it")
+    if pool.rebalance is RebalanceMode.OFF:
+        return Verdict(False, Reason.POOL_OFF, f"{where} stays: rebalancing of pool {pool.name} is Off")
+    if pool.recommend_only:
+        return Verdict(False, Reason.RECOMMEND_ONLY, f"{where} stays: pool {pool.name} is in Recommend mode")
     leaving, arriving = move.to_mode.other, move.to_mode
     if tally.desired[leaving] - 1 < pool.side(leaving).min:
         return Verdict(

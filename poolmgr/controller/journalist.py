@@ -78,22 +78,23 @@ class Journalist:
         if outcome.finished:
             self._last_step.pop(transition.node, None)
 
-    async def plan(self, plan: Plan, started: tuple[Move, ...], shown_only: frozenset[str]) -> None:
-        """A decision: kept when it differs from the last one in what it does or refuses."""
-        done = tuple((m.node, m.pci_address, m.to_mode) for m in plan.moves), bool(started)
+    async def plan(self, plan: Plan, started: tuple[Move, ...]) -> None:
+        """A decision: kept when it differs from the last one in what it does, recommends or refuses."""
+        done = tuple((m.node, m.pci_address, m.to_mode, m.recommended) for m in plan.moves), bool(started)
         if done == self._last_done and same_refusals(plan.refusals, self._last_refusals):
             return
         self._last_done, self._last_refusals = done, plan.refusals
-        recommended = [m for m in plan.moves if m.pool in shown_only]
-        outcome = "started" if started else "recommended" if recommended else "no_move"
         for pool in sorted({str(m.pool) for m in plan.moves} or {""}):
-            await self._keep(self._ledger.record_plan(plan, pool=pool, dry_run=not started, outcome=outcome))
+            outcome = _outcome([m for m in plan.moves if m.pool == pool], started)
+            await self._keep(
+                self._ledger.record_plan(plan, pool=pool, dry_run=outcome != "started", outcome=outcome)
+            )
         for move in plan.moves:
             if move in started:
                 log.info("move_started", **_fields(plan, move), reason=move.reason.value)
                 subject = Subject(SubjectKind.NODE, "", move.node)
                 await self._recorder.event(subject, move.reason, f"plan {plan.plan_id}: {move.message}")
-            elif move.pool in shown_only:
+            elif move.recommended:
                 log.info("move_recommended", **_fields(plan, move), reason=Reason.RECOMMEND_ONLY.value)
         await self.refusals(plan.refusals)
 
@@ -156,6 +157,13 @@ class Journalist:
             if self._ledger_down:
                 log.info("ledger_back")
             self._ledger_down = False
+
+
+def _outcome(moves: list[Move], started: tuple[Move, ...]) -> str:
+    """What became of one pool's moves of a plan."""
+    if any(move in started for move in moves):
+        return "started"
+    return "recommended" if any(move.recommended for move in moves) else "no_move"
 
 
 def same_refusals(some: tuple[Refusal, ...], others: tuple[Refusal, ...]) -> bool:

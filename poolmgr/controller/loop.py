@@ -193,12 +193,10 @@ class Controller:
         decision = self._planner.decide(snapshot, await self._recall())
         self._memory, self.plan = decision.memory, decision.plan
         started: tuple[Move, ...] = ()
-        shown_only = guard.without_automatic(snapshot, frozenset())
-        wanted = tuple(m for m in decision.plan.moves if m.pool not in shown_only)
-        if wanted:
-            started, refused = await self._start(wanted, decision.plan)
+        if decision.plan.to_start:
+            started, refused = await self._start(decision.plan.to_start, decision.plan)
             await self._journalist.refusals(refused)
-        await self._journalist.plan(decision.plan, started, shown_only)
+        await self._journalist.plan(decision.plan, started)
         lent = await self._lending.follow(decision.plan.best_effort_only, snapshot)
         await self._journalist.lending(lent)
         await self._report(snapshot)
@@ -233,8 +231,8 @@ class Controller:
             accepted, refused = guard.passed(plan.moves, view)
             if dry_run:
                 return RebalanceResult(plan, accepted, refused, True)
-            started, refused = await self._start(plan.moves, plan)
-            await self._journalist.plan(plan, started, frozenset())
+            started, refused = await self._start(plan.moves, plan, asked_for=pool)
+            await self._journalist.plan(plan, started)
             return RebalanceResult(plan, started, refused, False)
 
     async def _observe(self) -> ClusterSnapshot:
@@ -323,10 +321,11 @@ class Controller:
         await side_by_side(nodes, advance)
 
     async def _start(
-        self, moves: tuple[Move, ...], plan: Plan
+        self, moves: tuple[Move, ...], plan: Plan, *, asked_for: str = ""
     ) -> tuple[tuple[Move, ...], tuple[Refusal, ...]]:
-        """Verify against a snapshot taken now, then write one intent per node."""
-        fresh = await self._doors.view.snapshot()
+        """Verify against a snapshot taken now, then write one intent per node. `asked_for`: the pool whose moves an
+        operator asked for."""
+        fresh = guard.operator_view(await self._doors.view.snapshot(), asked_for)
         accepted, refused = guard.passed(moves, fresh)
         groups = intents.by_node(accepted)
         started: set[NodeName] = set()

@@ -73,6 +73,13 @@ def _sentence(
         return Reason.GPU_MOVING, f"{count.moving} GPU(s) on the way between the sides"
     if count.waiting_vms or count.waiting_pods:
         return _waiting(pool, count, plan)
+    recommended = [m for m in plan.moves if m.recommended and m.pool == pool.name] if plan else []
+    if recommended:
+        return (
+            Reason.RECOMMEND_ONLY,
+            f"{len(recommended)} move(s) are recommended and not done, since the pool is in Recommend mode; first: "
+            f"{recommended[0].message}",
+        )
     return Reason.IN_PLACE, "every GPU is where it serves best; nobody waits"
 
 

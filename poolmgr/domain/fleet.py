@@ -194,6 +194,11 @@ class Pool:
     generation: int = 0
     created_at: float = 0.0
 
+    @property
+    def recommend_only(self) -> bool:
+        """Moves of its GPUs are shown and not made, unless an operator asks for them."""
+        return self.rebalance is RebalanceMode.RECOMMEND
+
     def side(self, mode: Mode) -> SideLimits:
         return self.passthrough if mode is Mode.PASSTHROUGH else self.shared
 

@@ -34,6 +34,8 @@ class Move:
     """Pods to evict first; only ones that the pool's eviction rule names."""
     wait_for: tuple[WorkloadUid, ...] = ()
     """Pods that may end in their own time first: the GPU is closed to new ones and moves once it is empty."""
+    recommended: bool = False
+    """Its pool is in Recommend mode: the planner shows the move and nobody starts it."""
 
 
 class SubjectKind(StrEnum):
@@ -89,6 +91,11 @@ class Plan:
     @property
     def empty(self) -> bool:
         return not self.moves
+
+    @property
+    def to_start(self) -> tuple[Move, ...]:
+        """The moves that the manager makes by itself."""
+        return tuple(move for move in self.moves if not move.recommended)
 
 
 @dataclass(frozen=True, slots=True)

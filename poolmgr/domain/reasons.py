@@ -31,7 +31,7 @@ class Reason(StrEnum):
     NOT_CHOSEN = "NotChosen"  # another GPU was cheaper to move
     NOT_IN_POOL = "NotInPool"  # no GPUPool selects it
     POOL_OFF = "PoolOff"  # rebalance is Off
-    RECOMMEND_ONLY = "RecommendOnly"  # rebalance is Recommend: shown, not done
+    RECOMMEND_ONLY = "RecommendOnly"  # a move is recommended and not made: rebalance is Recommend
     IOMMU_GROUP_SHARED = "IommuGroupShared"  # its IOMMU group holds a device that cannot move with it
     UNSUITABLE = "Unsuitable"  # a property of the GPU or node rules the move out
     NO_DEMAND = "NoDemand"  # nobody waits for the other mode

@@ -65,5 +65,6 @@ class Draft:
                     message,
                     unit.evict,
                     unit.wait_for,
+                    recommended=shelf.pool.recommend_only,
                 )
             )

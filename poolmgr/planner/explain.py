@@ -1,8 +1,8 @@
 """A reason and a sentence for everything that a plan leaves as it is."""
 
-from poolmgr.domain.fleet import Gpu, RebalanceMode
+from poolmgr.domain.fleet import Gpu, Pool
 from poolmgr.domain.modes import Mode
-from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Target
+from poolmgr.domain.plan import Refusal, Subject, SubjectKind, Target
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.eligibility import Objection, name_of, not_in_pool, objection_of, use_objection
@@ -14,14 +14,17 @@ from poolmgr.planner.usage import Usage, busy_with_pods
 
 def explain_pods(draft: Draft, pods: list[ShapeOutlook]) -> None:
     """A sentence for every waiting pod. Pods of one shape wait in order, so the first ones are served first."""
-    returning = sum(1 for move in draft.moves if move.to_mode is Mode.SHARED)
+    returning = [move for move in draft.moves if move.to_mode is Mode.SHARED]
+    recommended = [move for move in returning if move.recommended]
+    pools = {pool.name: pool for pool in draft.snapshot.pools}
     for group in pods:
-        moved = 0
+        moved = hoped = 0
         if returning and group.unmet:
             per_card = max(
                 (group.shape.per_card(s.memory_mib) for s in draft.stock.shelves.values()), default=0
             )
-            moved = min(group.unmet, returning * per_card)
+            moved = min(group.unmet, (len(returning) - len(recommended)) * per_card)
+            hoped = min(group.unmet - moved, len(recommended) * per_card)
         fate = _fate_of_unmet(draft, group)
         for rank, pod in enumerate(group.pods):
             if rank < group.fits_now:
@@ -36,9 +39,22 @@ def explain_pods(draft: Draft, pods: list[ShapeOutlook]) -> None:
                     Reason.MOVE_UNDER_WAY,
                     "this plan moves a GPU that will have room for it to the shared side",
                 )
+            elif rank < group.fits + moved + hoped:
+                said = only_recommended(
+                    pools[recommended[0].pool], "a GPU to the shared side that would have room for it"
+                )
             else:
                 said = fate
             draft.refusals.append(Refusal(Subject(SubjectKind.POD, pod.namespace, pod.name), *said))
+
+
+def only_recommended(pool: Pool, what: str) -> Objection:
+    """To somebody who waits: `what` would serve it, and who can have it moved."""
+    return (
+        Reason.RECOMMEND_ONLY,
+        f"moving {what} is recommended and not done: pool {pool.name} is in Recommend mode; an administrator can ask "
+        "for the move, or set rebalance.mode to Automatic",
+    )
 
 
 def _fate_of_unmet(draft: Draft, group: ShapeOutlook) -> Objection:
@@ -165,17 +181,13 @@ def _why_unit_stays(unit: Unit, held: Objection | None, spare: Spare, now: float
     return Reason.NO_DEMAND, f"{name} is idle in Passthrough and no pod needs it"
 
 
-def only_automatic(draft: Draft) -> tuple[Move, ...]:
-    """Moves of pools in Recommend mode become refusals that say what would be done."""
-    recommended = {p.name for p in draft.snapshot.pools if p.rebalance is RebalanceMode.RECOMMEND}
-    if not recommended:
-        return tuple(draft.moves)
+def explain_recommended(draft: Draft) -> None:
+    """For each GPU that a move is recommended for: what would be done."""
     for move in draft.moves:
-        if move.pool in recommended:
+        if move.recommended:
             subject = Subject(SubjectKind.GPU, move.node, move.pci_address)
             message = f"recommended, not done: to {move.to_mode}: {move.message}"
             draft.refusals.append(Refusal(subject, Reason.RECOMMEND_ONLY, message))
-    return tuple(m for m in draft.moves if m.pool not in recommended)
 
 
 def target_of(draft: Draft, key: ShelfKey, spare: Spare) -> Target:

@@ -28,7 +28,7 @@ from poolmgr.planner.budget import budgets_of, places_kept_for_vms
 from poolmgr.planner.collector import collector_paused, keep_for_good
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.drain import drain_ahead
-from poolmgr.planner.explain import explain_gpus, explain_pods, only_automatic, target_of
+from poolmgr.planner.explain import explain_gpus, explain_pods, explain_recommended, target_of
 from poolmgr.planner.flows import fetch_spare, fill_minimum, fill_reserved, give_back, may_give_back
 from poolmgr.planner.idle_vms import explain_idle_vms
 from poolmgr.planner.lending import lent_nodes
@@ -104,10 +104,12 @@ class PoolPlanner:
                 explain_pods(draft, pods)
         if self._explain:
             explain_gpus(draft, spares)
+            explain_recommended(draft)
             explain_idle_vms(draft)
-        moves = only_automatic(draft)
         targets = tuple(target_of(draft, key, spares[key]) for key in stock.shelves)
-        return Decision(_plan_of(snapshot, moves, tuple(draft.refusals), targets, lent), remembered)
+        return Decision(
+            _plan_of(snapshot, tuple(draft.moves), tuple(draft.refusals), targets, lent), remembered
+        )
 
 
 def _plan_of(

@@ -8,6 +8,7 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.planner.board import Offer
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.eligibility import Objection, name_of, objection_of
+from poolmgr.planner.explain import only_recommended
 from poolmgr.planner.idle_vms import idle_holders
 from poolmgr.planner.shares import Shares
 from poolmgr.planner.shelving import ShelfKey, Unit
@@ -49,16 +50,18 @@ def _vm_objection(draft: Draft, vm: Vm) -> Objection | None:
 def _serve(draft: Draft, vm: Vm) -> Objection:
     """Reserve or move GPUs for one VM; what is said to its owner."""
     keys = draft.stock.shelves_by_resource[vm.claims[0].resource_name]
+    pools = {key: draft.stock.shelves[key].pool for key in keys}
     for key in keys:
+        offer = draft.board(key).best(vm.gpus)
+        if offer is not None and not (offer.move and pools[key].recommend_only):
+            return _too_dear(draft, key, vm, offer) or _accept(draft, key, vm, offer)
+    # What is only recommended may never be done: it comes after all that will be.
+    for key in sorted(keys, key=lambda key: pools[key].recommend_only):
+        if pools[key].eviction is EvictionRule.BEST_EFFORT:
+            draft.board(key).allow_eviction(draft.stock)
         offer = draft.board(key).best(vm.gpus)
         if offer is not None:
             return _too_dear(draft, key, vm, offer) or _accept(draft, key, vm, offer)
-    for key in keys:
-        if draft.stock.shelves[key].pool.eviction is EvictionRule.BEST_EFFORT:
-            draft.board(key).allow_eviction(draft.stock)
-            offer = draft.board(key).best(vm.gpus)
-            if offer is not None:
-                return _too_dear(draft, key, vm, offer) or _accept(draft, key, vm, offer)
     if not draft.explain:
         return Reason.NO_CANDIDATE, "no GPU of its kind can be moved now"
     resource = vm.claims[0].resource_name
@@ -101,6 +104,8 @@ def _accept(draft: Draft, key: ShelfKey, vm: Vm, offer: Offer) -> Objection:
         return stopped
     if moved:
         count = sum(unit.size for unit in moved)
+        if shelf.pool.recommend_only:
+            return only_recommended(shelf.pool, f"{count} GPU(s) of {offer.node} over for it")
         return Reason.MOVE_UNDER_WAY, f"this plan moves {count} GPU(s) of {offer.node} over for it"
     if offer.use_incoming:
         return Reason.MOVE_UNDER_WAY, f"{offer.use_incoming} GPU(s) of {offer.node} are on their way for it"

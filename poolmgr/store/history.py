@@ -190,6 +190,7 @@ def _past_plan(session: Session, row: PlanRow) -> PastPlan:
                 reason=Reason(m.reason),
                 message=m.message,
                 evict=tuple(WorkloadUid(uid) for uid in m.evict),
+                recommended=row.outcome == "recommended",
             )
             for m in _children(session, MoveRow, MoveRow.plan, row.id)
         ),

@@ -45,7 +45,7 @@ def from_plan(plan: Plan | None) -> tuple[Line, ...]:
         return ()
     moves = [
         _told(plan.made_at, Subject(SubjectKind.GPU, m.node, m.pci_address), m.reason, m.message, moved=True)
-        for m in plan.moves
+        for m in plan.to_start
     ]
     return tuple(
         moves

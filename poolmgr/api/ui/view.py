@@ -68,6 +68,7 @@ class PoolCard:
     gpus: int
     sides: tuple[SideRow, ...]
     sentence: str
+    recommended: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +245,17 @@ def _pool(pool: Pool, census: Census, plan: Plan | None) -> PoolCard:
             ),
         ),
         sentence=sentence(targets[0].message) if targets else "",
+        recommended=_recommended(pool, plan),
     )
+
+
+def _recommended(pool: Pool, plan: Plan | None) -> str:
+    """What the plan would do if it were let; empty where there is nothing, or it is done."""
+    moves = [m for m in plan.moves if m.recommended and m.pool == pool.name] if plan else []
+    if not moves:
+        return ""
+    said = sentence(moves[0].message)
+    return f"{plural(len(moves), 'move')} recommended and not made; the first one: {said}"
 
 
 def _bounds(limits: SideLimits) -> str:

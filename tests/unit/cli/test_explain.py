@@ -163,3 +163,10 @@ def test_a_name_that_is_not_there_lists_those_near_it(wanted: str, near: str) ->
 
 def test_names_are_found_whatever_their_case() -> None:
     assert one(snapshot(node("a", "s")), "gpu-A-0").startswith("a/0000:00:00.0: ")
+
+
+def test_what_is_only_recommended_is_not_said_to_move() -> None:
+    view = snapshot(node("a", "s"), vms=(vm("v"),), pools=(pool(rebalance=RebalanceMode.RECOMMEND),))
+    assert one(view).startswith(
+        "a/0000:00:00.0: would move (recommended only) to Passthrough (VmWaiting): GPU"
+    )

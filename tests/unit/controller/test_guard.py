@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from poolmgr.controller import guard
-from poolmgr.domain.fleet import EvictionRule, Holder, SideLimits
+from poolmgr.domain.fleet import EvictionRule, Holder, RebalanceMode, SideLimits
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.reasons import Reason
 from tests.builders import gpu, move, node, pod, pool, snapshot, transition, vm
@@ -40,6 +40,8 @@ def test_an_idle_gpu_may_move() -> None:
         (snapshot(node(G0), pools=(pool(shared=SideLimits(min=1)),)), Reason.AT_MINIMUM),
         (snapshot(node(G0), pools=(pool(passthrough=SideLimits(max=0)),)), Reason.AT_MAXIMUM),
         (snapshot(node(G0), pools=(pool(max_in_flight=0),)), Reason.BUDGET_SPENT),
+        (snapshot(node(G0), pools=(pool(rebalance=RebalanceMode.OFF),)), Reason.POOL_OFF),
+        (snapshot(node(G0), pools=(pool(rebalance=RebalanceMode.RECOMMEND),)), Reason.RECOMMEND_ONLY),
     ],
 )
 def test_refusals_name_their_reason(snap, reason) -> None:
@@ -70,6 +72,26 @@ def test_bounds_and_budget_are_used_up_by_accepted_moves() -> None:
     accepted, refused = guard.passed((move(G0), move(G1), move(other)), snap)
     assert accepted == (move(G0), move(G1))
     assert [r.reason for r in refused] == [Reason.BUDGET_SPENT]
+
+
+def test_no_plan_takes_a_side_under_its_minimum_by_several_moves() -> None:
+    snap = snapshot(node(G0, G1), pools=(pool(shared=SideLimits(min=1), max_in_flight=5),))
+    accepted, refused = guard.passed((move(G0), move(G1)), snap)
+    assert accepted == (move(G0),)
+    assert [r.reason for r in refused] == [Reason.AT_MINIMUM]
+
+
+def test_what_an_operator_asks_for_is_let_through_in_that_pool_only() -> None:
+    off = pool("b10", rebalance=RebalanceMode.OFF)
+    other = gpu(0, node="n2", pool=off.name)
+    snap = snapshot(
+        node(G0),
+        node(other, name="n2"),
+        pools=(pool(rebalance=RebalanceMode.RECOMMEND, max_in_flight=5), off),
+    )
+    accepted, refused = guard.passed((move(G0), move(other)), guard.operator_view(snap, "a10"))
+    assert accepted == (move(G0),)
+    assert [r.reason for r in refused] == [Reason.POOL_OFF]
 
 
 def test_moves_under_way_count_against_the_budget() -> None:

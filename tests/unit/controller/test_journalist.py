@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from poolmgr.controller.journalist import Journalist, same_refusals
-from poolmgr.domain.identifiers import Generation, PlanId
+from poolmgr.domain.identifiers import Generation, PlanId, PoolName
 from poolmgr.domain.plan import Plan, Refusal, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.sim.doors import MemoryLedger
@@ -39,10 +39,31 @@ async def test_plan_is_kept_when_it_does_or_refuses_something_else() -> None:
     ledger = MemoryLedger()
     journalist = Journalist(ledger, Silent())
     for refusals in ((refusal("a"),), (refusal("a", message="still"),), (refusal("b"),)):
-        await journalist.plan(plan(*refusals), (), frozenset())
+        await journalist.plan(plan(*refusals), ())
     assert [kept.refusals[0].subject.name for kept, *_ in ledger.plans] == ["a", "b"]
     begun = move(gpu())
     moving = replace(plan(refusal("b")), moves=(begun,))
-    await journalist.plan(moving, (), frozenset())
-    await journalist.plan(moving, (begun,), frozenset())
+    await journalist.plan(moving, ())
+    await journalist.plan(moving, (begun,))
     assert [outcome for *_, outcome in ledger.plans[2:]] == ["no_move", "started"]
+
+
+async def test_each_pool_of_a_plan_is_kept_with_what_became_of_its_own_moves() -> None:
+    ledger = MemoryLedger()
+    begun = move(gpu(0))
+    shown = move(gpu(1, pool=PoolName("b10")), recommended=True)
+    held = move(gpu(2, pool=PoolName("c10")))
+    await Journalist(ledger, Silent()).plan(replace(plan(), moves=(begun, shown, held)), (begun,))
+    assert [kept[1:] for kept in ledger.plans] == [
+        ("a10", False, "started"),
+        ("b10", True, "recommended"),
+        ("c10", True, "no_move"),
+    ]
+
+
+async def test_a_move_that_was_recommended_and_is_made_now_is_kept_again() -> None:
+    ledger = MemoryLedger()
+    journalist = Journalist(ledger, Silent())
+    for recommended in (True, True, False):
+        await journalist.plan(replace(plan(), moves=(move(gpu(), recommended=recommended),)), ())
+    assert [outcome for *_, outcome in ledger.plans] == ["recommended", "no_move"]

@@ -295,7 +295,7 @@ def test_a_small_shelf_keeps_nothing_for_nobody_in_particular() -> None:
 def test_a_pool_in_recommend_mode_is_told_what_the_forecast_would_do() -> None:
     view = at(TUESDAY, pools=(pool(rebalance=RebalanceMode.RECOMMEND),))
     plan = PoolPlanner(LearningSizer()).decide(view, past(days=8)).plan
-    assert plan.empty
+    assert not plan.to_start
     said = [r for r in plan.refusals if r.reason is Reason.RECOMMEND_ONLY]
     assert len(said) == 3
     assert all("as on earlier days" in r.message for r in said)

@@ -223,7 +223,7 @@ def test_pool_that_is_off_or_only_recommends_moves_nothing() -> None:
     assert off.empty
     assert about_gpu(off, "a", 0)[0] is Reason.POOL_OFF
     shown = decide(snapshot(node("a", "s"), vms=(vm("v"),), pools=(pool(rebalance=RebalanceMode.RECOMMEND),)))
-    assert shown.empty
+    assert not shown.to_start
     reason, sentence = about_gpu(shown, "a", 0)
     assert reason is Reason.RECOMMEND_ONLY
     assert "goes to waiting VM desktops/v" in sentence

@@ -67,6 +67,15 @@ async def test_refusals_beyond_the_limit_are_counted_and_workloads_kept(database
     assert past.refusals_left_out == 1
 
 
+async def test_a_recommended_move_comes_back_as_recommended(database: Database) -> None:
+    shown = replace(plan(), moves=tuple(replace(move, recommended=True) for move in plan().moves))
+    await SqlLedger(database).record_plan(shown, pool="desktops", dry_run=True, outcome="recommended")
+    [past] = (await SqlHistory(database).plans()).items
+    assert past.outcome == "recommended"
+    assert past.plan.moves == shown.moves
+    assert not [d for d in await SqlHistory(database).decisions(limit=9, without=frozenset()) if d.moved]
+
+
 async def test_pages_of_plans_meet_without_gap_or_overlap(database: Database) -> None:
     ledger, history = SqlLedger(database), SqlHistory(database)
     for number in range(5):

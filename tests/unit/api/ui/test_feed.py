@@ -1,5 +1,7 @@
 """The last decisions in sentences."""
 
+from dataclasses import replace
+
 from poolmgr.api.ui import feed
 from poolmgr.domain.history import PastDecision, PastStep, PastTransition
 from poolmgr.domain.plan import Subject, SubjectKind
@@ -37,3 +39,8 @@ def test_without_a_ledger_the_newest_plan_speaks() -> None:
     # The VM of the plan has a GPU on its way: that is no news worth a line.
     assert [line.kind for line in feed.from_plan(plan())] == ["move"]
     assert feed.from_plan(None) == ()
+
+
+def test_a_move_that_is_only_recommended_is_no_line_of_what_was_done() -> None:
+    moves = tuple(replace(move, recommended=True) for move in plan().moves)
+    assert feed.from_plan(replace(plan(), moves=moves)) == ()

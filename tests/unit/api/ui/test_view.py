@@ -86,3 +86,12 @@ def test_long_queue_shows_who_has_waited_longest_and_counts_the_others() -> None
     assert view.headline == f"{MAX_WAITING + 7} workloads wait for a GPU"
     assert (len(view.waiting), view.waiting_left_out) == (MAX_WAITING, 7)
     assert view.waiting[0].name == f"cad/v{MAX_WAITING + 6}"
+
+
+def test_a_pool_shows_what_is_recommended_and_not_made() -> None:
+    made = plan()
+    [shown] = make_view(take_census(fleet()), replace(made, moves=()), LEADING).pools
+    assert shown.recommended == ""
+    recommended = tuple(replace(move, recommended=True) for move in made.moves)
+    [shown] = make_view(take_census(fleet()), replace(made, moves=recommended), LEADING).pools
+    assert shown.recommended.startswith("1 move recommended and not made; the first one: ")
