@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from poolmgr.cli.live_planner import live_planner
 from poolmgr.domain.demand import DeviceClaim, SharedPod, Slice, Vm
 from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, SideLimits
 from poolmgr.domain.identifiers import Generation, GpuUuid, NodeName, PciAddress, PoolName, WorkloadUid
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.sharing import RegisteredGpu, SharingState
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.learning import LearningSizer
-from poolmgr.planner.rebalance import PoolPlanner
 
 MODELS = (("NVIDIA A10", 23_028), ("NVIDIA A100-SXM4-80GB", 81_920), ("NVIDIA L40S", 46_068))
 TRACE_MEMORY_MIB = 24_000
@@ -163,7 +162,7 @@ def measure(shape: FleetShape, *, pods: int, ticks: int, seed: int) -> dict[str,
     begun = perf_counter()
     view = random_cluster_of(shape, pods=pods, seed=seed)
     built = perf_counter() - begun
-    planner = PoolPlanner(LearningSizer())
+    planner = live_planner()
     memory: Any = None
     times: list[float] = []
     cpu_times: list[float] = []

@@ -23,14 +23,13 @@ from poolmgr.api.app import create_app
 from poolmgr.api.ui.wording import clock_time
 from poolmgr.cli.aside import aside, ended_by
 from poolmgr.cli.demo_admission import ask_about_machines, tell, webhook
+from poolmgr.cli.live_planner import live_planner
 from poolmgr.cli.serving import listen, serve, stop_on_signals
 from poolmgr.controller.loop import Controller, LoopSettings
 from poolmgr.controller.loop import Doors as ControllerDoors
 from poolmgr.domain.errors import Fault
 from poolmgr.kit.clock import SystemClock
 from poolmgr.kit.log import configure
-from poolmgr.planner.learning import LearningSizer
-from poolmgr.planner.rebalance import PoolPlanner
 from poolmgr.sim.desktop_day import DesktopDay, desktop_day
 from poolmgr.sim.doors import FixedLeadership
 from poolmgr.sim.fleet import SimulatedFleet
@@ -147,7 +146,7 @@ def compose(day: DesktopDay, seed: int, speed: float, url: str) -> _Demo:
         leadership=FixedLeadership(),
         reporter=fleet.doors,
     )
-    controller = Controller(doors, PoolPlanner(LearningSizer()), LoopSettings(busy_seconds=2.0))
+    controller = Controller(doors, live_planner(), LoopSettings(busy_seconds=2.0))
     return _Demo(fleet, controller, database, ledger, speed)
 
 

@@ -76,14 +76,13 @@ def run_manager(settings: ManagerSettings) -> None:
 
 async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -> None:
     from poolmgr.api.app import create_app
+    from poolmgr.cli.live_planner import live_planner
     from poolmgr.cli.serving import serve, stop_on_signals
     from poolmgr.cluster.connect import ClusterSettings, connected
     from poolmgr.cluster.lease import LeaseSettings
     from poolmgr.cluster.view import ViewSettings
     from poolmgr.controller.loop import Controller, Doors, LoopSettings
     from poolmgr.kit.clock import SystemClock
-    from poolmgr.planner.learning import LearningSizer
-    from poolmgr.planner.rebalance import PoolPlanner
     from poolmgr.store.database import Database
     from poolmgr.store.history import SqlHistory
     from poolmgr.store.ledger import Retention, SqlLedger
@@ -125,7 +124,7 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
                     leadership=cluster.elector,
                     reporter=cluster.reporter,
                 ),
-                PoolPlanner(LearningSizer() if settings.loop.forecast else None),
+                live_planner(forecast=settings.loop.forecast),
                 LoopSettings(
                     idle_seconds=settings.loop.idle_seconds,
                     busy_seconds=settings.loop.busy_seconds,

@@ -25,7 +25,6 @@ from poolmgr.domain.plan import Move, Plan, Refusal, Subject, SubjectKind, Targe
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.budget import budgets_of, places_kept_for_vms
-from poolmgr.planner.collector import collector_paused, keep_for_good
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.drain import drain_ahead
 from poolmgr.planner.explain import explain_gpus, explain_pods, explain_recommended, target_of
@@ -40,9 +39,6 @@ from poolmgr.planner.sizing import HeadroomSizer, Sizer
 from poolmgr.planner.stock import take_stock
 from poolmgr.planner.usage import usage_of
 from poolmgr.planner.vms import serve_vms
-
-LARGE_NODES = 1_000
-"""On fewer the collector is never in the way."""
 
 
 class PoolPlanner:
@@ -61,7 +57,6 @@ class PoolPlanner:
         self._name = name
         self._explain = explain
         self._memory = StockMemory()
-        self._large_seen = False
 
     @property
     def name(self) -> str:
@@ -76,14 +71,6 @@ class PoolPlanner:
             )
             lent = frozenset(node.name for node in snapshot.nodes if node.best_effort_only)
             return Decision(_plan_of(snapshot, (), refusals, (), lent), memory)
-        with collector_paused():
-            decision = self._decide(snapshot, memory)
-            if not self._large_seen and len(snapshot.nodes) >= LARGE_NODES:
-                self._large_seen = True
-                keep_for_good()
-            return decision
-
-    def _decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
         stock = take_stock(snapshot, usage_of(snapshot), self._memory)
         spares, remembered = self._sizer.size(snapshot, stock, memory)
         due = reserved(snapshot, stock)
