@@ -37,7 +37,7 @@ def test_what_is_left_out_is_zero_or_false(lab: Lab) -> None:
     assert lab.place("takes", node).startswith(lab.uuid("well"))
     pod = lab.pod("wants-the-other", annotations={"nvidia.com/use-gpuuuid": lab.uuid("ill")})
     assert lab.filter(pod, node).nodes == []
-    assert any("CardNotHealth" in message for _, message in lab.events_of("wants-the-other"))
+    lab.until("the reason", lambda: "CardNotHealth" in str(lab.events_of("wants-the-other")))
 
 
 @shows(31, 45)
