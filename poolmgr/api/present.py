@@ -60,11 +60,7 @@ def node(part: NodeCensus, pool: str) -> schemas.Node:
 
 def users(use: GpuUse) -> list[str]:
     """Who is on a GPU, in words."""
-    names = [f"VM {use.vm.namespace}/{use.vm.name}"] if use.vm else []
-    names += [f"pod {p.namespace}/{p.name}" for p in use.pods]
-    if not names and use.gpu.allocated_to:
-        names.append(f"pod with UID {use.gpu.allocated_to}")
-    return names
+    return [user.name for user in use.users]
 
 
 def _gpu(use: GpuUse) -> schemas.Gpu:

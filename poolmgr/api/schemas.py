@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from poolmgr.domain.census import GpuState
 from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.plan import SubjectKind
+from poolmgr.domain.usage import GpuState
 
 
 def camel(name: str) -> str:

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field, replace
 
 from poolmgr.domain.demand import SharedPod
 from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, RebalanceMode
-from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress, WorkloadUid
+from poolmgr.domain.identifiers import WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.occupancy import Occupancy, occupancy_of
 from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-
-Key = tuple[NodeName, PciAddress]
 
 
 @dataclass(slots=True)
@@ -37,14 +36,14 @@ def passed(
     nodes = {node.name: node for node in snapshot.nodes}
     pools = {pool.name: pool for pool in snapshot.pools}
     tallies = _tally(snapshot)
-    users = _users(snapshot)
+    occupancy = occupancy_of(snapshot)
     guarded = {pod.uid: pod for pod in snapshot.pods if not pod.best_effort}
     accepted: list[Move] = []
     refused: list[Refusal] = []
     for move in moves:
         node = nodes.get(move.node)
         gpu = node.gpu(move.pci_address) if node else None
-        verdict = _may_move(move, node, gpu, users)
+        verdict = _may_move(move, node, gpu, occupancy)
         if verdict:
             verdict = _may_evict(move, guarded)
         if verdict and gpu is not None:
@@ -62,9 +61,7 @@ def passed(
     return tuple(accepted), tuple(refused)
 
 
-def _may_move(
-    move: Move, node: Node | None, gpu: Gpu | None, users: dict[Key, list[tuple[str, str]]]
-) -> Verdict:
+def _may_move(move: Move, node: Node | None, gpu: Gpu | None, occupancy: Occupancy) -> Verdict:
     where = f"{move.model} {move.pci_address} on {move.node}"
     if node is None or gpu is None:
         return Verdict(False, Reason.DEVICE_GONE, f"{where} is not there any more")
@@ -92,7 +89,7 @@ def _may_move(
     # Pods that are evicted by rule, or left to end behind the fence, do not stand in the way of a start: the
     # executor unbinds nothing before they have gone.
     leaving = frozenset(move.evict) | frozenset(move.wait_for)
-    in_the_way = [name for uid, name in users.get((node.name, gpu.pci_address), []) if uid not in leaving]
+    in_the_way = [user.name for user in occupancy.users_of(gpu) if not user.pod or user.pod not in leaving]
     if in_the_way:
         return Verdict(False, Reason.GPU_BUSY, f"{where} is in use by {', '.join(in_the_way[:3])}")
     return Verdict(True, Reason.ADMITTED)
@@ -156,34 +153,6 @@ def _tally(snapshot: ClusterSnapshot) -> dict[str, _Tally]:
             if node.transition is not None and gpu.pci_address in node.transition.devices:
                 tally.in_flight += 1
     return tallies
-
-
-def _users(snapshot: ClusterSnapshot) -> dict[Key, list[tuple[str, str]]]:
-    """Who uses each GPU: (UID of a pod on a slice of it, name for a sentence). Everybody else has no UID here,
-    so that no plan can name them as somebody who will leave."""
-    by_uuid: dict[GpuUuid, Key] = {}
-    users: dict[Key, list[tuple[str, str]]] = {}
-    for node in snapshot.nodes:
-        for gpu in node.gpus:
-            key = (node.name, gpu.pci_address)
-            if gpu.uuid:
-                by_uuid[gpu.uuid] = key
-            if gpu.allocated_to:
-                users.setdefault(key, []).append(("", f"pod {gpu.allocated_to}"))
-            elif gpu.observed_mode is Mode.PASSTHROUGH and gpu.holders:
-                # On the shared side HAMi's own plugin holds every GPU; it is asked to leave before a rebind.
-                holder = gpu.holders[0]
-                users.setdefault(key, []).append(("", f"process {holder.pid} ({holder.command})"))
-    for pod in snapshot.pods:
-        for piece in pod.slices:
-            if piece.uuid in by_uuid:
-                users.setdefault(by_uuid[piece.uuid], []).append((pod.uid, f"pod {pod.namespace}/{pod.name}"))
-    for vm in snapshot.vms:
-        for node_name, address in vm.devices:
-            users.setdefault((node_name, PciAddress(address)), []).append(
-                ("", f"VM {vm.namespace}/{vm.name}")
-            )
-    return users
 
 
 def operator_view(snapshot: ClusterSnapshot, pool: str) -> ClusterSnapshot:

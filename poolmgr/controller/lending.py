@@ -18,6 +18,7 @@ from poolmgr.domain.identifiers import NodeName, PoolName
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.domain.usage import moves_by_itself
 
 log = structlog.get_logger()
 
@@ -46,7 +47,7 @@ def may_lend(node: Node, pools: Mapping[PoolName, Pool]) -> Verdict:
         return Verdict(False, Reason.NOT_IN_POOL, "it has no GPU, or one that no GPUPool selects")
     for pool in found:
         assert pool is not None
-        if pool.rebalance is not RebalanceMode.AUTOMATIC:
+        if not moves_by_itself(pool):
             off = pool.rebalance is RebalanceMode.OFF
             return Verdict(
                 False,

@@ -7,26 +7,17 @@ they never disagree. Take one census of a snapshot and read everything from it.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from enum import StrEnum
 from operator import attrgetter
 
 from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.fleet import Gpu, Node
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PoolName
-from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.modes import Mode
 from poolmgr.domain.occupancy import Names, Tenants, occupancy_of
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.domain.usage import GpuState, User, in_use, state_of, users_of
 
 FULL_CARD_PERCENT = 100
-
-
-class GpuState(StrEnum):
-    """What a person wants to know of a GPU at a glance; exactly one holds."""
-
-    IN_USE = "InUse"
-    IDLE = "Idle"
-    MOVING = "Moving"
-    TROUBLE = "Trouble"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +26,11 @@ class GpuUse:
 
     gpu: Gpu
     state: GpuState
+    users: tuple[User, ...]
+    """Everybody who has it, as `usage` defines."""
     vm: Vm | None
     pods: tuple[SharedPod, ...]
+    """With a slice of it. One that HAMi has placed and not bound yet has its slice already."""
     share: float
     """Part of the card given away, 0 to 1: the larger of its memory and its compute; 1 for a VM."""
 
@@ -50,7 +44,7 @@ class Count:
     passthrough_used: int = 0
     shared: int = 0
     shared_used: int = 0
-    """Shared GPUs with at least one slice given away."""
+    """Shared GPUs that anybody uses: a pod with a slice, or a process that has it open."""
     shared_share: float = 0.0
     """Sum over the shared GPUs of the part given away, in GPUs."""
     moving: int = 0
@@ -160,17 +154,15 @@ def take_census(snapshot: ClusterSnapshot) -> Census:
 
 def _count_node(node: Node, names: Names, tenants: Tenants) -> NodeCensus:
     launched = iter(tenants.launched)
-    moving = node.transition.devices if node.transition is not None else ()
     uses: list[GpuUse] = []
     for gpu, pods in zip(node.gpus, tenants.pods, strict=True):
         by_launcher = next(launched) if gpu.allocated_to else None
         vm = (tenants.vms or {}).get(gpu.pci_address) or by_launcher
-        # A pod that HAMi has placed and not bound yet is not on it.
-        on_it = tuple([pod for pod in pods if pod.node == node.name]) if pods and gpu.uuid else ()
-        busy = vm is not None or bool(on_it) or bool(gpu.allocated_to)
-        state = _state(gpu, busy, gpu.pci_address in moving)
-        share = 1.0 if gpu.observed_mode is Mode.PASSTHROUGH and busy else _share(gpu, on_it)
-        uses.append(GpuUse(gpu, state, vm, on_it, share))
+        on_it = tuple(pods) if pods and gpu.uuid else ()
+        used = in_use(gpu, on_it, vm)
+        share = 1.0 if gpu.observed_mode is Mode.PASSTHROUGH and used else _share(gpu, on_it)
+        users = users_of(gpu, on_it, vm) if used else ()
+        uses.append(GpuUse(gpu, state_of(gpu, node.transition, used), users, vm, on_it, share))
     keys: dict[str, Key] = {gpu.pci_address: (gpu.pool, gpu.model) for gpu in node.gpus}
     resources: dict[str, Key] = {}
     for gpu in node.gpus:
@@ -203,16 +195,6 @@ def _sums(counts: Iterable[tuple[Key, Count]]) -> dict[Key, Count]:
     return {key: total(group) for key, group in groups.items()}
 
 
-def _state(gpu: Gpu, busy: bool, in_transition: bool) -> GpuState:
-    if gpu.phase in (DevicePhase.QUARANTINED, DevicePhase.FOREIGN):
-        return GpuState.TROUBLE
-    if in_transition or gpu.phase is DevicePhase.MOVING:
-        return GpuState.MOVING
-    if gpu.phase is DevicePhase.UNBOUND or gpu.observed_mode is None:
-        return GpuState.TROUBLE
-    return GpuState.IN_USE if busy else GpuState.IDLE
-
-
 def _share(gpu: Gpu, pods: Iterable[SharedPod]) -> float:
     pieces = [piece for pod in pods for piece in pod.slices if piece.uuid == gpu.uuid]
     if not pieces:
@@ -234,9 +216,9 @@ def _count_gpu(use: GpuUse) -> Count:
 
 
 def _running_pods(uses: list[GpuUse]) -> Iterable[tuple[Key, Count]]:
-    """Each pod once, at the first of its slices' GPUs."""
+    """Each pod that is bound once, at the first of its slices' GPUs."""
     by_uuid = {use.gpu.uuid: use.gpu for use in uses}
-    for pod in {id(pod): pod for use in uses for pod in use.pods}.values():
+    for pod in {id(pod): pod for use in uses for pod in use.pods if pod.node == use.gpu.node}.values():
         gpu = next(by_uuid[piece.uuid] for piece in pod.slices if piece.uuid in by_uuid)
         yield (gpu.pool, gpu.model), Count(running_pods=1)
 

@@ -8,6 +8,7 @@ from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.fleet import Gpu, Node
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.domain.usage import User, in_use, users_of
 
 PodsByGpu = Mapping[GpuUuid, Sequence[SharedPod]]
 
@@ -55,6 +56,17 @@ class Occupancy:
         return self.vms_by_node.get(gpu.node, {}).get(gpu.pci_address) or (
             self.vm_by_launcher.get(gpu.allocated_to) if gpu.allocated_to else None
         )
+
+    def pods_on(self, gpu: Gpu) -> Sequence[SharedPod]:
+        return self.pods_by_gpu.get(gpu.uuid, ()) if gpu.uuid else ()
+
+    def in_use(self, gpu: Gpu) -> bool:
+        """See `usage.in_use`."""
+        return in_use(gpu, self.pods_on(gpu), self.vm_on(gpu))
+
+    def users_of(self, gpu: Gpu) -> tuple[User, ...]:
+        """See `usage.users_of`."""
+        return users_of(gpu, self.pods_on(gpu), self.vm_on(gpu))
 
 
 def occupancy_of(snapshot: ClusterSnapshot) -> Occupancy:

@@ -10,7 +10,8 @@ from poolmgr.domain.demand import SharedPod
 from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, RebalanceMode
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.reasons import Reason
-from poolmgr.planner.usage import Usage, foreign_holders
+from poolmgr.domain.usage import unknown_holders
+from poolmgr.planner.usage import Usage
 
 Objection = tuple[Reason, str]
 
@@ -91,15 +92,8 @@ def gpu_objection(gpu: Gpu, node: Node, pool: Pool) -> Objection | None:
 
 def use_objection(gpu: Gpu, usage: Usage) -> Objection | None:
     """The GPU is in use."""
-    if (
-        gpu.allocated_to
-        or gpu.uuid in usage.pods_by_gpu
-        or gpu.holders
-        or (gpu.observed_mode is Mode.PASSTHROUGH and usage.vm_on(gpu) is not None)
-    ):
-        busy = usage.why_busy(gpu)
-        if busy:
-            return Reason.GPU_BUSY, f"{name_of(gpu)} is busy with {busy}"
+    if usage.in_use(gpu):
+        return Reason.GPU_BUSY, f"{name_of(gpu)} is busy with {usage.why_busy(gpu)}"
     return None
 
 
@@ -125,10 +119,8 @@ def lost_work(gpu: Gpu, pool: Pool, usage: Usage, now: float) -> tuple[float, Se
     for pod in pods:
         if not pod.best_effort or not pod.evictable or pod.terminating:
             return None
-    if gpu.holders:
-        uids = {pod.uid for pod in pods}
-        if any(holder.pod_uid not in uids for holder in foreign_holders(gpu)):
-            return None
+    if unknown_holders(gpu, pods):
+        return None
     lost = RESTART_SECONDS * len(pods)
     for pod in pods:
         begun = pod.started_at if pod.started_at is not None else now

@@ -15,10 +15,11 @@ what is further away than most containers run, nodes are lent only while best-ef
 
 import numpy as np
 
-from poolmgr.domain.fleet import EvictionRule, RebalanceMode
+from poolmgr.domain.fleet import EvictionRule
 from poolmgr.domain.identifiers import GpuUuid, NodeName
 from poolmgr.domain.plan import Refusal, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
+from poolmgr.domain.usage import moves_by_itself
 from poolmgr.planner.draft import Draft
 from poolmgr.planner.drain import PLENTY, Floats, outlook_of
 from poolmgr.planner.shared_fit import cards_of
@@ -43,7 +44,7 @@ def lent_nodes(draft: Draft, spares: dict[ShelfKey, Spare]) -> frozenset[NodeNam
     willing = {
         pool.name
         for pool in draft.snapshot.pools
-        if pool.rebalance is RebalanceMode.AUTOMATIC and pool.eviction is EvictionRule.BEST_EFFORT
+        if moves_by_itself(pool) and pool.eviction is EvictionRule.BEST_EFFORT
     }
     expecting = [
         (key, shelf)

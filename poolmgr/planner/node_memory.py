@@ -11,6 +11,7 @@ from poolmgr.domain.fleet import Gpu, Node, Pool
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.occupancy import Names, Tenants
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.domain.usage import held_by_others
 from poolmgr.planner.shelving import Kept, Part, Resources, Told, shelve_node
 from poolmgr.planner.usage import Usage
 
@@ -19,10 +20,16 @@ Room = tuple[Gpu, float, float, int, bool, bool, bool]
 it now, and whether it is lent to best-effort pods."""
 
 
-def _sorted_like(one: Tenants, other: Tenants) -> bool:
-    """Sorting asks only which GPUs are in use."""
-    return (one.vms or {}).keys() == (other.vms or {}).keys() and (
-        [bool(pods) for pods in one.pods] == [bool(pods) for pods in other.pods]
+def _sorted_like(node: Node, one: Tenants, other: Tenants) -> bool:
+    """Sorting asks only which GPUs are in use, and which of them by more than their pods."""
+    return (
+        (one.vms or {}).keys() == (other.vms or {}).keys()
+        and [bool(pods) for pods in one.pods] == [bool(pods) for pods in other.pods]
+        and all(
+            held_by_others(gpu, before or ()) == held_by_others(gpu, now or ())
+            for gpu, before, now in zip(node.gpus, one.pods, other.pods, strict=True)
+            if gpu.holders
+        )
     )
 
 
@@ -72,7 +79,7 @@ class StockMemory:
 
 def _with_tenants(before: Shelved, tenants: Tenants, pools: dict[str, Pool], usage: Usage) -> Shelved:
     """The same node with others on it."""
-    if not _sorted_like(tenants, before.tenants):
+    if not _sorted_like(before.node, tenants, before.tenants):
         return Shelved(before.node, before.names, tenants, *shelve_node(before.node, pools, usage))
     parts = tuple(replace(part, at=replace(part.at, told=Told())) for part in before.parts)
     return replace(before, tenants=tenants, parts=parts, rooms=None)

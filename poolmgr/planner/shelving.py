@@ -11,7 +11,8 @@ from poolmgr.domain.fleet import Gpu, Granularity, Node, Pool, RebalanceMode
 from poolmgr.domain.identifiers import WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.plan import Refusal
-from poolmgr.planner.eligibility import Objection, gpu_objection, node_objection, use_objection
+from poolmgr.domain.usage import held_by_others, in_use
+from poolmgr.planner.eligibility import Objection, gpu_objection, node_objection
 from poolmgr.planner.usage import Usage
 
 ShelfKey = tuple[str, str]
@@ -159,16 +160,11 @@ def _part(
     passthrough, shared = Mode.PASSTHROUGH, Mode.SHARED
     ready, moving = usable_phases = DevicePhase.READY, DevicePhase.MOVING
     bundles: dict[str, list[tuple[Gpu, bool, bool]]] = {}
-    pods_by_gpu, vms = usage.pods_by_gpu, usage.vms_by_node.get(node.name, {})
+    vms = usage.vms_by_node.get(node.name, {})
     for gpu in gpus:
-        mode, phase = gpu.observed_mode, gpu.phase
+        mode, phase, pods = gpu.observed_mode, gpu.phase, usage.pods_on(gpu)
         wanted = gpu.desired_mode or mode
-        busy = bool(
-            gpu.allocated_to
-            or gpu.uuid in pods_by_gpu
-            or (mode is passthrough and gpu.pci_address in vms)
-            or (gpu.holders and use_objection(gpu, usage) is not None)
-        )
+        busy = in_use(gpu, pods, vms.get(gpu.pci_address))
         arriving = mode is not wanted or phase is moving
         part.moving += arriving or gpu.pci_address in leaving
         if wanted is passthrough:
@@ -176,7 +172,7 @@ def _part(
             drains = mode is shared
             part.vm_busy += busy and not drains
             if usable and (drains or not busy) and phase in usable_phases:
-                if mode is shared and gpu.uuid in pods_by_gpu:
+                if mode is shared and pods:
                     part.draining += 1
                     at.draining += 1
                 elif arriving or not gpu.advertised:
@@ -186,7 +182,7 @@ def _part(
         elif wanted is shared:
             part.shared += 1
             part.shared_busy += busy
-        kept = still or arriving or phase is not ready
+        kept = still or arriving or phase is not ready or held_by_others(gpu, pods)
         if not kept and (gpu.reason or gpu.iommu_group is None or mode is None or off):
             kept = gpu_objection(gpu, node, pool) is not None
         if whole or gpu.nvswitch_domain:

@@ -5,15 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from poolmgr.domain.demand import SharedPod
-from poolmgr.domain.fleet import Gpu, Holder
+from poolmgr.domain.fleet import Gpu
 from poolmgr.domain.identifiers import NodeName
-from poolmgr.domain.modes import Mode
 from poolmgr.domain.occupancy import Occupancy, occupancy_of
 from poolmgr.domain.snapshot import ClusterSnapshot
-
-SHARING_DAEMONS = ("nvidia-device-p", "vgpu-monitor", "vGPUmonitor")
-"""Processes of HAMi itself that keep a shared GPU open (`/proc/<pid>/comm`, 15 characters). They leave when
-the executor detaches the node, so they do not make a GPU busy for the planner."""
 
 
 @dataclass(slots=True)
@@ -22,9 +17,6 @@ class Usage(Occupancy):
 
     unplaced: Counter[tuple[NodeName, str]]
     """(node, resource) → GPUs of VMs bound there whose devices no agent has reported yet."""
-
-    def pods_on(self, gpu: Gpu) -> Sequence[SharedPod]:
-        return self.pods_by_gpu.get(gpu.uuid, ()) if gpu.uuid else ()
 
     def load_on(self, gpu: Gpu) -> tuple[int, int, int]:
         """(memory MiB, compute percent, slices) taken from a shared GPU."""
@@ -40,30 +32,17 @@ class Usage(Occupancy):
 
     def why_busy(self, gpu: Gpu) -> str:
         """The end of the sentence "GPU … is busy with …"; empty when nothing uses it."""
-        vm = self.vm_on(gpu)
-        if vm is not None:
-            return f"VM {vm.namespace}/{vm.name}"
         pods = self.pods_on(gpu)
-        if pods:
+        if pods and self.vm_on(gpu) is None:
             return busy_with_pods(pods)
-        if gpu.allocated_to:
-            return f"the pod with UID {gpu.allocated_to}, to which the kubelet gave it"
-        for holder in foreign_holders(gpu):
-            return f"process {holder.command} (pid {holder.pid})"
-        return ""
+        users = self.users_of(gpu)
+        return users[0].name if users else ""
 
 
 def busy_with_pods(pods: Sequence[SharedPod]) -> str:
     """The same for pods: the first one by name and how many more."""
     more = f" and {len(pods) - 1} more" if len(pods) > 1 else ""
     return f"pod {pods[0].namespace}/{pods[0].name}{more}"
-
-
-def foreign_holders(gpu: Gpu) -> list[Holder]:
-    """The processes on the GPU that detaching it from its side would not remove."""
-    if gpu.observed_mode is not Mode.SHARED:
-        return list(gpu.holders)
-    return [h for h in gpu.holders if not h.command.startswith(SHARING_DAEMONS)]
 
 
 def usage_of(snapshot: ClusterSnapshot) -> Usage:

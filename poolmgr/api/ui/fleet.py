@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from poolmgr.api.present import users
 from poolmgr.api.ui.wording import LENT, SIDE, duration, plural, sentence
-from poolmgr.domain.census import Census, GpuState, GpuUse, NodeCensus
+from poolmgr.domain.census import Census, GpuUse, NodeCensus
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Plan, Refusal, SubjectKind
+from poolmgr.domain.usage import GpuState
 
 NODES_A_PAGE = 100
 """More cards than fit on a screen, few enough to draw in no time."""
@@ -192,8 +193,10 @@ def _state_words(use: GpuUse, node: Node) -> str:
             return f"moving to {SIDE[move.to_mode]}, {move.step.value}" if move else "moving"
         case GpuState.IDLE:
             return f"idle, for {SIDE[use.gpu.observed_mode]}"
-    if use.gpu.observed_mode is Mode.PASSTHROUGH:
+    if use.gpu.observed_mode is Mode.PASSTHROUGH and (use.vm or use.gpu.allocated_to):
         return "given to a VM"
+    if not use.pods:
+        return f"in use, for {SIDE[use.gpu.observed_mode]}"
     return f"shared by {plural(len(use.pods), 'container pod')}, {use.share:.0%} given away"
 
 

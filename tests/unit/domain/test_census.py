@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from bench.speed.planner import random_cluster
-from poolmgr.domain.census import CensusMemory, Count, GpuState, take_census
+from poolmgr.domain.census import CensusMemory, Count, take_census
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.usage import GpuState
 from tests.showcase import A10, fleet, gpu, pod, vm
 
 
@@ -58,14 +59,14 @@ def test_gpu_on_no_driver_outside_a_move_is_trouble() -> None:
     assert use.state is GpuState.TROUBLE
 
 
-def test_pod_that_is_placed_and_not_bound_yet_is_on_no_gpu() -> None:
+def test_pod_that_is_placed_and_not_bound_yet_has_its_gpu_and_does_not_run() -> None:
     card = gpu("n", 1)
     snapshot = fleet()
     node = replace(snapshot.nodes[0], gpus=(card,), name=card.node)
     placed = replace(pod("a", on=card), node=None)
     census = take_census(replace(snapshot, nodes=(node,), vms=(), pods=(placed,)))
     [use] = census.uses
-    assert (use.pods, use.state) == ((), GpuState.IDLE)
+    assert (use.pods, use.state) == ((placed,), GpuState.IN_USE)
     assert census.pool(PoolName("desktops")).running_pods == 0
 
 

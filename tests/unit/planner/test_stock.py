@@ -3,13 +3,15 @@
 from dataclasses import replace
 
 from bench.speed.planner import random_cluster
-from poolmgr.domain.fleet import Node
+from poolmgr.domain.demand import Slice
+from poolmgr.domain.fleet import Holder, Node
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.node_memory import StockMemory
 from poolmgr.planner.rebalance import PoolPlanner
 from poolmgr.planner.stock import take_stock
 from poolmgr.planner.usage import usage_of
+from tests.unit.planner.builders import pod
 
 
 def without_every_third_workload(view: ClusterSnapshot, offset: int) -> ClusterSnapshot:
@@ -72,6 +74,26 @@ def test_gpu_counts_as_used_by_a_vm_for_as_long_as_the_vm_is_there() -> None:
             for g in node.gpus
             if (g.node, g.pci_address, g.observed_mode) == (name, address, Mode.PASSTHROUGH)
         )
+
+
+def test_gpu_is_waited_for_once_its_process_is_one_of_a_pod_that_has_come() -> None:
+    view, memory = random_cluster(nodes=1, gpus=1, pods=0, seed=2), StockMemory()
+    [known] = view.nodes
+    there = pod("late", (known.name, 0))
+    held = Holder(7, "python", there.uid)
+    card = replace(
+        known.gpus[0],
+        observed_mode=Mode.SHARED,
+        desired_mode=Mode.SHARED,
+        allocated_to="",
+        holders=(held,),
+    )
+    known = replace(known, gpus=(card,))
+    other = replace(pod("other", (known.name, 0)), slices=(Slice(card.uuid, 1, 1),))
+    for tenant in (other, replace(there, slices=other.slices)):
+        now = replace(view, nodes=(known,), vms=(), pods=(tenant,))
+        stock = take_stock(now, usage_of(now), memory)
+        assert stock == take_stock(now, usage_of(now))
 
 
 def _without_allocation(node: Node) -> Node:

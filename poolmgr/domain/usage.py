@@ -1,0 +1,117 @@
+"""What a GPU is doing: who uses it, whether it is on its way, leaving, ready or idle. The only definition of each.
+
+Planner, guard, executor, agent report, census, webhooks and page all ask here, so that no two of them can tell
+different stories about one GPU. Where it matters, the answer is the careful one: whatever has a GPU open is a user
+of it, whichever mode the GPU is in.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from poolmgr.domain.demand import SharedPod, Vm
+from poolmgr.domain.fleet import Gpu, Holder, Pool, RebalanceMode, Transition
+from poolmgr.domain.identifiers import WorkloadUid
+from poolmgr.domain.modes import DevicePhase, Mode
+
+SHARING_DAEMONS = ("nvidia-device-p", "vgpu-monitor", "vGPUmonitor")
+"""Processes of HAMi itself that keep a shared GPU open (`/proc/<pid>/comm`, 15 characters). They end when
+the executor detaches the node, so they do not use a GPU."""
+
+
+class User(NamedTuple):
+    """Somebody who uses a GPU."""
+
+    name: str
+    """As a sentence names it, e.g. `pod ml/train`."""
+    pod: WorkloadUid = WorkloadUid("")
+    """The pod with a slice of the GPU; empty for everybody else, so that no plan can say of them that they leave."""
+
+
+def foreign_holders(gpu: Gpu) -> tuple[Holder, ...]:
+    """The processes on the GPU that do not end when it is detached from its side."""
+    if gpu.observed_mode is not Mode.SHARED:
+        return gpu.holders
+    return tuple([h for h in gpu.holders if not h.command.startswith(SHARING_DAEMONS)])
+
+
+def unknown_holders(gpu: Gpu, pods: Sequence[SharedPod]) -> tuple[Holder, ...]:
+    """Those of them that belong to none of `pods`, which have slices of the GPU."""
+    if not gpu.holders:
+        return ()
+    known = {pod.uid for pod in pods}
+    return tuple([h for h in foreign_holders(gpu) if not h.pod_uid or h.pod_uid not in known])
+
+
+def held_by_others(gpu: Gpu, pods: Sequence[SharedPod]) -> bool:
+    """True for a shared GPU that a process has open for which none of `pods` accounts: it may stay for ever."""
+    return gpu.observed_mode is Mode.SHARED and bool(unknown_holders(gpu, pods))
+
+
+def in_use(gpu: Gpu, pods: Sequence[SharedPod], vm: Vm | None) -> bool:
+    """True when anybody has the GPU: `vm`, one of `pods` (bound to the node yet or not: HAMi assigns a GPU before
+    it binds), a pod that the kubelet gave it to, or a process that has it open."""
+    return bool(vm is not None or pods or gpu.allocated_to or (gpu.holders and foreign_holders(gpu)))
+
+
+def users_of(gpu: Gpu, pods: Sequence[SharedPod], vm: Vm | None) -> tuple[User, ...]:
+    """Everybody who uses it; empty exactly when it is not `in_use`."""
+    found = [User(f"VM {vm.namespace}/{vm.name}")] if vm is not None else []
+    found += [User(f"pod {pod.namespace}/{pod.name}", pod.uid) for pod in pods]
+    if vm is None:  # what the kubelet gave to a VM's pod, that pod's process has open
+        if gpu.allocated_to:
+            found.append(User(f"the pod with UID {gpu.allocated_to}, to which the kubelet gave it"))
+        else:
+            found += [User(f"process {h.command} (pid {h.pid})") for h in unknown_holders(gpu, pods)]
+    return tuple(found)
+
+
+class GpuState(StrEnum):
+    """What a person wants to know of a GPU at a glance; exactly one holds."""
+
+    IN_USE = "InUse"
+    IDLE = "Idle"
+    MOVING = "Moving"
+    TROUBLE = "Trouble"
+
+
+def state_of(gpu: Gpu, transition: Transition | None, used: bool) -> GpuState:
+    """`transition` is its node's, `used` what `in_use` says."""
+    on_its_way = is_on_its_way(gpu, transition)
+    unusable = unusable_state(gpu.phase, gpu.observed_mode, on_its_way)
+    return unusable or (GpuState.IN_USE if used else GpuState.IDLE)
+
+
+def unusable_state(phase: DevicePhase, mode: Mode | None, on_its_way: bool) -> GpuState | None:
+    """TROUBLE for a GPU that needs a human, MOVING for one between the modes, None for one that is ready: on the
+    driver of its mode, and staying there."""
+    if phase in (DevicePhase.QUARANTINED, DevicePhase.FOREIGN):
+        return GpuState.TROUBLE
+    if on_its_way or phase is DevicePhase.MOVING:
+        return GpuState.MOVING
+    if phase is DevicePhase.UNBOUND or mode is None:
+        return GpuState.TROUBLE
+    return None
+
+
+def is_on_its_way(gpu: Gpu, transition: Transition | None) -> bool:
+    """True while a move names it, and while it is not where it is wanted (as after a reboot, until the move that
+    brings it back is begun)."""
+    if transition is not None and gpu.pci_address in transition.devices:
+        return True
+    return gpu.observed_mode is not None and gpu.desired_mode not in (None, gpu.observed_mode)
+
+
+def is_leaving(gpu: Gpu, transition: Transition | None) -> bool:
+    """True while it is on its way out of the shared side, so that no new pod may be placed on it.
+
+    A GPU that has arrived in Passthrough leaves no more: HAMi no longer knows it, and naming it in a pod would keep
+    that pod from it for good once it comes back.
+    """
+    moving = transition is not None and gpu.pci_address in transition.devices
+    return gpu.desired_mode is Mode.PASSTHROUGH and (moving or gpu.observed_mode is not Mode.PASSTHROUGH)
+
+
+def moves_by_itself(pool: Pool) -> bool:
+    """True where poolmgr carries its own plans out."""
+    return pool.rebalance is RebalanceMode.AUTOMATIC

@@ -1,0 +1,160 @@
+"""Census, planner and guard tell one story about every GPU."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poolmgr.controller import guard
+from poolmgr.domain.census import GpuUse, take_census
+from poolmgr.domain.demand import SharedPod, Vm
+from poolmgr.domain.fleet import Gpu, Holder, Pool, RebalanceMode
+from poolmgr.domain.identifiers import PoolName, WorkloadUid
+from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.plan import Move, Plan, SubjectKind
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.domain.usage import GpuState, in_use, moves_by_itself, users_of
+from poolmgr.planner.rebalance import PoolPlanner
+from tests.unit.planner.builders import A10, gpu, moving, node, pod, pool, snapshot, vm
+
+XORG = Holder(4242, "Xorg", path="/dev/nvidia0")
+DAEMON = Holder(300, "nvidia-device-p", "plugin", "/dev/nvidia0")
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> ClusterSnapshot:
+    """Up to four nodes; each GPU with any of the witnesses of its use, alone and together.
+
+    Left out is what makes one GPU speak for another: bundles, and VMs whose GPU no agent has reported yet.
+    """
+    nodes, vms, pods = [], [], []
+    for n in range(draw(st.integers(1, 4))):
+        name, cards = f"n{n}", []
+        for g in range(draw(st.integers(1, 4))):
+            mode = draw(st.sampled_from(list(Mode)))
+            holders: list[Holder] = draw(st.sampled_from([[], [], [DAEMON], [XORG]]))
+            if draw(st.sampled_from([False, False, True])):
+                there = pod(f"r{n}{g}", (name, g), best_effort=draw(st.booleans()), evictable=True)
+                pods.append(draw(st.sampled_from([there, replace(there, node=None)])))
+                holders = [*holders, *draw(st.sampled_from([[], [Holder(5, "python", there.uid)]]))]
+            if draw(st.sampled_from([False, False, False, True])):
+                vms.append(vm(f"r{n}{g}", on=(name, g)))
+            cards.append(
+                gpu(
+                    name,
+                    g,
+                    mode,
+                    desired_mode=draw(st.sampled_from([mode, mode, mode, mode, mode.other])),
+                    phase=draw(st.sampled_from([DevicePhase.READY] * 6 + list(DevicePhase))),
+                    holders=tuple(holders),
+                    allocated_to=draw(st.sampled_from(["", "", "", "", "a-launcher"])),
+                )
+            )
+        move = draw(st.sampled_from([None, None, None, moving(name, 0)]))
+        nodes.append(node(name, "", gpus=tuple(cards), transition=move))
+    vms += [vm(f"w{n}") for n in range(draw(st.integers(0, 3)))]
+    pods += [pod(f"w{n}", cores=100) for n in range(draw(st.integers(0, 3)))]
+    return snapshot(*nodes, vms=tuple(vms), pods=tuple(pods), pools=(pool(max_in_flight=8),))
+
+
+def told_of(plan: Plan) -> dict[tuple[str, str], Reason]:
+    return {
+        (r.subject.namespace, r.subject.name): r.reason
+        for r in plan.refusals
+        if r.subject.kind is SubjectKind.GPU
+    }
+
+
+def guarded(card: Gpu, view: ClusterSnapshot) -> Reason | None:
+    """What the guard says of a plan that moves this GPU and names nobody who leaves."""
+    assert card.observed_mode is not None
+    move = Move(
+        card.node,
+        card.pci_address,
+        card.uuid,
+        PoolName("p"),
+        A10,
+        card.observed_mode.other,
+        Reason.VM_WAITING,
+        "-",
+    )
+    _, refused = guard.passed((move,), view)
+    return refused[0].reason if refused else None
+
+
+@given(fleets())
+def test_no_gpu_is_idle_in_one_and_busy_in_another(view: ClusterSnapshot) -> None:
+    plan = PoolPlanner().decide(view, None).plan
+    told, moved = told_of(plan), {(m.node, m.pci_address): m for m in plan.moves}
+    for use in take_census(view).uses:
+        key = (use.gpu.node, use.gpu.pci_address)
+        by_planner, by_guard = told.get(key), guarded(use.gpu, view)
+        if use.state is GpuState.IDLE:
+            assert by_planner is not Reason.GPU_BUSY
+            assert by_guard is not Reason.GPU_BUSY
+        if use.state is GpuState.IN_USE:
+            assert by_planner in (Reason.GPU_BUSY, Reason.NODE_IN_TRANSITION, None)
+            assert by_guard in (Reason.GPU_BUSY, Reason.NODE_IN_TRANSITION)
+        if by_planner is Reason.GPU_BUSY or by_guard is Reason.GPU_BUSY:
+            assert use.state is GpuState.IN_USE
+        if move := moved.get(key):
+            assert everybody_is_named(use, move)
+            assert guard.passed((move,), view)[0] == (move,)
+
+
+def everybody_is_named(use: GpuUse, move: Move) -> bool:
+    return {user.pod for user in use.users} <= {*move.evict, *move.wait_for}
+
+
+@given(fleets())
+def test_who_uses_a_gpu_is_known_by_name_or_it_is_not_in_use(view: ClusterSnapshot) -> None:
+    for use in take_census(view).uses:
+        assert bool(use.users) == in_use(use.gpu, use.pods, use.vm)
+        assert (use.state is GpuState.IN_USE) <= bool(use.users)
+
+
+def one_use(card: Gpu, *pods: SharedPod, vms: tuple[Vm, ...] = ()) -> GpuUse:
+    view = snapshot(node("a", "", gpus=(card,)), vms=vms, pods=pods)
+    [use] = take_census(view).uses
+    return use
+
+
+def test_gpu_that_a_process_of_the_host_has_open_is_in_use_on_either_side() -> None:
+    for mode in Mode:
+        use = one_use(gpu("a", 0, mode, holders=(XORG,)))
+        assert (use.state, [user.name for user in use.users]) == (
+            GpuState.IN_USE,
+            ["process Xorg (pid 4242)"],
+        )
+
+
+def test_hamis_own_daemons_use_no_shared_gpu_but_any_process_uses_one_in_passthrough() -> None:
+    assert one_use(gpu("a", 0, holders=(DAEMON,))).state is GpuState.IDLE
+    assert one_use(gpu("a", 0, Mode.PASSTHROUGH, holders=(DAEMON,))).state is GpuState.IN_USE
+
+
+def test_a_process_speaks_for_itself_only_where_no_workload_accounts_for_it() -> None:
+    there = pod("x", ("a", 0))
+    own = Holder(5, "python", there.uid)
+    assert users_of(gpu("a", 0, holders=(own,)), (there,), None) == (("pod notebooks/x", there.uid),)
+    both = users_of(gpu("a", 0, holders=(own, XORG)), (there,), None)
+    assert [user.pod for user in both] == [there.uid, WorkloadUid("")]
+
+
+def test_gpu_whose_process_no_pod_accounts_for_is_not_waited_for() -> None:
+    crowd = tuple(gpu("a", n, holders=(XORG,)) for n in range(2))
+    pods = tuple(pod(f"x{n}", ("a", n), best_effort=True, evictable=True, started_at=0.0) for n in range(2))
+    view = snapshot(node("a", "", gpus=crowd), vms=(vm("v"),), pods=pods)
+    plan = PoolPlanner().decide(view, None).plan
+    assert plan.empty
+    assert set(told_of(plan).values()) == {Reason.GPU_BUSY}
+
+
+def test_gpu_on_the_wrong_side_after_a_reboot_is_moving_and_not_idle() -> None:
+    assert one_use(gpu("a", 0, desired_mode=Mode.PASSTHROUGH)).state is GpuState.MOVING
+
+
+def test_only_automatic_pools_move_by_themselves() -> None:
+    pools = tuple(Pool(PoolName(mode.value), rebalance=mode) for mode in RebalanceMode)
+    assert [pool.name for pool in pools if moves_by_itself(pool)] == ["Automatic"]
