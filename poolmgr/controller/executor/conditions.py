@@ -1,14 +1,16 @@
 """Questions about one node that both recipes ask. Pure; each answer names what it found."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from poolmgr.domain.demand import SharedPod
 from poolmgr.domain.fleet import Gpu, Node, Transition
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.occupancy import occupancy_of
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.sharing import SharingState
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.domain.usage import User
 
 from .actions import Action, AskScheduler, Cordon, Perform, Plugin, Unregister, Wait
 
@@ -63,6 +65,12 @@ def pods_on(snapshot: ClusterSnapshot, uuids: Iterable[GpuUuid]) -> tuple[Shared
     return tuple(p for p in snapshot.pods if any(s.uuid in wanted for s in p.slices))
 
 
+def users_of(snapshot: ClusterSnapshot, gpus: Iterable[Gpu]) -> dict[Gpu, tuple[User, ...]]:
+    """Those of `gpus` that are in use, and by whom, as `domain.usage` defines."""
+    occupancy = occupancy_of(snapshot)
+    return {gpu: users for gpu in gpus if (users := occupancy.users_of(gpu))}
+
+
 def names(gpus: Iterable[Gpu]) -> str:
     """GPUs as a sentence names them."""
     return ", ".join(f"{g.model} {g.pci_address}" for g in gpus) or "no GPU"
@@ -70,6 +78,13 @@ def names(gpus: Iterable[Gpu]) -> str:
 
 def pod_names(pods: Iterable[SharedPod]) -> str:
     listed = [f"{p.namespace}/{p.name}" for p in pods]
+    shown = ", ".join(listed[:3])
+    return shown if len(listed) <= 3 else f"{shown} and {len(listed) - 3} more"
+
+
+def user_names(users: Mapping[Gpu, tuple[User, ...]]) -> str:
+    """Each of them once."""
+    listed = list(dict.fromkeys(user.name for found in users.values() for user in found))
     shown = ", ".join(listed[:3])
     return shown if len(listed) <= 3 else f"{shown} and {len(listed) - 3} more"
 

@@ -26,12 +26,12 @@ def fence(node: Node, transition: Transition) -> Action:
 def drain(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Action:
     """Only idle GPUs are ever sent back. One that was taken before the fence stood goes back to its VM."""
     gpus = conditions.to_rebind(node, transition)
-    used = {(n, address) for vm in snapshot.vms for n, address in vm.devices}
-    busy = tuple(g for g in gpus if g.allocated_to or g.holders or (node.name, g.pci_address) in used)
-    if busy:
+    users = conditions.users_of(snapshot, gpus)
+    if users:
         return TurnBack(
             Reason.GPU_BUSY,
-            f"a VM got {conditions.names(busy)} on {node.name} before it was withdrawn; it stays with the VM",
+            f"{conditions.user_names(users)} got {conditions.names(users)} on {node.name} before it was withdrawn; "
+            "it stays where it is",
         )
     return Advance(Step.DETACH, Reason.STEP_DONE, f"nothing uses {conditions.names(gpus)}")
 

@@ -1,9 +1,12 @@
 """Shared → passthrough: take GPUs of one node away from HAMi and give them to VMs."""
 
+from collections.abc import Mapping
+
 from poolmgr.domain.fleet import EvictionRule, Gpu, Granularity, Node, Pool, Transition
 from poolmgr.domain.modes import Step
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.domain.usage import User
 
 from . import conditions
 from .actions import Action, Advance, Evict, FenceGpus, Narrow, Perform, Wait
@@ -29,19 +32,20 @@ def fence(node: Node, transition: Transition) -> Action:
 
 
 def drain(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools: dict[str, Pool]) -> Action:
-    """Wait for the pods on the GPUs; evict only best-effort ones, and only where the pool says so."""
+    """Wait until nobody uses the GPUs; evict only best-effort pods, and only where the pool says so."""
     gpus = conditions.to_rebind(node, transition)
-    pods = conditions.pods_on(snapshot, (g.uuid for g in gpus))
-    if not pods:
-        return Advance(Step.DETACH, Reason.STEP_DONE, f"no pod is left on {conditions.names(gpus)}")
+    users = conditions.users_of(snapshot, gpus)
+    if not users:
+        return Advance(Step.DETACH, Reason.STEP_DONE, f"nobody is left on {conditions.names(gpus)}")
     rules = {pools[g.pool].eviction for g in gpus if g.pool in pools}
-    empty = _empty_units(gpus, snapshot, pools)
+    empty = _empty_units(gpus, users, pools)
     if empty and transition.reason in MOVES_FOR_NOBODY_YET and not transition.rollback:
         return Narrow(
             tuple(g.pci_address for g in empty),
             Reason.STEP_DONE,
-            f"no pod is left on {conditions.names(empty)}: they go on, the other GPUs of this move are opened again",
+            f"nobody is left on {conditions.names(empty)}: they go on, the other GPUs of this move are opened again",
         )
+    pods = conditions.pods_on(snapshot, (g.uuid for g in gpus))
     leaving = [p for p in pods if not p.terminating]
     if rules == {EvictionRule.BEST_EFFORT} and transition.reason == Reason.VM_WAITING:
         asked = tuple(Evict(p.uid, p.namespace, p.name) for p in leaving if p.best_effort and p.evictable)
@@ -54,7 +58,7 @@ def drain(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools: 
             )
     return Wait(
         Reason.DRAIN_WAITING,
-        f"waiting for {conditions.pod_names(pods)} to leave {conditions.names(gpus)}; nothing is unbound before",
+        f"waiting for {conditions.user_names(users)} to leave {conditions.names(gpus)}; nothing is unbound before",
     )
 
 
@@ -62,8 +66,10 @@ MOVES_FOR_NOBODY_YET = (Reason.HEADROOM, Reason.RESERVATION_DUE)
 """GPUs that are to be ready ahead of demand: any of them will do, so the first to be empty go first."""
 
 
-def _empty_units(gpus: tuple[Gpu, ...], snapshot: ClusterSnapshot, pools: dict[str, Pool]) -> tuple[Gpu, ...]:
-    """Those of `gpus` without pods whose bundle (the NVSwitch domain, or the node where the pool moves whole
+def _empty_units(
+    gpus: tuple[Gpu, ...], users: Mapping[Gpu, tuple[User, ...]], pools: dict[str, Pool]
+) -> tuple[Gpu, ...]:
+    """Those of `gpus` without users whose bundle (the NVSwitch domain, or the node where the pool moves whole
     nodes) has none either."""
     bundles: dict[str, list[Gpu]] = {}
     for gpu in gpus:
@@ -73,19 +79,19 @@ def _empty_units(gpus: tuple[Gpu, ...], snapshot: ClusterSnapshot, pools: dict[s
         else:
             bundle = gpu.nvswitch_domain or gpu.pci_address
         bundles.setdefault(bundle, []).append(gpu)
-    empty = [unit for unit in bundles.values() if not conditions.pods_on(snapshot, (g.uuid for g in unit))]
+    empty = [unit for unit in bundles.values() if not any(gpu in users for gpu in unit)]
     return tuple(gpu for unit in empty for gpu in unit)
 
 
 def detach(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Action:
-    """Have HAMi let go of the node, after looking once more that nobody slipped in."""
+    """Have HAMi let go of the node, after one more look that nobody slipped in."""
     gpus = conditions.to_rebind(node, transition)
-    pods = conditions.pods_on(snapshot, (g.uuid for g in gpus))
-    if pods:
+    users = conditions.users_of(snapshot, gpus)
+    if users:
         return Advance(
             Step.DRAIN,
             Reason.DRAIN_WAITING,
-            f"{conditions.pod_names(pods)} was placed on {conditions.names(gpus)} meanwhile; draining again",
+            f"{conditions.user_names(users)} came onto {conditions.names(users)} meanwhile; draining again",
         )
     if gpus and (pending := conditions.detach_sharing(node, snapshot)):
         return pending

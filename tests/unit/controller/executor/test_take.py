@@ -20,7 +20,7 @@ from poolmgr.controller.executor.actions import (
 )
 from poolmgr.controller.executor.advance import StepDeadlines, next_action, step_after_turning_back
 from poolmgr.controller.intents import narrowed
-from poolmgr.domain.fleet import EvictionRule
+from poolmgr.domain.fleet import EvictionRule, Holder
 from poolmgr.domain.identifiers import LeaseEpoch, PlanId
 from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.reasons import Reason
@@ -102,6 +102,16 @@ def test_drain_evicts_best_effort_pods_where_the_pool_allows_it() -> None:
     action = at(Step.DRAIN, pods=pods, pools=lax)
     assert isinstance(action, Perform)
     assert action.effects == (Evict(pods[0].uid, "ml", "be"),)
+
+
+def test_a_process_of_the_host_on_the_gpu_is_waited_for_before_the_node_is_disturbed() -> None:
+    held = replace(G0, holders=(Holder(4242, "Xorg", path="/dev/nvidia0"),))
+    action = at(Step.DRAIN, gpus=(held, G1))
+    assert isinstance(action, Wait) and "process Xorg (pid 4242)" in action.message
+    again = at(Step.DETACH, gpus=(held, G1), cordoned=True)
+    assert isinstance(again, Advance) and again.to is Step.DRAIN
+    daemon = replace(G0, holders=(Holder(300, "nvidia-device-p", path="/dev/nvidia0"),))
+    assert isinstance(at(Step.DRAIN, gpus=(daemon, G1)), Advance)
 
 
 def test_drain_ignores_pods_on_other_gpus() -> None:
