@@ -22,8 +22,8 @@ from poolmgr.domain.fleet import (
 )
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PoolName
 from poolmgr.domain.modes import DevicePhase, Mode
-from poolmgr.kit.clock import from_rfc3339
-from poolmgr.kit.quantity import count
+from poolmgr.wire.instants import from_rfc3339
+from poolmgr.wire.quantities import count
 
 Object = Mapping[str, Any]
 """A Kubernetes object as decoded JSON."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
-from poolmgr.kit.clock import from_rfc3339
+from poolmgr.wire.instants import from_rfc3339
 from webhooks.fleet_view import FleetView
 from webhooks.review import AdmissionRequest, Answer, admitted, refused
 from webhooks.virtual_machine import UnknownResources

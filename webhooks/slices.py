@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from poolmgr.domain.identifiers import GpuUuid
-from poolmgr.kit.quantity import count
+from poolmgr.wire.quantities import count
 
 USE_TYPE = "nvidia.com/use-gputype"
 NOUSE_TYPE = "nvidia.com/nouse-gputype"

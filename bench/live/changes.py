@@ -13,7 +13,7 @@ from bench.live import fleet, workloads
 from bench.live.fill import Api
 from bench.live.fleet import Size
 from bench.live.workloads import PODS, Slot
-from poolmgr.cluster import kinds
+from poolmgr.wire import kinds
 
 WRITES_PER_POD = 5
 LATE_SECONDS = 5.0

@@ -16,8 +16,8 @@ from bench.live import fleet, workloads
 from bench.live.fill import Api, Tell, run_pod
 from bench.live.fleet import GPU_LABEL, SYSTEM, Json, Model, Size
 from bench.live.workloads import MACHINES
-from poolmgr.cluster import kinds
 from poolmgr.domain.errors import PoolError
+from poolmgr.wire import kinds
 
 REACTION_SECONDS = 0.3
 """Of an agent that rebinds a GPU, and of HAMi's scheduler."""

@@ -11,10 +11,10 @@ import msgspec
 from bench.live import fleet, workloads
 from bench.live.fleet import SYSTEM, Json, Size
 from bench.live.workloads import MACHINES, PODS
-from poolmgr.cluster import kinds
 from poolmgr.cluster.client import Client, ContentType, ok
 from poolmgr.cluster.transport import connect
 from poolmgr.kit.clock import SystemClock
+from poolmgr.wire import kinds
 
 WORKERS = 24
 """Requests in flight while filling; two cores answer no faster with more."""

@@ -6,7 +6,7 @@ from typing import Any
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PciAddress, PlanId
 from poolmgr.domain.modes import Mode, Step
-from poolmgr.kit.clock import from_rfc3339
+from poolmgr.wire.instants import from_rfc3339
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import DevicePhase
 from poolmgr.domain.reasons import Reason
-from poolmgr.kit.clock import to_rfc3339
+from poolmgr.wire.instants import to_rfc3339
 
 MAX_HOLDERS = 16
 """Enough to act on; a GPU shared by hundreds of processes must not bloat the object."""

@@ -9,7 +9,7 @@ from poolmgr.domain.fleet import Pool, SideLimits, Transition
 from poolmgr.domain.history import DemandSample, PastPlan, PastTransition, RestCall
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.domain.plan import Move, Plan, Refusal, Target
-from poolmgr.kit.clock import to_rfc3339
+from poolmgr.wire.instants import to_rfc3339
 
 
 def pool(found: Pool, census: Census, plan: Plan | None) -> schemas.Pool:

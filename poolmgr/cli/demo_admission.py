@@ -18,7 +18,8 @@ from poolmgr.domain.demand import Vm
 from poolmgr.domain.fleet import Gpu, Node, Pool
 from poolmgr.domain.identifiers import Generation
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.kit.clock import Clock, to_rfc3339
+from poolmgr.kit.clock import Clock
+from poolmgr.wire.instants import to_rfc3339
 from webhooks.app import build_app
 from webhooks.decide import Policy
 from webhooks.fleet_view import FleetView, Object, fleet_view_of

@@ -10,9 +10,9 @@ from typing import Any
 import structlog
 
 from poolmgr.cluster.client import Client
-from poolmgr.cluster.kinds import GPU_NODES, GPU_POOLS, NODES
 from poolmgr.cluster.reflector import Reflector
 from poolmgr.kit.clock import Clock
+from poolmgr.wire.kinds import GPU_NODES, GPU_POOLS, NODES
 from webhooks.fleet_view import FleetView, fleet_view_of
 
 Json = dict[str, Any]

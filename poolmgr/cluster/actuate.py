@@ -1,6 +1,6 @@
 """Writes what the manager wants of a node into `GPUNode.spec`, by compare-and-swap."""
 
-from poolmgr.cluster import kinds, wire
+from poolmgr import wire
 from poolmgr.cluster.client import Client, ContentType
 from poolmgr.cluster.fence import EPOCH_ANNOTATION, Leadership, refuse_older, require_epoch
 from poolmgr.cluster.observe.gpu_nodes import spec_of
@@ -8,6 +8,7 @@ from poolmgr.controller.ports import NodeIntent
 from poolmgr.domain.errors import Rejected, Stale
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.reasons import Reason
+from poolmgr.wire import kinds
 
 EPOCH_RULE = "transition.epoch must not go back"
 """Beginning of the CRD's own words where a transition carries a later leader's epoch."""

@@ -14,10 +14,10 @@ import msgspec
 import tenacity
 
 from poolmgr.cluster.transport import Response, Transport
-from poolmgr.cluster.wire import Status
 from poolmgr.domain.errors import Fault, PoolError, Rejected, Stale, Unavailable
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock
+from poolmgr.wire import Status
 
 T = TypeVar("T")
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from poolmgr.cluster import kinds
 from poolmgr.cluster.client import Absent, Client, ContentType
 from poolmgr.cluster.references import ObjectReference
 from poolmgr.domain.errors import PoolError
 from poolmgr.domain.plan import Subject
 from poolmgr.domain.reasons import Reason
-from poolmgr.kit.clock import to_rfc3339
+from poolmgr.wire import kinds
+from poolmgr.wire.instants import to_rfc3339
 
 log = structlog.get_logger()
 

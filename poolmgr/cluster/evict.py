@@ -1,11 +1,11 @@
 """Evicts a pod through the Eviction API, which keeps to disruption budgets."""
 
-from poolmgr.cluster import kinds
 from poolmgr.cluster.client import Client, error_of, status_message
 from poolmgr.cluster.fence import Leadership, require_epoch
 from poolmgr.domain.identifiers import WorkloadUid
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
+from poolmgr.wire import kinds
 
 
 class KubernetesEvictor:

@@ -10,13 +10,12 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from poolmgr.cluster import kinds
 from poolmgr.cluster.client import LIST_TIMEOUT_SECONDS, Absent, Client, ContentType
 from poolmgr.cluster.fence import Leadership
-from poolmgr.cluster.wire import GpuNode, Wire
 from poolmgr.domain.errors import PoolError, Stale
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import Mode
+from poolmgr.wire import GpuNode, Wire, kinds
 
 NOUSE_UUID = "nvidia.com/nouse-gpuuuid"
 EXCLUDED_BY_US = "poolmgr.io/excluded-by-poolmgr"

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from poolmgr.cluster import kinds
 from poolmgr.cluster.client import (
     REQUEST_TIMEOUT_SECONDS,
     Absent,
@@ -27,11 +26,11 @@ from poolmgr.cluster.client import (
     encode_body,
     ok,
 )
-from poolmgr.cluster.wire import Lease, LeaseSpec, ObjectMeta
 from poolmgr.domain.errors import PoolError, Rejected, Stale, Unavailable
 from poolmgr.domain.identifiers import LeaseEpoch
 from poolmgr.domain.reasons import Reason
-from poolmgr.kit.clock import to_rfc3339_micro
+from poolmgr.wire import Lease, LeaseSpec, ObjectMeta, kinds
+from poolmgr.wire.instants import to_rfc3339_micro
 
 log = structlog.get_logger()
 

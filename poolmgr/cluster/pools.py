@@ -5,13 +5,15 @@ from typing import Any
 
 import msgspec
 
-from poolmgr.cluster import kinds, wire
+from poolmgr import wire
 from poolmgr.cluster.client import Client, ContentType
 from poolmgr.cluster.fence import Leadership, require_epoch
 from poolmgr.controller.ports import PoolStatus
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.reasons import Reason
-from poolmgr.kit.clock import Clock, to_rfc3339
+from poolmgr.kit.clock import Clock
+from poolmgr.wire import kinds
+from poolmgr.wire.instants import to_rfc3339
 
 NOT_READY = frozenset(
     {

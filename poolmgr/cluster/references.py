@@ -2,9 +2,9 @@
 
 import msgspec
 
-from poolmgr.cluster import kinds
 from poolmgr.cluster.observe.assembly import Assembly
 from poolmgr.domain.plan import Subject, SubjectKind
+from poolmgr.wire import kinds
 
 
 class ObjectReference(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

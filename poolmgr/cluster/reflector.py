@@ -14,11 +14,11 @@ import msgspec
 import structlog
 
 from poolmgr.cluster.client import LIST_TIMEOUT_SECONDS, Absent, Client, Expired, backoff, decode, error_of
-from poolmgr.cluster.kinds import Kind
 from poolmgr.cluster.transport import Response
-from poolmgr.cluster.wire import Status, Wire
 from poolmgr.domain.errors import Fault, PoolError, Unavailable
 from poolmgr.domain.reasons import Reason
+from poolmgr.wire import Status, Wire
+from poolmgr.wire.kinds import Kind
 
 W = TypeVar("W")
 R = TypeVar("R")

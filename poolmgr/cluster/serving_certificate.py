@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from poolmgr.cluster.client import Client, ContentType
-from poolmgr.cluster.kinds import MUTATING_WEBHOOKS, SECRETS, VALIDATING_WEBHOOKS, Kind
+from poolmgr.wire.kinds import MUTATING_WEBHOOKS, SECRETS, VALIDATING_WEBHOOKS, Kind
 
 Json = dict[str, Any]
 

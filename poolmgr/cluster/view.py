@@ -5,10 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from poolmgr.cluster import kinds, wire
+from poolmgr import wire
 from poolmgr.cluster.client import Client
 from poolmgr.cluster.exclusions import leaving
-from poolmgr.cluster.hami import names as hami_names
 from poolmgr.cluster.hami.version import Minor
 from poolmgr.cluster.observe.assembly import Assembly
 from poolmgr.cluster.observe.pods import PodFacts, facts_of
@@ -17,6 +16,8 @@ from poolmgr.cluster.reflector import AnyReflector, Reflector
 from poolmgr.domain.identifiers import GpuUuid, NodeName
 from poolmgr.domain.plan import Subject
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.wire import kinds
+from poolmgr.wire.hami import names as hami_names
 
 
 @dataclass(frozen=True, slots=True)

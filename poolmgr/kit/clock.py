@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -32,18 +31,3 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-
-
-def to_rfc3339(unix_seconds: float) -> str:
-    """Kubernetes' metav1.Time: UTC, whole seconds, `Z`."""
-    return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def to_rfc3339_micro(unix_seconds: float) -> str:
-    """Kubernetes' metav1.MicroTime, as Leases use."""
-    return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def from_rfc3339(text: str) -> float:
-    """Unix seconds of an RFC 3339 instant. Raises ValueError on anything else."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()

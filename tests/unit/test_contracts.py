@@ -17,7 +17,8 @@ PLANTED = {
     ),
     "Only poolmgr.store knows SQL": ("poolmgr/sim", "import sqlmodel"),
     "Only poolmgr.agent knows NVML": ("poolmgr/store", "import pynvml"),
-    "Webhooks stay small: domain and kit only": ("webhooks", "import poolmgr.store"),
+    "Webhooks stay small: domain, wire and kit only": ("webhooks", "import poolmgr.cluster"),
+    "Wire formats do no IO and know only the domain": ("poolmgr/wire", "import httpx"),
     "Only the command line knows the benchmarks": (
         "poolmgr/store",
         "import bench",

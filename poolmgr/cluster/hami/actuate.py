@@ -6,7 +6,7 @@ in between. Repeating any of these is harmless.
 
 from collections.abc import Callable
 
-from poolmgr.cluster import kinds, wire
+from poolmgr import wire
 from poolmgr.cluster.client import Client, ContentType, backoff
 from poolmgr.cluster.fence import EPOCH_ANNOTATION, Leadership, refuse_older, require_epoch
 from poolmgr.cluster.hami import node_patches
@@ -14,6 +14,7 @@ from poolmgr.cluster.hami.version import Minor
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PlanId
 from poolmgr.domain.reasons import Reason
+from poolmgr.wire import kinds
 
 ATTEMPTS = 5
 """Nodes are written by their kubelet, by HAMi and by others; five tries outlast any but a livelock."""

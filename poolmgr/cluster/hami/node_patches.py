@@ -5,14 +5,14 @@ from typing import Any
 
 import msgspec
 
-from poolmgr.cluster.hami import names
 from poolmgr.cluster.hami.state import plugin_wanted, uuid_set
 from poolmgr.cluster.hami.version import DEVICE_CORDON_SINCE, Minor
-from poolmgr.cluster.wire import DaemonSet, Node
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.fleet import BEST_EFFORT_ONLY
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.reasons import Reason
+from poolmgr.wire import DaemonSet, Node
+from poolmgr.wire.hami import names
 
 CORDONED = "poolmgr.io/cordoned"
 FENCED = "poolmgr.io/fenced"

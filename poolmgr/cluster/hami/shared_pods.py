@@ -2,14 +2,14 @@
 
 from sys import intern
 
-from poolmgr.cluster.hami import codec_pods
-from poolmgr.cluster.hami.resources import HamiConfig
-from poolmgr.cluster.instants import unix_or_zero
-from poolmgr.cluster.wire import Pod
-from poolmgr.cluster.wire.core import Container
 from poolmgr.domain.demand import SharedPod, Slice
 from poolmgr.domain.identifiers import GpuUuid, NodeName, WorkloadUid
-from poolmgr.kit.quantity import count
+from poolmgr.wire import Pod
+from poolmgr.wire.core import Container
+from poolmgr.wire.hami import pods as pod_annotations
+from poolmgr.wire.hami.config import HamiConfig
+from poolmgr.wire.instants import unix_or_zero
+from poolmgr.wire.quantities import count
 
 WHOLE_CARD_PERCENT = 100
 
@@ -28,7 +28,7 @@ def shared_pod_of(
     if not asking:
         return None
     meta, spec, annotations = pod.metadata, pod.spec, pod.metadata.annotations
-    held = codec_pods.slices(annotations.allocated, annotations.mig_allocations)
+    held = pod_annotations.slices(annotations.allocated, annotations.mig_allocations)
     if not spec.node_name and not held and (spec.scheduling_gates or spec.scheduler_name not in schedulers):
         return None
     # Containers of one pod may share a card, so the fewest cards that can serve it is the largest count;

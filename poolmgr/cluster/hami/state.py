@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from poolmgr.cluster.hami.codec_register import UNREADABLE, decode_register
-from poolmgr.cluster.hami.resources import HamiConfig
 from poolmgr.cluster.hami.version import DEVICE_CORDON_SINCE, Minor
 from poolmgr.cluster.observe.pods import Placement, PluginPod
-from poolmgr.cluster.wire import DaemonSet, Node
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.sharing import RegisteredGpu, SharingState
-from poolmgr.kit.clock import from_rfc3339
-from poolmgr.kit.quantity import count
+from poolmgr.wire import DaemonSet, Node
+from poolmgr.wire.hami.config import HamiConfig
+from poolmgr.wire.hami.register import UNREADABLE, decode_register
+from poolmgr.wire.instants import from_rfc3339
+from poolmgr.wire.quantities import count
 
 LOCK_TIMEOUT_SECONDS = 300.0
 """HAMi's `--node-lock-timeout` default: an older lock is dropped by whoever meets it."""

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable
 
-from poolmgr.cluster.hami import names
-from poolmgr.cluster.wire import Deployment
+from poolmgr.wire import Deployment
+from poolmgr.wire.hami import names
 
 Minor = tuple[int, int]
 

@@ -8,12 +8,12 @@ GPU is not taken in the gap.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from poolmgr.cluster.instants import unix_or_zero
 from poolmgr.cluster.observe.pods import Launcher
-from poolmgr.cluster.wire import VirtualMachine, VirtualMachineInstance
-from poolmgr.cluster.wire.kubevirt import Devices
 from poolmgr.domain.demand import DeviceClaim, Vm
 from poolmgr.domain.identifiers import NodeName, WorkloadUid
+from poolmgr.wire import VirtualMachine, VirtualMachineInstance
+from poolmgr.wire.instants import unix_or_zero
+from poolmgr.wire.kubevirt import Devices
 
 FINAL_PHASES = frozenset({"Succeeded", "Failed"})
 IDLE_SINCE = "poolmgr.io/idle-since"

@@ -8,8 +8,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 from poolmgr.cluster.fence import EPOCH_ANNOTATION
-from poolmgr.cluster.hami import names as hami_names
-from poolmgr.cluster.hami.resources import HamiConfig, parse_device_config
 from poolmgr.cluster.hami.state import HamiInstall, sharing_state
 from poolmgr.cluster.hami.version import detect_version
 from poolmgr.cluster.kubevirt.vms import Passthrough, vms_of
@@ -20,7 +18,13 @@ from poolmgr.cluster.observe.pods import Launcher, PodFacts
 from poolmgr.cluster.observe.pools import pool_from, reservation_from
 from poolmgr.cluster.observe.shared_pods import SharedPods
 from poolmgr.cluster.observe.sorted_values import SortedValues
-from poolmgr.cluster.wire import (
+from poolmgr.domain.demand import Reservation, Vm
+from poolmgr.domain.fleet import Node as FleetNode
+from poolmgr.domain.fleet import Pool
+from poolmgr.domain.identifiers import Generation, NodeName
+from poolmgr.domain.membership import by_age
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.wire import (
     ConfigMap,
     DaemonSet,
     Deployment,
@@ -32,12 +36,8 @@ from poolmgr.cluster.wire import (
     VirtualMachine,
     VirtualMachineInstance,
 )
-from poolmgr.domain.demand import Reservation, Vm
-from poolmgr.domain.fleet import Node as FleetNode
-from poolmgr.domain.fleet import Pool
-from poolmgr.domain.identifiers import Generation, NodeName
-from poolmgr.domain.membership import by_age
-from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.wire.hami import names as hami_names
+from poolmgr.wire.hami.config import HamiConfig, parse_device_config
 
 V = TypeVar("V")
 

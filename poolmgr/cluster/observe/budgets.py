@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from poolmgr.cluster.observe.selectors import selects
-from poolmgr.cluster.wire import DisruptionBudget
+from poolmgr.wire import DisruptionBudget
 
 
 def evictable(labels: dict[str, str], budgets: Iterable[DisruptionBudget]) -> bool:

@@ -4,15 +4,14 @@ from typing import Any
 
 import msgspec
 
-from poolmgr.cluster.instants import unix_or_zero
-from poolmgr.cluster.wire import GpuNode
-from poolmgr.cluster.wire.pools import DesiredDevice, DeviceStatus, TransitionSpec
 from poolmgr.controller.ports import NodeIntent
 from poolmgr.domain.fleet import Gpu, Holder, Transition
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId, PoolName
 from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.reasons import Reason
-from poolmgr.kit.clock import to_rfc3339
+from poolmgr.wire import GpuNode
+from poolmgr.wire.instants import to_rfc3339, unix_or_zero
+from poolmgr.wire.pools import DesiredDevice, DeviceStatus, TransitionSpec
 
 NO_NUMA = -1
 """What sysfs says where the platform tells no NUMA node."""

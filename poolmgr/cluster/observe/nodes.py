@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from poolmgr.cluster.observe.gpu_nodes import gpus_of, reported, transition_of
-from poolmgr.cluster.wire import GpuNode
-from poolmgr.cluster.wire import Node as WireNode
 from poolmgr.domain.fleet import BEST_EFFORT_ONLY, Node, Pool
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.membership import pool_of
 from poolmgr.domain.sharing import SharingState
-from poolmgr.kit.quantity import mebibytes, milli
+from poolmgr.wire import GpuNode
+from poolmgr.wire import Node as WireNode
+from poolmgr.wire.quantities import mebibytes, milli
 
 
 @dataclass(slots=True)

@@ -6,13 +6,13 @@ gigabytes.
 
 import msgspec
 
-from poolmgr.cluster.hami import names as hami_names
-from poolmgr.cluster.hami.resources import HamiConfig
 from poolmgr.cluster.hami.shared_pods import shared_pod_of
-from poolmgr.cluster.instants import unix_or_zero
 from poolmgr.cluster.observe.requests import effective_request
-from poolmgr.cluster.wire import Pod
 from poolmgr.domain.demand import SharedPod
+from poolmgr.wire import Pod
+from poolmgr.wire.hami import names as hami_names
+from poolmgr.wire.hami.config import HamiConfig
+from poolmgr.wire.instants import unix_or_zero
 
 LAUNCHER_LABEL = "kubevirt.io"
 LAUNCHER_VALUE = "virt-launcher"

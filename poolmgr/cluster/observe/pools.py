@@ -3,9 +3,6 @@
 from enum import StrEnum
 from typing import TypeVar
 
-from poolmgr.cluster.instants import unix_or_zero
-from poolmgr.cluster.wire import GpuPool, GpuReservation
-from poolmgr.cluster.wire.pools import Side
 from poolmgr.domain.demand import Reservation
 from poolmgr.domain.fleet import (
     EvictionRule,
@@ -18,6 +15,9 @@ from poolmgr.domain.fleet import (
     SideLimits,
 )
 from poolmgr.domain.identifiers import PoolName
+from poolmgr.wire import GpuPool, GpuReservation
+from poolmgr.wire.instants import unix_or_zero
+from poolmgr.wire.pools import Side
 
 E = TypeVar("E", bound=StrEnum)
 

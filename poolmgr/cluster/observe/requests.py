@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from poolmgr.cluster.wire.core import PodSpec, Quantities
-from poolmgr.kit.quantity import mebibytes, milli
+from poolmgr.wire.core import PodSpec, Quantities
+from poolmgr.wire.quantities import mebibytes, milli
 
 
 def effective_request(spec: PodSpec) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Label selectors as the API server evaluates them."""
 
-from poolmgr.cluster.wire import LabelSelector
-from poolmgr.cluster.wire.apps import Requirement
+from poolmgr.wire import LabelSelector
+from poolmgr.wire.apps import Requirement
 
 
 def selects(selector: LabelSelector | None, labels: dict[str, str]) -> bool:

@@ -8,10 +8,10 @@ import pytest
 
 from bench.live import fleet, workloads
 from bench.live.fleet import Size
-from poolmgr.cluster import wire
-from poolmgr.cluster.hami.codec_register import decode_register
-from poolmgr.cluster.hami.resources import HamiConfig
+from poolmgr import wire
 from poolmgr.cluster.observe.pods import facts_of
+from poolmgr.wire.hami.config import HamiConfig
+from poolmgr.wire.hami.register import decode_register
 
 SIZE = Size(nodes=4, gpus=8, pods=80)
 SCHEDULERS = frozenset({"hami-scheduler"})

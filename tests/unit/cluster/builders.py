@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from poolmgr.cluster import wire
+from poolmgr import wire
 
 T = TypeVar("T")
 Json = dict[str, Any]

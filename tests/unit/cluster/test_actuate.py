@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from poolmgr.cluster import wire
+from poolmgr import wire
 from poolmgr.cluster.actuate import KubernetesFleet
 from poolmgr.cluster.hami.actuate import ATTEMPTS, KubernetesSharing
 from poolmgr.cluster.transport import Response

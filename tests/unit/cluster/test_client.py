@@ -6,7 +6,7 @@ import random
 import msgspec
 import pytest
 
-from poolmgr.cluster import wire
+from poolmgr import wire
 from poolmgr.cluster.client import Absent, Client, Expired, backoff, error_of
 from poolmgr.cluster.transport import Response
 from poolmgr.domain.errors import Fault, PoolError, Rejected, Stale, Unavailable

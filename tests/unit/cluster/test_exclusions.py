@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from poolmgr.cluster.exclusions import EXCLUDED_BY_US, NOUSE_UUID, KubernetesExclusions, leaving, lifted
-from poolmgr.cluster.wire import GpuNode
-from poolmgr.cluster.wire.pools import DesiredDevice, DeviceStatus, NodeSpec, NodeStatus, TransitionSpec
 from poolmgr.domain.identifiers import GpuUuid
+from poolmgr.wire import GpuNode
+from poolmgr.wire.pools import DesiredDevice, DeviceStatus, NodeSpec, NodeStatus, TransitionSpec
 from tests.unit.cluster.doors import Doors, Held
 from webhooks.fleet_view import fleet_view_of
 

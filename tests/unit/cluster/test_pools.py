@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from poolmgr.cluster import wire
+from poolmgr import wire
 from poolmgr.cluster.observe.pools import pool_from
 from poolmgr.cluster.pools import KubernetesPools
 from poolmgr.controller.ports import PoolStatus

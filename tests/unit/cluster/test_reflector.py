@@ -5,9 +5,10 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from poolmgr.cluster import kinds, wire
+from poolmgr import wire
 from poolmgr.cluster.client import Client
 from poolmgr.cluster.reflector import Reflector
+from poolmgr.wire import kinds
 from tests.unit.cluster.builders import node
 from tests.unit.cluster.fake_api import FakeApi, FakeTransport
 from tests.unit.cluster.virtual_clock import VirtualClock

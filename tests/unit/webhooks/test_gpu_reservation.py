@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from poolmgr.domain.reasons import Reason
-from poolmgr.kit.clock import from_rfc3339
+from poolmgr.wire.instants import from_rfc3339
 from tests.unit.webhooks.objects import request, small_fleet
 from webhooks.gpu_reservation import NOT_YET, decide_gpu_reservation
 from webhooks.review import Answer

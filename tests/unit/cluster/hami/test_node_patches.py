@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from poolmgr.cluster import wire
+from poolmgr import wire
 from poolmgr.cluster.hami.node_patches import (
     ask_patch,
     best_effort_only_patch,

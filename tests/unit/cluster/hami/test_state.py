@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from poolmgr.cluster import wire
-from poolmgr.cluster.hami.codec_register import UNREADABLE
-from poolmgr.cluster.hami.resources import HamiConfig
+from poolmgr import wire
 from poolmgr.cluster.hami.state import HamiInstall, lock_owner, sharing_state
 from poolmgr.cluster.observe.pods import Placement, PluginPod
 from poolmgr.domain.sharing import SharingState
+from poolmgr.wire.hami.config import HamiConfig
+from poolmgr.wire.hami.register import UNREADABLE
 from tests.unit.cluster.builders import GPU_A, GPU_B, as_node, as_wire, plugin, register
 
 NOW = 1_800_000_000.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from poolmgr.cluster import wire
+from poolmgr import wire
 from poolmgr.cluster.hami.version import detect_version, parse_minor
 from tests.unit.cluster.builders import as_wire, register, scheduler
 

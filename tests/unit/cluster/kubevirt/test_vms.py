@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from poolmgr.cluster import wire
-from poolmgr.cluster.hami.resources import HamiConfig
+from poolmgr import wire
 from poolmgr.cluster.kubevirt.vms import Passthrough, vms_of
 from poolmgr.cluster.observe.pods import Launcher, facts_of
 from poolmgr.domain.demand import DeviceClaim, Vm
 from poolmgr.domain.identifiers import NodeName
+from poolmgr.wire.hami.config import HamiConfig
 from tests.unit.cluster.builders import A10, CREATED_AT, as_wire, launcher, vm, vmi
 
 FLEET = Passthrough(frozenset({A10}), {})

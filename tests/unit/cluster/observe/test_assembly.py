@@ -7,14 +7,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolmgr.cluster import wire
-from poolmgr.cluster.hami.resources import HamiConfig
+from poolmgr import wire
 from poolmgr.cluster.observe.assembly import Assembly
 from poolmgr.cluster.observe.pods import facts_of
 from poolmgr.domain.fleet import RebalanceMode
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.occupancy import pods_by_gpu
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.wire.hami.config import HamiConfig
 from tests.unit.cluster.builders import (
     A10,
     GPU_A,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from poolmgr.cluster import wire
+from poolmgr import wire
 from poolmgr.cluster.observe.budgets import evictable
 from poolmgr.cluster.observe.selectors import selects
 from tests.unit.cluster.builders import as_wire, budget

@@ -1,6 +1,6 @@
 """GPUNode to and from the domain."""
 
-from poolmgr.cluster import wire
+from poolmgr import wire
 from poolmgr.cluster.observe.gpu_nodes import gpus_of, reported, spec_of, transition_of
 from poolmgr.controller.ports import NodeIntent
 from poolmgr.domain.fleet import Transition

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from poolmgr.cluster import wire
-from poolmgr.cluster.hami.resources import HamiConfig
+from poolmgr import wire
 from poolmgr.cluster.observe.pods import PodFacts, facts_of
 from poolmgr.domain.demand import SharedPod, Slice
 from poolmgr.domain.identifiers import GpuUuid
+from poolmgr.wire.hami.config import HamiConfig
 from tests.unit.cluster.builders import CREATED_AT, GPU_A, as_pod, as_wire, launcher, plugin_pod
 
 SCHEDULERS = frozenset({"hami-scheduler", "default-scheduler"})

@@ -1,6 +1,6 @@
 """The few fields of Deployments, DaemonSets, ConfigMaps and disruption budgets that are read."""
 
-from poolmgr.cluster.wire.meta import ObjectMeta, Wire
+from poolmgr.wire.meta import ObjectMeta, Wire
 
 
 class Requirement(Wire, frozen=True):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from poolmgr.cluster.hami.resources import HamiConfig, parse_device_config
+from poolmgr.wire.hami.config import HamiConfig, parse_device_config
 
 RENAMED = """
 nvidia:

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from poolmgr.cluster.wire.apps import LabelSelector
-from poolmgr.cluster.wire.meta import Condition, ObjectMeta, Wire
+from poolmgr.wire.apps import LabelSelector
+from poolmgr.wire.meta import Condition, ObjectMeta, Wire
 
 
 class Side(Wire, frozen=True):

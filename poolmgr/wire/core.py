@@ -6,7 +6,7 @@ keys are kept.
 
 import msgspec
 
-from poolmgr.cluster.wire.meta import Condition, OwnerReference, Wire
+from poolmgr.wire.meta import Condition, OwnerReference, Wire
 
 Quantities = dict[str, str | int]
 

@@ -1,6 +1,6 @@
 """coordination.k8s.io/v1 Lease."""
 
-from poolmgr.cluster.wire.meta import ObjectMeta, Wire
+from poolmgr.wire.meta import ObjectMeta, Wire
 
 
 class LeaseSpec(Wire, frozen=True):

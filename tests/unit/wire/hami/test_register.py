@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolmgr.cluster.hami.codec_register import decode_register, encode_json, encode_text
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.sharing import RegisteredGpu
+from poolmgr.wire.hami.register import decode_register, encode_json, encode_text
 
 WORD = st.text(st.characters(codec="ascii", categories=["L", "N"], include_characters="- "), min_size=1).map(
     lambda text: "x" + text.strip()

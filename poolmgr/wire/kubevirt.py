@@ -4,7 +4,7 @@ An instancetype adds GPUs only when virt-controller makes the instance, so the i
 machine only says what is to come.
 """
 
-from poolmgr.cluster.wire.meta import Condition, ObjectMeta, Wire
+from poolmgr.wire.meta import Condition, ObjectMeta, Wire
 
 
 class HostDevice(Wire, frozen=True):

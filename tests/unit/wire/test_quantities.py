@@ -2,7 +2,7 @@
 
 import pytest
 
-from poolmgr.kit.quantity import count, mebibytes, milli, parse_quantity
+from poolmgr.wire.quantities import count, mebibytes, milli, parse_quantity
 
 
 @pytest.mark.parametrize(

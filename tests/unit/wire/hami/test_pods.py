@@ -3,15 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolmgr.cluster.hami.codec_pods import (
+from poolmgr.domain.demand import Slice
+from poolmgr.domain.identifiers import GpuUuid
+from poolmgr.wire.hami.pods import (
     Assignment,
     decode_assignments,
     decode_mig_uuids,
     encode_assignments,
     slices,
 )
-from poolmgr.domain.demand import Slice
-from poolmgr.domain.identifiers import GpuUuid
 
 NAME = st.text(st.characters(codec="ascii", categories=["L", "N"], include_characters="-"), min_size=1)
 DEVICE = st.builds(Assignment, NAME.map(GpuUuid), NAME, st.integers(0, 2**20), st.integers(0, 100))

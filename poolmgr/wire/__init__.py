@@ -1,0 +1,43 @@
+"""Every format that more than one process speaks, read and written in one place, below everybody.
+
+Our own objects both ways, what Kubernetes, HAMi and KubeVirt send, HTTP errors, instants, quantities. Reading is
+tolerant once and bounded once: a value of a newer release becomes the choice that does least, in every process;
+text of tenants costs time in proportion to its length, whatever it says.
+
+Objects are msgspec Structs of just the fields that are used.
+
+Decoding only these skips the rest of the JSON (managed fields above all) without building it: two orders of
+magnitude cheaper than models. What it means is said in the
+domain: by the functions beside the types, and by `cluster` where several objects make one value.
+"""
+
+from poolmgr.wire.apps import ConfigMap, DaemonSet, Deployment, DisruptionBudget, LabelSelector
+from poolmgr.wire.core import Node, NodeAnnotations, Pod, PodAnnotations
+from poolmgr.wire.kubevirt import VirtualMachine, VirtualMachineInstance
+from poolmgr.wire.lease import Lease, LeaseSpec
+from poolmgr.wire.meta import Condition, ObjectMeta, OwnerReference, Status, Wire
+from poolmgr.wire.pools import GpuNode, GpuPool, GpuReservation
+
+__all__ = [
+    "Condition",
+    "ConfigMap",
+    "DaemonSet",
+    "Deployment",
+    "DisruptionBudget",
+    "GpuNode",
+    "GpuPool",
+    "GpuReservation",
+    "LabelSelector",
+    "Lease",
+    "LeaseSpec",
+    "Node",
+    "NodeAnnotations",
+    "ObjectMeta",
+    "OwnerReference",
+    "Pod",
+    "PodAnnotations",
+    "Status",
+    "VirtualMachine",
+    "VirtualMachineInstance",
+    "Wire",
+]
