@@ -9,11 +9,9 @@ needs no view of the fleet. Only pods are changed, never the templates that they
 from collections.abc import Mapping
 from typing import Any
 
-from poolmgr.domain.fleet import BEST_EFFORT_ONLY
+from poolmgr.wire.annotations import BEST_EFFORT, BEST_EFFORT_ONLY
 from webhooks.review import PatchOperation, add_at
 
-BEST_EFFORT = "poolmgr.io/best-effort"
-"""Annotation by which a pod's owner allows its eviction for a waiting virtual machine; only `true` does."""
 NOT_LENT: Mapping[str, str] = {"key": BEST_EFFORT_ONLY, "operator": "DoesNotExist"}
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _TERMS = ("spec", "affinity", "nodeAffinity", _REQUIRED, "nodeSelectorTerms")

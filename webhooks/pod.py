@@ -7,15 +7,12 @@ from typing import Any
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
+from poolmgr.wire.annotations import EXCLUDED_BY_US, LAUNCHER_LABEL, LAUNCHER_VALUE
+from poolmgr.wire.hami.names import NOUSE_TYPE, NOUSE_UUID, USE_TYPE, USE_UUID, WEBHOOK_LABEL
 from webhooks.fleet_view import FleetView, ModelView
 from webhooks.lent_nodes import kept_off_lent_nodes
 from webhooks.review import AdmissionRequest, Answer, admitted, refused, set_in_map
 from webhooks.slices import (
-    NOUSE_TYPE,
-    NOUSE_UUID,
-    USE_TYPE,
-    USE_UUID,
-    WEBHOOK_LABEL,
     Constraints,
     SliceRequest,
     SliceResources,
@@ -24,17 +21,13 @@ from webhooks.slices import (
 )
 from webhooks.wording import gpus_word, listing
 
-LAUNCHER_LABEL = ("kubevirt.io", "virt-launcher")
-EXCLUDED_BY_US = "poolmgr.io/excluded-by-poolmgr"
-"""The part of `nvidia.com/nouse-gpuuuid` that we added, so that it can be taken back when a GPU returns."""
-
 
 def decide_pod(request: AdmissionRequest, fleet: FleetView | None, resources: SliceResources) -> Answer:
     """The answer for a Pod being created. `fleet` is None while nothing is known: then nothing is refused."""
     pod = request.object or {}
     metadata = pod.get("metadata") or {}
     labels = metadata.get("labels") or {}
-    if labels.get(LAUNCHER_LABEL[0]) == LAUNCHER_LABEL[1]:
+    if labels.get(LAUNCHER_LABEL) == LAUNCHER_VALUE:
         return admitted(patch=set_in_map(pod, "labels", {WEBHOOK_LABEL: "ignore"}))
     if labels.get(WEBHOOK_LABEL) == "ignore":
         return admitted(Reason.NOT_OURS)

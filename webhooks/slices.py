@@ -6,14 +6,9 @@ from functools import cached_property
 from typing import Any
 
 from poolmgr.domain.identifiers import GpuUuid
+from poolmgr.wire.hami.names import NOUSE_TYPE, NOUSE_UUID, USE_TYPE, USE_UUID
 from poolmgr.wire.quantities import count
-
-USE_TYPE = "nvidia.com/use-gputype"
-NOUSE_TYPE = "nvidia.com/nouse-gputype"
-USE_UUID = "nvidia.com/use-gpuuuid"
-NOUSE_UUID = "nvidia.com/nouse-gpuuuid"
-WEBHOOK_LABEL = "hami.io/webhook"
-"""`ignore` keeps a pod or namespace out of HAMi's webhook (HAMi chart, scheduler/webhook.yaml)."""
+from poolmgr.wire.text import listed
 
 
 @dataclass(frozen=True)  # without slots, which cached_property cannot do with
@@ -100,12 +95,8 @@ def constraints_of(annotations: Mapping[str, str]) -> Constraints:
     if _CONSTRAINING.isdisjoint(annotations):
         return _ANYTHING
     return Constraints(
-        models=_listed(annotations.get(USE_TYPE)),
-        excluded_models=_listed(annotations.get(NOUSE_TYPE)),
-        uuids=tuple(GpuUuid(uuid) for uuid in _listed(annotations.get(USE_UUID))),
-        excluded_uuids=tuple(GpuUuid(uuid) for uuid in _listed(annotations.get(NOUSE_UUID))),
+        models=listed(annotations.get(USE_TYPE)),
+        excluded_models=listed(annotations.get(NOUSE_TYPE)),
+        uuids=tuple(GpuUuid(uuid) for uuid in listed(annotations.get(USE_UUID))),
+        excluded_uuids=tuple(GpuUuid(uuid) for uuid in listed(annotations.get(NOUSE_UUID))),
     )
-
-
-def _listed(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())

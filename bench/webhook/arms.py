@@ -12,7 +12,7 @@ from e2e.controlplane.hami import SCHEDULER_NAME, Hami
 from e2e.controlplane.plane import ControlPlane
 from e2e.parts import part
 from e2e.processes import Process, free_port
-from poolmgr.domain.fleet import BEST_EFFORT_ONLY
+from poolmgr.wire.annotations import BEST_EFFORT_ONLY
 
 HOST = "127.0.0.1"
 CHECKOUT = Path(__file__).resolve().parents[2]

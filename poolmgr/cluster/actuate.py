@@ -2,13 +2,14 @@
 
 from poolmgr import wire
 from poolmgr.cluster.client import Client, ContentType
-from poolmgr.cluster.fence import EPOCH_ANNOTATION, Leadership, refuse_older, require_epoch
+from poolmgr.cluster.fence import Leadership, refuse_older, require_epoch
 from poolmgr.cluster.observe.gpu_nodes import spec_of
 from poolmgr.controller.ports import NodeIntent
 from poolmgr.domain.errors import Rejected, Stale
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire import kinds
+from poolmgr.wire.annotations import EPOCH
 
 EPOCH_RULE = "transition.epoch must not go back"
 """Beginning of the CRD's own words where a transition carries a later leader's epoch."""
@@ -30,7 +31,7 @@ class KubernetesFleet:
         if intent.transition is not None:
             refuse_older(str(intent.transition.epoch), epoch, what)
         patch = {
-            "metadata": {"resourceVersion": revision, "annotations": {EPOCH_ANNOTATION: str(epoch)}},
+            "metadata": {"resourceVersion": revision, "annotations": {EPOCH: str(epoch)}},
             "spec": spec_of(intent, epoch),
         }
         try:

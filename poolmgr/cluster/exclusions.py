@@ -16,9 +16,10 @@ from poolmgr.domain.errors import PoolError, Stale
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import Mode
 from poolmgr.wire import GpuNode, Wire, kinds
+from poolmgr.wire.annotations import EXCLUDED_BY_US
+from poolmgr.wire.hami.names import NOUSE_UUID
+from poolmgr.wire.text import listed
 
-NOUSE_UUID = "nvidia.com/nouse-gpuuuid"
-EXCLUDED_BY_US = "poolmgr.io/excluded-by-poolmgr"
 LOOK_SECONDS = 15.0
 """HAMi's scheduler looks at a pod again after up to five minutes; this need not be fast."""
 PAGE_SIZE = 500
@@ -65,16 +66,12 @@ def leaving(node: GpuNode) -> frozenset[GpuUuid]:
 
 def lifted(nouse: str, ours: str, still_leaving: frozenset[GpuUuid]) -> tuple[str, str] | None:
     """Both annotations without what leaves no more; None where nothing changes."""
-    noted = _listed(ours)
-    kept = [uuid for uuid in noted if uuid in still_leaving]
+    noted = listed(ours)
+    kept = tuple(uuid for uuid in noted if uuid in still_leaving)
     if kept == noted:
         return None
     gone = set(noted) - set(kept)
-    return ",".join(uuid for uuid in _listed(nouse) if uuid not in gone), ",".join(kept)
-
-
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+    return ",".join(uuid for uuid in listed(nouse) if uuid not in gone), ",".join(kept)
 
 
 class KubernetesExclusions:

@@ -9,8 +9,7 @@ from typing import Protocol
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.identifiers import LeaseEpoch
 from poolmgr.domain.reasons import Reason
-
-EPOCH_ANNOTATION = "poolmgr.io/epoch"
+from poolmgr.wire.text import whole
 
 
 class Leadership(Protocol):
@@ -28,7 +27,7 @@ def require_epoch(leadership: Leadership, what: str) -> LeaseEpoch:
 
 def refuse_older(written: str, epoch: LeaseEpoch, what: str) -> None:
     """Raises Stale when `written`, the annotation found, is of a later leader than `epoch`."""
-    if written.isascii() and written.isdigit() and int(written) > epoch:
+    if whole(written) > epoch:
         raise Stale(
             Reason.STALE_EPOCH,
             f"{what} was not written: it was last written in lease epoch {written}, ours is {epoch}.",

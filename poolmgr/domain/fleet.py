@@ -85,11 +85,6 @@ class Transition:
     """True once the move is being undone; `to_mode` then already is the mode to return to."""
 
 
-BEST_EFFORT_ONLY = "poolmgr.io/best-effort-only"
-"""Label of nodes on which new containers have to be best-effort ones: what a VM may soon want back is lent to those
-who can be asked to leave. Our webhook keeps the others away by node affinity."""
-
-
 @dataclass(frozen=True, slots=True)
 class Node:
     name: NodeName
@@ -111,7 +106,8 @@ class Node:
     cpu_milli_free: int = 0
     memory_mib_free: int = 0
     best_effort_only: bool = False
-    """Has the label `BEST_EFFORT_ONLY`."""
+    """New containers on it have to be best-effort ones: what a VM may soon want back is lent to those who can be asked
+    to leave."""
     reported: bool = True
     """False until the agent has echoed the current spec generation; nothing is planned for such a node."""
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from poolmgr.controller.ports import NodeIntent, PoolStatus, StepRecord
 from poolmgr.domain.census import Census
 from poolmgr.domain.errors import Stale, Unavailable
-from poolmgr.domain.fleet import BEST_EFFORT_ONLY, Pool
+from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PlanId, WorkloadUid
 from poolmgr.domain.plan import Plan, Subject, Verdict
 from poolmgr.domain.reasons import Reason
@@ -23,6 +23,7 @@ from poolmgr.sim.clock import VirtualClock
 from poolmgr.sim.hami import SimHami
 from poolmgr.sim.kube import SimKube
 from poolmgr.sim.world import SimNode, World
+from poolmgr.wire.annotations import BEST_EFFORT_ONLY
 
 When = Literal["before", "after"]
 

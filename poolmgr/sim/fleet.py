@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from poolmgr.domain.demand import DeviceClaim, Reservation, SharedPod, Vm
-from poolmgr.domain.fleet import BEST_EFFORT_ONLY, Gpu, Node, Pool
+from poolmgr.domain.fleet import Gpu, Node, Pool
 from poolmgr.domain.identifiers import Generation, GpuUuid, NodeName, PciAddress, WorkloadUid
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.sharing import SharingState
@@ -21,6 +21,7 @@ from poolmgr.sim.doors import Doors, Faults
 from poolmgr.sim.hami import SimHami
 from poolmgr.sim.kube import SimKube
 from poolmgr.sim.world import NVIDIA, VFIO, SimGpu, SimNode, SimPod, SimSharing, SimVm, Timings, World
+from poolmgr.wire.annotations import BEST_EFFORT_ONLY
 
 A10 = "NVIDIA A10"
 A10_RESOURCE = "nvidia.com/GA102GL_A10"

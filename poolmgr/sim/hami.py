@@ -8,11 +8,11 @@ a node cordon at once.
 from collections.abc import Callable
 
 from poolmgr.domain.demand import Slice
-from poolmgr.domain.fleet import BEST_EFFORT_ONLY
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.sharing import RegisteredGpu
 from poolmgr.sim.clock import VirtualClock
 from poolmgr.sim.world import NVIDIA, SimGpu, SimNode, SimPod, World
+from poolmgr.wire.annotations import BEST_EFFORT_ONLY
 
 
 class SimHami:

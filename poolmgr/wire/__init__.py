@@ -4,11 +4,9 @@ Our own objects both ways, what Kubernetes, HAMi and KubeVirt send, HTTP errors,
 tolerant once and bounded once: a value of a newer release becomes the choice that does least, in every process;
 text of tenants costs time in proportion to its length, whatever it says.
 
-Objects are msgspec Structs of just the fields that are used.
-
-Decoding only these skips the rest of the JSON (managed fields above all) without building it: two orders of
-magnitude cheaper than models. What it means is said in the
-domain: by the functions beside the types, and by `cluster` where several objects make one value.
+Objects are msgspec Structs of just the fields that are used: decoding only these skips the rest of the JSON (managed
+fields above all) without building it, two orders of magnitude cheaper than models. The functions beside a type give
+it its meaning in the domain.
 """
 
 from poolmgr.wire.apps import ConfigMap, DaemonSet, Deployment, DisruptionBudget, LabelSelector

@@ -1,32 +1,29 @@
 """Node and Pod, with the annotations that this project reads as named fields.
 
 Annotations are a Struct rather than a dict: of the kilobytes that other controllers leave there only these
-keys are kept.
+keys are kept; what each says stands with its name in `annotations` and `hami.names`.
 """
 
 import msgspec
 
+from poolmgr.wire import annotations
+from poolmgr.wire.hami import names
 from poolmgr.wire.meta import Condition, OwnerReference, Wire
 
 Quantities = dict[str, str | int]
 
 
 class NodeAnnotations(Wire, frozen=True):
-    cordoned: str = msgspec.field(name="poolmgr.io/cordoned", default="")
-    """Ours: the plan that cordoned the node."""
-    fenced: str = msgspec.field(name="poolmgr.io/fenced", default="")
-    """Ours: the GPU UUIDs that we put into HAMi's device cordon, comma-separated."""
-    asked: str = msgspec.field(name="poolmgr.io/asked", default="")
-    """Ours: `PLAN@UNIX-SECONDS`, for which plan and when HAMi's scheduler was last made to look."""
-    plugin_labels: str = msgspec.field(name="poolmgr.io/plugin-labels", default="")
-    """Ours: JSON object of the labels that we removed to stop HAMi's plugin, to put back exactly."""
-    epoch: str = msgspec.field(name="poolmgr.io/epoch", default="")
-    """Ours: lease epoch of the last write."""
-    register: str = msgspec.field(name="hami.io/node-nvidia-register", default="")
-    score: str = msgspec.field(name="hami.io/node-nvidia-score", default="")
-    handshake: str = msgspec.field(name="hami.io/node-handshake", default="")
-    lock: str = msgspec.field(name="hami.io/mutex.lock", default="")
-    device_cordon: str = msgspec.field(name="hami.io/device-cordon", default="")
+    cordoned: str = msgspec.field(name=annotations.CORDONED, default="")
+    fenced: str = msgspec.field(name=annotations.FENCED, default="")
+    asked: str = msgspec.field(name=annotations.ASKED, default="")
+    plugin_labels: str = msgspec.field(name=annotations.PLUGIN_LABELS, default="")
+    epoch: str = msgspec.field(name=annotations.EPOCH, default="")
+    register: str = msgspec.field(name=names.REGISTER, default="")
+    score: str = msgspec.field(name=names.SCORE, default="")
+    handshake: str = msgspec.field(name=names.HANDSHAKE, default="")
+    lock: str = msgspec.field(name=names.NODE_LOCK, default="")
+    device_cordon: str = msgspec.field(name=names.DEVICE_CORDON, default="")
 
 
 class NodeMeta(Wire, frozen=True):
@@ -61,19 +58,18 @@ class Node(Wire, frozen=True):
 
 
 class PodAnnotations(Wire, frozen=True):
-    best_effort: str = msgspec.field(name="poolmgr.io/best-effort", default="")
-    use_type: str = msgspec.field(name="nvidia.com/use-gputype", default="")
-    nouse_type: str = msgspec.field(name="nvidia.com/nouse-gputype", default="")
-    use_uuid: str = msgspec.field(name="nvidia.com/use-gpuuuid", default="")
-    nouse_uuid: str = msgspec.field(name="nvidia.com/nouse-gpuuuid", default="")
-    excluded_by_us: str = msgspec.field(name="poolmgr.io/excluded-by-poolmgr", default="")
-    """Ours: the part of `nouse_uuid` that our webhook added while those GPUs leave."""
-    vgpu_node: str = msgspec.field(name="hami.io/vgpu-node", default="")
-    vgpu_time: str = msgspec.field(name="hami.io/vgpu-time", default="")
-    allocated: str = msgspec.field(name="hami.io/vgpu-devices-allocated", default="")
-    to_allocate: str = msgspec.field(name="hami.io/vgpu-devices-to-allocate", default="")
-    bind_phase: str = msgspec.field(name="hami.io/bind-phase", default="")
-    mig_allocations: str = msgspec.field(name="hami.io/vgpu-mig-allocations", default="")
+    best_effort: str = msgspec.field(name=annotations.BEST_EFFORT, default="")
+    use_type: str = msgspec.field(name=names.USE_TYPE, default="")
+    nouse_type: str = msgspec.field(name=names.NOUSE_TYPE, default="")
+    use_uuid: str = msgspec.field(name=names.USE_UUID, default="")
+    nouse_uuid: str = msgspec.field(name=names.NOUSE_UUID, default="")
+    excluded_by_us: str = msgspec.field(name=annotations.EXCLUDED_BY_US, default="")
+    vgpu_node: str = msgspec.field(name=names.VGPU_NODE, default="")
+    vgpu_time: str = msgspec.field(name=names.VGPU_TIME, default="")
+    allocated: str = msgspec.field(name=names.ALLOCATED, default="")
+    to_allocate: str = msgspec.field(name=names.TO_ALLOCATE, default="")
+    bind_phase: str = msgspec.field(name=names.BIND_PHASE, default="")
+    mig_allocations: str = msgspec.field(name=names.MIG_ALLOCATIONS, default="")
 
 
 class PodMeta(Wire, frozen=True):
@@ -110,6 +106,10 @@ class PodSpec(Wire, frozen=True):
     init_containers: tuple[Container, ...] = ()
     overhead: Quantities = {}
     scheduling_gates: tuple[SchedulingGate, ...] = ()
+
+
+TERMINAL_PHASES = frozenset({"Succeeded", "Failed"})
+"""A pod in one of these has given back all that it had."""
 
 
 class PodStatus(Wire, frozen=True):

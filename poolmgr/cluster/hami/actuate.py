@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 from poolmgr import wire
 from poolmgr.cluster.client import Client, ContentType, backoff
-from poolmgr.cluster.fence import EPOCH_ANNOTATION, Leadership, refuse_older, require_epoch
+from poolmgr.cluster.fence import Leadership, refuse_older, require_epoch
 from poolmgr.cluster.hami import node_patches
 from poolmgr.cluster.hami.version import Minor
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PlanId
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire import kinds
+from poolmgr.wire.annotations import EPOCH
 
 ATTEMPTS = 5
 """Nodes are written by their kubelet, by HAMi and by others; five tries outlast any but a livelock."""
@@ -84,7 +85,7 @@ class KubernetesSharing:
             refuse_older(node.metadata.annotations.epoch, epoch, what)
             metadata = patch.setdefault("metadata", {})
             metadata["resourceVersion"] = node.metadata.resource_version
-            metadata.setdefault("annotations", {})[EPOCH_ANNOTATION] = str(epoch)
+            metadata.setdefault("annotations", {})[EPOCH] = str(epoch)
             try:
                 await self._client.write(
                     "PATCH", path, patch, wire.Node, content_type=ContentType.MERGE_PATCH

@@ -5,19 +5,15 @@ from typing import Any
 
 import msgspec
 
-from poolmgr.cluster.hami.state import plugin_wanted, uuid_set
+from poolmgr.cluster.hami.state import plugin_wanted
 from poolmgr.cluster.hami.version import DEVICE_CORDON_SINCE, Minor
 from poolmgr.domain.errors import Rejected
-from poolmgr.domain.fleet import BEST_EFFORT_ONLY
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire import DaemonSet, Node
+from poolmgr.wire.annotations import ASKED, BEST_EFFORT_ONLY, CORDONED, FENCED, PLUGIN_LABELS
 from poolmgr.wire.hami import names
-
-CORDONED = "poolmgr.io/cordoned"
-FENCED = "poolmgr.io/fenced"
-ASKED = "poolmgr.io/asked"
-PLUGIN_LABELS = "poolmgr.io/plugin-labels"
+from poolmgr.wire.text import listed
 
 Patch = dict[str, Any]
 
@@ -32,7 +28,7 @@ def fence_patch(node: Node, uuids: frozenset[GpuUuid], version: Minor) -> Patch 
     if version < DEVICE_CORDON_SINCE:
         return None
     annotations = node.metadata.annotations
-    ours, present = uuid_set(annotations.fenced), uuid_set(annotations.device_cordon)
+    ours, present = set(listed(annotations.fenced)), set(listed(annotations.device_cordon))
     wanted = (present - ours) | uuids
     if ours == uuids and present == wanted:
         return None
@@ -150,7 +146,7 @@ def _remembered(node: Node) -> dict[str, str]:
         return {}
     try:
         return msgspec.json.decode(text, type=dict[str, str])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return {}
 
 

@@ -10,6 +10,7 @@ from poolmgr.wire.hami import pods as pod_annotations
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.instants import unix_or_zero
 from poolmgr.wire.quantities import count
+from poolmgr.wire.text import listed
 
 WHOLE_CARD_PERCENT = 100
 
@@ -49,15 +50,11 @@ def shared_pod_of(
         created_at=created_at,
         started_at=unix_or_zero(pod.status.start_time) or None,
         waiting_since=None if node else _waiting_since(pod) or created_at,
-        models=_names(annotations.use_type),
-        excluded_models=_names(annotations.nouse_type),
-        allowed_uuids=tuple(GpuUuid(name) for name in _names(annotations.use_uuid)),
+        models=listed(annotations.use_type),
+        excluded_models=listed(annotations.nouse_type),
+        allowed_uuids=tuple(map(GpuUuid, listed(annotations.use_uuid))),
         # What our webhook excluded is taken off again (`exclusions`); the planner is to see the user's own.
-        excluded_uuids=tuple(
-            GpuUuid(name)
-            for name in _names(annotations.nouse_uuid)
-            if name not in _names(annotations.excluded_by_us)
-        ),
+        excluded_uuids=_users_own(annotations.nouse_uuid, annotations.excluded_by_us),
         best_effort=annotations.best_effort == "true",
         evictable=True,
         priority=spec.priority,
@@ -94,8 +91,9 @@ def _per_card(total: int, cards: int) -> int:
     return -(-total // cards)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
+def _users_own(excluded: str, by_us: str) -> tuple[GpuUuid, ...]:
+    ours = frozenset(listed(by_us))
+    return tuple(GpuUuid(name) for name in listed(excluded) if name not in ours)
 
 
 def _waiting_since(pod: Pod) -> float:

@@ -12,6 +12,7 @@ from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.hami.register import UNREADABLE, decode_register
 from poolmgr.wire.instants import from_rfc3339
 from poolmgr.wire.quantities import count
+from poolmgr.wire.text import listed, whole
 
 LOCK_TIMEOUT_SECONDS = 300.0
 """HAMi's `--node-lock-timeout` default: an older lock is dropped by whoever meets it."""
@@ -48,7 +49,7 @@ def sharing_state(
         registered=_registered(annotations.register),
         handshake=annotations.handshake,
         asked_for=asked_for,
-        asked_at=float(asked_at) if asked_at.isdecimal() else 0.0,
+        asked_at=float(whole(asked_at)),
         locked_by=lock_owner(annotations.lock, now),
         allocating=sum(p.allocating for p in placed),
         last_placement_at=max((p.at for p in placed), default=0.0),
@@ -73,12 +74,7 @@ def fenced(node: Node, version: Minor) -> frozenset[GpuUuid]:
     annotations = node.metadata.annotations
     if version < DEVICE_CORDON_SINCE or not annotations.handshake:
         return frozenset()
-    return frozenset(uuid_set(annotations.fenced) & uuid_set(annotations.device_cordon))
-
-
-def uuid_set(text: str) -> set[GpuUuid]:
-    """A comma-separated list of UUIDs."""
-    return {GpuUuid(part.strip()) for part in text.split(",") if part.strip()}
+    return frozenset(map(GpuUuid, listed(annotations.fenced))) & frozenset(listed(annotations.device_cordon))
 
 
 def lock_owner(lock: str, now: float) -> str:

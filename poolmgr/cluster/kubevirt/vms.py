@@ -12,12 +12,11 @@ from poolmgr.cluster.observe.pods import Launcher
 from poolmgr.domain.demand import DeviceClaim, Vm
 from poolmgr.domain.identifiers import NodeName, WorkloadUid
 from poolmgr.wire import VirtualMachine, VirtualMachineInstance
+from poolmgr.wire.annotations import IDLE_SINCE
 from poolmgr.wire.instants import unix_or_zero
 from poolmgr.wire.kubevirt import Devices
 
 FINAL_PHASES = frozenset({"Succeeded", "Failed"})
-IDLE_SINCE = "poolmgr.io/idle-since"
-"""RFC 3339, set on the instance by whoever knows the session (a connection broker, a tool in the guest)."""
 STARTING_STATUSES = frozenset({"Starting", "Provisioning"})
 """`status.printableStatus` of a machine that was told to start and has no instance yet."""
 

@@ -7,7 +7,6 @@ there (tests rebuild from scratch and compare). What did not change is handed ou
 from dataclasses import replace
 from typing import TypeVar
 
-from poolmgr.cluster.fence import EPOCH_ANNOTATION
 from poolmgr.cluster.hami.state import HamiInstall, sharing_state
 from poolmgr.cluster.hami.version import detect_version
 from poolmgr.cluster.kubevirt.vms import Passthrough, vms_of
@@ -36,8 +35,10 @@ from poolmgr.wire import (
     VirtualMachine,
     VirtualMachineInstance,
 )
+from poolmgr.wire.annotations import EPOCH
 from poolmgr.wire.hami import names as hami_names
 from poolmgr.wire.hami.config import HamiConfig, parse_device_config
+from poolmgr.wire.text import whole
 
 V = TypeVar("V")
 
@@ -121,9 +122,9 @@ class Assembly:
     def highest_epoch(self) -> int:
         """The highest lease epoch that any object carries; 0 where none does."""
         written = [node.metadata.annotations.epoch for node in self._wire_nodes.values()]
-        written += [node.metadata.annotations.get(EPOCH_ANNOTATION, "") for node in self._gpu_nodes.values()]
+        written += [node.metadata.annotations.get(EPOCH, "") for node in self._gpu_nodes.values()]
         moves = [n.spec.transition.epoch for n in self._gpu_nodes.values() if n.spec.transition is not None]
-        return max((*moves, *(int(text) for text in written if text.isascii() and text.isdigit())), default=0)
+        return max((*moves, *map(whole, written)), default=0)
 
     def apply_node(self, key: str, node: Node | None) -> None:
         _put(self._wire_nodes, key, node)

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from poolmgr.cluster.observe.gpu_nodes import gpus_of, reported, transition_of
-from poolmgr.domain.fleet import BEST_EFFORT_ONLY, Node, Pool
+from poolmgr.domain.fleet import Node, Pool
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.membership import pool_of
 from poolmgr.domain.sharing import SharingState
 from poolmgr.wire import GpuNode
 from poolmgr.wire import Node as WireNode
+from poolmgr.wire.annotations import BEST_EFFORT_ONLY
 from poolmgr.wire.quantities import mebibytes, milli
 
 

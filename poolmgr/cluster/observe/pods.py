@@ -10,15 +10,12 @@ from poolmgr.cluster.hami.shared_pods import shared_pod_of
 from poolmgr.cluster.observe.requests import effective_request
 from poolmgr.domain.demand import SharedPod
 from poolmgr.wire import Pod
+from poolmgr.wire.annotations import CREATED_BY_LABEL, LAUNCHER_LABEL, LAUNCHER_VALUE
+from poolmgr.wire.core import TERMINAL_PHASES
 from poolmgr.wire.hami import names as hami_names
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.instants import unix_or_zero
-
-LAUNCHER_LABEL = "kubevirt.io"
-LAUNCHER_VALUE = "virt-launcher"
-CREATED_BY_LABEL = "kubevirt.io/created-by"
-
-TERMINAL_PHASES = frozenset({"Succeeded", "Failed"})
+from poolmgr.wire.text import whole
 
 
 class Launcher(msgspec.Struct, frozen=True, gc=False):
@@ -125,10 +122,9 @@ def _placement(pod: Pod) -> Placement | None:
     annotations = pod.metadata.annotations
     if not annotations.vgpu_node:
         return None
-    at = annotations.vgpu_time
     return Placement(
         node=annotations.vgpu_node,
-        at=float(at) if at.isascii() and at.isdigit() else 0.0,
+        at=float(whole(annotations.vgpu_time)),
         allocating=annotations.bind_phase == "allocating",
     )
 

@@ -13,6 +13,7 @@ import msgspec
 
 from poolmgr.domain.demand import Slice
 from poolmgr.domain.identifiers import GpuUuid
+from poolmgr.wire.text import whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def decode_mig_uuids(text: str) -> tuple[GpuUuid, ...]:
         return ()
     try:
         allocations = msgspec.json.decode(text, type=list[_MigAllocation])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return ()
     return tuple(GpuUuid(a.gpu_uuid) for a in allocations if a.gpu_uuid)
 
@@ -79,8 +80,4 @@ def _decode_device(part: str) -> Assignment:
     fields += [""] * (4 - len(fields))
     # Up to 2.9 a MIG slice is written `UUID[template-slot]`: the card is what counts here.
     uuid = fields[0].split("[", 1)[0]
-    return Assignment(GpuUuid(uuid), fields[1], _amount(fields[2]), _amount(fields[3]))
-
-
-def _amount(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0
+    return Assignment(GpuUuid(uuid), fields[1], whole(fields[2]), whole(fields[3]))

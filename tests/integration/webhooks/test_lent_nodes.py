@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from e2e.controlplane.hami import REGISTER_ANNOTATION, SCHEDULER_NAME, Hami, registered, settle_allocation
-from poolmgr.domain.fleet import BEST_EFFORT_ONLY
+from poolmgr.wire.annotations import BEST_EFFORT_ONLY
 from tests.integration.helm.installation import DEVICE, Installation, installation
 
 pytestmark = pytest.mark.integration

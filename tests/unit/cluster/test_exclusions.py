@@ -5,9 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from poolmgr.cluster.exclusions import EXCLUDED_BY_US, NOUSE_UUID, KubernetesExclusions, leaving, lifted
+from poolmgr.cluster.exclusions import KubernetesExclusions, leaving, lifted
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.wire import GpuNode
+from poolmgr.wire.annotations import EXCLUDED_BY_US
+from poolmgr.wire.hami.names import NOUSE_UUID
 from poolmgr.wire.pools import DesiredDevice, DeviceStatus, NodeSpec, NodeStatus, TransitionSpec
 from tests.unit.cluster.doors import Doors, Held
 from webhooks.fleet_view import fleet_view_of

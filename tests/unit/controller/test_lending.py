@@ -6,12 +6,13 @@ import pytest
 
 from poolmgr.controller.lending import CHANGES_A_TICK, Lending, changes, may_lend
 from poolmgr.domain.errors import PoolError, Rejected, Stale, Unavailable
-from poolmgr.domain.fleet import BEST_EFFORT_ONLY, EvictionRule, Pool, RebalanceMode
+from poolmgr.domain.fleet import EvictionRule, Pool, RebalanceMode
 from poolmgr.domain.identifiers import NodeName, PoolName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.sim.doors import Crash, FixedLeadership
+from poolmgr.wire.annotations import BEST_EFFORT_ONLY
 from tests.builders import gpu, node, pool, snapshot
 from tests.unit.controller.rig import POOL, Rig
 

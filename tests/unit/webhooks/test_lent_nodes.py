@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolmgr.domain.fleet import BEST_EFFORT_ONLY
+from poolmgr.wire.annotations import BEST_EFFORT_ONLY
 from tests.unit.webhooks.objects import applied, container, pod
 from webhooks.lent_nodes import kept_off_lent_nodes
 

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poolmgr.domain.reasons import Reason
+from poolmgr.wire.annotations import EXCLUDED_BY_US
+from poolmgr.wire.hami.names import NOUSE_UUID
 from tests.unit.webhooks.objects import (
     A10,
     applied,
@@ -22,9 +24,9 @@ from tests.unit.webhooks.objects import (
 )
 from tests.unit.webhooks.objects import small_fleet as two_by_two
 from webhooks.fleet_view import FleetView
-from webhooks.pod import EXCLUDED_BY_US, decide_pod
+from webhooks.pod import decide_pod
 from webhooks.review import Answer
-from webhooks.slices import NOUSE_UUID, SliceResources
+from webhooks.slices import SliceResources
 
 
 def decide(new: dict[str, Any], view: FleetView | None) -> Answer:

@@ -1,0 +1,30 @@
+"""Our own annotations and labels on Kubernetes' objects, and KubeVirt's labels that we read."""
+
+BEST_EFFORT_ONLY = "poolmgr.io/best-effort-only"
+"""Label of nodes on which new containers have to be best-effort ones: what a VM may soon want back is lent to those
+who can be asked to leave. Our webhook keeps the others away by node affinity."""
+
+CORDONED = "poolmgr.io/cordoned"
+"""On a Node: the plan that cordoned it."""
+FENCED = "poolmgr.io/fenced"
+"""On a Node: the GPU UUIDs that we put into HAMi's device cordon, comma-separated."""
+ASKED = "poolmgr.io/asked"
+"""On a Node: `PLAN@UNIX-SECONDS`, for which plan and when HAMi's scheduler was last made to look."""
+PLUGIN_LABELS = "poolmgr.io/plugin-labels"
+"""On a Node: JSON object of the labels that we removed to stop HAMi's plugin, to put back exactly."""
+EPOCH = "poolmgr.io/epoch"
+"""On a Node or GPUNode: lease epoch of the last write."""
+
+BEST_EFFORT = "poolmgr.io/best-effort"
+"""On a Pod: its owner allows its eviction for a waiting virtual machine; only `true` does."""
+EXCLUDED_BY_US = "poolmgr.io/excluded-by-poolmgr"
+"""On a Pod: the part of HAMi's `nouse-gpuuuid` that our webhook added while those GPUs leave, so that it can be taken
+back when one returns."""
+
+IDLE_SINCE = "poolmgr.io/idle-since"
+"""On a VirtualMachineInstance: since when nobody works on it (RFC 3339), as a connection broker says."""
+
+LAUNCHER_LABEL = "kubevirt.io"
+LAUNCHER_VALUE = "virt-launcher"
+CREATED_BY_LABEL = "kubevirt.io/created-by"
+"""On a virt-launcher pod: UID of the VirtualMachineInstance that it runs."""
