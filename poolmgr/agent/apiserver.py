@@ -4,32 +4,32 @@ Plain HTTP on purpose (docs/adr/0006-agent-http-client.md): four requests do not
 official client takes on every node.
 """
 
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import msgspec
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from poolmgr.agent.credentials import Credentials
 from poolmgr.agent.podresources import PodName
-from poolmgr.domain.errors import PoolError, Rejected, Stale, Unavailable
+from poolmgr.domain.errors import Fault, Stale, Unavailable
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock
+from poolmgr.wire.core import TERMINAL_PHASES, PodList
+from poolmgr.wire.hami.pods import slices
+from poolmgr.wire.http_errors import SERVER_ERROR, Absent, error_of
+from poolmgr.wire.kinds import GPU_NODES, NODES, PODS, POOLMGR_API_VERSION
+from poolmgr.wire.meta import Status, WatchEvent
 
-GROUP = "poolmgr.io/v1alpha1"
-GPUNODES = f"/apis/{GROUP}/gpunodes"
 WATCH_SECONDS = 240
 """The server ends a watch after this; it is then begun anew from the last version seen."""
 RETRY_FOR_SECONDS = 10.0
 
-ALLOCATED_BY_HAMI = "hami.io/vgpu-devices-allocated"
-"""Pod annotation in which HAMi's scheduler records the UUIDs of the GPUs it chose."""
-
 
 class ApiServer:
-    """Requests of one node's agent. Raises Unavailable, Stale (409) and Rejected (other 4xx)."""
+    """Requests of one node's agent. Raises what `wire.http_errors` makes of an answer, Unavailable where none came."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class ApiServer:
         self._credentials = credentials
         self._node = node
         self._clock = clock
+        self._path = GPU_NODES.path(node)
         self._client = httpx.AsyncClient(
             base_url=credentials.server,
             verify=credentials.tls,
@@ -55,35 +56,30 @@ class ApiServer:
 
     async def read_or_create(self) -> dict[str, Any]:
         """Our GPUNode; made when missing, owned by the Node so that it goes with it."""
-        found = await self._request("GET", f"{GPUNODES}/{self._node}", missing_ok=True)
-        if found is not None:
-            return found
-        node = await self._request("GET", f"/api/v1/nodes/{self._node}")
-        assert node is not None
+        try:
+            return await self._request("GET", self._path)
+        except Absent:
+            node = await self._request("GET", NODES.path(self._node))
         owner = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": node["metadata"]["uid"]}
         body = {
-            "apiVersion": GROUP,
+            "apiVersion": POOLMGR_API_VERSION,
             "kind": "GPUNode",
             "metadata": {"name": self._node, "ownerReferences": [owner]},
             "spec": {},
         }
         try:
-            created = await self._request("POST", GPUNODES, body)
+            return await self._request("POST", GPU_NODES.path(), body)
         except Stale:  # another agent of this node was faster
-            created = await self._request("GET", f"{GPUNODES}/{self._node}")
-        assert created is not None
-        return created
+            return await self._request("GET", self._path)
 
     async def patch_status(self, status: dict[str, Any], resource_version: str) -> dict[str, Any]:
         """Replace the status if the object is still the one it was made from; return the new object."""
         body = {"metadata": {"resourceVersion": resource_version}, "status": status}
-        patched = await self._request("PATCH", f"{GPUNODES}/{self._node}/status", body)
-        assert patched is not None
-        return patched
+        return await self._request("PATCH", GPU_NODES.path(self._node, subresource="status"), body)
 
     async def watch(self, resource_version: str) -> AsyncIterator[dict[str, Any]]:
         """Changes of our GPUNode from `resource_version` on, until the server ends it. Deleted comes as an
-        object without metadata. Raises Stale when the version is too old to continue from."""
+        object without metadata. Raises Expired when the version is too old to continue from."""
         query = {
             "watch": "1",
             "fieldSelector": f"metadata.name={self._node}",
@@ -93,40 +89,40 @@ class ApiServer:
         try:
             async with self._client.stream(
                 "GET",
-                GPUNODES,
+                GPU_NODES.path(),
                 params=query,
                 headers=self._headers(),
                 timeout=httpx.Timeout(10.0, read=WATCH_SECONDS + 30),
             ) as response:
                 if response.is_error:
-                    await response.aread()
-                    raise _translate(response)
+                    body = await response.aread()
+                    raise error_of(response.status_code, body, f"watch GPUNode {self._node}")
                 async for line in response.aiter_lines():
-                    event = json.loads(line)
-                    if event["type"] == "ERROR":
-                        raise Stale(
-                            Reason.STALE_GENERATION,
-                            f"watch of GPUNode {self._node}: {event['object'].get('message', '')}",
-                        )
-                    yield {} if event["type"] == "DELETED" else event["object"]
-        except (httpx.HTTPError, json.JSONDecodeError, OSError) as error:
+                    event = msgspec.json.decode(line, type=WatchEvent)
+                    if event.type == "ERROR":
+                        raise _watch_error(event, f"watch GPUNode {self._node}")
+                    yield {} if event.type == "DELETED" else msgspec.json.decode(event.object)
+        except (httpx.HTTPError, msgspec.DecodeError, RecursionError, OSError) as error:
             raise Unavailable(Reason.API_UNAVAILABLE, f"{self._credentials.server}: {error!r}") from error
 
     async def list_pods(self) -> tuple[dict[PodName, str], dict[str, tuple[str, ...]]]:
         """Of the pods bound to this node: their UIDs, and which have slices of which GPU (by UUID)."""
         query = {"fieldSelector": f"spec.nodeName={self._node}"}
-        answer = await self._request("GET", "/api/v1/pods", params=query)
-        assert answer is not None
+        answer = await self._request("GET", PODS.path(), params=query)
+        try:
+            pods = msgspec.convert(answer, PodList).items or ()
+        except msgspec.ValidationError as error:
+            message = f"the pods of {self._node} cannot be read, so nothing is moved: {error}"
+            raise Fault(Reason.INVARIANT_BROKEN, message) from error
         uids: dict[PodName, str] = {}
-        slices: dict[str, list[str]] = {}
-        for pod in answer.get("items") or []:
-            meta = pod["metadata"]
-            uids[PodName(meta["namespace"], meta["name"])] = meta["uid"]
-            if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
-                continue
-            for uuid in _uuids(meta.get("annotations", {}).get(ALLOCATED_BY_HAMI, "")):
-                slices.setdefault(uuid, []).append(f"{meta['namespace']}/{meta['name']}")
-        return uids, {uuid: tuple(sorted(names)) for uuid, names in slices.items()}
+        held: dict[str, list[str]] = {}
+        for pod in pods:
+            meta = pod.metadata
+            uids[PodName(meta.namespace, meta.name)] = meta.uid
+            if pod.status.phase not in TERMINAL_PHASES:
+                for piece in slices(meta.annotations.allocated, meta.annotations.mig_allocations):
+                    held.setdefault(piece.uuid, []).append(f"{meta.namespace}/{meta.name}")
+        return uids, {uuid: tuple(sorted(names)) for uuid, names in held.items()}
 
     def _headers(self) -> dict[str, str]:
         bearer = self._credentials.bearer()
@@ -139,8 +135,7 @@ class ApiServer:
         body: dict[str, Any] | None = None,
         *,
         params: dict[str, str] | None = None,
-        missing_ok: bool = False,
-    ) -> dict[str, Any] | None:
+    ) -> dict[str, Any]:
         headers = self._headers()
         if method == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
@@ -162,30 +157,15 @@ class ApiServer:
                     raise Unavailable(
                         Reason.API_UNAVAILABLE, f"{self._credentials.server}: {error!r}"
                     ) from error
-                if response.status_code == httpx.codes.NOT_FOUND and missing_ok:
-                    return None
                 if response.is_error:
-                    raise _translate(response)
-                answer: dict[str, Any] = response.json()
+                    raise error_of(response.status_code, response.content, f"{method} {path}")
+                try:
+                    answer: dict[str, Any] = msgspec.json.decode(response.content, type=dict)
+                except (msgspec.DecodeError, RecursionError) as error:
+                    raise Unavailable(Reason.API_UNAVAILABLE, f"{method} {path}: {error!r}") from error
         return answer
 
 
-def _uuids(annotation: str) -> set[str]:
-    """GPU names in HAMi's text form `uuid,type,memory,cores:…;…`; anything else gives nothing."""
-    parts = annotation.replace(";", ":").split(":")
-    return {part.split(",")[0] for part in parts if "," in part}
-
-
-def _translate(response: httpx.Response) -> PoolError:
-    try:
-        text = response.json().get("message", "")
-    except ValueError:
-        text = response.text[:200]
-    what = f"{response.request.method} {response.request.url.path}: {response.status_code} {text}"
-    if response.status_code in (httpx.codes.CONFLICT, httpx.codes.GONE):
-        return Stale(Reason.STALE_GENERATION, what)
-    if response.status_code in (429, 500, 502, 503, 504):
-        return Unavailable(Reason.API_UNAVAILABLE, what)
-    if response.status_code in (401, 403):
-        return Rejected(Reason.API_UNAVAILABLE, f"{what}; check the agent's ClusterRole and its token")
-    return Rejected(Reason.INVALID_REQUEST, what)
+def _watch_error(event: WatchEvent, what: str) -> Exception:
+    body = bytes(event.object)
+    return error_of(msgspec.json.decode(body, type=Status).code or SERVER_ERROR, body, what)

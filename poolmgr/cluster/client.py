@@ -14,10 +14,10 @@ import msgspec
 import tenacity
 
 from poolmgr.cluster.transport import Response, Transport
-from poolmgr.domain.errors import Fault, PoolError, Rejected, Stale, Unavailable
+from poolmgr.domain.errors import Fault, Unavailable
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock
-from poolmgr.wire import Status
+from poolmgr.wire.http_errors import error_of, is_success
 
 T = TypeVar("T")
 
@@ -142,14 +142,6 @@ class Client:
             yield answer
 
 
-class Expired(Stale):
-    """410: the resourceVersion or continue token is too old. List again."""
-
-
-class Absent(Rejected):
-    """404: no such object, or no such kind in this cluster."""
-
-
 def backoff(rng: random.Random, attempt: int) -> float:
     """Full jitter: up to base × 2^(attempt-1) seconds, capped, never less than a tenth of that."""
     ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2 ** min(attempt - 1, 16))
@@ -157,41 +149,10 @@ def backoff(rng: random.Random, attempt: int) -> float:
 
 
 def ok(response: Response, what: str) -> Response:
-    """The response if its status is 2xx; otherwise the error that it stands for."""
-    if 200 <= response.status < 300:
+    """The response if its status is 2xx. Raises the error that it stands for otherwise."""
+    if is_success(response.status):
         return response
-    raise error_of(response, what)
-
-
-def error_of(response: Response, what: str) -> PoolError:
-    """An HTTP status as one of the domain's errors, in the API server's own words."""
-    said = status_message(response)
-    match response.status:
-        case 404:
-            return Absent(Reason.NOT_FOUND, f"{what}: {said}")
-        case 409 | 412:
-            return Stale(Reason.STALE_GENERATION, f"{what}: {said}; read the object again and decide anew.")
-        case 410:
-            return Expired(Reason.STALE_SNAPSHOT, f"{what}: {said}")
-        case 401 | 403:
-            return Rejected(
-                Reason.API_FORBIDDEN,
-                f"{what}: {said}. Grant this service account the verb (helm/poolmgr has the ClusterRole).",
-            )
-        case 408 | 429 | 500 | 502 | 503 | 504:
-            wait = response.retry_after_seconds if response.retry_after_seconds is not None else 5.0
-            return Unavailable(Reason.API_UNAVAILABLE, f"{what}: {said}", retry_after_seconds=wait)
-        case status:
-            return Rejected(Reason.INVALID_REQUEST, f"{what}: HTTP {status}: {said}")
-
-
-def status_message(response: Response) -> str:
-    """`message` of the metav1.Status in the body, or the body's beginning."""
-    try:
-        message = msgspec.json.decode(response.body, type=Status).message
-    except msgspec.DecodeError:
-        message = ""
-    return message or response.body[:200].decode(errors="replace") or f"HTTP {response.status}"
+    raise error_of(response.status, response.body, what, response.retry_after_seconds)
 
 
 def decode(body: bytes, as_type: type[T], what: str) -> T:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from poolmgr.cluster.client import Absent, Client, ContentType
+from poolmgr.cluster.client import Client, ContentType
 from poolmgr.cluster.references import ObjectReference
 from poolmgr.domain.errors import PoolError
 from poolmgr.domain.plan import Subject
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire import kinds
+from poolmgr.wire.http_errors import Absent
 from poolmgr.wire.instants import to_rfc3339
 
 log = structlog.get_logger()

@@ -1,11 +1,13 @@
 """Evicts a pod through the Eviction API, which keeps to disruption budgets."""
 
-from poolmgr.cluster.client import Client, error_of, status_message
+from poolmgr.cluster.client import Client, ok
 from poolmgr.cluster.fence import Leadership, require_epoch
+from poolmgr.domain.errors import Stale
 from poolmgr.domain.identifiers import WorkloadUid
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire import kinds
+from poolmgr.wire.http_errors import Absent, TooMany, message_of
 
 
 class KubernetesEvictor:
@@ -28,13 +30,11 @@ class KubernetesEvictor:
         }
         response = await self._client.call("POST", path, body=body)
         who = f"pod {namespace}/{name}"
-        match response.status:
-            case status if 200 <= status < 300:
-                return Verdict(True, Reason.EVICTED, f"{who} was asked to leave")
-            case 404 | 409:
-                return Verdict(True, Reason.EVICTED, f"{who} is gone already")
-            case 429:
-                said = status_message(response)
-                return Verdict(False, Reason.EVICTION_DENIED, f"{who} stays: {said}")
-            case _:
-                raise error_of(response, f"evict {who}")
+        try:
+            ok(response, f"evict {who}")
+        except (Absent, Stale):
+            return Verdict(True, Reason.EVICTED, f"{who} is gone already")
+        except TooMany:
+            said = message_of(response.status, response.body)
+            return Verdict(False, Reason.EVICTION_DENIED, f"{who} stays: {said}")
+        return Verdict(True, Reason.EVICTED, f"{who} was asked to leave")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from poolmgr.cluster.client import LIST_TIMEOUT_SECONDS, Absent, Client, ContentType
+from poolmgr.cluster.client import LIST_TIMEOUT_SECONDS, Client, ContentType
 from poolmgr.cluster.fence import Leadership
 from poolmgr.domain.errors import PoolError, Stale
 from poolmgr.domain.identifiers import GpuUuid
@@ -18,6 +18,7 @@ from poolmgr.domain.modes import Mode
 from poolmgr.wire import GpuNode, Wire, kinds
 from poolmgr.wire.annotations import EXCLUDED_BY_US
 from poolmgr.wire.hami.names import NOUSE_UUID
+from poolmgr.wire.http_errors import Absent
 from poolmgr.wire.text import listed
 
 LOOK_SECONDS = 15.0

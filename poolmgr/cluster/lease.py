@@ -17,19 +17,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from poolmgr.cluster.client import (
-    REQUEST_TIMEOUT_SECONDS,
-    Absent,
-    Client,
-    ContentType,
-    decode,
-    encode_body,
-    ok,
-)
+from poolmgr.cluster.client import REQUEST_TIMEOUT_SECONDS, Client, ContentType, decode, encode_body, ok
 from poolmgr.domain.errors import PoolError, Rejected, Stale, Unavailable
 from poolmgr.domain.identifiers import LeaseEpoch
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire import Lease, LeaseSpec, ObjectMeta, kinds
+from poolmgr.wire.http_errors import Absent
 from poolmgr.wire.instants import to_rfc3339_micro
 
 log = structlog.get_logger()

@@ -8,17 +8,18 @@ acts on it must look at `synced` and `age` first.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import structlog
 
-from poolmgr.cluster.client import LIST_TIMEOUT_SECONDS, Absent, Client, Expired, backoff, decode, error_of
-from poolmgr.cluster.transport import Response
+from poolmgr.cluster.client import LIST_TIMEOUT_SECONDS, Client, backoff, decode
 from poolmgr.domain.errors import Fault, PoolError, Unavailable
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire import Status, Wire
+from poolmgr.wire.http_errors import SERVER_ERROR, Absent, Expired, error_of
 from poolmgr.wire.kinds import Kind
+from poolmgr.wire.meta import WatchEvent
 
 W = TypeVar("W")
 R = TypeVar("R")
@@ -44,11 +45,6 @@ class _ListMeta(Wire, frozen=True):
 class _Page(Wire, frozen=True):
     metadata: _ListMeta = _ListMeta()
     items: list[msgspec.Raw] | None = None
-
-
-class _Event(msgspec.Struct, gc=False):
-    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
-    object: msgspec.Raw
 
 
 class _Key(Wire, frozen=True):
@@ -85,7 +81,7 @@ class Reflector(Generic[W, R]):
         self._kind = kind
         self._decoder = msgspec.json.Decoder(wire)
         self._identity = msgspec.json.Decoder(_Identity)
-        self._event = msgspec.json.Decoder(_Event)
+        self._event = msgspec.json.Decoder(WatchEvent)
         self._project = project
         self._apply = apply
         self._selectors = {
@@ -248,12 +244,12 @@ class Reflector(Generic[W, R]):
         try:
             event = self._event.decode(line)
         except msgspec.DecodeError:
-            event = _Event("ERROR", msgspec.Raw(line))
+            event = WatchEvent("ERROR", msgspec.Raw(line))
         match event.type:
             case "ERROR":
                 body = bytes(event.object)
                 code = decode(body, Status, f"watch {self._kind.path()}").code
-                raise error_of(Response(code or 500, body), f"watch {self._kind.path()}")
+                raise error_of(code or SERVER_ERROR, body, f"watch {self._kind.path()}")
             case "BOOKMARK":
                 self._resource_version = self._identify(event.object).resource_version
             case "DELETED":

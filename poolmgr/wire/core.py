@@ -122,3 +122,8 @@ class Pod(Wire, frozen=True):
     metadata: PodMeta = PodMeta()
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+
+
+class PodList(Wire, frozen=True):
+    items: tuple[Pod, ...] | None = None
+    """Null where there is none (Go's empty slice)."""

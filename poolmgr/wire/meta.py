@@ -1,5 +1,7 @@
 """metav1: what every object carries."""
 
+from typing import Literal
+
 import msgspec
 
 
@@ -45,3 +47,10 @@ class Status(Wire, frozen=True):
     message: str = ""
     reason: str = ""
     code: int = 0
+
+
+class WatchEvent(Wire, frozen=True):
+    """One line of a watch."""
+
+    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
+    object: msgspec.Raw

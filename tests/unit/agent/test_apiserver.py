@@ -10,8 +10,9 @@ import pytest
 from poolmgr.agent.apiserver import ApiServer
 from poolmgr.agent.credentials import Credentials
 from poolmgr.agent.podresources import PodName
-from poolmgr.domain.errors import Rejected, Stale, Unavailable
+from poolmgr.domain.errors import PoolError, Stale, Unavailable
 from poolmgr.domain.identifiers import NodeName
+from poolmgr.wire.http_errors import error_of
 from tests.fake_node import FakeClock
 
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -53,13 +54,13 @@ async def test_the_status_is_patched_under_its_version() -> None:
     assert patched["metadata"] == {"resourceVersion": "41"}
 
 
-@pytest.mark.parametrize(
-    ("code", "error"), [(409, Stale), (410, Stale), (403, Rejected), (422, Rejected), (503, Unavailable)]
-)
-async def test_answers_become_what_the_caller_must_do(code: int, error: type[Exception]) -> None:
-    api = server(lambda request: httpx.Response(code, json={"message": "says why"}))
-    with pytest.raises(error, match="says why"):
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 410, 412, 422, 429, 500, 503])
+async def test_an_answer_means_to_the_agent_what_it_means_to_the_manager(status: int) -> None:
+    api = server(lambda request: httpx.Response(status, json={"message": "says why"}))
+    with pytest.raises(PoolError, match="says why") as raised:
         await api.patch_status({}, "1")
+    meant = error_of(status, b'{"message": "says why"}', "PATCH /x")
+    assert (type(raised.value), raised.value.reason) == (type(meant), meant.reason)
 
 
 async def test_a_server_that_comes_back_is_asked_again() -> None:
@@ -92,6 +93,39 @@ async def test_watch_yields_objects_and_says_when_its_version_is_too_old() -> No
         async for body in server(answer).watch("1"):
             seen.append(body)
     assert seen == [{"metadata": {"resourceVersion": "2"}}, {}]
+
+
+async def test_watch_that_the_server_ends_for_another_reason_goes_on_from_the_same_version() -> None:
+    line = {"type": "ERROR", "object": {"code": 500, "message": "etcd is away"}}
+    with pytest.raises(Unavailable, match="etcd is away"):
+        async for _ in server(lambda r: httpx.Response(200, text=json.dumps(line))).watch("1"):
+            pass
+
+
+@pytest.mark.parametrize("text", ["this is no event", '{"type": "ADDED"}', "[" * 100_000])
+async def test_line_that_is_no_event_ends_the_watch_and_not_the_agent(text: str) -> None:
+    with pytest.raises(Unavailable):
+        async for _ in server(lambda r: httpx.Response(200, text=text)).watch("1"):
+            pass
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    ["GPU-a,NVIDIA,3000,30:;", "GPU-a[2g.10gb-0],NVIDIA,100,10:;", " GPU-a ,NVIDIA,100,10:;", "GPU-a:;"],
+)
+async def test_no_form_of_hamis_annotation_hides_a_gpu_from_the_last_look(annotation: str) -> None:
+    held = {"hami.io/vgpu-devices-allocated": annotation}
+    pods = [{"metadata": {"namespace": "ml", "name": "t", "uid": "u1", "annotations": held}}]
+    _, slices = await server(lambda r: httpx.Response(200, json={"items": pods})).list_pods()
+    assert slices == {"GPU-a": ("ml/t",)}
+
+
+async def test_gpu_of_a_mig_allocation_alone_is_seen_and_no_list_of_pods_at_all_is_none() -> None:
+    held = {"hami.io/vgpu-mig-allocations": '[{"gpuUUID": "GPU-a"}]'}
+    pods = [{"metadata": {"namespace": "ml", "name": "t", "uid": "u1", "annotations": held}}]
+    _, slices = await server(lambda r: httpx.Response(200, json={"items": pods})).list_pods()
+    assert slices == {"GPU-a": ("ml/t",)}
+    assert await server(lambda r: httpx.Response(200, json={"items": None})).list_pods() == ({}, {})
 
 
 async def test_pods_give_uids_and_who_has_slices_of_which_gpu() -> None:

@@ -7,50 +7,13 @@ import msgspec
 import pytest
 
 from poolmgr import wire
-from poolmgr.cluster.client import Absent, Client, Expired, backoff, error_of
+from poolmgr.cluster.client import Client, backoff
 from poolmgr.cluster.transport import Response
-from poolmgr.domain.errors import Fault, PoolError, Rejected, Stale, Unavailable
-from poolmgr.domain.reasons import Reason
+from poolmgr.domain.errors import Fault, Unavailable
+from poolmgr.wire.http_errors import Absent
 from tests.unit.cluster.builders import node
 from tests.unit.cluster.fake_api import FakeApi
 from tests.unit.cluster.virtual_clock import VirtualClock
-
-
-@pytest.mark.parametrize(
-    ("status", "kind", "reason"),
-    [
-        (401, Rejected, Reason.API_FORBIDDEN),
-        (403, Rejected, Reason.API_FORBIDDEN),
-        (404, Absent, Reason.NOT_FOUND),
-        (409, Stale, Reason.STALE_GENERATION),
-        (410, Expired, Reason.STALE_SNAPSHOT),
-        (422, Rejected, Reason.INVALID_REQUEST),
-        (429, Unavailable, Reason.API_UNAVAILABLE),
-        (500, Unavailable, Reason.API_UNAVAILABLE),
-        (503, Unavailable, Reason.API_UNAVAILABLE),
-    ],
-)
-def test_status_becomes_the_error_that_says_what_to_do(
-    status: int, kind: type[PoolError], reason: Reason
-) -> None:
-    error = error_of(Response(status, b'{"message":"said so"}'), "GET /x")
-    assert type(error) is kind
-    assert error.reason is reason
-    assert "said so" in error.message
-
-
-def test_forbidden_says_what_to_grant() -> None:
-    assert "Grant this service account" in error_of(Response(403, b"{}"), "GET /x").message
-
-
-def test_retry_after_of_the_server_is_passed_on() -> None:
-    error = error_of(Response(429, b"{}", retry_after_seconds=17), "x")
-    assert isinstance(error, Unavailable)
-    assert error.retry_after_seconds == 17
-
-
-def test_body_that_is_no_status_is_quoted_shortly() -> None:
-    assert "Bad Gateway" in error_of(Response(502, b"<html>Bad Gateway</html>" + b"x" * 999), "x").message
 
 
 def test_backoff_grows_is_jittered_and_capped() -> None:
