@@ -15,10 +15,10 @@ from enum import StrEnum
 from poolmgr.agent import preflight
 from poolmgr.agent.inventory import Accelerator
 from poolmgr.agent.journal import DeviceRecord
-from poolmgr.agent.nodespec import NodeSpec
 from poolmgr.domain.fleet import Holder, Transition
 from poolmgr.domain.identifiers import LeaseEpoch, PciAddress, PlanId
 from poolmgr.domain.modes import Mode, Step
+from poolmgr.domain.node_spec import NodeSpec
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 

@@ -3,13 +3,14 @@
 from typing import Any
 
 from poolmgr.agent.journal import Journal
-from poolmgr.agent.nodespec import NodeSpec
 from poolmgr.agent.nvml import NvmlReport
 from poolmgr.agent.observe import Observation
 from poolmgr.agent.reconcile import Decision, Sight
 from poolmgr.agent.status import Condition, NodeFacts, device_status, gone_status, node_status
 from poolmgr.domain.identifiers import PciAddress
+from poolmgr.domain.node_spec import NodeSpec
 from poolmgr.domain.reasons import Reason
+from poolmgr.wire.gpu_nodes import read_status, status_body
 
 
 class Reporter:
@@ -29,14 +30,14 @@ class Reporter:
         now: float,
     ) -> dict[str, Any]:
         """The status that says what this round found."""
-        previous = body.get("status") or {}
-        reported = {d["pciAddress"]: d for d in previous.get("devices") or []}
+        previous = read_status(body)
+        advertised = {device.pci_address: device.advertised for device in previous.devices}
         devices = [
             device_status(
                 seen.sights[d.address],
                 journal.state.device(d.address),
                 d,
-                advertised=_advertised(seen.sights[d.address], reported.get(d.address, {})),
+                advertised=_advertised(seen.sights[d.address], advertised.get(d.address, False)),
             )
             for d in decisions
         ]
@@ -45,15 +46,16 @@ class Reporter:
             for address, record in sorted(journal.state.devices.items())
             if address not in seen.sights
         ]
-        return node_status(
+        status = node_status(
             self._facts,
             spec.generation,
-            sorted(devices, key=lambda d: str(d["pciAddress"])),
+            sorted(devices, key=lambda d: d.pci_address),
             spec.transition,
             (*self._conditions(spec, seen, journal, plugin_error, nvml), *filter(None, (hook,))),
             previous,
             now,
         )
+        return status_body(status)
 
     def _conditions(
         self, spec: NodeSpec, seen: Observation, journal: Journal, plugin_error: str, nvml: NvmlReport
@@ -97,6 +99,6 @@ def _device_plugin(seen: Observation, error: str) -> Condition:
     return Condition("DevicePlugin", True, Reason.PLUGIN_REGISTERED, "the kubelet knows all that is offered")
 
 
-def _advertised(sight: Sight, reported: dict[str, Any]) -> bool:
+def _advertised(sight: Sight, before: bool) -> bool:
     """The kubelet's word; while it gives none, the last one stands: "not advertised" lets a move go on."""
-    return sight.listed if sight.kubelet_known else bool(reported.get("advertised", False))
+    return sight.listed if sight.kubelet_known else before

@@ -11,7 +11,6 @@ import structlog
 from poolmgr.agent.deviceplugin.allocation import Offer
 from poolmgr.agent.hook_keeper import HookKeeper
 from poolmgr.agent.journal import DeviceRecord, Journal, Move, Trouble
-from poolmgr.agent.nodespec import NodeSpec, decode_spec
 from poolmgr.agent.nvml import NvmlReport
 from poolmgr.agent.observe import NodeObserver, Observation, Plugins, Pods
 from poolmgr.agent.podresources import PodName
@@ -20,8 +19,10 @@ from poolmgr.agent.reconcile import MAX_ATTEMPTS, Act, Decision, Sight, arrived,
 from poolmgr.agent.report import Reporter
 from poolmgr.domain.identifiers import NodeName, PciAddress
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.node_spec import NodeSpec
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock
+from poolmgr.wire.node_specs import read_spec
 
 NVML_AGAIN_SECONDS = 60.0
 """How often NVML is asked while a GPU on its vendor driver is still unknown to it: each question opens the
@@ -85,7 +86,7 @@ class NodeAgent:
     async def round(self, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """Act on our GPUNode `body` and report. Returns the object as it is afterwards, and whether the
         next round should follow at once."""
-        spec = decode_spec(self._node, body)
+        spec = read_spec(self._node, body)
         self._remember_wishes(spec)
         decisions, seen = await self._decide(spec)
         await self._plugins.set_offers(self._offers(spec, seen, decisions))
@@ -94,7 +95,7 @@ class NodeAgent:
             # What follows cannot be taken back. The spec is read anew, and the kubelet, the holders and the
             # pods once more, now that no withdrawn device can be allocated any more.
             body = await self._api.read_or_create()
-            spec = decode_spec(self._node, body)
+            spec = read_spec(self._node, body)
             self._remember_wishes(spec)
             self._pods = Pods(*await self._api.list_pods())
             decisions, seen = await self._decide(spec, self._pods.slices)

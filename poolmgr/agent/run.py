@@ -35,6 +35,7 @@ from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.errors import PoolError, Rejected, Stale
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock, SystemClock
+from poolmgr.wire.node_specs import read_spec
 
 FAILED_ROUND_SECONDS = 3.0
 
@@ -139,7 +140,7 @@ class Loop:
             return FAILED_ROUND_SECONDS
         if acted:
             return 0.0
-        moving = (self._body.get("spec") or {}).get("transition")
+        moving = read_spec(self._settings.node, self._body).transition is not None
         return self._settings.busy_poll_seconds if moving else self._settings.poll_seconds
 
     async def _watch(self) -> None:

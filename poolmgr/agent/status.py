@@ -1,15 +1,18 @@
-"""`GPUNode.status` as the agent writes it. Pure: from values to the wire form of the CRD."""
+"""`GPUNode.status` as the agent writes it. Pure: from values to the wire type."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from poolmgr import wire
 from poolmgr.agent.journal import DeviceRecord
 from poolmgr.agent.reconcile import Act, Decision, Sight
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import PciAddress
-from poolmgr.domain.modes import DevicePhase
+from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.reasons import Reason
+from poolmgr.domain.usage import GpuState, unusable_state
+from poolmgr.wire.gpu_nodes import DeviceStatus, HolderStatus, NodeStatus, NodeSummary
 from poolmgr.wire.instants import to_rfc3339
 
 MAX_HOLDERS = 16
@@ -23,16 +26,16 @@ class Condition:
     reason: str
     message: str
 
-    def wire(self, previous: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
+    def wire(self, previous: wire.Condition | None, now: float) -> wire.Condition:
         status = "Unknown" if self.ok is None else str(self.ok)
-        same = previous is not None and previous.get("status") == status
-        return {
-            "type": self.type,
-            "status": status,
-            "reason": self.reason,
-            "message": self.message[:1024],
-            "lastTransitionTime": previous["lastTransitionTime"] if same and previous else to_rfc3339(now),
-        }
+        since = previous.last_transition_time if previous is not None and previous.status == status else None
+        return wire.Condition(
+            self.type,
+            status,
+            self.reason,
+            self.message[:1024],
+            since if since is not None else to_rfc3339(now),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,65 +51,55 @@ def device_status(
     decision: Decision,
     *,
     advertised: bool,
-) -> dict[str, Any]:
+) -> DeviceStatus:
     """One entry of `status.devices` for a GPU that is there."""
     gpu = sight.gpu
     phase = phase_of(sight, record, decision)
     reason, message = _words(record, decision, phase)
-    status: dict[str, Any] = {
-        "pciAddress": gpu.address,
-        "uuid": record.uuid,
-        "model": record.model,
-        "memoryMiB": record.memory_mib,
-        "vendorId": gpu.function.vendor_id,
-        "deviceId": gpu.function.device_id,
-        "classId": gpu.function.class_id,
-        "driver": gpu.driver or "",
-        "mode": gpu.mode or "",
-        "phase": phase,
-        "planId": record.done_plan_id,
-        "groupDevices": list(gpu.group_devices),
-        "nvswitchDomain": gpu.nvswitch_domain,
-        "resourceName": gpu.resource_name,
-        "holders": [
-            {"pid": h.pid, "command": h.command, "podUid": h.pod_uid, "path": h.path[:256]}
-            for h in sight.holders[:MAX_HOLDERS]
-        ],
-        "allocatedTo": sight.allocated_to[:64],
-        "advertised": advertised,
-        "reason": reason,
-        "message": message[:1024],
-    }
-    if gpu.iommu_group is not None:
-        status["iommuGroup"] = gpu.iommu_group
-    if gpu.numa_node is not None:
-        status["numaNode"] = gpu.numa_node
-    if record.mode_since:
-        status["modeSince"] = to_rfc3339(record.mode_since)
-    return status
+    return DeviceStatus(
+        pci_address=gpu.address,
+        uuid=record.uuid,
+        model=record.model,
+        memory_mib=record.memory_mib,
+        vendor_id=gpu.function.vendor_id,
+        device_id=gpu.function.device_id,
+        class_id=gpu.function.class_id,
+        driver=gpu.driver or "",
+        mode=gpu.mode or "",
+        phase=phase,
+        plan_id=record.done_plan_id,
+        iommu_group=gpu.iommu_group,
+        numa_node=gpu.numa_node,
+        nvswitch_domain=gpu.nvswitch_domain,
+        group_devices=tuple(gpu.group_devices),
+        resource_name=gpu.resource_name,
+        holders=tuple(
+            HolderStatus(h.pid, h.command, h.pod_uid, h.path[:256]) for h in sight.holders[:MAX_HOLDERS]
+        ),
+        allocated_to=sight.allocated_to[:64],
+        advertised=advertised,
+        reason=reason,
+        message=message[:1024],
+        mode_since=to_rfc3339(record.mode_since) if record.mode_since else None,
+    )
 
 
-def gone_status(address: PciAddress, record: DeviceRecord) -> dict[str, Any]:
+def gone_status(address: PciAddress, record: DeviceRecord) -> DeviceStatus:
     """A GPU that the journal knows and sysfs does not: said aloud, never dropped in silence."""
-    return {
-        "pciAddress": address,
-        "uuid": record.uuid,
-        "model": record.model,
-        "memoryMiB": record.memory_mib,
-        "vendorId": record.vendor_id,
-        "deviceId": record.device_id,
-        "classId": record.class_id,
-        "driver": "",
-        "mode": "",
-        "phase": DevicePhase.QUARANTINED,
-        "planId": record.done_plan_id,
-        "holders": [],
-        "allocatedTo": "",
-        "advertised": False,
-        "reason": Reason.DEVICE_GONE,
-        "message": f"{address} is not on the PCI bus any more: see the kernel's log; if it was taken out on "
+    return DeviceStatus(
+        pci_address=address,
+        uuid=record.uuid,
+        model=record.model,
+        memory_mib=record.memory_mib,
+        vendor_id=record.vendor_id,
+        device_id=record.device_id,
+        class_id=record.class_id,
+        phase=DevicePhase.QUARANTINED,
+        plan_id=record.done_plan_id,
+        reason=Reason.DEVICE_GONE,
+        message=f"{address} is not on the PCI bus any more: see the kernel's log; if it was taken out on "
         "purpose, remove it from GPUNode.spec.devices and reboot the node",
-    }
+    )
 
 
 def phase_of(sight: Sight, record: DeviceRecord, decision: Decision) -> DevicePhase:
@@ -138,36 +131,37 @@ def _words(record: DeviceRecord, decision: Decision, phase: DevicePhase) -> tupl
 def node_status(
     facts: NodeFacts,
     generation: int,
-    devices: Sequence[dict[str, Any]],
+    devices: Sequence[DeviceStatus],
     transition: Transition | None,
     conditions: Sequence[Condition],
-    previous: Mapping[str, Any],
+    previous: NodeStatus,
     now: float,
-) -> dict[str, Any]:
+) -> NodeStatus:
     """The whole status. Equal inputs give equal output but for conditions whose status changed."""
-    old = {c["type"]: c for c in previous.get("conditions") or []}
-    return {
-        "observedGeneration": generation,
-        "bootId": facts.boot_id,
-        "agentVersion": facts.agent_version,
-        "kernel": facts.kernel,
-        "devices": list(devices),
-        "summary": _summary(devices, transition),
-        "conditions": [c.wire(old.get(c.type), now) for c in conditions],
-    }
+    old = {c.type: c for c in previous.conditions}
+    return NodeStatus(
+        observed_generation=generation,
+        boot_id=facts.boot_id,
+        agent_version=facts.agent_version,
+        kernel=facts.kernel,
+        devices=tuple(devices),
+        summary=_summary(devices, transition),
+        conditions=tuple(c.wire(old.get(c.type), now) for c in conditions),
+    )
 
 
-def _summary(devices: Sequence[dict[str, Any]], transition: Transition | None) -> dict[str, int]:
+def _summary(devices: Sequence[DeviceStatus], transition: Transition | None) -> NodeSummary:
     """Each GPU is counted once: in trouble, moving, or ready in its mode."""
-    in_transition = transition.devices if transition is not None else ()
-    trouble = [d for d in devices if d["phase"] in ("Unbound", "Foreign", "Quarantined")]
-    rest = [d for d in devices if d not in trouble]
-    moving = [d for d in rest if d["phase"] == "Moving" or d["pciAddress"] in in_transition]
-    ready = [d for d in rest if d not in moving]
-    return {
-        "gpus": len(devices),
-        "passthrough": sum(d["mode"] == "Passthrough" for d in ready),
-        "shared": sum(d["mode"] == "Shared" for d in ready),
-        "moving": len(moving),
-        "trouble": len(trouble),
-    }
+    moving = transition.devices if transition is not None else ()
+    count = Counter(
+        unusable_state(DevicePhase(d.phase), Mode(d.mode) if d.mode else None, d.pci_address in moving)
+        or d.mode
+        for d in devices
+    )
+    return NodeSummary(
+        gpus=len(devices),
+        passthrough=count[Mode.PASSTHROUGH],
+        shared=count[Mode.SHARED],
+        moving=count[GpuState.MOVING],
+        trouble=count[GpuState.TROUBLE],
+    )

@@ -3,13 +3,13 @@
 from poolmgr import wire
 from poolmgr.cluster.client import Client, ContentType
 from poolmgr.cluster.fence import Leadership, refuse_older, require_epoch
-from poolmgr.cluster.observe.gpu_nodes import spec_of
-from poolmgr.controller.ports import NodeIntent
 from poolmgr.domain.errors import Rejected, Stale
 from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.node_spec import NodeIntent
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire import kinds
 from poolmgr.wire.annotations import EPOCH
+from poolmgr.wire.node_specs import spec_of
 
 EPOCH_RULE = "transition.epoch must not go back"
 """Beginning of the CRD's own words where a transition carries a later leader's epoch."""

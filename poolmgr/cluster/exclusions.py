@@ -14,8 +14,7 @@ from poolmgr.cluster.client import LIST_TIMEOUT_SECONDS, Client, ContentType
 from poolmgr.cluster.fence import Leadership
 from poolmgr.domain.errors import PoolError, Stale
 from poolmgr.domain.identifiers import GpuUuid
-from poolmgr.domain.modes import Mode
-from poolmgr.wire import GpuNode, Wire, kinds
+from poolmgr.wire import Wire, kinds
 from poolmgr.wire.annotations import EXCLUDED_BY_US
 from poolmgr.wire.hami.names import NOUSE_UUID
 from poolmgr.wire.http_errors import Absent
@@ -50,19 +49,6 @@ class _ListMeta(Wire, frozen=True):
 class _Pods(Wire, frozen=True):
     metadata: _ListMeta = _ListMeta()
     items: tuple[_Pod, ...] = ()
-
-
-def leaving(node: GpuNode) -> frozenset[GpuUuid]:
-    """GPUs of a node on their way to passthrough, as the webhook judges it (`webhooks.fleet_view`)."""
-    wanted = {d.pci_address for d in node.spec.devices if d.mode == Mode.PASSTHROUGH}
-    moving = frozenset(node.spec.transition.devices) if node.spec.transition is not None else frozenset()
-    return frozenset(
-        GpuUuid(device.uuid)
-        for device in node.status.devices
-        if device.uuid
-        and device.pci_address in wanted
-        and (device.pci_address in moving or device.mode != Mode.PASSTHROUGH)
-    )
 
 
 def lifted(nouse: str, ours: str, still_leaving: frozenset[GpuUuid]) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from poolmgr.controller.ports import PoolStatus
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock
-from poolmgr.wire import kinds
+from poolmgr.wire import gpu_pools, kinds
 from poolmgr.wire.instants import to_rfc3339
 
 NOT_READY = frozenset(
@@ -62,7 +62,7 @@ class KubernetesPools:
         self._written[pool.name] = (version, body)
 
 
-def status_of(status: PoolStatus, conditions: tuple[wire.Condition, ...], now: str) -> wire.pools.PoolStatus:
+def status_of(status: PoolStatus, conditions: tuple[wire.Condition, ...], now: str) -> gpu_pools.PoolStatus:
     """The wire form. The Ready condition keeps its time while its status stays; conditions of others stay."""
     ready = "False" if status.reason in NOT_READY else "True"
     before = next((c for c in conditions if c.type == "Ready"), None)
@@ -74,7 +74,7 @@ def status_of(status: PoolStatus, conditions: tuple[wire.Condition, ...], now: s
         message=status.message[:4096],
         last_transition_time=since,
     )
-    return wire.pools.PoolStatus(
+    return gpu_pools.PoolStatus(
         observed_generation=status.observed_generation,
         gpus=status.gpus,
         passthrough=status.passthrough,

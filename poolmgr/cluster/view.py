@@ -7,7 +7,6 @@ from typing import Any
 
 from poolmgr import wire
 from poolmgr.cluster.client import Client
-from poolmgr.cluster.exclusions import leaving
 from poolmgr.cluster.hami.version import Minor
 from poolmgr.cluster.observe.assembly import Assembly
 from poolmgr.cluster.observe.pods import PodFacts, facts_of
@@ -18,6 +17,7 @@ from poolmgr.domain.plan import Subject
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.wire import kinds
 from poolmgr.wire.hami import names as hami_names
+from poolmgr.wire.node_specs import leaving
 
 
 @dataclass(frozen=True, slots=True)

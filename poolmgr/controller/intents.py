@@ -6,10 +6,10 @@ Desired modes and the transition are written as one value: a reader never sees o
 from collections.abc import Iterable
 from dataclasses import replace
 
-from poolmgr.controller.ports import NodeIntent
 from poolmgr.domain.fleet import Gpu, Node, Transition
 from poolmgr.domain.identifiers import LeaseEpoch, PciAddress, PlanId
 from poolmgr.domain.modes import DevicePhase, Mode, Step
+from poolmgr.domain.node_spec import NodeIntent
 from poolmgr.domain.plan import Move
 from poolmgr.domain.reasons import Reason
 

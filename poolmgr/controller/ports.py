@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from poolmgr.domain.census import Census
-from poolmgr.domain.fleet import Pool, Transition
+from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId, WorkloadUid
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.node_spec import NodeIntent
 from poolmgr.domain.plan import Plan, Subject, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
@@ -24,7 +25,6 @@ __all__ = [
     "FleetActuator",
     "Leadership",
     "Ledger",
-    "NodeIntent",
     "PoolReporter",
     "PoolStatus",
     "Recorder",
@@ -45,14 +45,6 @@ class ClusterView(Protocol):
         what happens on a node where GPUs move, end it at once.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class NodeIntent:
-    """All of `GPUNode.spec`: written as a whole, so that mode and transition never disagree."""
-
-    desired: tuple[tuple[PciAddress, Mode, PlanId], ...]
-    transition: Transition | None
 
 
 class FleetActuator(Protocol):

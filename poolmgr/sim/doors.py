@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from poolmgr.controller.ports import NodeIntent, PoolStatus, StepRecord
+from poolmgr.controller.ports import PoolStatus, StepRecord
 from poolmgr.domain.census import Census
 from poolmgr.domain.errors import Stale, Unavailable
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PlanId, WorkloadUid
+from poolmgr.domain.node_spec import NodeIntent
 from poolmgr.domain.plan import Plan, Subject, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot

@@ -9,12 +9,14 @@ fields above all) without building it, two orders of magnitude cheaper than mode
 it its meaning in the domain.
 """
 
-from poolmgr.wire.apps import ConfigMap, DaemonSet, Deployment, DisruptionBudget, LabelSelector
 from poolmgr.wire.core import Node, NodeAnnotations, Pod, PodAnnotations
+from poolmgr.wire.gpu_nodes import GpuNode
+from poolmgr.wire.gpu_pools import GpuPool
 from poolmgr.wire.kubevirt import VirtualMachine, VirtualMachineInstance
 from poolmgr.wire.lease import Lease, LeaseSpec
 from poolmgr.wire.meta import Condition, ObjectMeta, OwnerReference, Status, Wire
-from poolmgr.wire.pools import GpuNode, GpuPool, GpuReservation
+from poolmgr.wire.reservations import GpuReservation
+from poolmgr.wire.workloads import ConfigMap, DaemonSet, Deployment, DisruptionBudget, LabelSelector
 
 __all__ = [
     "Condition",

@@ -32,7 +32,7 @@ class ObjectMeta(Wire, frozen=True):
     owner_references: tuple[OwnerReference, ...] = ()
 
 
-class Condition(Wire, frozen=True):
+class Condition(Wire, frozen=True, omit_defaults=False):
     type: str
     status: str
     """True, False or Unknown."""

@@ -14,7 +14,6 @@ from poolmgr.cluster.observe.budgets import evictable
 from poolmgr.cluster.observe.node_index import NodeIndex
 from poolmgr.cluster.observe.nodes import node_of
 from poolmgr.cluster.observe.pods import Launcher, PodFacts
-from poolmgr.cluster.observe.pools import pool_from, reservation_from
 from poolmgr.cluster.observe.shared_pods import SharedPods
 from poolmgr.cluster.observe.sorted_values import SortedValues
 from poolmgr.domain.demand import Reservation, Vm
@@ -36,8 +35,10 @@ from poolmgr.wire import (
     VirtualMachineInstance,
 )
 from poolmgr.wire.annotations import EPOCH
+from poolmgr.wire.gpu_pools import pool_from
 from poolmgr.wire.hami import names as hami_names
 from poolmgr.wire.hami.config import HamiConfig, parse_device_config
+from poolmgr.wire.reservations import reservation_from
 from poolmgr.wire.text import whole
 
 V = TypeVar("V")

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from poolmgr.cluster.observe.gpu_nodes import gpus_of, reported, transition_of
 from poolmgr.domain.fleet import Node, Pool
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.membership import pool_of
@@ -10,6 +9,8 @@ from poolmgr.domain.sharing import SharingState
 from poolmgr.wire import GpuNode
 from poolmgr.wire import Node as WireNode
 from poolmgr.wire.annotations import BEST_EFFORT_ONLY
+from poolmgr.wire.gpu_nodes import gpus_of, reported
+from poolmgr.wire.node_specs import transition_of
 from poolmgr.wire.quantities import mebibytes, milli
 
 

@@ -1,7 +1,7 @@
 """Label selectors as the API server evaluates them."""
 
 from poolmgr.wire import LabelSelector
-from poolmgr.wire.apps import Requirement
+from poolmgr.wire.workloads import Requirement
 
 
 def selects(selector: LabelSelector | None, labels: dict[str, str]) -> bool:

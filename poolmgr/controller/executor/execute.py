@@ -24,10 +24,11 @@ from poolmgr.controller.executor.actions import (
     Wait,
 )
 from poolmgr.controller.executor.advance import step_after_turning_back
-from poolmgr.controller.ports import Evictor, FleetActuator, Leadership, NodeIntent, SharingActuator
+from poolmgr.controller.ports import Evictor, FleetActuator, Leadership, SharingActuator
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import LeaseEpoch
+from poolmgr.domain.node_spec import NodeIntent
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 

@@ -9,11 +9,12 @@ import pytest
 from e2e.controlplane.plane import ControlPlane
 from e2e.fixtures import running_control_plane
 from poolmgr.cluster.lease import LeaseSettings
-from poolmgr.controller.ports import NodeIntent, PoolStatus
+from poolmgr.controller.ports import PoolStatus
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PciAddress, PlanId, WorkloadUid
 from poolmgr.domain.modes import Mode, Step
+from poolmgr.domain.node_spec import NodeIntent
 from poolmgr.domain.plan import Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
 from tests.integration.cluster.doors import (

@@ -20,10 +20,11 @@ from poolmgr.cluster import transport as door
 from poolmgr.cluster.client import Client
 from poolmgr.cluster.connect import ClusterSettings, KubernetesCluster, assemble
 from poolmgr.cluster.serving_certificate import SecretCertificateStore
-from poolmgr.controller.ports import NodeIntent, PoolStatus
+from poolmgr.controller.ports import PoolStatus
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PciAddress, PlanId, WorkloadUid
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.node_spec import NodeIntent
 from poolmgr.domain.plan import Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import SystemClock

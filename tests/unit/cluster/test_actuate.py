@@ -8,11 +8,11 @@ from poolmgr import wire
 from poolmgr.cluster.actuate import KubernetesFleet
 from poolmgr.cluster.hami.actuate import ATTEMPTS, KubernetesSharing
 from poolmgr.cluster.transport import Response
-from poolmgr.controller.ports import NodeIntent
 from poolmgr.domain.errors import Stale, Unavailable
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId
 from poolmgr.domain.modes import Mode, Step
+from poolmgr.domain.node_spec import NodeIntent
 from poolmgr.domain.reasons import Reason
 from tests.unit.cluster.builders import GPU_A, as_wire, gpu_node, node, plugin, register
 from tests.unit.cluster.doors import GPU_NODES, NODES, Doors, Held

@@ -5,12 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from poolmgr.cluster.exclusions import KubernetesExclusions, leaving, lifted
+from poolmgr.cluster.exclusions import KubernetesExclusions, lifted
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.wire import GpuNode
 from poolmgr.wire.annotations import EXCLUDED_BY_US
+from poolmgr.wire.gpu_nodes import DesiredDevice, DeviceStatus, NodeStatus, TransitionSpec, WireSpec
 from poolmgr.wire.hami.names import NOUSE_UUID
-from poolmgr.wire.pools import DesiredDevice, DeviceStatus, NodeSpec, NodeStatus, TransitionSpec
+from poolmgr.wire.node_specs import leaving
 from tests.unit.cluster.doors import Doors, Held
 from webhooks.fleet_view import fleet_view_of
 
@@ -49,7 +50,7 @@ def test_a_gpu_leaves_from_intent_to_release(observed: str, desired: str, moving
     address = "0000:00:01.0"
     transition = TransitionSpec("p", 1, desired, (address,), "Drain", "", "") if moving else None
     node = GpuNode(
-        spec=NodeSpec((DesiredDevice(address, desired),), transition),
+        spec=WireSpec((DesiredDevice(address, desired),), transition),
         status=NodeStatus(devices=(DeviceStatus(address, uuid="GPU-x", mode=observed),)),
     )
     assert leaving(node) == (frozenset({X}) if leaves else frozenset())

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from poolmgr import wire
-from poolmgr.cluster.observe.pools import pool_from
 from poolmgr.cluster.pools import KubernetesPools
 from poolmgr.controller.ports import PoolStatus
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.reasons import Reason
+from poolmgr.wire.gpu_pools import pool_from
 from tests.unit.cluster.builders import as_wire, pool
 from tests.unit.cluster.doors import GPU_POOLS, Doors, Held
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from poolmgr.controller.ports import NodeIntent
 from poolmgr.domain.errors import Stale, Unavailable
 from poolmgr.domain.fleet import Pool, Transition
 from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PciAddress, PlanId, PoolName
 from poolmgr.domain.modes import DevicePhase, Mode, Step
+from poolmgr.domain.node_spec import NodeIntent
 from poolmgr.domain.reasons import Reason
 from poolmgr.sim.doors import Crash
 from poolmgr.sim.fleet import A10_RESOURCE, NodeShape, SimulatedFleet

@@ -1,11 +1,24 @@
 """GPUNode to and from the domain."""
 
+import json
+
+import pytest
+
 from poolmgr import wire
-from poolmgr.cluster.observe.gpu_nodes import gpus_of, reported, spec_of, transition_of
-from poolmgr.controller.ports import NodeIntent
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PciAddress, PlanId, PoolName
 from poolmgr.domain.modes import DevicePhase, Mode, Step
+from poolmgr.domain.node_spec import Desired, NodeIntent
+from poolmgr.wire.gpu_nodes import (
+    DeviceStatus,
+    HolderStatus,
+    NodeStatus,
+    gpus_of,
+    read_status,
+    reported,
+    status_body,
+)
+from poolmgr.wire.node_specs import read_spec, spec_of, transition_of
 from tests.unit.cluster.builders import CREATED, CREATED_AT, as_wire, device, gpu_node
 
 MOVE = Transition(
@@ -52,6 +65,53 @@ def test_node_has_reported_once_the_agent_echoed_the_generation() -> None:
     assert reported(as_gpu_node(generation=3, observed=3))
     assert not reported(as_gpu_node(generation=4, observed=3))
     assert not reported(as_gpu_node(generation=0, observed=0))
+
+
+def test_status_that_was_stored_and_read_is_the_status_that_was_written() -> None:
+    found = DeviceStatus(
+        "0000:00:04.0",
+        holders=(HolderStatus(7, "python"),),
+        group_devices=("0000:00:04.0", "0000:00:04.1"),
+        iommu_group=4,
+    )
+    ready = wire.Condition("Ready", "True", "AgentAtWork", "", CREATED)
+    written = status_body(NodeStatus(3, devices=(found, DeviceStatus("0000:00:05.0")), conditions=(ready,)))
+    assert status_body(read_status({"status": json.loads(json.dumps(written))})) == written
+    assert written["devices"][0]["groupDevices"] == ["0000:00:04.0", "0000:00:04.1"]
+    assert "iommuGroup" not in written["devices"][1]
+    assert written["conditions"][0]["message"] == ""  # the CRD wants it there
+
+
+def test_agent_reads_the_spec_that_the_manager_wrote() -> None:
+    intent = NodeIntent(((PciAddress("0000:00:04.0"), Mode.PASSTHROUGH, PlanId("ab12")),), MOVE)
+    body = {"metadata": {"generation": 7}, "spec": spec_of(intent, LeaseEpoch(3))}
+    found = read_spec(NodeName("n1"), body)
+    assert (found.generation, found.complaint, found.transition) == (7, "", MOVE)
+    assert found.desired == {PciAddress("0000:00:04.0"): Desired(Mode.PASSTHROUGH, PlanId("ab12"))}
+    assert found.transition_of(PciAddress("0000:00:05.0")) is None
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"devices": [{"pciAddress": "0000:00:04.0", "mode": "Leased"}]},
+        {"devices": [{"mode": "Shared"}]},
+        {"devices": "all of them"},
+        {"transition": {"planId": "p", "epoch": 1, "toMode": "Passthrough", "devices": [], "step": "Polish"}},
+        {"transition": {"planId": "p", "epoch": "one", "toMode": "Shared", "devices": [], "step": "Fence"}},
+        {"transition": {"planId": "p"}},
+    ],
+)
+def test_agent_obeys_nothing_of_a_spec_that_it_does_not_understand(spec: object) -> None:
+    found = read_spec(NodeName("n1"), {"metadata": {"generation": 4}, "spec": spec})
+    assert (found.generation, found.desired, found.transition) == (4, {}, None)
+    assert "GPUNode n1: spec cannot be read" in found.complaint
+
+
+def test_no_spec_is_an_empty_one_and_no_object_is_complained_of() -> None:
+    assert read_spec(NodeName("n1"), {"metadata": {"generation": 1}, "spec": None}).complaint == ""
+    assert read_spec(NodeName("n1"), {}).complaint == ""
+    assert read_spec(NodeName("n1"), {"metadata": {"generation": "many"}}).complaint
 
 
 def test_gpu_on_no_driver_has_no_mode() -> None:

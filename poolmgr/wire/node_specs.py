@@ -1,0 +1,105 @@
+"""`GPUNode.spec` both ways: written and read by the manager, obeyed by the node's agent, looked at by the webhook."""
+
+from typing import Any
+
+import msgspec
+
+from poolmgr.domain.fleet import Transition
+from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId
+from poolmgr.domain.modes import Mode, Step
+from poolmgr.domain.node_spec import Desired, NodeIntent, NodeSpec
+from poolmgr.domain.usage import is_leaving
+from poolmgr.wire.enums import known
+from poolmgr.wire.gpu_nodes import DesiredDevice, GpuNode, TransitionSpec, WireSpec, gpus_of
+from poolmgr.wire.instants import to_rfc3339, unix_or_zero
+from poolmgr.wire.meta import Wire
+
+
+def transition_of(node: GpuNode) -> Transition | None:
+    """The move under way. One that is not understood (written by a newer manager) still shows as a move, at
+    its first step, so that nothing else is begun on the node."""
+    spec = node.spec.transition
+    return None if spec is None else _transition(NodeName(node.metadata.name), spec)
+
+
+def _transition(node: NodeName, spec: TransitionSpec) -> Transition:
+    return Transition(
+        node=node,
+        plan_id=PlanId(spec.plan_id),
+        epoch=LeaseEpoch(spec.epoch),
+        to_mode=known(Mode, spec.to_mode, Mode.SHARED),
+        devices=tuple(PciAddress(address) for address in spec.devices),
+        step=known(Step, spec.step, Step.INTEND),
+        started_at=unix_or_zero(spec.started_at),
+        step_started_at=unix_or_zero(spec.step_started_at),
+        reason=spec.reason,
+        message=spec.message,
+        rollback=spec.rollback,
+    )
+
+
+class _Generation(Wire, frozen=True):
+    generation: int = 0
+
+
+class _Meta(Wire, frozen=True):
+    metadata: _Generation = _Generation()
+
+
+class _Spec(Wire, frozen=True):
+    spec: WireSpec | None = None
+    """Null and absent are an empty one."""
+
+
+def read_spec(node: NodeName, body: object) -> NodeSpec:
+    """What the agent of `node` is to obey, from its GPUNode as decoded JSON.
+
+    Never raises. Of a spec that is not understood in every word nothing is obeyed: it comes back empty, with a
+    complaint.
+    """
+    generation = 0
+    try:
+        generation = msgspec.convert(body, _Meta).metadata.generation
+        spec = msgspec.convert(body, _Spec).spec or WireSpec()
+        desired = {PciAddress(d.pci_address): Desired(Mode(d.mode), PlanId(d.plan_id)) for d in spec.devices}
+        if spec.transition is not None:
+            Mode(spec.transition.to_mode), Step(spec.transition.step)
+    except ValueError as error:  # msgspec's ValidationError is one
+        return NodeSpec(generation, complaint=f"GPUNode {node}: spec cannot be read ({error})")
+    return NodeSpec(generation, desired, _transition(node, spec.transition) if spec.transition else None)
+
+
+def leaving(node: GpuNode) -> frozenset[GpuUuid]:
+    """GPUs of a node on their way to passthrough (`domain.usage.is_leaving`)."""
+    transition = transition_of(node)
+    return frozenset(gpu.uuid for gpu in gpus_of(node, {}) if gpu.uuid and is_leaving(gpu, transition))
+
+
+def spec_of(intent: NodeIntent, epoch: LeaseEpoch) -> dict[str, Any]:
+    """`GPUNode.spec` as JSON values, the transition in the writer's own `epoch`.
+
+    Every field is named, also the empty ones: in a merge patch an absent field would keep its old value.
+    """
+    devices = [
+        msgspec.to_builtins(DesiredDevice(pci_address=address, mode=mode.value, plan_id=plan_id))
+        for address, mode, plan_id in intent.desired
+    ]
+    transition = intent.transition
+    if transition is None:
+        return {"devices": devices, "transition": None}
+    spec = TransitionSpec(
+        plan_id=transition.plan_id,
+        epoch=epoch,
+        to_mode=transition.to_mode.value,
+        devices=tuple(transition.devices),
+        step=transition.step.value,
+        started_at=to_rfc3339(transition.started_at),
+        step_started_at=to_rfc3339(transition.step_started_at),
+    )
+    written = {
+        **msgspec.to_builtins(spec),
+        "reason": transition.reason,
+        "message": transition.message,
+        "rollback": transition.rollback,
+    }
+    return {"devices": devices, "transition": written}
