@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from poolmgr.domain.reasons import Reason
+from poolmgr.wire.hami.config import HamiConfig
 from webhooks.fleet_view import FleetFeed, FleetView
 from webhooks.gpu_pool import decide_gpu_pool
 from webhooks.gpu_reservation import decide_gpu_reservation
 from webhooks.pod import decide_pod
 from webhooks.pod_review import decode_pod_review
 from webhooks.review import AdmissionRequest, Answer, admitted, decode_review
-from webhooks.slices import SliceResources
 from webhooks.virtual_machine import UnknownResources, decide_virtual_machine
 
 log = structlog.get_logger()
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 class Policy:
     """What an administrator sets about admission."""
 
-    resources: SliceResources = field(default_factory=SliceResources)
+    hami: HamiConfig = field(default_factory=HamiConfig)
     unknown: UnknownResources = UnknownResources.REFUSE
 
 
@@ -38,10 +38,10 @@ def decisions(policy: Policy, now: Callable[[], float]) -> Mapping[str, Decision
     """By the last part of the path that the webhook configurations name."""
 
     def virtual_machine(request: AdmissionRequest, fleet: FleetView | None) -> Answer:
-        return decide_virtual_machine(request, fleet, policy.resources, policy.unknown)
+        return decide_virtual_machine(request, fleet, policy.hami, policy.unknown)
 
     return {
-        "pods": lambda request, fleet: decide_pod(request, fleet, policy.resources),
+        "pods": lambda request, fleet: decide_pod(request, fleet, policy.hami),
         "virtualmachines": virtual_machine,
         "virtualmachineinstances": virtual_machine,
         "gpupools": decide_gpu_pool,

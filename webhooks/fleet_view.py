@@ -1,32 +1,23 @@
 """What the webhooks know of the fleet: one immutable value, made from the cluster's objects in the background.
 
-`fleet_view_of` is pure. The feed that calls it lives in the composition root; decisions get the value, or
+Both functions that make it are pure. The feed that calls them lives in the composition root; decisions get the value, or
 None where nothing trustworthy is known, and then let every request pass.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from poolmgr.domain.fleet import (
-    EvictionRule,
-    Granularity,
-    IdleVmAction,
-    IdleVmPolicy,
-    Pool,
-    Quota,
-    RebalanceMode,
-    SideLimits,
-)
+from poolmgr import wire
+from poolmgr.domain.fleet import Gpu, Node, Pool, Transition
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PoolName
-from poolmgr.domain.modes import DevicePhase, Mode
-from poolmgr.wire.instants import from_rfc3339
-from poolmgr.wire.quantities import count
-
-Object = Mapping[str, Any]
-"""A Kubernetes object as decoded JSON."""
+from poolmgr.domain.membership import by_age
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.usage import GpuState, in_use, is_leaving, is_open, state_of
+from poolmgr.wire.gpu_pools import pool_from
+from poolmgr.wire.hami.config import HamiConfig
+from poolmgr.wire.nodes import extended_resources, node_of
 
 
 class FleetFeed(Protocol):
@@ -57,27 +48,24 @@ class Rooms:
 
 @dataclass(frozen=True, slots=True)
 class GpuView:
-    """The facts of one GPU that admission depends on."""
+    """One GPU and what admission asks about it."""
 
-    node: NodeName
-    uuid: GpuUuid
-    model: str
-    resource_name: str
-    memory_mib: int
-    mode: Mode | None
-    desired: Mode | None
-    in_transition: bool
+    gpu: Gpu
+    moving: bool
+    """A move names it."""
+    leaving: bool
     free: bool
-    pool: PoolName | None
+    """Idle in Passthrough, on a node that takes workloads."""
 
-    @property
-    def leaving(self) -> bool:
-        """On its way out of the shared side, so that no new pod may be placed on it.
-
-        A GPU that has arrived in Passthrough is not among them: HAMi no longer knows it, and naming it in
-        a pod would keep that pod from it for good once it comes back.
-        """
-        return self.desired is Mode.PASSTHROUGH and (self.in_transition or self.mode is not Mode.PASSTHROUGH)
+    @classmethod
+    def of(cls, gpu: Gpu, transition: Transition | None, open_: bool) -> "GpuView":
+        idle = state_of(gpu, transition, in_use(gpu, (), None)) is GpuState.IDLE
+        return cls(
+            gpu,
+            transition is not None and gpu.pci_address in transition.devices,
+            is_leaving(gpu, transition),
+            open_ and idle and gpu.observed_mode is Mode.PASSTHROUGH,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,44 +122,59 @@ class FleetView:
         return tuple(sorted(view.model for view in self.models.values()))
 
 
-def fleet_view_of(
-    gpu_nodes: Iterable[Object],
-    gpu_pools: Iterable[Object],
-    nodes: Iterable[Object] = (),
+def read_fleet(
+    gpu_nodes: Iterable[wire.GpuNode],
+    gpu_pools: Iterable[wire.GpuPool],
+    nodes: Iterable[wire.Node],
     *,
-    slice_resource: str = "nvidia.com/gpu",
+    slice_resource: str = HamiConfig().count,
 ) -> FleetView:
-    """The view of these objects. `slice_resource` is what marks a node as one that serves shared GPUs."""
-    pools = tuple(sorted((pool_of(p) for p in gpu_pools), key=lambda pool: (pool.created_at, pool.name)))
-    labels: dict[NodeName, dict[str, str]] = {}
-    capacities: dict[NodeName, dict[str, str]] = {}
-    for node in nodes:
-        name = NodeName(node["metadata"]["name"])
-        labels[name] = dict(node["metadata"].get("labels") or {})
-        capacities[name] = dict((node.get("status") or {}).get("capacity") or {})
+    """The view of the cluster's objects. See `fleet_view_of`."""
+    pools = by_age(map(pool_from, gpu_pools))
+    by_name = {node.metadata.name: node for node in nodes}
+    return fleet_view_of(
+        [node_of(found, by_name.get(found.metadata.name), pools) for found in gpu_nodes],
+        pools,
+        {NodeName(name): extended_resources(node) for name, node in by_name.items()},
+        slice_resource=slice_resource,
+    )
+
+
+def fleet_view_of(
+    nodes: Iterable[Node],
+    pools: tuple[Pool, ...],
+    offers: Mapping[NodeName, Mapping[str, int]] | None = None,
+    *,
+    slice_resource: str = HamiConfig().count,
+) -> FleetView:
+    """The view of `nodes`, which have an agent, and of `pools`, the oldest first. `offers` is what each node of the
+    cluster offers of extended resources; `slice_resource` among it marks one that serves shared GPUs."""
+    offers = offers or {}
     gpus: list[GpuView] = []
-    for gpu_node in gpu_nodes:
-        gpus.extend(_gpus_of(gpu_node, pools, labels))
-    rooms = _rooms(gpus)
     census: dict[NodeName, dict[str, int]] = {}
-    for gpu in gpus:
-        on_node = census.setdefault(gpu.node, {})
-        on_node[gpu.model] = on_node.get(gpu.model, 0) + 1
+    labels: dict[NodeName, dict[str, str]] = {}
+    for node in nodes:
+        labels[node.name], open_ = dict(node.labels), is_open(node)
+        for gpu in node.gpus:
+            gpus.append(GpuView.of(gpu, node.transition, open_))
+            on_node = census.setdefault(node.name, {})
+            on_node[gpu.model] = on_node.get(gpu.model, 0) + 1
+    rooms = _rooms(gpus)
     foreign: dict[str, int] = {}
-    for name, capacity in capacities.items():
-        for resource, amount in capacity.items():
-            if "/" in resource and not (name in census and resource in rooms):
-                foreign[resource] = max(foreign.get(resource, 0), count(amount))
+    for name, resources in offers.items():
+        for resource, amount in resources.items():
+            if not (name in census and resource in rooms):
+                foreign[resource] = max(foreign.get(resource, 0), amount)
     models_of_resource: dict[str, set[str]] = defaultdict(set)
-    for gpu in gpus:
-        if gpu.resource_name:
-            models_of_resource[gpu.resource_name].add(gpu.model)
+    for view in gpus:
+        if view.gpu.resource_name:
+            models_of_resource[view.gpu.resource_name].add(view.gpu.model)
     return FleetView(
         models=_models(gpus, pools),
         rooms=rooms,
         models_of_resource={key: tuple(sorted(value)) for key, value in models_of_resource.items()},
-        leaving=frozenset(gpu.uuid for gpu in gpus if gpu.leaving and gpu.uuid),
-        uuids=frozenset(gpu.uuid for gpu in gpus if gpu.uuid),
+        leaving=frozenset(view.gpu.uuid for view in gpus if view.leaving and view.gpu.uuid),
+        uuids=frozenset(view.gpu.uuid for view in gpus if view.gpu.uuid),
         pools=pools,
         census=census,
         compositions=frozenset(tuple(sorted(models.items())) for models in census.values()),
@@ -180,84 +183,20 @@ def fleet_view_of(
         uncovered=tuple(
             sorted(
                 name
-                for name, capacity in capacities.items()
-                if name not in census and count(capacity.get(slice_resource, 0)) > 0
+                for name, resources in offers.items()
+                if name not in census and resources.get(slice_resource, 0) > 0
             )
         ),
     )
 
 
-def pool_of(object_: Object) -> Pool:
-    """The parts of a GPUPool that admission looks at. Defaults are those of the CRD."""
-    spec = object_.get("spec") or {}
-    created = object_["metadata"].get("creationTimestamp")
-    rebalance = spec.get("rebalance") or {}
-    return Pool(
-        name=PoolName(object_["metadata"]["name"]),
-        models=tuple(spec.get("models") or ()),
-        node_labels=tuple(sorted(((spec.get("nodeSelector") or {}).get("matchLabels") or {}).items())),
-        passthrough=_side(spec.get("passthrough") or {}),
-        shared=_side(spec.get("shared") or {}),
-        rebalance=RebalanceMode(rebalance.get("mode", RebalanceMode.AUTOMATIC)),
-        granularity=Granularity(rebalance.get("granularity", Granularity.GPU)),
-        max_in_flight=rebalance.get("maxInFlight", 1),
-        idle_vm=IdleVmPolicy(
-            action=IdleVmAction((spec.get("idleVM") or {}).get("action", IdleVmAction.IGNORE))
-        ),
-        eviction=EvictionRule(rebalance.get("eviction", EvictionRule.NEVER)),
-        quotas=tuple(
-            Quota(quota["namespace"], quota.get("maxGPUs"), quota.get("weight", 1.0))
-            for quota in spec.get("quotas") or ()
-        ),
-        created_at=from_rfc3339(created) if created else math.inf,
-    )
-
-
-def _side(limits: Object) -> SideLimits:
-    return SideLimits(limits.get("min", 0), limits.get("max"), limits.get("headroom", 0))
-
-
-def _gpus_of(
-    gpu_node: Object, pools: tuple[Pool, ...], labels: Mapping[NodeName, dict[str, str]]
-) -> Iterable[GpuView]:
-    name = NodeName(gpu_node["metadata"]["name"])
-    spec = gpu_node.get("spec") or {}
-    desired = {device["pciAddress"]: Mode(device["mode"]) for device in spec.get("devices") or ()}
-    moving = frozenset((spec.get("transition") or {}).get("devices") or ())
-    node_labels = labels.get(name, {})
-    for device in (gpu_node.get("status") or {}).get("devices") or ():
-        address = device["pciAddress"]
-        model = device.get("model", "")
-        mode = Mode(device["mode"]) if device.get("mode") else None
-        wanted = desired.get(address)
-        yield GpuView(
-            node=name,
-            uuid=GpuUuid(device.get("uuid", "")),
-            model=model,
-            resource_name=device.get("resourceName", ""),
-            memory_mib=device.get("memoryMiB", 0),
-            mode=mode,
-            desired=wanted,
-            in_transition=address in moving,
-            free=(
-                mode is Mode.PASSTHROUGH
-                and wanted in (None, Mode.PASSTHROUGH)
-                and address not in moving
-                and device.get("phase", "Ready") == DevicePhase.READY
-                and not device.get("allocatedTo")
-                and not device.get("holders")
-            ),
-            pool=next((pool.name for pool in pools if pool.takes(model, node_labels)), None),
-        )
-
-
 def _rooms(gpus: Iterable[GpuView]) -> dict[str, Rooms]:
     totals: dict[str, dict[NodeName, list[int]]] = defaultdict(dict)
-    for gpu in gpus:
-        if gpu.resource_name:
-            room = totals[gpu.resource_name].setdefault(gpu.node, [0, 0])
+    for view in gpus:
+        if view.gpu.resource_name:
+            room = totals[view.gpu.resource_name].setdefault(view.gpu.node, [0, 0])
             room[0] += 1
-            room[1] += gpu.free
+            room[1] += view.free
     return {
         resource: Rooms(
             by_node={node: Room(total, free) for node, (total, free) in by_node.items()},
@@ -270,18 +209,18 @@ def _rooms(gpus: Iterable[GpuView]) -> dict[str, Rooms]:
 
 def _models(gpus: Iterable[GpuView], pools: tuple[Pool, ...]) -> dict[str, ModelView]:
     by_model: dict[str, list[GpuView]] = defaultdict(list)
-    for gpu in gpus:
-        if gpu.model:
-            by_model[gpu.model.casefold()].append(gpu)
+    for view in gpus:
+        if view.gpu.model:
+            by_model[view.gpu.model.casefold()].append(view)
     return {key: _model(members, pools) for key, members in by_model.items()}
 
 
 def _model(members: list[GpuView], pools: tuple[Pool, ...]) -> ModelView:
     on_node: dict[NodeName, int] = defaultdict(int)
     in_pool: dict[PoolName | None, int] = defaultdict(int)
-    for gpu in members:
-        on_node[gpu.node] += 1
-        in_pool[gpu.pool] += 1
+    for view in members:
+        on_node[view.gpu.node] += 1
+        in_pool[view.gpu.pool] += 1
     by_name = {pool.name: pool for pool in pools}
 
     def limit(mode: Mode) -> int:
@@ -292,14 +231,14 @@ def _model(members: list[GpuView], pools: tuple[Pool, ...]) -> ModelView:
         return total
 
     return ModelView(
-        model=members[0].model,
-        memory_mib=max(gpu.memory_mib for gpu in members),
+        model=members[0].gpu.model,
+        memory_mib=max(view.gpu.memory_mib for view in members),
         gpus=len(members),
         most_on_a_node=max(on_node.values()),
-        in_passthrough=sum(gpu.mode is Mode.PASSTHROUGH and not gpu.in_transition for gpu in members),
-        free=sum(gpu.free for gpu in members),
-        in_shared=sum(gpu.mode is Mode.SHARED and not gpu.leaving for gpu in members),
-        arriving=sum(gpu.desired is Mode.PASSTHROUGH and gpu.leaving for gpu in members),
+        in_passthrough=sum(v.gpu.observed_mode is Mode.PASSTHROUGH and not v.moving for v in members),
+        free=sum(view.free for view in members),
+        in_shared=sum(v.gpu.observed_mode is Mode.SHARED and not v.leaving for v in members),
+        arriving=sum(view.leaving for view in members),
         limits={mode: limit(mode) for mode in Mode},
         pools=tuple(pool for pool in pools if pool.name in in_pool),
     )

@@ -4,10 +4,13 @@ settings that have no effect together."""
 from collections import defaultdict
 from collections.abc import Iterator
 
+import msgspec
+
 from poolmgr.domain.fleet import EvictionRule, Granularity, IdleVmAction, Pool, RebalanceMode
 from poolmgr.domain.identifiers import NodeName, PoolName
 from poolmgr.domain.reasons import Reason
-from webhooks.fleet_view import FleetView, pool_of
+from poolmgr.wire.gpu_pools import GpuPool, pool_from
+from webhooks.fleet_view import FleetView
 from webhooks.review import AdmissionRequest, Answer, admitted, refused
 from webhooks.wording import gpus_word, listing
 
@@ -17,8 +20,8 @@ def decide_gpu_pool(request: AdmissionRequest, fleet: FleetView | None) -> Answe
     object_ = request.object or {}
     if (object_.get("metadata") or {}).get("deletionTimestamp"):
         return admitted()
-    pool = pool_of(object_)
-    before = pool_of(request.old_object) if request.old_object else None
+    pool = pool_from(msgspec.convert(object_, GpuPool))
+    before = pool_from(msgspec.convert(request.old_object, GpuPool)) if request.old_object else None
     if fleet is None:
         return admitted(Reason.FLEET_UNKNOWN, warnings=tuple(_idle_settings(pool)))
     others = tuple(other for other in fleet.pools if other.name != pool.name)

@@ -1,10 +1,10 @@
 """GPUReservations: refuse what the fleet can never give or what is over already."""
 
-from typing import Any
+import msgspec
 
-from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire.instants import from_rfc3339
+from poolmgr.wire.reservations import GpuReservation, mode_of
 from webhooks.fleet_view import FleetView
 from webhooks.review import AdmissionRequest, Answer, admitted, refused
 from webhooks.virtual_machine import UnknownResources
@@ -20,22 +20,22 @@ def decide_gpu_reservation(
 ) -> Answer:
     """The answer for a GPUReservation being created or changed. `now` in Unix seconds."""
     object_ = request.object or {}
-    spec: dict[str, Any] = object_.get("spec") or {}
     if (object_.get("metadata") or {}).get("deletionTimestamp"):
         return admitted()
-    if request.old_object and request.old_object.get("spec") == spec:
+    spec = msgspec.convert(object_, GpuReservation).spec
+    if request.old_object and msgspec.convert(request.old_object, GpuReservation).spec == spec:
         return admitted()
-    start, end = from_rfc3339(spec["start"]), from_rfc3339(spec["end"])
+    start, end = from_rfc3339(spec.start), from_rfc3339(spec.end)
     if end <= now:
         return refused(
-            Reason.INVALID_REQUEST, f"The window ended at {spec['end']}, which is past: give a later end."
+            Reason.INVALID_REQUEST, f"The window ended at {spec.end}, which is past: give a later end."
         )
     warnings: tuple[str, ...] = (NOT_YET,)
     if start < now:
         warnings = (*warnings, "start is past: the window begins at once")
     if fleet is None:
         return admitted(Reason.FLEET_UNKNOWN, warnings=warnings)
-    model, gpus, mode = spec["model"], int(spec["gpus"]), Mode(spec.get("mode", Mode.PASSTHROUGH))
+    model, gpus, mode = spec.model, spec.gpus, mode_of(spec)
     view = fleet.named(model)
     if view is None:
         message = (
@@ -44,6 +44,10 @@ def decide_gpu_reservation(
         if unknown is UnknownResources.REFUSE:
             return refused(Reason.UNKNOWN_RESOURCE, message)
         return admitted(warnings=(*warnings, message))
+    if mode is None:
+        return admitted(
+            warnings=(*warnings, f"this release does not know the mode {spec.mode}: nothing is checked")
+        )
     if gpus > view.limits[mode]:
         return refused(
             Reason.AT_MAXIMUM,

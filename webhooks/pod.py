@@ -8,21 +8,17 @@ from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire.annotations import EXCLUDED_BY_US, LAUNCHER_LABEL, LAUNCHER_VALUE
+from poolmgr.wire.hami.asks import Ask
+from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.hami.names import NOUSE_TYPE, NOUSE_UUID, USE_TYPE, USE_UUID, WEBHOOK_LABEL
 from webhooks.fleet_view import FleetView, ModelView
 from webhooks.lent_nodes import kept_off_lent_nodes
 from webhooks.review import AdmissionRequest, Answer, admitted, refused, set_in_map
-from webhooks.slices import (
-    Constraints,
-    SliceRequest,
-    SliceResources,
-    constraints_of,
-    slice_requests,
-)
+from webhooks.slices import Constraints, constraints_of, slice_requests
 from webhooks.wording import gpus_word, listing
 
 
-def decide_pod(request: AdmissionRequest, fleet: FleetView | None, resources: SliceResources) -> Answer:
+def decide_pod(request: AdmissionRequest, fleet: FleetView | None, config: HamiConfig) -> Answer:
     """The answer for a Pod being created. `fleet` is None while nothing is known: then nothing is refused."""
     pod = request.object or {}
     metadata = pod.get("metadata") or {}
@@ -32,33 +28,36 @@ def decide_pod(request: AdmissionRequest, fleet: FleetView | None, resources: Sl
     if labels.get(WEBHOOK_LABEL) == "ignore":
         return admitted(Reason.NOT_OURS)
     try:
-        wishes = slice_requests(pod, resources)
+        wishes = slice_requests(pod, config)
     except ValueError:
         # The API server's own validation refuses it with a better sentence than ours would be.
         return admitted(Reason.NOT_OURS)
     if not wishes:
         return admitted(Reason.NOT_OURS)
     constraints = constraints_of(metadata.get("annotations") or {})
-    contradiction = _contradiction(wishes, constraints, resources)
+    contradiction = _contradiction(wishes, constraints, config)
     if contradiction:
         return refused(Reason.INVALID_REQUEST, contradiction)
     if fleet is None:
         return admitted(Reason.FLEET_UNKNOWN, patch=kept_off_lent_nodes(pod))
     if not fleet.uncovered and not fleet.empty:
-        impossible = _impossible(wishes, constraints, fleet, resources)
+        impossible = _impossible(wishes, constraints, fleet, config)
         if impossible:
             return refused(*impossible)
     return _placed_around(pod, constraints, fleet)
 
 
 def _contradiction(
-    wishes: tuple[SliceRequest, ...], constraints: Constraints, names: SliceResources
+    wishes: tuple[tuple[str, Ask], ...], constraints: Constraints, config: HamiConfig
 ) -> str | None:
-    for wish in wishes:
-        for amount, name in ((wish.memory_percentage, names.memory_percentage), (wish.cores, names.cores)):
+    for container, wish in wishes:
+        for amount, name in (
+            (wish.memory_percent, config.memory_percent),
+            (wish.cores_percent, config.cores),
+        ):
             if amount > 100:
                 return (
-                    f"Container {wish.container} asks for {name}: {amount}, but this is a percentage of one "
+                    f"Container {container} asks for {name}: {amount}, but this is a percentage of one "
                     f"card: give a value from 1 to 100."
                 )
     both = set(constraints.uuids) & set(constraints.excluded_uuids)
@@ -67,10 +66,10 @@ def _contradiction(
             f"The annotations {USE_UUID} and {NOUSE_UUID} name the same {gpus_word(len(both))} "
             f"({listing(sorted(both))}), so none is left: remove it from one of them."
         )
-    for wish in wishes:
-        if constraints.uuids and wish.gpus > len(set(constraints.uuids)):
+    for container, wish in wishes:
+        if constraints.uuids and wish.cards > len(set(constraints.uuids)):
             return (
-                f"Container {wish.container} asks for slices of {wish.gpus} GPUs, but the annotation {USE_UUID} "
+                f"Container {container} asks for slices of {wish.cards} GPUs, but the annotation {USE_UUID} "
                 f"names only {len(set(constraints.uuids))}: name more, or ask for fewer."
             )
     clash = [
@@ -87,10 +86,10 @@ def _contradiction(
 
 
 def _impossible(
-    wishes: tuple[SliceRequest, ...],
+    wishes: tuple[tuple[str, Ask], ...],
     constraints: Constraints,
     fleet: FleetView,
-    resources: SliceResources,
+    config: HamiConfig,
 ) -> tuple[Reason, str] | None:
     models = [view for view in fleet.models.values() if constraints.admit_model(view.model)]
     if not models:
@@ -107,28 +106,28 @@ def _impossible(
             f"No GPU of this cluster is named {listing(unknown)}, which is all that the annotation {USE_UUID} "
             f"allows. `kubectl get gpunodes -o yaml` shows the names there are.",
         )
-    for wish in wishes:
+    for container, wish in wishes:
         most = max(view.most_on_a_node for view in models)
-        if wish.gpus > most and wish.gpus > (most := _most_on_a_node(constraints, fleet)):
+        if wish.cards > most and wish.cards > (most := _most_on_a_node(constraints, fleet)):
             return (
                 Reason.MORE_THAN_ANY_NODE,
-                f"Container {wish.container} asks for slices of {wish.gpus} GPUs, but no node of this cluster "
+                f"Container {container} asks for slices of {wish.cards} GPUs, but no node of this cluster "
                 f"has more than {most} that the pod accepts. Ask for fewer, or spread the work over several "
                 f"pods.",
             )
         largest = max(models, key=lambda view: view.memory_mib)
-        offered = int(largest.memory_mib * resources.memory_scaling)
+        offered = int(largest.memory_mib * config.memory_scaling)
         if offered and wish.memory_mib > offered:
             return (
                 Reason.MORE_MEMORY_THAN_ANY_CARD,
-                f"Container {wish.container} asks for {wish.memory_mib} MiB on one GPU, but the largest card "
+                f"Container {container} asks for {wish.memory_mib} MiB on one GPU, but the largest card "
                 f"that the pod accepts, {largest.model}, has {offered} MiB. Ask for less, or for several GPUs.",
             )
         reach = sum(view.limits[Mode.SHARED] for view in models)
-        if wish.gpus > reach:
+        if wish.cards > reach:
             return (
                 Reason.AT_MAXIMUM,
-                f"Container {wish.container} asks for slices of {wish.gpus} GPUs, but the pools' limits "
+                f"Container {container} asks for slices of {wish.cards} GPUs, but the pools' limits "
                 f"(shared.max) let containers have {reach} of the cards it accepts: "
                 f"{_pools_of(models)}. Ask for fewer, or ask your administrator to raise the limit.",
             )

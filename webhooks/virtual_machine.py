@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from poolmgr.domain.fleet import RebalanceMode
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
+from poolmgr.domain.usage import moves_by_itself
+from poolmgr.wire.hami.config import HamiConfig
 from webhooks.fleet_view import FleetView, ModelView, Room
 from webhooks.review import AdmissionRequest, Answer, admitted, refused
-from webhooks.slices import SliceResources
 from webhooks.wording import listing
 
 NVIDIA = "nvidia.com"
@@ -31,7 +31,7 @@ class UnknownResources(StrEnum):
 
 
 def decide_virtual_machine(
-    request: AdmissionRequest, fleet: FleetView | None, resources: SliceResources, unknown: UnknownResources
+    request: AdmissionRequest, fleet: FleetView | None, config: HamiConfig, unknown: UnknownResources
 ) -> Answer:
     """The answer for a VirtualMachine or VirtualMachineInstance being created or changed."""
     machine = request.object or {}
@@ -43,7 +43,7 @@ def decide_virtual_machine(
         # Controllers must always be able to update and finalise what once was admitted.
         return admitted(Reason.ADMITTED)
     for name in wishes:
-        if name in resources.names:
+        if name in config.names:
             return refused(
                 Reason.INVALID_REQUEST,
                 f"The virtual machine names {name} as a device, but that is a slice for containers. Name a "
@@ -174,7 +174,7 @@ def _next(views: list[ModelView], number: int) -> str:
     """What will end the wait, in the order of what an operator would look at."""
     pools = {pool.name: pool for view in views for pool in view.pools}
     taken = sum(view.in_passthrough - view.free + view.arriving for view in views)
-    automatic = [pool for pool in pools.values() if pool.rebalance is RebalanceMode.AUTOMATIC]
+    automatic = [pool for pool in pools.values() if moves_by_itself(pool)]
     if any(view.arriving for view in views) and number == 1:
         return "one is on its way over (usually within a minute), and poolmgr brings more if others wait too"
     if not any(view.in_shared for view in views):

@@ -1,8 +1,8 @@
 """The demo's front desk: the real webhook, asked over HTTP about each desktop that somebody starts.
 
 The simulated fleet has no API server that would call it, so this does: it shows the fleet to the webhook as the
-cluster's objects would, and sends each new machine as an AdmissionReview. What the webhook answers is what a
-user of `kubectl apply` reads.
+controller sees it, and sends each new machine as an AdmissionReview. What the webhook answers is what a user of
+`kubectl apply` reads.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -15,14 +15,13 @@ from poolmgr.api.ui.wording import clock_time
 from poolmgr.cli.aside import briefly
 from poolmgr.controller.loop import Controller
 from poolmgr.domain.demand import Vm
-from poolmgr.domain.fleet import Gpu, Node, Pool
 from poolmgr.domain.identifiers import Generation
+from poolmgr.domain.membership import by_age
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.kit.clock import Clock
-from poolmgr.wire.instants import to_rfc3339
 from webhooks.app import build_app
 from webhooks.decide import Policy
-from webhooks.fleet_view import FleetView, Object, fleet_view_of
+from webhooks.fleet_view import FleetView, fleet_view_of
 
 Json = dict[str, Any]
 
@@ -39,11 +38,7 @@ class SnapshotFeed:
         snapshot = self._controller.snapshot
         if snapshot is not None and snapshot.generation != self._of:
             self._of = snapshot.generation
-            self._view = fleet_view_of(
-                [gpu_node(node) for node in snapshot.nodes],
-                [gpu_pool(pool) for pool in snapshot.pools],
-                [{"metadata": {"name": n.name, "labels": dict(n.labels)}} for n in snapshot.nodes],
-            )
+            self._view = fleet_view_of(snapshot.nodes, by_age(snapshot.pools))
         return self._view
 
 
@@ -113,57 +108,6 @@ def review(vm: Vm) -> Json:
         "object": machine,
     }
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
-
-
-def gpu_node(node: Node) -> Object:
-    """The node's GPUNode, as far as the webhook reads it."""
-    spec: Json = {
-        "devices": [
-            {"pciAddress": g.pci_address, "mode": g.desired_mode.value, "planId": g.desired_plan_id}
-            for g in node.gpus
-            if g.desired_mode is not None
-        ]
-    }
-    if node.transition is not None:
-        spec["transition"] = {"devices": list(node.transition.devices)}
-    return {
-        "metadata": {"name": node.name},
-        "spec": spec,
-        "status": {"devices": [_device(g) for g in node.gpus]},
-    }
-
-
-def _device(gpu: Gpu) -> Json:
-    return {
-        "pciAddress": gpu.pci_address,
-        "uuid": gpu.uuid,
-        "model": gpu.model,
-        "memoryMiB": gpu.memory_mib,
-        "resourceName": gpu.resource_name,
-        "mode": gpu.observed_mode.value if gpu.observed_mode else "",
-        "phase": gpu.phase.value,
-        "allocatedTo": gpu.allocated_to,
-        "holders": [{"pid": h.pid, "command": h.command} for h in gpu.holders],
-    }
-
-
-def gpu_pool(pool: Pool) -> Object:
-    """The GPUPool, as far as the webhook reads it."""
-
-    def side(limits: Any) -> Json:
-        most = {} if limits.max is None else {"max": limits.max}
-        return {"min": limits.min, "headroom": limits.headroom, **most}
-
-    return {
-        "metadata": {"name": pool.name, "creationTimestamp": to_rfc3339(pool.created_at)},
-        "spec": {
-            "models": list(pool.models),
-            "nodeSelector": {"matchLabels": dict(pool.node_labels)},
-            "passthrough": side(pool.passthrough),
-            "shared": side(pool.shared),
-            "rebalance": {"mode": pool.rebalance.value, "maxInFlight": pool.max_in_flight},
-        },
-    }
 
 
 async def tell(lines: AsyncIterator[str], say: Callable[[str], None]) -> None:

@@ -5,17 +5,18 @@ newest value.
 """
 
 import asyncio
-from typing import Any
 
 import structlog
 
+from poolmgr import wire
 from poolmgr.cluster.client import Client
-from poolmgr.cluster.reflector import Reflector
+from poolmgr.cluster.reflector import AnyReflector, Reflector
 from poolmgr.kit.clock import Clock
+from poolmgr.wire.core import NodeMeta
+from poolmgr.wire.core import NodeStatus as CoreStatus
+from poolmgr.wire.gpu_nodes import NodeStatus
 from poolmgr.wire.kinds import GPU_NODES, GPU_POOLS, NODES
-from webhooks.fleet_view import FleetView, fleet_view_of
-
-Json = dict[str, Any]
+from webhooks.fleet_view import FleetView, read_fleet
 
 SETTLE_SECONDS = 0.2
 """Changes that come together make one new view. A move waits many times longer for pods already admitted."""
@@ -37,13 +38,10 @@ class ReflectedFleet:
         self._view: FleetView | None = None
         self._trusted = False
 
-        def watch(kind: Any, project: Any) -> "Reflector[Json, Json]":
-            return Reflector(client, kind, Json, project=project, apply=self._apply)
-
-        self._gpu_nodes = watch(GPU_NODES, _named("spec", "status"))
-        self._pools = watch(GPU_POOLS, _named("spec"))
-        self._nodes = watch(NODES, _node)
-        self._all = (self._gpu_nodes, self._pools, self._nodes)
+        self._gpu_nodes = Reflector(client, GPU_NODES, wire.GpuNode, project=_gpu_node, apply=self._apply)
+        self._pools = Reflector(client, GPU_POOLS, wire.GpuPool, project=_gpu_pool, apply=self._apply)
+        self._nodes = Reflector(client, NODES, wire.Node, project=_node, apply=self._apply)
+        self._all: tuple[AnyReflector, ...] = (self._gpu_nodes, self._pools, self._nodes)
 
     def current(self) -> FleetView | None:
         return self._view if self._trusted else None
@@ -56,7 +54,7 @@ class ReflectedFleet:
             group.create_task(self._renew(), name="renew view")
             group.create_task(self._judge(), name="judge view")
 
-    def _apply(self, key: str, record: Json | None) -> None:
+    def _apply(self, key: str, record: object) -> None:
         self._changed.set()
 
     async def _renew(self) -> None:
@@ -67,16 +65,25 @@ class ReflectedFleet:
             started = self._clock.monotonic()
             # In a thread: at ten thousand GPUs this takes longer than a request may.
             self._view = await asyncio.to_thread(
-                fleet_view_of,
+                self._made,
                 list(self._gpu_nodes.records.values()),
                 list(self._pools.records.values()),
                 list(self._nodes.records.values()),
-                slice_resource=self._slice_resource,
             )
             self._judge_now()
             took = self._clock.monotonic() - started
             await self._changed.wait()
             await self._clock.sleep(max(SETTLE_SECONDS, REST_RATIO * took))
+
+    def _made(
+        self, gpu_nodes: list[wire.GpuNode], pools: list[wire.GpuPool], nodes: list[wire.Node]
+    ) -> FleetView | None:
+        """None where an object is such that no view can be made: nothing is refused then, until it changes."""
+        try:
+            return read_fleet(gpu_nodes, pools, nodes, slice_resource=self._slice_resource)
+        except Exception:
+            log.exception("fleet_view_broken")
+            return None
 
     async def _judge(self) -> None:
         while True:
@@ -95,27 +102,44 @@ class ReflectedFleet:
         return " ".join(reflector.problem for reflector in self._all if reflector.problem)
 
 
-def _named(*fields: str) -> Any:
-    """Keep name, age and these fields: the rest changes without meaning anything here."""
-
-    def project(object_: Json) -> Json:
-        metadata = object_["metadata"]
-        kept: Json = {
-            "metadata": {
-                "name": metadata["name"],
-                "creationTimestamp": metadata.get("creationTimestamp"),
-            }
-        }
-        kept.update({field: object_[field] for field in fields if field in object_})
-        return kept
-
-    return project
+def _gpu_node(found: wire.GpuNode) -> wire.GpuNode:
+    """Without its versions and what agent and API server keep there: those change without meaning anything here."""
+    meta = found.metadata
+    return wire.GpuNode(
+        wire.ObjectMeta(name=meta.name),
+        found.spec,
+        NodeStatus(
+            observed_generation=min(1, found.status.observed_generation),
+            devices=found.status.devices,
+            conditions=_ready(found.status.conditions),
+        ),
+    )
 
 
-def _node(node: Json) -> Json:
-    """Labels, and what the node offers beyond CPU, memory and the like: heartbeats then change nothing."""
-    capacity = (node.get("status") or {}).get("capacity") or {}
-    return {
-        "metadata": {"name": node["metadata"]["name"], "labels": node["metadata"].get("labels") or {}},
-        "status": {"capacity": {name: amount for name, amount in capacity.items() if "/" in name}},
-    }
+def _gpu_pool(found: wire.GpuPool) -> wire.GpuPool:
+    meta = found.metadata
+    return wire.GpuPool(
+        wire.ObjectMeta(name=meta.name, creation_timestamp=meta.creation_timestamp), found.spec
+    )
+
+
+def _node(found: wire.Node) -> wire.Node:
+    """Labels, whether it takes workloads, and what it offers beyond CPU, memory and the like: neither heartbeats nor
+    HAMi's handshake change anything then."""
+    meta = found.metadata
+    return wire.Node(
+        NodeMeta(
+            name=meta.name,
+            labels=meta.labels,
+            annotations=wire.NodeAnnotations(cordoned=meta.annotations.cordoned),
+        ),
+        found.spec,
+        CoreStatus(
+            capacity={name: amount for name, amount in found.status.capacity.items() if "/" in name},
+            conditions=tuple([c for c in found.status.conditions if c.type == "Ready"]),
+        ),
+    )
+
+
+def _ready(conditions: tuple[wire.Condition, ...]) -> tuple[wire.Condition, ...]:
+    return tuple([wire.Condition(c.type, c.status) for c in conditions if c.type == "Ready"])

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from poolmgr.kit import log
-from webhooks.slices import SliceResources
+from poolmgr.wire.hami.config import HamiConfig
 from webhooks.virtual_machine import UnknownResources
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     help="Serve the admission webhooks.",
 )
 
-DEFAULTS = SliceResources()
+DEFAULTS = HamiConfig()
 
 
 @app.callback()
@@ -73,7 +73,7 @@ def serve(
     ] = UnknownResources.REFUSE,
     gpu_resource: Annotated[
         str, typer.Option(envvar="POOLMGR_GPU_RESOURCE", help="HAMi's resourceCountName.")
-    ] = DEFAULTS.gpus,
+    ] = DEFAULTS.count,
     memory_resource: Annotated[
         str, typer.Option(envvar="POOLMGR_MEMORY_RESOURCE", help="HAMi's resourceMemoryName.")
     ] = DEFAULTS.memory,
@@ -82,7 +82,7 @@ def serve(
         typer.Option(
             envvar="POOLMGR_MEMORY_PERCENTAGE_RESOURCE", help="HAMi's resourceMemoryPercentageName."
         ),
-    ] = DEFAULTS.memory_percentage,
+    ] = DEFAULTS.memory_percent,
     cores_resource: Annotated[
         str, typer.Option(envvar="POOLMGR_CORES_RESOURCE", help="HAMi's resourceCoreName.")
     ] = DEFAULTS.cores,
@@ -118,10 +118,10 @@ def serve(
     log.configure(json_lines=not log_text, level=log_level)
     clock = SystemClock()
     policy = Policy(
-        SliceResources(
-            gpus=gpu_resource,
+        HamiConfig(
+            count=gpu_resource,
             memory=memory_resource,
-            memory_percentage=memory_percentage_resource,
+            memory_percent=memory_percentage_resource,
             cores=cores_resource,
             memory_factor=memory_factor,
             memory_scaling=memory_scaling,
@@ -136,7 +136,7 @@ def serve(
             loop.add_signal_handler(number, work.cancel)
         transport = await connect(str(kubeconfig) if kubeconfig else None)
         client = Client(transport, clock=clock, rng=random.Random())
-        fleet = ReflectedFleet(client, clock, policy.resources.gpus)
+        fleet = ReflectedFleet(client, clock, policy.hami.count)
         if tls_certificate is not None and tls_key is not None:
             source = serving.pair_from_files(tls_certificate, tls_key)
         else:

@@ -269,7 +269,8 @@ def _as_it_is(record: Any) -> Any:
 
 
 def _without_version(node: wire.Node) -> wire.Node:
-    """A Node changes its resourceVersion at every heartbeat; without it such a node equals itself."""
+    """A Node changes its resourceVersion at every heartbeat; without it such a node equals itself. Its capacity is
+    the webhook's business."""
     return wire.Node(
         metadata=wire.core.NodeMeta(
             name=node.metadata.name,
@@ -279,5 +280,5 @@ def _without_version(node: wire.Node) -> wire.Node:
             annotations=node.metadata.annotations,
         ),
         spec=node.spec,
-        status=node.status,
+        status=wire.core.NodeStatus(allocatable=node.status.allocatable, conditions=node.status.conditions),
     )

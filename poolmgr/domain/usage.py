@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from poolmgr.domain.demand import SharedPod, Vm
-from poolmgr.domain.fleet import Gpu, Holder, Pool, RebalanceMode, Transition
+from poolmgr.domain.fleet import Gpu, Holder, Node, Pool, RebalanceMode, Transition
 from poolmgr.domain.identifiers import WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
 
@@ -110,6 +110,11 @@ def is_leaving(gpu: Gpu, transition: Transition | None) -> bool:
     """
     moving = transition is not None and gpu.pci_address in transition.devices
     return gpu.desired_mode is Mode.PASSTHROUGH and (moving or gpu.observed_mode is not Mode.PASSTHROUGH)
+
+
+def is_open(node: Node) -> bool:
+    """True where the scheduler places workloads, or will once the move under way is over."""
+    return node.ready and (not node.cordoned or node.cordoned_by_us)
 
 
 def moves_by_itself(pool: Pool) -> bool:

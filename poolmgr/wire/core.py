@@ -48,6 +48,7 @@ class NodeCondition(Wire, frozen=True):
 
 class NodeStatus(Wire, frozen=True):
     allocatable: Quantities = {}
+    capacity: Quantities = {}
     conditions: tuple[NodeCondition, ...] = ()
 
 

@@ -61,6 +61,12 @@ def count(text: str | int) -> int:
     return _ceil(parse_quantity(text))
 
 
+LARGEST = 2**63 - 1
+"""No quantity may be larger (k8s.io/apimachinery/pkg/api/resource/quantity.go); the API server caps what is."""
+
+
 def _ceil(value: Decimal) -> int:
+    if abs(value) >= LARGEST:
+        return LARGEST if value > 0 else -LARGEST
     whole = int(value)
     return whole + 1 if value > whole else whole

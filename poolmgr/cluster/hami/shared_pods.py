@@ -5,11 +5,10 @@ from sys import intern
 from poolmgr.domain.demand import SharedPod, Slice
 from poolmgr.domain.identifiers import GpuUuid, NodeName, WorkloadUid
 from poolmgr.wire import Pod
-from poolmgr.wire.core import Container
 from poolmgr.wire.hami import pods as pod_annotations
+from poolmgr.wire.hami.asks import ask_of
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.instants import unix_or_zero
-from poolmgr.wire.quantities import count
 from poolmgr.wire.text import listed
 
 WHOLE_CARD_PERCENT = 100
@@ -24,8 +23,9 @@ def shared_pod_of(
     A pod may hold slices before it is bound: HAMi assigns at Filter. `evictable` is True here: only the
     disruption budgets of the namespace, which a pod does not know, can say otherwise.
     """
-    wants = [_Want.of(c, config) for c in (*pod.spec.containers, *pod.spec.init_containers)]
-    asking = [want for want in wants if want is not None]
+    containers = (*pod.spec.containers, *pod.spec.init_containers)
+    asks = [ask_of(c.resources.requests, c.resources.limits, config) for c in containers]
+    asking = [ask for ask in asks if ask is not None]
     if not asking:
         return None
     meta, spec, annotations = pod.metadata, pod.spec, pod.metadata.annotations
@@ -34,7 +34,7 @@ def shared_pod_of(
         return None
     # Containers of one pod may share a card, so the fewest cards that can serve it is the largest count;
     # what they want together is spread over these.
-    cards = max(want.cards for want in asking)
+    cards = max(ask.cards for ask in asking)
     created_at = unix_or_zero(meta.creation_timestamp)
     node = intern(spec.node_name) if spec.node_name else None
     return SharedPod(
@@ -42,9 +42,13 @@ def shared_pod_of(
         namespace=intern(meta.namespace),
         name=meta.name,
         gpus=cards,
-        memory_mib=_per_card(sum(w.cards * w.memory_mib for w in asking), cards),
-        memory_percent=min(WHOLE_CARD_PERCENT, _per_card(sum(w.cards * w.percent for w in asking), cards)),
-        cores_percent=min(WHOLE_CARD_PERCENT, _per_card(sum(w.cards * w.cores for w in asking), cards)),
+        memory_mib=_per_card(sum(a.cards * a.memory_mib for a in asking), cards),
+        memory_percent=min(
+            WHOLE_CARD_PERCENT, _per_card(sum(a.cards * a.memory_percent for a in asking), cards)
+        ),
+        cores_percent=min(
+            WHOLE_CARD_PERCENT, _per_card(sum(a.cards * a.cores_percent for a in asking), cards)
+        ),
         node=NodeName(node) if node else None,
         slices=tuple(Slice(GpuUuid(intern(s.uuid)), s.memory_mib, s.cores_percent) for s in held),
         created_at=created_at,
@@ -62,29 +66,6 @@ def shared_pod_of(
         cpu_milli=cpu_milli,
         memory_request_mib=memory_mib,
     )
-
-
-class _Want:
-    """One container's wish: `cards`, and per card MiB, per cent of memory, per cent of cores."""
-
-    __slots__ = ("cards", "cores", "memory_mib", "percent")
-
-    def __init__(self, cards: int, memory_mib: int, percent: int, cores: int) -> None:
-        self.cards, self.memory_mib, self.percent, self.cores = cards, memory_mib, percent, cores
-
-    @classmethod
-    def of(cls, container: Container, config: HamiConfig) -> "_Want | None":
-        # Extended resources must have equal requests and limits; HAMi reads limits first.
-        wish = {**container.resources.requests, **container.resources.limits}
-        if not config.asks(wish):
-            return None
-        cards = count(wish[config.count]) if config.count in wish else config.default_count
-        if cards <= 0:
-            return None
-        percent = count(wish.get(config.memory_percent, 0))
-        memory = count(wish.get(config.memory, 0)) or (0 if percent else config.default_memory)
-        cores = count(wish[config.cores]) if config.cores in wish else config.default_cores
-        return cls(cards, memory * config.memory_factor, percent, cores)
 
 
 def _per_card(total: int, cards: int) -> int:

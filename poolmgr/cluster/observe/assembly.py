@@ -12,7 +12,6 @@ from poolmgr.cluster.hami.version import detect_version
 from poolmgr.cluster.kubevirt.vms import Passthrough, vms_of
 from poolmgr.cluster.observe.budgets import evictable
 from poolmgr.cluster.observe.node_index import NodeIndex
-from poolmgr.cluster.observe.nodes import node_of
 from poolmgr.cluster.observe.pods import Launcher, PodFacts
 from poolmgr.cluster.observe.shared_pods import SharedPods
 from poolmgr.cluster.observe.sorted_values import SortedValues
@@ -38,6 +37,7 @@ from poolmgr.wire.annotations import EPOCH
 from poolmgr.wire.gpu_pools import pool_from
 from poolmgr.wire.hami import names as hami_names
 from poolmgr.wire.hami.config import HamiConfig, parse_device_config
+from poolmgr.wire.nodes import node_of
 from poolmgr.wire.reservations import reservation_from
 from poolmgr.wire.text import whole
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import TypeVar
 
-from poolmgr.cluster.observe.nodes import Usage
 from poolmgr.cluster.observe.pods import Placement, PluginPod, PodFacts
+from poolmgr.wire.nodes import Requested
 
 V = TypeVar("V")
 
@@ -13,7 +13,7 @@ class NodeIndex:
     """Moves pods between nodes as they change."""
 
     def __init__(self) -> None:
-        self._usage: dict[str, Usage] = {}
+        self._usage: dict[str, Requested] = {}
         self._placements: dict[str, dict[str, Placement]] = {}
         self._plugins: dict[str, dict[str, PluginPod]] = {}
 
@@ -26,8 +26,8 @@ class NodeIndex:
             self._count(new, 1)
             self._name(key, new, touched, present=True)
 
-    def usage(self, node: str) -> Usage:
-        return self._usage.get(node) or Usage()
+    def usage(self, node: str) -> Requested:
+        return self._usage.get(node) or Requested()
 
     def placements(self, node: str) -> Iterable[Placement]:
         return self._placements.get(node, {}).values()
@@ -39,7 +39,7 @@ class NodeIndex:
         if pod.node:
             usage = self._usage.get(pod.node)
             if usage is None:
-                usage = self._usage[pod.node] = Usage()
+                usage = self._usage[pod.node] = Requested()
             usage.cpu_milli += sign * pod.cpu_milli
             usage.memory_mib += sign * pod.memory_mib
 

@@ -1,9 +1,12 @@
 """HAMi's device configuration: what the resources are called here, and their defaults."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+
+from poolmgr.wire.text import LONGEST_NUMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +24,17 @@ class HamiConfig:
     default_cores: int = 0
     default_count: int = 1
     """Cards given where only memory or cores were asked for."""
+    memory_scaling: float = 1.0
+    """HAMi offers so many times the card's memory (`deviceMemoryScaling`)."""
     minor_hint: tuple[int, int] | None = field(default=None, compare=False)
     """What the shape of the file tells about HAMi's release, where it tells anything."""
 
-    def asks(self, requests: dict[str, str | int]) -> bool:
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The resources by which a container asks for a slice."""
+        return self.count, self.memory, self.memory_percent, self.cores
+
+    def asks(self, requests: Mapping[str, str | int]) -> bool:
         """True when a container with these requests or limits wants a slice."""
         return (
             self.count in requests
@@ -34,28 +44,53 @@ class HamiConfig:
         )
 
 
+LONGEST = 256 * 1024
+"""Characters; the chart's own file has 8 KiB. A ConfigMap may have a million."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Without aliases: ten lines of them can stand for more than fits into memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has aliases (*name), which are not read here")
+        return super().compose_node(parent, index)
+
+
 def parse_device_config(text: str) -> HamiConfig:
-    """From the ConfigMap's text. Missing keys take the chart's defaults; raises ValueError on no YAML map."""
+    """From the ConfigMap's text. Keys that are missing or of no use take the chart's defaults; raises ValueError for
+    what is no YAML map of a bounded size."""
+    if len(text) > LONGEST:
+        raise ValueError(f"HAMi's device configuration has {len(text)} characters, over {LONGEST}")
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"HAMi's device configuration is no YAML: {error}") from error
+        document = yaml.load(text, _Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ValueError(f"HAMi's device configuration is no YAML: {str(error)[:300]}") from error
     if not isinstance(document, dict):
         raise ValueError("HAMi's device configuration is no YAML map")
     section = document.get("nvidia")
     nvidia: dict[str, Any] = section if isinstance(section, dict) else {}
     default = HamiConfig()
     return HamiConfig(
-        count=str(nvidia.get("resourceCountName") or default.count),
-        memory=str(nvidia.get("resourceMemoryName") or default.memory),
-        memory_percent=str(nvidia.get("resourceMemoryPercentageName") or default.memory_percent),
-        cores=str(nvidia.get("resourceCoreName") or default.cores),
-        memory_factor=max(1, int(nvidia.get("memoryFactor") or 1)),
-        default_memory=int(nvidia.get("defaultMemory") or 0),
-        default_cores=int(nvidia.get("defaultCores") or 0),
-        default_count=int(nvidia.get("defaultGPUNum") or 1),
+        count=_name(nvidia.get("resourceCountName"), default.count),
+        memory=_name(nvidia.get("resourceMemoryName"), default.memory),
+        memory_percent=_name(nvidia.get("resourceMemoryPercentageName"), default.memory_percent),
+        cores=_name(nvidia.get("resourceCoreName"), default.cores),
+        memory_factor=max(1, _whole(nvidia.get("memoryFactor"), 1)),
+        default_memory=_whole(nvidia.get("defaultMemory"), 0),
+        default_cores=_whole(nvidia.get("defaultCores"), 0),
+        default_count=_whole(nvidia.get("defaultGPUNum"), 0) or 1,
         minor_hint=_minor_hint(nvidia),
     )
+
+
+def _name(value: object, default: str) -> str:
+    return value if isinstance(value, str) and value else default
+
+
+def _whole(value: object, default: int) -> int:
+    """YAML's numbers are of any length, and `true` is one, too."""
+    return value if type(value) is int and 0 <= value < 10**LONGEST_NUMBER else default
 
 
 def _minor_hint(nvidia: dict[str, Any]) -> tuple[int, int] | None:

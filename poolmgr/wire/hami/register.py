@@ -39,7 +39,7 @@ def decode_register(text: str) -> tuple[RegisteredGpu, ...]:
         return tuple(_decode_device(part) for part in text.split(":") if part.strip())
     try:
         entries = msgspec.json.decode(text, type=list[_Entry])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"HAMi register annotation is not readable: {error}") from error
     return tuple(
         RegisteredGpu(

@@ -4,8 +4,11 @@ import copy
 import json
 from typing import Any
 
+import msgspec
+
+from poolmgr import wire
 from webhooks.decide import read
-from webhooks.fleet_view import FleetView, fleet_view_of
+from webhooks.fleet_view import FleetView, read_fleet
 from webhooks.review import AdmissionRequest, PatchOperation
 
 A10, A10_RESOURCE = "NVIDIA A10", "nvidia.com/GA102GL_A10"
@@ -51,13 +54,28 @@ def gpu_node(
             "devices": [devices[index]["pciAddress"] for index in moving],
             "step": "Drain",
         }
-    return {"metadata": {"name": name}, "spec": spec, "status": {"devices": list(devices)}}
+    return {
+        "metadata": {"name": name},
+        "spec": spec,
+        "status": {"observedGeneration": 1, "devices": list(devices)},
+    }
 
 
-def node(name: str, labels: dict[str, str] | None = None, capacity: dict[str, str] | None = None) -> Object:
+def node(
+    name: str,
+    labels: dict[str, str] | None = None,
+    capacity: dict[str, str] | None = None,
+    *,
+    ready: bool = True,
+    **spec: Any,
+) -> Object:
     return {
         "metadata": {"name": name, "labels": labels or {}},
-        "status": {"capacity": {"cpu": "8", "memory": "64Gi", **(capacity or {})}},
+        "spec": spec,
+        "status": {
+            "capacity": {"cpu": "8", "memory": "64Gi", **(capacity or {})},
+            "conditions": [{"type": "Ready", "status": str(ready)}],
+        },
     }
 
 
@@ -71,7 +89,14 @@ def gpu_pool(name: str = "a10", **spec: Any) -> Object:
 
 
 def fleet(*gpu_nodes: Object, pools: tuple[Object, ...] = (), nodes: tuple[Object, ...] = ()) -> FleetView:
-    return fleet_view_of(gpu_nodes, pools, nodes)
+    """The view of these objects; a GPUNode whose Node is not among `nodes` gets a plain one."""
+    known = {n["metadata"]["name"] for n in nodes}
+    plain = [node(name) for g in gpu_nodes if (name := g["metadata"]["name"]) not in known]
+    return read_fleet(
+        [msgspec.convert(g, wire.GpuNode) for g in gpu_nodes],
+        [msgspec.convert(p, wire.GpuPool) for p in pools],
+        [msgspec.convert(n, wire.Node) for n in (*nodes, *plain)],
+    )
 
 
 def small_fleet(**pool_spec: Any) -> FleetView:

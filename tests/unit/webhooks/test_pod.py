@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire.annotations import EXCLUDED_BY_US
+from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.hami.names import NOUSE_UUID
 from tests.unit.webhooks.objects import (
     A10,
@@ -26,11 +27,10 @@ from tests.unit.webhooks.objects import small_fleet as two_by_two
 from webhooks.fleet_view import FleetView
 from webhooks.pod import decide_pod
 from webhooks.review import Answer
-from webhooks.slices import SliceResources
 
 
 def decide(new: dict[str, Any], view: FleetView | None) -> Answer:
-    return decide_pod(request(new), view, SliceResources())
+    return decide_pod(request(new), view, HamiConfig())
 
 
 def patched(new: dict[str, Any], answer: Answer) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def test_cards_of_several_models_on_one_node_count_together() -> None:
 
 def test_oversubscribed_memory_counts_as_hami_offers_it() -> None:
     new = request(pod(container(gpu=1, gpumem=40000)))
-    assert decide_pod(new, two_by_two(), SliceResources(memory_scaling=2.0)).verdict.ok
+    assert decide_pod(new, two_by_two(), HamiConfig(memory_scaling=2.0)).verdict.ok
 
 
 def test_a_node_without_agent_means_that_nothing_is_impossible() -> None:
@@ -288,7 +288,7 @@ def test_a_value_that_is_no_quantity_is_left_to_the_api_server() -> None:
 
 def test_renamed_resources_are_honoured() -> None:
     new = request(pod(container(vgpu=9)))
-    assert not decide_pod(new, two_by_two(), SliceResources(gpus="nvidia.com/vgpu")).verdict.ok
+    assert not decide_pod(new, two_by_two(), HamiConfig(count="nvidia.com/vgpu")).verdict.ok
 
 
 plain_names = st.sampled_from(

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from poolmgr.domain.reasons import Reason
+from poolmgr.wire.hami.config import HamiConfig
 from tests.unit.webhooks.objects import (
     A10_RESOURCE,
     T4,
@@ -21,7 +22,6 @@ from tests.unit.webhooks.objects import (
 )
 from webhooks.fleet_view import FleetView
 from webhooks.review import WARNING_LIMIT, Answer
-from webhooks.slices import SliceResources
 from webhooks.virtual_machine import UnknownResources, decide_virtual_machine, device_requests
 
 FOLLOW = "follow with `kubectl -n desktops get vmi desk-1` and `kubectl -n desktops describe vmi desk-1`"
@@ -33,7 +33,7 @@ def decide(
     old: dict[str, Any] | None = None,
     unknown: UnknownResources = UnknownResources.REFUSE,
 ) -> Answer:
-    return decide_virtual_machine(request(new, old), view, SliceResources(), unknown)
+    return decide_virtual_machine(request(new, old), view, HamiConfig(), unknown)
 
 
 REFUSALS = [

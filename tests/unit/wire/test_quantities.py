@@ -31,3 +31,8 @@ def test_rounds_up_as_the_scheduler_does() -> None:
 def test_refuses_what_is_no_quantity(text: str) -> None:
     with pytest.raises(ValueError, match="not a Kubernetes quantity"):
         parse_quantity(text)
+
+
+def test_no_amount_is_beyond_what_kubernetes_stores() -> None:
+    assert count("1e999") == mebibytes("9" * 60 + "E") == milli(10**30) == 2**63 - 1
+    assert count("-1e999") == -(2**63 - 1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from poolmgr.wire.hami.config import HamiConfig, parse_device_config
+from poolmgr.wire.hami.config import LONGEST, HamiConfig, parse_device_config
 
 RENAMED = """
 nvidia:
@@ -40,3 +40,27 @@ def test_mig_table_tells_the_release() -> None:
 def test_refuses_what_is_no_configuration(text: str) -> None:
     with pytest.raises(ValueError, match="HAMi's device configuration"):
         parse_device_config(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x, x]\nnvidia: [*a, *a]",
+        "[" * 5_000,
+        "nvidia: {memoryFactor: " + "9" * 5_000 + "}",
+        "nvidia: {}\n#" + "x" * LONGEST,
+    ],
+)
+def test_text_made_to_cost_much_is_refused_and_costs_little(text: str) -> None:
+    with pytest.raises(ValueError, match="HAMi's device configuration"):
+        parse_device_config(text)
+
+
+@pytest.mark.parametrize(
+    "value", ["[1]", "{a: 1}", "-5", "1e400", "true", "''", "null", "99999999999999999999"]
+)
+def test_value_of_no_use_takes_the_charts_default(value: str) -> None:
+    keys = ("memoryFactor", "defaultMemory", "defaultCores", "defaultGPUNum")
+    text = "nvidia: {" + ", ".join(f"{key}: {value}" for key in keys) + "}"
+    assert parse_device_config(text) == HamiConfig()
+    assert parse_device_config("nvidia: {resourceCountName: [a]}") == HamiConfig()

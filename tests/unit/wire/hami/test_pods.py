@@ -63,3 +63,8 @@ def test_entry_that_is_not_understood_still_says_its_gpu() -> None:
         Slice(GpuUuid("GPU-1"), 0, 0),
         Slice(GpuUuid("GPU-2"), 0, 0),
     )
+
+
+def test_number_of_any_length_costs_nothing_and_loses_no_gpu() -> None:
+    text = f"GPU-1,NVIDIA,{'9' * 5_000},{'9' * 5_000}:;"
+    assert [(s.uuid, s.memory_mib, s.cores_percent) for s in slices(text, "[" * 100_000)] == [("GPU-1", 0, 0)]

@@ -11,11 +11,11 @@ from poolmgr.wire import Node as WireNode
 from poolmgr.wire.annotations import BEST_EFFORT_ONLY
 from poolmgr.wire.gpu_nodes import gpus_of, reported
 from poolmgr.wire.node_specs import transition_of
-from poolmgr.wire.quantities import mebibytes, milli
+from poolmgr.wire.quantities import count, mebibytes, milli
 
 
 @dataclass(slots=True)
-class Usage:
+class Requested:
     """What the pods bound to a node ask for, together."""
 
     cpu_milli: int = 0
@@ -26,8 +26,8 @@ def node_of(
     gpu_node: GpuNode,
     node: WireNode | None,
     pools_by_age: tuple[Pool, ...],
-    usage: Usage,
-    sharing: SharingState | None,
+    requested: Requested | None = None,
+    sharing: SharingState | None = None,
 ) -> Node:
     """`node` is None where the Node object is gone but its GPUNode is not yet: its GPUs still show, not ready,
     so that nothing forgets them."""
@@ -36,6 +36,7 @@ def node_of(
     labels = wire.metadata.labels
     models = {device.model for device in gpu_node.status.devices}
     pools = {model: pool_of(model, labels, pools_by_age) for model in models}
+    taken = requested or Requested()
     cpu = milli(wire.status.allocatable.get("cpu", 0))
     memory = mebibytes(wire.status.allocatable.get("memory", 0))
     return Node(
@@ -50,8 +51,8 @@ def node_of(
         labels=tuple(sorted(labels.items())),
         cpu_milli=cpu,
         memory_mib=memory,
-        cpu_milli_free=max(0, cpu - usage.cpu_milli),
-        memory_mib_free=max(0, memory - usage.memory_mib),
+        cpu_milli_free=max(0, cpu - taken.cpu_milli),
+        memory_mib_free=max(0, memory - taken.memory_mib),
         best_effort_only=BEST_EFFORT_ONLY in labels,
         reported=reported(gpu_node),
     )
@@ -65,3 +66,8 @@ def agent_ready(node: GpuNode) -> bool:
     """False where the agent says so, and until it has said anything."""
     ready = next((c.status for c in node.status.conditions if c.type == "Ready"), None)
     return ready == "True" if ready is not None else node.status.observed_generation > 0
+
+
+def extended_resources(node: WireNode) -> dict[str, int]:
+    """What device plugins and others offer on the node, beyond CPU, memory and the like."""
+    return {name: count(amount) for name, amount in node.status.capacity.items() if "/" in name}

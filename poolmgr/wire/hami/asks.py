@@ -1,0 +1,40 @@
+"""What a container asks of HAMi by its resources."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from poolmgr.wire.hami.config import HamiConfig
+from poolmgr.wire.quantities import count
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One container's slices. HAMi places containers one by one; two of a pod may share a card."""
+
+    cards: int
+    """Distinct GPUs."""
+    memory_mib: int
+    """Per card; 0 where not given."""
+    memory_percent: int
+    """Per card, where asked as a percentage instead."""
+    cores_percent: int
+    """Per card; 0 where not given."""
+
+
+def ask_of(
+    requests: Mapping[str, str | int], limits: Mapping[str, str | int], config: HamiConfig
+) -> Ask | None:
+    """None for a container that asks for no slice. Raises ValueError for text that is no quantity.
+
+    Extended resources must have equal requests and limits; HAMi reads limits first.
+    """
+    if not (config.asks(requests) or config.asks(limits)):
+        return None
+    asked = {**requests, **limits}
+    cards = count(asked[config.count]) if config.count in asked else config.default_count
+    if cards <= 0:
+        return None
+    percent = count(asked.get(config.memory_percent, 0))
+    memory = count(asked.get(config.memory, 0)) or (0 if percent else config.default_memory)
+    cores = count(asked[config.cores]) if config.cores in asked else config.default_cores
+    return Ask(cards, memory * config.memory_factor, percent, cores)
