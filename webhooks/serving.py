@@ -3,8 +3,7 @@
 import asyncio
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
@@ -14,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from poolmgr.domain.errors import PoolError, Stale
 from poolmgr.kit.clock import Clock
+from poolmgr.kit.http_server import Server
 from webhooks.admission import BODY_LIMIT_BYTES
 from webhooks.certificates import CertificateStore, certificates_from, renewed
 
@@ -132,18 +132,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._received = 0 if self._begun else self._received + len(data)
         if self._received > self._limit:
             self.transport.abort()
-
-
-class Server(uvicorn.Server):
-    """Leaves signals to the composition root."""
-
-    def stop(self) -> None:
-        """Answer what is open, then end `serve()`."""
-        self.should_exit = True
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def server(app: ASGIApp, tls: TlsCertificate, host: str, port: int) -> Server:

@@ -79,7 +79,6 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
     from poolmgr.cli.live_planner import live_planner
     from poolmgr.cli.serving import serve, stop_on_signals
     from poolmgr.cluster.connect import ClusterSettings, connected
-    from poolmgr.cluster.lease import LeaseSettings
     from poolmgr.cluster.view import ViewSettings
     from poolmgr.controller.loop import Controller, Doors, LoopSettings
     from poolmgr.kit.clock import SystemClock
@@ -102,13 +101,7 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
         context=settings.context,
         identity=os.environ.get("POD_NAME") or platform.node(),
         view=ViewSettings(hami_version=settings.hami_version, hami_device_config=settings.hami_device_config),
-        lease=LeaseSettings(
-            namespace=settings.namespace,
-            name=settings.lease.name,
-            duration_seconds=settings.lease.duration_seconds,
-            renew_deadline_seconds=settings.lease.renew_deadline_seconds,
-            retry_seconds=settings.lease.retry_seconds,
-        ),
+        lease=settings.lease.in_namespace(settings.namespace),
     )
     try:
         async with connected(where, clock=clock, rng=random.Random()) as cluster:

@@ -1,16 +1,15 @@
 """Serving HTTP beside other work in one loop, and ending promptly."""
 
 import asyncio
-import contextlib
 import signal
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
 
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.reasons import Reason
+from poolmgr.kit.http_server import Server
 
 GRACE_SECONDS = 2
 """For requests in flight at the end; event streams end by themselves."""
@@ -37,14 +36,6 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the process that composes several parts handles signals once."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def configuration(app: Any) -> uvicorn.Config:
     """How poolmgr's servers are set."""
     return uvicorn.Config(
@@ -59,11 +50,11 @@ def configuration(app: Any) -> uvicorn.Config:
 
 async def serve(app: Any, listener: socket.socket, stopping: asyncio.Event) -> None:
     """Serve `app` until `stopping`, then let requests in flight end within GRACE_SECONDS."""
-    server = _Server(configuration(app))
+    server = Server(configuration(app))
 
     async def end() -> None:
         await stopping.wait()
-        server.should_exit = True
+        server.stop()
 
     ending = asyncio.create_task(end())
     try:

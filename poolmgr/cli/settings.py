@@ -14,6 +14,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from poolmgr.cluster.lease_settings import LeaseSettings
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.reasons import Reason
 
@@ -45,22 +46,32 @@ class ApiSettings(_Group):
         return self
 
 
-class LeaseSettings(_Group):
-    name: str = "poolmgr-manager"
+LEASE = LeaseSettings()
+
+
+class LeaseGroup(_Group):
+    name: str = LEASE.name
     """Name of the Lease in `namespace`; managers that share it take turns."""
-    duration_seconds: int = Field(default=15, ge=5)
+    duration_seconds: int = LEASE.duration_seconds
     """A standby takes over so long after the leader was last heard of."""
-    renew_deadline_seconds: float = Field(default=10.0, gt=0)
-    """A leader that could not renew for so long stops. Shorter than the duration, so that two never lead."""
-    retry_seconds: float = Field(default=2.0, gt=0)
-    """Between two attempts to get or renew the lease."""
+    renew_deadline_seconds: float = LEASE.renew_deadline_seconds
+    """A leader that could not renew for so long stops. Shorter than the duration by more than a request takes (4 s), so
+    that two never lead."""
+    retry_seconds: float = LEASE.retry_seconds
+    """Between two attempts to get or renew the lease; at most half the deadline."""
+
+    def in_namespace(self, namespace: str) -> LeaseSettings:
+        """Raises Rejected where the times do not fit together."""
+        return LeaseSettings(
+            namespace, self.name, self.duration_seconds, self.renew_deadline_seconds, self.retry_seconds
+        )
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if not self.duration_seconds > self.renew_deadline_seconds > self.retry_seconds:
-            raise ValueError(
-                "duration_seconds must be above renew_deadline_seconds, and that above retry_seconds"
-            )
+        try:
+            self.in_namespace("")
+        except Rejected as rejected:
+            raise ValueError(rejected.message) from rejected
         return self
 
 
@@ -126,7 +137,7 @@ class ManagerSettings(BaseSettings):
     """Log lines for people instead of JSON."""
     api: ApiSettings = ApiSettings()
     """Dashboard, REST API, metrics, health."""
-    lease: LeaseSettings = LeaseSettings()
+    lease: LeaseGroup = LeaseGroup()
     """Which replica leads."""
     loop: LoopSettings = LoopSettings()
     """How often the manager looks and acts."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 import tenacity
 
+from poolmgr.cluster.lease_settings import REQUEST_TIMEOUT_SECONDS
 from poolmgr.cluster.transport import Response, Transport
 from poolmgr.domain.errors import Fault, Unavailable
 from poolmgr.domain.reasons import Reason
@@ -22,9 +23,6 @@ from poolmgr.wire.http_errors import error_of, is_success
 T = TypeVar("T")
 
 FIELD_MANAGER = "poolmgr-manager"
-REQUEST_TIMEOUT_SECONDS = 4.0
-"""Shorter than the gap between a lease's renew deadline and its duration (`lease`), so that a write begun
-while leading has ended before anyone else can lead."""
 LIST_TIMEOUT_SECONDS = 60.0
 """A page of a list may be large and the API server busy at start."""
 READ_DEADLINE_SECONDS = 15.0

@@ -13,7 +13,8 @@ from poolmgr.cluster.events import KubernetesRecorder
 from poolmgr.cluster.evict import KubernetesEvictor
 from poolmgr.cluster.exclusions import KubernetesExclusions
 from poolmgr.cluster.hami.actuate import KubernetesSharing
-from poolmgr.cluster.lease import Elector, LeaseSettings
+from poolmgr.cluster.lease import Elector
+from poolmgr.cluster.lease_settings import LeaseSettings
 from poolmgr.cluster.pools import KubernetesPools
 from poolmgr.cluster.view import KubernetesView, ViewSettings
 from poolmgr.kit.clock import Clock

@@ -13,7 +13,7 @@ from poolmgr.cluster.actuate import KubernetesFleet
 from poolmgr.cluster.connect import ClusterSettings, KubernetesCluster, connected
 from poolmgr.cluster.evict import KubernetesEvictor
 from poolmgr.cluster.hami.actuate import KubernetesSharing
-from poolmgr.cluster.lease import LeaseSettings
+from poolmgr.cluster.lease_settings import LeaseSettings
 from poolmgr.cluster.pools import KubernetesPools
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import LeaseEpoch

@@ -40,7 +40,9 @@ def test_empty_value_in_the_chart_is_no_value(monkeypatch: pytest.MonkeyPatch) -
     [
         ("POOLMGR_API__PORT", "x", "POOLMGR_API__PORT"),
         ("POOLMGR_API__PROT", "1", "POOLMGR_API__PROT"),
-        ("POOLMGR_LEASE__RENEW_DEADLINE_SECONDS", "60", "duration_seconds must be above"),
+        ("POOLMGR_LEASE__RENEW_DEADLINE_SECONDS", "60", "do not fit together"),
+        ("POOLMGR_LEASE__DURATION_SECONDS", "12", "by more than a request may take"),
+        ("POOLMGR_LEASE__RETRY_SECONDS", "0", "do not fit together"),
         ("POOLMGR_LOG_LEVEL", "loud", "POOLMGR_LOG_LEVEL"),
     ],
 )

@@ -6,7 +6,8 @@ import random
 import pytest
 
 from poolmgr.cluster.client import Client
-from poolmgr.cluster.lease import Elector, LeaseSettings
+from poolmgr.cluster.lease import Elector
+from poolmgr.cluster.lease_settings import LeaseSettings
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.identifiers import LeaseEpoch
 from tests.unit.cluster.fake_api import FakeApi, FakeTransport
