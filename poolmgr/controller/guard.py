@@ -67,6 +67,8 @@ def _may_move(move: Move, node: Node | None, gpu: Gpu | None, occupancy: Occupan
         return Verdict(False, Reason.DEVICE_GONE, f"{where} is not there any more")
     if not node.ready:
         return Verdict(False, Reason.NODE_NOT_READY, f"{node.name} is not Ready; its GPUs stay as they are")
+    if node.complaint:
+        return Verdict(False, Reason.INVALID_REQUEST, node.complaint)
     if not node.reported:
         return Verdict(
             False,

@@ -90,8 +90,9 @@ def drifted(node: Node) -> list[Gpu]:
 
 
 def at_rest(node: Node) -> bool:
-    """True where nothing has to be adopted, repaired or advanced; it stays so for as long as the node is the same."""
-    return node.transition is None and adopt(node) is None and not drifted(node)
+    """True where nothing has to be adopted, repaired or advanced, or where nothing may be: it stays so for as long as
+    the node is the same."""
+    return bool(node.complaint) or (node.transition is None and adopt(node) is None and not drifted(node))
 
 
 def begin(node: Node, moves: tuple[Move, ...], plan_id: PlanId, epoch: LeaseEpoch, now: float) -> NodeIntent:

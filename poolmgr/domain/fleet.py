@@ -110,6 +110,8 @@ class Node:
     to leave."""
     reported: bool = True
     """False until the agent has echoed the current spec generation; nothing is planned for such a node."""
+    complaint: str = ""
+    """What of its spec this release does not understand: the node is left as it is, and `reported` is False."""
 
     def gpu(self, pci_address: PciAddress) -> Gpu | None:
         return next((g for g in self.gpus if g.pci_address == pci_address), None)

@@ -16,8 +16,8 @@ from poolmgr.wire.meta import Wire
 
 
 def transition_of(node: GpuNode) -> Transition | None:
-    """The move under way. One that is not understood (written by a newer manager) still shows as a move, at
-    its first step, so that nothing else is begun on the node."""
+    """The move under way. One that is not understood (written by a newer manager) still shows as a move, at its first
+    step; see `complaint_of`."""
     spec = node.spec.transition
     return None if spec is None else _transition(NodeName(node.metadata.name), spec)
 
@@ -67,6 +67,22 @@ def read_spec(node: NodeName, body: object) -> NodeSpec:
     except ValueError as error:  # msgspec's ValidationError is one
         return NodeSpec(generation, complaint=f"GPUNode {node}: spec cannot be read ({error})")
     return NodeSpec(generation, desired, _transition(node, spec.transition) if spec.transition else None)
+
+
+def complaint_of(node: GpuNode) -> str:
+    """What of the spec a newer manager wrote that this release does not know; empty where there is nothing. Rewriting
+    such a spec would lose it."""
+    modes, transition = tuple(Mode), node.spec.transition
+    unknown = [d.mode for d in node.spec.devices if d.mode not in modes]
+    if transition is not None:
+        unknown += [transition.to_mode] if transition.to_mode not in modes else []
+        unknown += [transition.step] if transition.step not in tuple(Step) else []
+    if not unknown:
+        return ""
+    return (
+        f"the spec of GPUNode {node.metadata.name} says {unknown[0]!r}, which this release does not know: its GPUs stay "
+        "as they are until this manager is updated"
+    )
 
 
 def leaving(node: GpuNode) -> frozenset[GpuUuid]:

@@ -10,7 +10,7 @@ from poolmgr.wire import GpuNode
 from poolmgr.wire import Node as WireNode
 from poolmgr.wire.annotations import BEST_EFFORT_ONLY
 from poolmgr.wire.gpu_nodes import gpus_of, reported
-from poolmgr.wire.node_specs import transition_of
+from poolmgr.wire.node_specs import complaint_of, transition_of
 from poolmgr.wire.quantities import count, mebibytes, milli
 
 
@@ -36,6 +36,7 @@ def node_of(
     labels = wire.metadata.labels
     models = {device.model for device in gpu_node.status.devices}
     pools = {model: pool_of(model, labels, pools_by_age) for model in models}
+    complaint = complaint_of(gpu_node)
     taken = requested or Requested()
     cpu = milli(wire.status.allocatable.get("cpu", 0))
     memory = mebibytes(wire.status.allocatable.get("memory", 0))
@@ -54,7 +55,8 @@ def node_of(
         cpu_milli_free=max(0, cpu - taken.cpu_milli),
         memory_mib_free=max(0, memory - taken.memory_mib),
         best_effort_only=BEST_EFFORT_ONLY in labels,
-        reported=reported(gpu_node),
+        reported=reported(gpu_node) and not complaint,
+        complaint=complaint,
     )
 
 

@@ -31,6 +31,7 @@ def test_an_idle_gpu_may_move() -> None:
         (snapshot(node(G1)), Reason.DEVICE_GONE),
         (snapshot(node(G0, ready=False)), Reason.NODE_NOT_READY),
         (snapshot(node(G0, reported=False)), Reason.NODE_NOT_REPORTED),
+        (snapshot(node(G0, reported=False, complaint="says 'Leased'")), Reason.INVALID_REQUEST),
         (snapshot(node(G0, G1, transition=transition(G1))), Reason.NODE_IN_TRANSITION),
         (snapshot(node(replace(G0, phase=DevicePhase.QUARANTINED))), Reason.GPU_UNHEALTHY),
         (snapshot(node(replace(G0, observed_mode=Mode.PASSTHROUGH))), Reason.IN_PLACE),

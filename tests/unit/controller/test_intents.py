@@ -1,5 +1,7 @@
 """Which nodes need no look: those where nothing has to be adopted, repaired or advanced."""
 
+from dataclasses import replace
+
 import pytest
 
 from poolmgr.controller import intents
@@ -40,3 +42,8 @@ def test_strayed_gpu_of_a_silent_node_is_looked_at_again_until_it_can_be_repaire
     silent = node(STRAYED, ready=False)
     assert intents.repair(silent, LeaseEpoch(1), NOW) is None
     assert not intents.at_rest(silent)
+
+
+def test_node_whose_spec_a_newer_manager_wrote_is_left_as_it_is() -> None:
+    for found in (node(HOME, NEW), node(HOME, STRAYED), node(HOME, transition=transition(HOME))):
+        assert intents.at_rest(replace(found, complaint="the spec says 'Leased'"))

@@ -1,6 +1,7 @@
 """GPUNode to and from the domain."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from poolmgr.wire.gpu_nodes import (
     status_body,
 )
 from poolmgr.wire.node_specs import read_spec, spec_of, transition_of
+from poolmgr.wire.nodes import node_of
 from tests.unit.cluster.builders import CREATED, CREATED_AT, as_wire, device, gpu_node
 
 MOVE = Transition(
@@ -139,3 +141,23 @@ def test_holders_and_allocation_are_told() -> None:
     (gpu,) = gpus_of(as_gpu_node(devices=[device(holders=holders, allocatedTo="u2", advertised=True)]), {})
     assert [(h.pid, h.command, h.pod_uid) for h in gpu.holders] == [(42, "python", "u")]
     assert (gpu.allocated_to, gpu.advertised) == ("u2", True)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [(("devices", 0, "mode"), "Leased"), (("transition", "step"), "Polish"), (("transition", "toMode"), "X")],
+)
+def test_spec_of_a_newer_manager_is_neither_planned_for_nor_rewritten(
+    path: tuple[Any, ...], value: str
+) -> None:
+    intent = NodeIntent(((PciAddress("0000:00:04.0"), Mode.PASSTHROUGH, PlanId("ab12")),), MOVE)
+    spec: Any = spec_of(intent, LeaseEpoch(3))
+    known = node_of(as_gpu_node(spec=spec, generation=3, observed=3), None, ())
+    assert (known.complaint, known.reported) == ("", True)
+    here = spec
+    for part in path[:-1]:
+        here = here[part]
+    here[path[-1]] = value
+    found = node_of(as_gpu_node(spec=spec, generation=3, observed=3), None, ())
+    assert repr(value) in found.complaint
+    assert not found.reported
