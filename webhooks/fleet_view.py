@@ -1,23 +1,19 @@
 """What the webhooks know of the fleet: one immutable value, made from the cluster's objects in the background.
 
-Both functions that make it are pure. The feed that calls them lives in the composition root; decisions get the value, or
+What makes it is pure. The feed that asks for it lives in the composition root; decisions get the value, or
 None where nothing trustworthy is known, and then let every request pass.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from poolmgr import wire
 from poolmgr.domain.fleet import Gpu, Node, Pool, Transition
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PoolName
-from poolmgr.domain.membership import by_age
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.usage import GpuState, in_use, is_leaving, is_open, state_of
-from poolmgr.wire.gpu_pools import pool_from
 from poolmgr.wire.hami.config import HamiConfig
-from poolmgr.wire.nodes import extended_resources, node_of
 
 
 class FleetFeed(Protocol):
@@ -122,43 +118,38 @@ class FleetView:
         return tuple(sorted(view.model for view in self.models.values()))
 
 
-def read_fleet(
-    gpu_nodes: Iterable[wire.GpuNode],
-    gpu_pools: Iterable[wire.GpuPool],
-    nodes: Iterable[wire.Node],
-    *,
-    slice_resource: str = HamiConfig().count,
-) -> FleetView:
-    """The view of the cluster's objects. See `fleet_view_of`."""
-    pools = by_age(map(pool_from, gpu_pools))
-    by_name = {node.metadata.name: node for node in nodes}
-    return fleet_view_of(
-        [node_of(found, by_name.get(found.metadata.name), pools) for found in gpu_nodes],
-        pools,
-        {NodeName(name): extended_resources(node) for name, node in by_name.items()},
-        slice_resource=slice_resource,
-    )
+@dataclass(frozen=True, slots=True)
+class SeenNode:
+    """What one node adds to a view."""
+
+    name: NodeName
+    labels: dict[str, str]
+    gpus: tuple[GpuView, ...]
+    census: dict[str, int]
+
+    @classmethod
+    def of(cls, node: Node) -> "SeenNode":
+        open_ = is_open(node)
+        gpus = tuple([GpuView.of(gpu, node.transition, open_) for gpu in node.gpus])
+        return cls(node.name, dict(node.labels), gpus, dict(Counter(gpu.model for gpu in node.gpus)))
 
 
-def fleet_view_of(
-    nodes: Iterable[Node],
+def fleet_view_of(nodes: Iterable[Node], pools: tuple[Pool, ...]) -> FleetView:
+    """The view of `nodes`, which have an agent, and of `pools`, the oldest first."""
+    return view_of([SeenNode.of(node) for node in nodes], pools, {}, HamiConfig().count)
+
+
+def view_of(
+    nodes: Sequence[SeenNode],
     pools: tuple[Pool, ...],
-    offers: Mapping[NodeName, Mapping[str, int]] | None = None,
-    *,
-    slice_resource: str = HamiConfig().count,
+    offers: Mapping[NodeName, Mapping[str, int]],
+    slice_resource: str,
 ) -> FleetView:
-    """The view of `nodes`, which have an agent, and of `pools`, the oldest first. `offers` is what each node of the
-    cluster offers of extended resources; `slice_resource` among it marks one that serves shared GPUs."""
-    offers = offers or {}
-    gpus: list[GpuView] = []
-    census: dict[NodeName, dict[str, int]] = {}
-    labels: dict[NodeName, dict[str, str]] = {}
-    for node in nodes:
-        labels[node.name], open_ = dict(node.labels), is_open(node)
-        for gpu in node.gpus:
-            gpus.append(GpuView.of(gpu, node.transition, open_))
-            on_node = census.setdefault(node.name, {})
-            on_node[gpu.model] = on_node.get(gpu.model, 0) + 1
+    """`offers` is what each node of the cluster offers of extended resources; `slice_resource` among it marks one that
+    serves shared GPUs."""
+    gpus = [view for node in nodes for view in node.gpus]
+    census = {node.name: node.census for node in nodes if node.census}
+    labels = {node.name: node.labels for node in nodes}
     rooms = _rooms(gpus)
     foreign: dict[str, int] = {}
     for name, resources in offers.items():

@@ -16,7 +16,8 @@ from poolmgr.wire.core import NodeMeta
 from poolmgr.wire.core import NodeStatus as CoreStatus
 from poolmgr.wire.gpu_nodes import NodeStatus
 from poolmgr.wire.kinds import GPU_NODES, GPU_POOLS, NODES
-from webhooks.fleet_view import FleetView, read_fleet
+from webhooks.fleet_reader import FleetReader
+from webhooks.fleet_view import FleetView
 
 SETTLE_SECONDS = 0.2
 """Changes that come together make one new view. A move waits many times longer for pods already admitted."""
@@ -33,7 +34,7 @@ class ReflectedFleet:
 
     def __init__(self, client: Client, clock: Clock, slice_resource: str) -> None:
         self._clock = clock
-        self._slice_resource = slice_resource
+        self._reader = FleetReader(slice_resource)
         self._changed = asyncio.Event()
         self._view: FleetView | None = None
         self._trusted = False
@@ -80,7 +81,7 @@ class ReflectedFleet:
     ) -> FleetView | None:
         """None where an object is such that no view can be made: nothing is refused then, until it changes."""
         try:
-            return read_fleet(gpu_nodes, pools, nodes, slice_resource=self._slice_resource)
+            return self._reader.read(gpu_nodes, pools, nodes)
         except Exception:
             log.exception("fleet_view_broken")
             return None

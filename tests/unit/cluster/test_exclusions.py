@@ -13,7 +13,7 @@ from poolmgr.wire.gpu_nodes import DesiredDevice, DeviceStatus, NodeStatus, Tran
 from poolmgr.wire.hami.names import NOUSE_UUID
 from poolmgr.wire.node_specs import leaving
 from tests.unit.cluster.doors import Doors, Held
-from webhooks.fleet_view import read_fleet
+from webhooks.fleet_reader import FleetReader
 
 PODS = "/api/v1/pods"
 X, Y = GpuUuid("GPU-x"), GpuUuid("GPU-y")
@@ -111,4 +111,4 @@ def test_webhook_and_manager_agree_on_what_leaves(observed: str, desired: str | 
     device = {"pciAddress": address, "uuid": "GPU-x", "mode": observed}
     node = {"metadata": {"name": "n1"}, "spec": spec, "status": {"devices": [device]}}
     found = msgspec.convert(node, GpuNode)
-    assert read_fleet([found], [], []).leaving == leaving(found)
+    assert FleetReader().read([found], [], []).leaving == leaving(found)

@@ -8,7 +8,8 @@ import msgspec
 
 from poolmgr import wire
 from webhooks.decide import read
-from webhooks.fleet_view import FleetView, read_fleet
+from webhooks.fleet_reader import FleetReader
+from webhooks.fleet_view import FleetView
 from webhooks.review import AdmissionRequest, PatchOperation
 
 A10, A10_RESOURCE = "NVIDIA A10", "nvidia.com/GA102GL_A10"
@@ -92,7 +93,7 @@ def fleet(*gpu_nodes: Object, pools: tuple[Object, ...] = (), nodes: tuple[Objec
     """The view of these objects; a GPUNode whose Node is not among `nodes` gets a plain one."""
     known = {n["metadata"]["name"] for n in nodes}
     plain = [node(name) for g in gpu_nodes if (name := g["metadata"]["name"]) not in known]
-    return read_fleet(
+    return FleetReader().read(
         [msgspec.convert(g, wire.GpuNode) for g in gpu_nodes],
         [msgspec.convert(p, wire.GpuPool) for p in pools],
         [msgspec.convert(n, wire.Node) for n in (*nodes, *plain)],
