@@ -16,7 +16,7 @@ from kubernetes.aio.config.config_exception import ConfigException
 
 from poolmgr.domain.errors import Rejected, Unavailable
 from poolmgr.domain.reasons import Reason
-from poolmgr.wire.http_errors import is_success
+from poolmgr.wire.http_errors import OK
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 
@@ -86,7 +86,7 @@ class KubernetesTransport:
         with _connection_errors(f"watch {path}"):
             answer = await self._send("GET", path, query, None, "application/json", timeout)
             try:
-                if not is_success(answer.status):
+                if answer.status != OK:
                     yield Response(answer.status, await answer.read(), _retry_after(answer))
                 else:
                     yield _lines(answer.response)
