@@ -83,3 +83,9 @@ def test_warns_when_the_start_is_past() -> None:
 def test_an_unchanged_spec_passes_even_after_its_end() -> None:
     over = reservation(start="2026-11-01T08:00:00Z", end="2026-11-02T08:00:00Z")
     assert decide(over, old=over).verdict.ok
+
+
+def test_mode_of_a_newer_release_passes_unchecked_and_is_told() -> None:
+    answer = decide(reservation(mode="Leased", gpus=99))
+    assert answer.verdict.ok
+    assert "does not know the mode Leased" in answer.warnings[-1]
