@@ -45,13 +45,14 @@ def unknown_holders(gpu: Gpu, pods: Sequence[SharedPod]) -> tuple[Holder, ...]:
 
 def held_by_others(gpu: Gpu, pods: Sequence[SharedPod]) -> bool:
     """True for a shared GPU that a process has open for which none of `pods` accounts: it may stay for ever."""
-    return gpu.observed_mode is Mode.SHARED and bool(unknown_holders(gpu, pods))
+    # Most GPUs have no holder; a member of an enumeration takes long to look up (Python 3.11).
+    return bool(gpu.holders) and gpu.observed_mode is Mode.SHARED and bool(unknown_holders(gpu, pods))
 
 
 def in_use(gpu: Gpu, pods: Sequence[SharedPod], vm: Vm | None) -> bool:
     """True when anybody has the GPU: `vm`, one of `pods` (bound to the node yet or not: HAMi assigns a GPU before
     it binds), a pod that the kubelet gave it to, or a process that has it open."""
-    return bool(vm is not None or pods or gpu.allocated_to or (gpu.holders and foreign_holders(gpu)))
+    return bool(pods or vm is not None or gpu.allocated_to or (gpu.holders and foreign_holders(gpu)))
 
 
 def users_of(gpu: Gpu, pods: Sequence[SharedPod], vm: Vm | None) -> tuple[User, ...]:
