@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cache import cache_folder, locked
+from e2e.cache import CacheUnusable, cache_folder, locked
 from e2e.toolchain import ToolchainMissing, go_command
 
 _ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
@@ -57,18 +57,19 @@ class GoModule:
 
     def ensure(self, names: Iterable[str]) -> dict[str, Path]:
         """The named programs, those built that are not in the cache. Raises BuildFailed."""
-        folder = self.build_folder()
-        programs = {name: folder / name for name in names}
-        if any(not path.exists() for path in programs.values()):
-            with self.locked():
-                self._build([name for name, path in programs.items() if not path.exists()], folder)
+        try:
+            folder = self.build_folder()
+            programs = {name: folder / name for name in names}
+            if any(not path.exists() for path in programs.values()):
+                with self.locked():
+                    self._build([name for name, path in programs.items() if not path.exists()], folder)
+        except CacheUnusable as unusable:
+            raise BuildFailed(str(unusable)) from unusable
         return programs
 
     def locked(self) -> AbstractContextManager[None]:
         """Held by whoever writes into the build folder."""
-        folder = self.build_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        return locked(folder / ".lock", f"another run is building {self.about}; waiting for it")
+        return locked(self.build_folder() / ".lock", f"another run is building {self.about}; waiting for it")
 
     def source_folder(self, module: str) -> Path:
         """Files of a required module, fetched if need be: what is not Go, such as manifests. Raises BuildFailed."""

@@ -2,9 +2,11 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 
-from e2e.cache import cache_folder
+from e2e.cache import CacheUnusable, cache_folder
 from e2e.parts import PartMissing, PartRefused, own_resolver
+from e2e.parts.catalogue import CatalogueError
 from e2e.parts.folder import VARIABLE as FOLDER
 from e2e.parts.reachable import VARIABLE as REGISTRY
 from e2e.parts.resolve import Resolver
@@ -25,7 +27,8 @@ $POOLMGR_CACHE, else $XDG_CACHE_HOME/poolmgr, else ~/.cache/poolmgr.
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 when all is listed, missing parts or not; 1 when a part is refused, or `--fetch` cannot get one."""
+    """0 when all is listed, missing parts or not; 1 when a part is refused, or `--fetch` cannot get one. Raises
+    SystemExit where there is nothing to list."""
     parser = argparse.ArgumentParser(
         prog="python -m e2e.parts",
         description="List the parts that tests take from other projects: version, where each comes from, or why "
@@ -36,27 +39,35 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="PART", help="only these, as hami-2.10.0/scheduler")
     parser.add_argument("--fetch", action="store_true", help="fetch or build now what can be had")
     options = parser.parse_args(arguments)
-    resolver = own_resolver()
+    try:
+        resolver, kept = own_resolver(), cache_folder()
+    except (CatalogueError, CacheUnusable) as error:
+        parser.exit(1, f"{error}\n")
     if unknown := [name for name in options.names if name not in resolver.catalogue.parts]:
         parser.error(f"no such part: {', '.join(unknown)} (run without arguments for the list)")
     names = options.names or list(resolver.catalogue.parts)
-    lost = [name for name in names if options.fetch and not _fetch(resolver, name)]
-    return 0 if _show(resolver, names) and not lost else 1
+    refused: dict[str, str] = {}
+    lost = [name for name in names if options.fetch and not _fetch(resolver, name, refused)]
+    sound = _show(resolver, names, refused)
+    print(f"\nkept in {kept}")
+    return 0 if sound and not lost else 1
 
 
-def _fetch(resolver: Resolver, name: str) -> bool:
-    """False where a part that is published could not be had."""
+def _fetch(resolver: Resolver, name: str, refused: dict[str, str]) -> bool:
+    """False where a part that is published could not be had; why it was refused goes into `refused`."""
     try:
         resolver.obtain(name)
     except PartMissing:
         return bool(resolver.catalogue.parts[name].missing)
-    except PartRefused:
+    except PartRefused as reason:
+        refused[name] = str(reason)
         return False
     return True
 
 
-def _show(resolver: Resolver, names: list[str]) -> bool:
-    """Prints a line for each part, and once each reason why parts are missing. False when one is refused."""
+def _show(resolver: Resolver, names: list[str], refused: Mapping[str, str]) -> bool:
+    """Prints a line for each part, and once each reason why parts are missing. False when one is refused, now or
+    by `--fetch` before."""
     reasons: dict[tuple[str, ...], int] = {}
     sound = True
     columns = f"{{:{max(map(len, names)) + 2}}}{{:20}}{{}}"
@@ -64,8 +75,10 @@ def _show(resolver: Resolver, names: list[str]) -> bool:
     for name in names:
         try:
             outlook = resolver.outlook(name)
-        except PartRefused as refused:
-            sound, where = False, f"refused: {refused}"
+            if name in refused:
+                raise PartRefused(refused[name])
+        except PartRefused as reason:
+            sound, where = False, f"refused: {reason}"
         else:
             where = outlook.where
             if outlook.state is State.MISSING:
@@ -73,7 +86,6 @@ def _show(resolver: Resolver, names: list[str]) -> bool:
         print(columns.format(name, resolver.catalogue.parts[name].version, where))
     for sentences, number in reasons.items():
         print(f"\n[{number}] " + "\n    ".join(sentences))
-    print(f"\nkept in {cache_folder()}")
     return sound
 
 

@@ -88,7 +88,7 @@ def load(path: Path = LIST) -> Catalogue:
     """The list in `path`. Raises CatalogueError."""
     try:
         catalogue = msgspec.toml.decode(path.read_bytes(), type=Catalogue)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CatalogueError(f"{path}: {error}") from error
     for name, entry in catalogue.parts.items():
         if entry.image and entry.image.name not in catalogue.images:

@@ -1,19 +1,22 @@
 """Parts from a folder that somebody filled: `$POOLMGR_PARTS`.
 
 It holds them by their names (`hami-2.10.0/scheduler`, or `….xz`) and a SHA256SUMS. What is used is a copy in
-the cache: the folder may lie where the emulated node cannot look.
+the cache: the folder may lie where the emulated node cannot look. The copy's own digest lies beside it.
 """
 
 import hashlib
 import lzma
 import os
+import re
 from pathlib import Path
 
-from e2e.cache import cache_folder, put
+from e2e.cache import cache_folder, has_digest, put
 from e2e.parts.catalogue import Entry
 from e2e.parts.source import Finding, Part, PartRefused, State
 
 VARIABLE = "POOLMGR_PARTS"
+_LINE = re.compile(r"(?P<digest>[0-9a-fA-F]{64}) [ *](?:\./)?(?P<path>\S.*)")
+"""As `sha256sum` writes it."""
 
 
 class FolderSource:
@@ -36,35 +39,67 @@ class FolderSource:
         if expected is None:
             raise PartRefused(f"{stored} has no line in SHA256SUMS beside it; it is not used unchecked")
         copy = cache_folder() / "parts" / "by-digest" / expected / Path(name).name
-        if not copy.exists():
-            _copy(stored, copy, expected)
+        note = copy.with_name(f"{copy.name}.sha256")
+        if not (note.exists() and has_digest(copy, note.read_text(errors="replace"))):
+            content = _content(stored, expected)
+            put(copy, content, 0o755)
+            put(note, hashlib.sha256(content).hexdigest().encode())
         return Part(name, entry.version, copy, f"{folder} ({VARIABLE})")
 
     def _folder(self) -> Path | None:
         chosen = os.environ.get(VARIABLE)
         if not chosen:
             return None
-        if not Path(chosen).is_dir():
+        try:
+            is_folder = Path(chosen).is_dir()
+        except OSError as error:
+            raise PartRefused(f"{VARIABLE} is {chosen}, which cannot be read: {error.strerror}") from error
+        if not is_folder:
             raise PartRefused(f"{VARIABLE} is {chosen}, which is no folder; correct or unset it")
         return Path(chosen).resolve()
 
 
 def _stored(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / f"{name}.xz", folder / name) if path.exists()), None)
+    """The part's file, packed or not. Raises PartRefused where something else bears its name."""
+    try:
+        for path in (folder / f"{name}.xz", folder / name):
+            if path.is_file():
+                return path
+            if os.path.lexists(path):
+                raise PartRefused(f"{path} is no file: put the part there, or take it away")
+    except OSError as error:
+        raise PartRefused(f"{folder} ({VARIABLE}) cannot be read: {error.strerror}") from error
+    return None
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    """Path → digest, as `sha256sum` writes them."""
+    """Path → digest, from SHA256SUMS; none where that is missing. Raises PartRefused."""
+    path = folder / "SHA256SUMS"
     try:
-        lines = (folder / "SHA256SUMS").read_text().splitlines()
+        lines = path.read_text().splitlines()
     except FileNotFoundError:
         return {}
-    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
-    return {path.lstrip("*").removeprefix("./"): digest for digest, path in pairs}
+    except (OSError, UnicodeDecodeError) as error:
+        raise PartRefused(f"{path} cannot be read: {error}; make it anew with sha256sum") from error
+    found = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        if (match := _LINE.fullmatch(line)) is None:
+            raise PartRefused(f"{path}:{number} is not as sha256sum writes it: {line[:80]!r}; make it anew")
+        found[match["path"]] = match["digest"].lower()
+    return found
 
 
-def _copy(stored: Path, copy: Path, expected: str) -> None:
-    content = stored.read_bytes()
+def _content(stored: Path, expected: str) -> bytes:
+    """What is in the part's file, unpacked, once its digest is as expected. Raises PartRefused."""
+    try:
+        content = stored.read_bytes()
+    except OSError as error:
+        raise PartRefused(f"{stored} cannot be read: {error.strerror}") from error
     if (actual := hashlib.sha256(content).hexdigest()) != expected:
         raise PartRefused(f"{stored} is not what SHA256SUMS says (it is {actual}); get a fresh copy")
-    put(copy, lzma.decompress(content) if stored.suffix == ".xz" else content, 0o755)
+    try:
+        return lzma.decompress(content) if stored.suffix == ".xz" else content
+    except lzma.LZMAError as error:
+        raise PartRefused(f"{stored} is not packed by xz ({error}); pack it anew, and SHA256SUMS") from error

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from e2e.cache import CacheUnusable
 from e2e.parts.catalogue import Catalogue, CatalogueError, Entry, SourceKind
 from e2e.parts.folder import VARIABLE
-from e2e.parts.source import Finding, Part, PartMissing, Source, State
+from e2e.parts.source import Finding, Part, PartMissing, PartRefused, Source, State
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Resolver:
         self._sources = sources
 
     def obtain(self, name: str) -> Part:
-        """The part from the first source that has it. Raises PartMissing with what each of them said."""
+        """The part from the first source that has it. Raises PartMissing with what each of them said, PartRefused."""
         entry = self._entry(name)
         said: list[str] = []
         for kind, source, finding in self._findings(name, entry):
@@ -36,6 +37,8 @@ class Resolver:
                 return source.take(name, entry)
             except PartMissing as missing:
                 said.append(f"{kind}: {missing}")
+            except CacheUnusable as unusable:
+                raise PartRefused(str(unusable)) from unusable
         raise PartMissing(
             f"{name} cannot be had here ({'; '.join([*said, *_unpublished(entry)])}); "
             f"set {VARIABLE} to a folder that has it, or see `make parts`"
@@ -54,7 +57,11 @@ class Resolver:
     def _findings(self, name: str, entry: Entry) -> Iterator[tuple[SourceKind, Source, Finding]]:
         for kind in self.catalogue.order:
             source = self._sources[kind]
-            if finding := source.look(name, entry):
+            try:
+                finding = source.look(name, entry)
+            except CacheUnusable as unusable:
+                raise PartRefused(str(unusable)) from unusable
+            if finding:
                 yield kind, source, finding
 
     def _entry(self, name: str) -> Entry:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from e2e.cache import cache_folder, put
+from e2e.cache import cache_folder, has_digest, put
 from e2e.parts.catalogue import Catalogue, Entry
 from e2e.parts.source import Finding, Part, PartRefused, State
 
@@ -34,8 +34,8 @@ class CacheSource:
             return Finding(State.MISSING, "not fetched yet")
         if record.declared != declared(self._catalogue, entry):
             return Finding(State.MISSING, "what was fetched is not what parts.toml asks for now")
-        if not _kept(name, record).exists():
-            return Finding(State.MISSING, "what was fetched has been deleted")
+        if not has_digest(_kept(name, record), record.sha256):
+            return Finding(State.MISSING, "what was fetched has been deleted or damaged")
         return Finding(State.HERE, f"fetched {record.taken_at[:10]}: {record.origin}")
 
     def take(self, name: str, entry: Entry) -> Part:

@@ -2,6 +2,7 @@
 
 import hashlib
 import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,55 @@ def test_a_damaged_part_is_refused(place: Path) -> None:
 def test_a_part_without_checksum_is_refused(place: Path) -> None:
     (place / "SHA256SUMS").unlink()
     with pytest.raises(PartRefused, match="no line in SHA256SUMS"):
+        lists(place.parent, TOOL).obtain("tool-1/tool")
+
+
+@pytest.mark.parametrize(
+    "sums",
+    [b"one-word\n", b"\xff\xfe\x00", b"../../../../etc  ./tool-1/tool.xz\n"],
+    ids=["half a line", "binary", "a digest that is none"],
+)
+def test_checksums_that_sha256sum_did_not_write_are_refused(place: Path, sums: bytes) -> None:
+    (place / "SHA256SUMS").write_bytes(sums)
+    with pytest.raises(PartRefused, match=r"SHA256SUMS.*make it anew"):
+        lists(place.parent, TOOL).obtain("tool-1/tool")
+
+
+def test_checksums_in_capital_letters_are_the_same(place: Path) -> None:
+    sums = (place / "SHA256SUMS").read_text()
+    (place / "SHA256SUMS").write_text(sums.replace(sums[:64], sums[:64].upper()))
+    assert lists(place.parent, TOOL).obtain("tool-1/tool").path.read_text().endswith("echo hello\n")
+
+
+def test_a_part_that_is_not_packed_though_it_says_so_is_refused(place: Path) -> None:
+    (place / "tool-1" / "tool.xz").write_bytes(b"plain")
+    (place / "SHA256SUMS").write_text(f"{hashlib.sha256(b'plain').hexdigest()}  tool-1/tool.xz\n")
+    with pytest.raises(PartRefused, match="not packed by xz"):
+        lists(place.parent, TOOL).obtain("tool-1/tool")
+
+
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, lambda path: path.symlink_to("/nowhere")], ids=["folder", "link"]
+)
+def test_what_bears_a_parts_name_and_is_no_file_is_refused(place: Path, make: Callable[[Path], None]) -> None:
+    (place / "tool-1" / "tool.xz").unlink()
+    make(place / "tool-1" / "tool")
+    with pytest.raises(PartRefused, match="tool-1/tool is no file"):
+        lists(place.parent, TOOL).obtain("tool-1/tool")
+
+
+def test_a_copy_that_was_damaged_in_the_cache_is_made_anew(place: Path) -> None:
+    tool = lists(place.parent, TOOL)
+    copy = tool.obtain("tool-1/tool").path
+    copy.write_bytes(b"")
+    assert tool.obtain("tool-1/tool").path.read_text() == "#!/bin/sh\necho hello\n"
+
+
+def test_a_cache_that_cannot_be_written_is_no_reason_to_skip(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POOLMGR_CACHE", str(place / "SHA256SUMS"))
+    with pytest.raises(PartRefused, match="set POOLMGR_CACHE to a folder that you may write"):
         lists(place.parent, TOOL).obtain("tool-1/tool")
 
 

@@ -42,6 +42,23 @@ def test_a_folder_that_is_wrong_is_shown_and_fails(tmp_path: Path) -> None:
     assert "refused: POOLMGR_PARTS is " in done.stdout
 
 
+def test_a_part_that_is_refused_when_it_is_fetched_is_shown_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "hami-2.10.0").mkdir()
+    (tmp_path / "hami-2.10.0/scheduler").touch()
+    done = listing(tmp_path, "--fetch", "hami-2.10.0/scheduler", POOLMGR_PARTS=str(tmp_path))
+    assert done.returncode == 1
+    assert "refused: " in done.stdout
+    assert "has no line in SHA256SUMS" in done.stdout
+
+
+def test_a_cache_that_cannot_be_made_ends_the_list_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = listing(tmp_path / "file")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "set POOLMGR_CACHE to a folder that you may write" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_part_that_cannot_be_fetched_fails_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
     assert listing(tmp_path, "--fetch", "hami-2.10.0/scheduler").returncode == 1
     assert "no such part: hami" in listing(tmp_path, "hami").stderr
