@@ -7,7 +7,10 @@ fails, and at the end where the time went, what was skipped and why, and pytest'
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TAIL_LINES = 60
 STILL_SECONDS = 60
 """How often a run that has nothing new says what it waits for."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def environment() -> dict[str, str]:
@@ -39,10 +43,14 @@ class Running:
         self.started = time.monotonic()
         variables = environment()
         if tier.adds_options:
-            variables["PYTEST_ADDOPTS"] = f"--junit-xml={self.report}"
+            variables["PYTEST_ADDOPTS"] = shlex.quote(f"--junit-xml={self.report}")
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [word.replace("{junit}", str(self.report)) for word in tier.command],
+                # By a shell, which says in the log of a program that it is missing.
+                [
+                    *("sh", "-c", 'exec "$@"', "sh"),
+                    *(word.replace("{junit}", str(self.report)) for word in tier.command),
+                ],
                 cwd=ROOT,
                 env=variables,
                 stdin=subprocess.DEVNULL,
@@ -52,10 +60,11 @@ class Running:
             )
 
     def outcome(self) -> Outcome | None:
-        """What it came to, once it is over."""
+        """What it came to, once it is over; what it has left running ends."""
         pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
         if not pid:
             return None
+        self.send(signal.SIGKILL)
         code = self.process.returncode = os.waitstatus_to_exitcode(status)
         spent = usage.ru_utime + usage.ru_stime
         found = Outcome(self.tier.name, code, time.monotonic() - self.started, spent)
@@ -66,15 +75,35 @@ class Running:
         return found
 
     def last_words(self) -> str:
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        return lines[-1][:110] if lines else "…"
+        return next((line[:110] for line in reversed(self.log_lines()) if line.strip()), "…")
 
-    def end(self) -> None:
-        try:
-            os.killpg(self.process.pid, signal.SIGTERM)
-            self.process.wait(timeout=60)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            self.process.kill()
+    def log_lines(self) -> list[str]:
+        """Its log for a terminal: without colours and what else steers one."""
+        return [
+            "".join(sign if sign.isprintable() else " " for sign in _COLOUR.sub("", line))
+            for line in self.log.read_text(errors="replace").splitlines()
+        ]
+
+    def send(self, number: signal.Signals) -> None:
+        """To the tier and all that it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+
+def end(running: list[Running], patience_seconds: float = 60) -> None:
+    """Asks them all to end, so that they put away what they have started, and ends what has not by then, or at the
+    next Ctrl-C."""
+    for one in running:
+        one.send(signal.SIGTERM)
+    deadline = time.monotonic() + patience_seconds
+    try:
+        for one in running:
+            one.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        pass
+    finally:
+        for one in running:
+            one.send(signal.SIGKILL)
 
 
 def say(line: str) -> None:
@@ -101,8 +130,7 @@ def run(selected: list[Tier], lanes: int, folder: Path, *, fail_fast: bool) -> l
                 said = time.monotonic()
                 say(f"{said - begun:6.0f} s  {found.tier} {found.result}: {one.last_words()}")
                 if not found.ok:
-                    tail = one.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
-                    say("\n".join([f"---- the end of {one.log}", *tail, "----"]))
+                    say("\n".join([f"---- the end of {one.log}", *one.log_lines()[-TAIL_LINES:], "----"]))
                     if fail_fast:
                         return outcomes
             if time.monotonic() - said > STILL_SECONDS:
@@ -111,8 +139,7 @@ def run(selected: list[Tier], lanes: int, folder: Path, *, fail_fast: bool) -> l
                     say(f"{said - begun:6.0f} s  {one.tier.name}: {one.last_words()}")
             time.sleep(0.2)
     finally:
-        for one in running:
-            one.end()
+        end(running)
     return outcomes
 
 
@@ -122,7 +149,8 @@ def main() -> int:
     parser.add_argument("-x", "--fail-fast", action="store_true", help="end at the first tier that fails")
     parser.add_argument("--lanes", type=int, default=os.cpu_count() or 1, help="tiers side by side (cores)")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda got, _: sys.exit(128 + got))
     names = GROUPS.get(given.group, (given.group,))
     # Beside other tiers the unit tests are one process; alone they take every core.
     known = tiers(1 if given.group == "test" else given.lanes)
@@ -130,7 +158,11 @@ def main() -> int:
     folder.mkdir(parents=True)
     say(f"· {given.group}: {', '.join(names)}; logs in {folder.relative_to(ROOT)}")
     begun = time.monotonic()
-    outcomes = run([known[name] for name in names], given.lanes, folder, fail_fast=given.fail_fast)
+    try:
+        outcomes = run([known[name] for name in names], given.lanes, folder, fail_fast=given.fail_fast)
+    except KeyboardInterrupt:
+        say(f"interrupted; logs in {folder.relative_to(ROOT)}")
+        return 130
     seconds = time.monotonic() - begun
     say("\n".join(summary(outcomes, {name: tier.proves for name, tier in known.items()})))
     say(closing_line(outcomes, seconds))

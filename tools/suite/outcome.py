@@ -32,6 +32,8 @@ class Outcome:
     @property
     def result(self) -> str:
         """`skipped` where nothing was proven, so that it is not taken for a pass."""
+        if self.status < 0:
+            return f"signal {-self.status}"
         if not self.ok:
             return "FAILED"
         return "skipped" if self.skipped and not self.passed else "passed"
@@ -42,7 +44,12 @@ def read_report(outcome: Outcome, report: Path) -> None:
     if not report.is_file():
         outcome.passed, outcome.failed = (1, 0) if outcome.ok else (0, 1)
         return
-    root = ET.parse(report).getroot()
+    try:
+        root = ET.parse(report).getroot()
+    except ET.ParseError:  # it was ended while it wrote
+        outcome.status = outcome.status or 1
+        outcome.errors = 1
+        return
     for prop in root.iter("property"):
         if (kind := prop.get("name", "")) in ("real", "stand-in"):
             outcome.parts.append((kind, prop.get("value", "")))
@@ -75,7 +82,8 @@ def closing_line(outcomes: list[Outcome], seconds: float) -> str:
         "errors": sum(o.errors for o in outcomes),
     }
     told = ", ".join(f"{n} {word}" for word, n in counts.items() if n or word == "passed")
-    return f"==== {told} in {seconds:.2f}s ({seconds // 60:.0f}:{seconds % 60:02.0f}) ===="
+    minutes, rest = divmod(round(seconds), 60)
+    return f"==== {told} in {seconds:.2f}s ({minutes}:{rest:02}) ===="
 
 
 def summary(outcomes: list[Outcome], proves: dict[str, str], slowest: int = 15) -> list[str]:

@@ -53,7 +53,7 @@ def tiers(workers: int) -> dict[str, Tier]:
         Tier(
             "lint",
             "style and formatting",
-            ("bash", "-c", f"{BIN}/ruff check . && {BIN}/ruff format --check ."),
+            ("sh", "-c", '"$0" check . && "$0" format --check .', str(BIN / "ruff")),
         ),
         Tier("types", "strict types of poolmgr and webhooks", (sys.executable, "-m", "mypy")),
         Tier("contracts", "no import goes against the layers", (str(BIN / "lint-imports"),)),

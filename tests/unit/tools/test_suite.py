@@ -74,6 +74,10 @@ def test_report_is_counted_with_skips_grouped_by_reason(tmp_path: Path) -> None:
     assert "proven on stand-ins: NVML" in text
 
 
+def test_closing_line_counts_no_sixtieth_second() -> None:
+    assert closing_line([], 119.7).endswith("in 119.70s (2:00) ====")
+
+
 def test_closing_line_is_pytests(tmp_path: Path) -> None:
     assert closing_line([report(tmp_path)], 75.5) == (
         "==== 1 failed, 2 passed, 2 skipped, 1 errors in 75.50s (1:16) ===="
