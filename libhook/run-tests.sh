@@ -13,13 +13,16 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
 say() { printf '\033[2m· %s\033[0m\n' "$*" >&2; }
-suite() { python -m pytest -q -p no:cacheprovider --import-mode=prepend -o addopts= "$@"; }
+suite() { python -m pytest -q "$@"; } # by pytest.ini beside this file
 build() { # FOLDER MESON-OPTION…
   local folder=$1; shift
+  exec 9>"$folder.lock"; flock 9 # another run in this checkout builds there, too
   [ -f "$folder/build.ninja" ] || meson setup "$folder" "$@" >"$folder.log" 2>&1 || { cat "$folder.log" >&2; rm -rf "$folder" "$folder.log"; exit 1; }
   rm -f "$folder.log"
   ninja -C "$folder" -j 2 --quiet
+  exec 9>&-
 }
+case "$PWD" in *[[:space:]:]*) echo "libhook's tests cannot run in $PWD: LD_PRELOAD takes no path with a space or a colon. Move the checkout" >&2; exit 1 ;; esac
 tools/packages.sh hook
 cd libhook
 what=${1:-}
@@ -33,14 +36,14 @@ case "$what" in
   say "unit tests (CMocka)"
   meson test -C build --no-rebuild --quiet --print-errorlogs
   say "victims on the fake driver"
-  suite tests/suite -o timeout=150 -n 2
+  suite tests/suite -n 2
   ;;
 --booted)
   say "victims on the fake driver, on a machine that has been up for ${2:-60} s"
   own_users=$([ "$(id -u)" -eq 0 ] || echo --user --map-root-user)
   # shellcheck disable=SC2086
   unshare $own_users --time --monotonic=$((${2:-60} - $(cut -d. -f1 /proc/uptime))) --fork \
-    python -m pytest -q -p no:cacheprovider --import-mode=prepend -o addopts= tests/suite -o timeout=150 -n 2
+    python -m pytest -q tests/suite -n 2
   ;;
 --busy)
   ../tools/packages.sh busy
@@ -89,7 +92,7 @@ case "$what" in
   export LIBHOOK_BUILD="$PWD/build-arm64" LIBHOOK_HEADERS="$PWD/build/headers"
   LD_LIBRARY_PATH=$libraries meson test -C build-arm64 --no-rebuild --quiet --print-errorlogs
   # What execs itself or another program needs a kernel that knows arm64; the rest is told by the default run.
-  suite tests/suite/test_{interposition,memory,questions,threads}.py tests/suite/test_compute_share.py -o timeout=150 -n 2 \
+  suite tests/suite/test_{interposition,memory,questions,threads}.py tests/suite/test_compute_share.py -n 2 \
     -k "not chaos and not every_descriptor and not without_a_gpu_are and not killed_before and not test_compute_share or within_two_points and sync"
   ;;
 --headers)

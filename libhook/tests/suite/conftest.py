@@ -43,6 +43,15 @@ def up_for(seconds: int) -> list[str]:
     return command
 
 
+def pytest_collection_modifyitems() -> None:
+    """Says at once what is missing, instead of in every test."""
+    if not (BUILD / "libvgpu.so").exists():
+        raise pytest.UsageError(
+            f"{BUILD}/libvgpu.so is not built: `libhook/run-tests.sh` builds it and runs these tests; "
+            "after that `pytest libhook` runs them on what was built last"
+        )
+
+
 class Machine:
     """One fake machine and one container on it; `run` starts a victim there."""
 
