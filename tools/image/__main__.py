@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from e2e.cache import CacheUnusable
 from tools.image import debian
 from tools.image.build import build, said
 from tools.image.command import ROOT, StepFailed
@@ -38,7 +39,7 @@ def main() -> None:
             built = build(ARCHITECTURES[name], wanted.out)
             print(f"{built.name} ({name}, {built.megabytes:.0f} MB)  {built.digest}")
             print(f"  {built.archive}\n  {built.sbom}")
-    except StepFailed as failed:
+    except (StepFailed, CacheUnusable, OSError) as failed:
         sys.exit(f"no image: {failed}")
 
 

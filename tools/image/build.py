@@ -1,21 +1,24 @@
 """The steps of a build, in order, and what each is kept under."""
 
 import hashlib
+import json
 import shutil
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cache import cache_folder, locked
+from e2e.cache import cache_folder, has_digest, locked
 from tools.image import debian, environment, layer, oci, project, sbom
 from tools.image.command import ROOT, run
 from tools.image.environment import UV, Architecture, Interpreter
 
 HERE = Path(__file__).resolve().parent
+UNFINISHED = "unfinished-"
+"""How the folders in the cache are called that a build works in and takes away at its end."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,12 @@ class Built:
 
 
 def build(architecture: Architecture, out: Path) -> Built:
-    """Builds the image for one processor below `out`. Raises StepFailed."""
-    waiting = f"waiting for another build of the {architecture.debian} image"
-    with locked(cache_folder() / f"image-{architecture.debian}.lock", waiting):
-        return _build(architecture, out, cache_folder() / "image")
+    """Builds the image for one processor below `out`. Raises StepFailed, CacheUnusable."""
+    # One lock for all processors: they share the tools, this machine's Debian and the packages.
+    with locked(cache_folder() / "image.lock", "waiting for another build of the image"):
+        cache = cache_folder() / "image"
+        forget_unfinished(cache)
+        return _build(architecture, out, cache)
 
 
 def _build(architecture: Architecture, out: Path, cache: Path) -> Built:
@@ -55,7 +60,7 @@ def _build(architecture: Architecture, out: Path, cache: Path) -> Built:
         wanted = environment.requirements()
         key = _key("python", wanted, base.diff_id, architecture.debian, _code("environment", "layer"))
         with _scratch(cache) as scratch:
-            packages = layer.cached(
+            packages = cached(
                 cache / key,
                 lambda target: environment.python_packages(
                     interpreter, architecture, wanted, scratch / "root", target, lock.epoch
@@ -80,9 +85,25 @@ def ensure_debian(architecture: Architecture, cache: Path) -> tuple[debian.Lock,
     ):
         debian.ensure_packages(lock, cache / "debs")
         folder = cache / _key("debian", debian.format_lock(lock), _code("debian", "layer"))
-        return lock, layer.cached(
-            folder, lambda target: debian.root_file_system(lock, cache / "debs", target)
-        )
+        return lock, cached(folder, lambda target: debian.root_file_system(lock, cache / "debs", target))
+
+
+def cached(folder: Path, make: Callable[[Path], layer.Layer]) -> layer.Layer:
+    """The layer that lies in `folder`, as long as it is what its digest says; else made anew."""
+    note = folder / "layer.json"
+    try:
+        kept = json.loads(note.read_text())["digest"].removeprefix("sha256:")
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        kept = ""
+    if not has_digest(folder / "layer.tar.gz", kept):
+        note.unlink(missing_ok=True)
+    return layer.cached(folder, make)
+
+
+def forget_unfinished(cache: Path) -> None:
+    """Takes away what a build that was killed has left, some 500 MB. Only whoever holds the lock may."""
+    for left in cache.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _assemble(
@@ -180,7 +201,7 @@ def _code(*modules: str) -> str:
 @contextmanager
 def _scratch(cache: Path) -> Iterator[Path]:
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="building-", dir=cache) as folder:
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=cache) as folder:
         yield Path(folder)
 
 
