@@ -3,6 +3,7 @@
 Specification: https://github.com/opencontainers/image-spec (1.1). What is written depends on the arguments alone.
 """
 
+import filecmp
 import hashlib
 import io
 import json
@@ -45,9 +46,11 @@ def configuration(
 
 
 def write_layout(folder: Path, name: str, image: Mapping[str, Any], layers: Sequence[Layer]) -> str:
-    """Writes the layout of one image called `name` (repository:tag) and returns its digest: the manifest's."""
-    shutil.rmtree(folder, ignore_errors=True)
-    blobs = folder / "blobs" / "sha256"
+    """Writes the layout of one image called `name` (repository:tag) and returns its digest: the manifest's. One that
+    is the same already stays: tests may be reading it."""
+    fresh = folder.with_name(folder.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    blobs = fresh / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
     def keep(document: Mapping[str, Any], media_type: str) -> dict[str, Any]:
@@ -74,8 +77,15 @@ def write_layout(folder: Path, name: str, image: Mapping[str, Any], layers: Sequ
         "platform": {"architecture": image["architecture"], "os": image["os"]},
         "annotations": {REFERENCE: tag, CONTAINERD_REFERENCE: name},
     }
-    (folder / "index.json").write_bytes(_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}))
-    (folder / "oci-layout").write_bytes(_json({"imageLayoutVersion": "1.0.0"}))
+    (fresh / "index.json").write_bytes(_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}))
+    (fresh / "oci-layout").write_bytes(_json({"imageLayoutVersion": "1.0.0"}))
+    if _files(fresh) == _files(folder) and all(
+        filecmp.cmp(fresh / path, folder / path, shallow=False) for path in _files(fresh)
+    ):
+        shutil.rmtree(fresh)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.replace(folder)
     return str(manifest["digest"])
 
 
@@ -83,10 +93,10 @@ def write_archive(layout: Path, target: Path) -> None:
     """The layout as one tar: what skopeo and podman call oci-archive, and `ctr images import` takes."""
     unfinished = target.with_name(target.name + ".new")
     with tarfile.open(unfinished, "w", format=tarfile.PAX_FORMAT) as archive:
-        for path in sorted(path for path in layout.rglob("*") if path.is_file()):
-            entry = tarfile.TarInfo(str(path.relative_to(layout)))
-            entry.size, entry.mode = path.stat().st_size, 0o644
-            with path.open("rb") as content:
+        for path in _files(layout):
+            entry = tarfile.TarInfo(str(path))
+            entry.size, entry.mode = (layout / path).stat().st_size, 0o644
+            with (layout / path).open("rb") as content:
                 archive.addfile(entry, content)
     unfinished.replace(target)
 
@@ -101,6 +111,10 @@ def digest_of(archive: Path) -> str:
 
 def timestamp(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

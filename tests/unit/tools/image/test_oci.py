@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
-from tools.image.layer import from_folder
+from tools.image.layer import Layer, from_folder
 from tools.image.oci import configuration, digest_of, write_archive, write_layout
 
 NAME = "localhost/poolmgr:1.2.3"
@@ -40,6 +41,22 @@ def test_two_layouts_of_one_image_are_the_same(tmp_path: Path) -> None:
     write_archive(one, tmp_path / "one.tar")
     write_archive(two, tmp_path / "two.tar")
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
+
+
+def test_a_layout_that_is_the_same_stays_and_a_damaged_one_is_written_anew(tmp_path: Path) -> None:
+    (tmp_path / "layer").write_bytes(b"layer")
+    layer = Layer(tmp_path / "layer", f"sha256:{hashlib.sha256(b'layer').hexdigest()}", 5, "sha256:0")
+    image = configuration("amd64", [(layer, "a file")], 0, {})
+
+    def write() -> Path:
+        write_layout(tmp_path / "layout", NAME, image, [layer])
+        return tmp_path / "layout/blobs/sha256" / layer.digest.removeprefix("sha256:")
+
+    with write().open("rb") as reader:
+        assert os.fstat(reader.fileno()).st_ino == write().stat().st_ino, "somebody may be reading it"
+        write().write_bytes(b"other")
+        assert write().read_bytes() == b"layer"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["layer", "layout"]
 
 
 def test_an_archive_tells_its_images_digest(tmp_path: Path) -> None:
