@@ -8,7 +8,8 @@ PORT ?= 8080
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z][a-z0-9-]*:.*## /{printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@if [ -t 1 ]; then bold=$$'\e[1m' plain=$$'\e[0m'; fi; awk -F':.*## ' -v bold="$${bold:-}" -v plain="$${plain:-}" \
+	  '/^[a-z][a-z0-9-]*:.*## /{printf "  %smake %-14s%s %s\n", bold, $$1, plain, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## set up the locked Python environment in .venv
@@ -74,7 +75,7 @@ parts: setup ## where HAMi and KubeVirt come from for the tests, or why they are
 
 .PHONY: bench
 bench: setup ## the benchmarks (DATA=folder with traces, QUICK=1); rewrites their sections of docs/benchmarks.md
-	@tools/packages.sh bench
+	@tools/packages.sh bench $(if $(QUICK),,node)
 	@$(PY) -m poolmgr.cli.main bench all $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick --out build/benchmarks.md)
 
 .PHONY: image

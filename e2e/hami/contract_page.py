@@ -23,7 +23,7 @@ head and in its last line; one on the stand-in shows that the stand-in keeps to 
     python -m pytest e2e/hami                                   # on what stands here
     POOLMGR_HAMI=real python -m pytest e2e/hami --record-hami-contract     # on the real one, and keep the days
 
-<!-- Made from e2e/hami/statements.py and e2e/hami/checked.json by `make docs`. -->
+<!-- Made from e2e/hami/statements.yaml and e2e/hami/checked.json by `make docs`. -->
 """
 
 

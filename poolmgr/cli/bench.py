@@ -47,7 +47,10 @@ def everything(
     ] = False,
     out: Out = REPORT,
 ) -> None:
-    """Run everything and write the report. Without --data only what needs no traces: speed, webhook, move, live manager."""
+    """Run all but `hook` and `gpu`, and write the report. What this machine has not got the parts for is left out, with
+    the reason.
+
+    Without --data only what needs no traces: speed, webhook, live, move."""
     scale(data=data, ticks=3 if quick else 20, out=out)
     live_options: dict[str, Any] = {"nodes": 20, "pods": 300} if quick else {}
     for name, benchmark in (

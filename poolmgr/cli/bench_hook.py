@@ -69,7 +69,7 @@ def gpu(
     write: Write = None,
     build: Build = BUILD,
 ) -> None:
-    """The same on a real GPU, with tenants side by side and PyTorch programs where PyTorch can be imported.
+    """Compare libhook with other hooks on a real GPU, tenants side by side; PyTorch programs where it can be imported.
 
     Without a GPU the plan runs on the fake driver, quickly, to show that it works; nothing is written then.
 

@@ -14,6 +14,7 @@ def test_help_lists_every_public_target_with_its_words() -> None:
     ).stdout
     for target in " ".join(targets).split():
         assert re.search(rf"make {re.escape(target)}\s.*\s\w{{2,}}", shown), f"{target} is not in make help"
+    assert shown.replace("\n", "").isprintable(), "colours are for terminals"
 
 
 def test_issue_targets_are_there() -> None:

@@ -24,7 +24,13 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--arch", nargs="+", choices=list(ARCHITECTURES), default=native)
+    parser.add_argument(
+        "--arch",
+        nargs="+",
+        choices=list(ARCHITECTURES),
+        default=native,
+        help="processors; default: this machine's",
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "build/image", help="default: build/image")
     parser.add_argument("--lock", action="store_true", help="write the lock files of all processors and stop")
     wanted = parser.parse_args()

@@ -25,6 +25,21 @@ ROOT = Path(__file__).resolve().parents[2]
 TAIL_LINES = 60
 STILL_SECONDS = 60
 """How often a run that has nothing new says what it waits for."""
+EPILOG = "\n".join(
+    [
+        "examples:",
+        "  python -m tools.suite test            as `make test`, which installs system packages first",
+        "  python -m tools.suite test -x         end at the first tier that fails",
+        "  python -m tools.suite unit            one tier",
+        "  python -m tools.suite test --lanes 1  one after another, on a machine with little memory",
+        "",
+        "groups:",
+        *(f"  {name:<10} {', '.join(of)}" for name, of in GROUPS.items()),
+        "",
+        "tiers:",
+        *(f"  {tier.name:<10} {tier.proves}" for tier in tiers(1).values()),
+    ]
+)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -144,8 +159,14 @@ def run(selected: list[Tier], lanes: int, folder: Path, *, fail_fast: bool) -> l
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.suite", description=__doc__)
-    parser.add_argument("group", choices=[*GROUPS, *tiers(1)], help="a group of tiers, or one tier")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.suite",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    choices = list(dict.fromkeys([*GROUPS, *tiers(1)]))
+    parser.add_argument("group", metavar="GROUP|TIER", choices=choices, help="as below")
     parser.add_argument("-x", "--fail-fast", action="store_true", help="end at the first tier that fails")
     parser.add_argument("--lanes", type=int, default=os.cpu_count() or 1, help="tiers side by side (cores)")
     given = parser.parse_args()
