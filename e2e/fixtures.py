@@ -116,18 +116,14 @@ def kwok(control_plane: "ControlPlane") -> "ControlPlane":
 def hami(kwok: "ControlPlane", record_testsuite_property: Record) -> "Hami":
     """HAMi 2.10's scheduler and webhook on the session's control plane (`hami.plane`): the real one where it can be
     had, else the stand-in (`hami.describe()`)."""
-    started = running_hami(kwok, "2.10.0")
-    record_testsuite_property(
-        "real" if started.edition.real else "stand-in", f"{started.describe()}: scheduler, webhook"
-    )
-    return started
+    return running_hami(kwok, "2.10.0", record_testsuite_property)
 
 
 @pytest.fixture(scope="session")
-def hami_2_8(artifacts: Path) -> Iterator["Hami"]:
+def hami_2_8(artifacts: Path, record_testsuite_property: Record) -> Iterator["Hami"]:
     """HAMi 2.8's scheduler and webhook on a control plane of its own (`hami_2_8.plane`): two HAMis cannot share."""
     for plane in running_control_plane(artifacts / "controlplane-hami-2.8"):
-        yield running_hami(plane, "2.8.3")
+        yield running_hami(plane, "2.8.3", record_testsuite_property)
 
 
 PERMITTED_DEVICES = {"10de:2236": "nvidia.com/GA102GL_A10"}
@@ -159,15 +155,18 @@ def kubevirt_crds() -> Path:
         pytest.skip(f"no CRDs of KubeVirt: {missing}")
 
 
-def running_hami(plane: "ControlPlane", version: str) -> "Hami":
-    """HAMi of that release on `plane`; skips the test where only the real one will do and cannot be had."""
+def running_hami(plane: "ControlPlane", version: str, record: Record) -> "Hami":
+    """HAMi of that release on `plane`, and on record which it is; skips the test where only the real one will do and
+    cannot be had."""
     from e2e.controlplane.hami import Hami
     from e2e.parts import PartMissing
 
     try:
-        return Hami(plane, version).start()
+        started = Hami(plane, version).start()
     except PartMissing as missing:
         pytest.skip(f"no HAMi {version}: {missing}")
+    record("real" if started.edition.real else "stand-in", f"{started.describe()}: scheduler, webhook")
+    return started
 
 
 def running_control_plane(folder: Path) -> Iterator["ControlPlane"]:

@@ -23,6 +23,9 @@ MANIFEST_TIMEOUT = "30s"
 COPY_TIMEOUT = "15m"
 """HAMi's image has some 400 MB."""
 
+UNFINISHED = "fetching-"
+"""How the folders in the cache are called that hold an image while it is fetched."""
+
 _WRONG_CONTENT = "did not match"
 """In skopeo's words when a layer or manifest has another digest than its name says."""
 
@@ -72,11 +75,16 @@ class ImageSource:
         registry = registry_for(image.registry)
         digest = _digest(registry, image)
         wanted = self._catalogue.same_image(image)
+        folder = cache_folder() / "parts"
+        for left in folder.glob(
+            f"{UNFINISHED}*"
+        ):  # by a run that was killed; whoever holds the lock is alone
+            shutil.rmtree(left, ignore_errors=True)
         print(f"· fetching {image.reference}@{digest} from {registry.prefix} (once)", flush=True)
-        with tempfile.TemporaryDirectory(dir=cache_folder() / "parts") as folder:
-            _copy(registry, image, digest, Path(folder))
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as layout:
+            _copy(registry, image, digest, Path(layout))
             try:
-                files = files_in(_layers(Path(folder)), set(wanted.values()))
+                files = files_in(_layers(Path(layout)), set(wanted.values()))
             except LayerUnreadable as error:
                 raise PartRefused(f"{image.reference}@{digest}: {error}") from error
         for name, path in wanted.items():

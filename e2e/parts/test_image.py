@@ -73,8 +73,11 @@ def test_a_part_is_fetched_recorded_and_kept(
 ) -> None:
     digest = push(registry, tmp_path / "image", repository, {"amd64": [TOOL]})
     found = tool(tmp_path, repository)
+    left_by_a_killed_run = tmp_path / "cache/parts/fetching-x"
+    left_by_a_killed_run.mkdir(parents=True)
     assert found.outlook("tool-1/tool").state is State.OBTAINABLE
     part = found.obtain("tool-1/tool")
+    assert not left_by_a_killed_run.exists()
     assert subprocess.run([part.path], capture_output=True, text=True, check=True).stdout == "hello\n"
     assert part.origin == f"image published.example/{repository}:v1@{digest}, /opt/bin/tool"
 

@@ -77,7 +77,7 @@ def tiers(workers: int) -> dict[str, Tier]:
         ),
         Tier(
             "plane",
-            "manager and agent on a real API server, HAMi's recipe, KubeVirt's controller",
+            "manager and agent on a real API server, the recipe for HAMi, KubeVirt's controller",
             pytest("tests/integration", "--ignore", "tests/integration/helm", "-m", "plane"),
             after=("build", "hook"),
         ),
