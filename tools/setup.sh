@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes this checkout ready: uv (pinned), the locked Python environment in .venv, nothing outside the checkout.
+# Makes this checkout ready: uv (pinned), the locked Python environment in .venv; outside the checkout only caches.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 UV_VERSION=0.13.9
@@ -10,6 +10,11 @@ python=$(command -v python3 || true)
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
   { echo "$("$python" -V) is too old: poolmgr needs Python 3.11 or newer" >&2; exit 1; }
 
+mkdir -p .venv
+exec 9>.venv/.setup-lock
+if command -v flock >/dev/null; then flock 9; fi # two `make`s in a fresh checkout
+cache=${UV_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/nowhere}/.cache}/uv}
+mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ] || export UV_CACHE_DIR=$PWD/.venv/uv-cache
 if [ ! -x .venv/tools/bin/uv ]; then
   say "installing uv $UV_VERSION into .venv/tools"
   "$python" -m venv .venv/tools >/dev/null 2>&1 || {
