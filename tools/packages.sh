@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian/Ubuntu packages of the named groups where it may (root or passwordless sudo);
 # otherwise prints the command and fails. Nothing happens when all are there.
-#   tools/packages.sh python node browser hook fuzz arm64 busy image image-arm64 database parts
+#   tools/packages.sh python node browser hook fuzz arm64 bench busy image image-arm64 database parts
 set -euo pipefail
 declare -A groups=(
   [python]="python3-venv"
@@ -24,6 +24,7 @@ for group in "$@"; do
   done
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
+command -v apt-get >/dev/null || { echo "missing: ${missing[*]} (no apt-get here: install them by this system's means)" >&2; exit 1; }
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
   if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then as_root=(sudo -n); else
@@ -31,7 +32,6 @@ if [ "$(id -u)" -ne 0 ]; then
     exit 1
   fi
 fi
-command -v apt-get >/dev/null || { echo "missing: ${missing[*]} (no apt-get here: install them by this system's means)" >&2; exit 1; }
 echo "· installing system packages: ${missing[*]}" >&2
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -qq

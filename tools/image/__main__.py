@@ -6,6 +6,7 @@ python -m tools.image --lock                 # take today's versions of the Debi
 """
 
 import argparse
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,7 +45,7 @@ def main() -> None:
         for name in wanted.arch:
             built = build(ARCHITECTURES[name], wanted.out)
             print(f"{built.name} ({name}, {built.megabytes:.0f} MB)  {built.digest}")
-            print(f"  {built.archive}\n  {built.sbom}")
+            print(f"  {os.path.relpath(built.archive)}\n  {os.path.relpath(built.sbom)}")
     except (StepFailed, CacheUnusable, OSError) as failed:
         sys.exit(f"no image: {failed}")
 
