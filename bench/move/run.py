@@ -15,7 +15,7 @@ from poolmgr.domain.reasons import Reason
 SHELL = REPOSITORY / "bench/move/shell_moves.sh"
 PYTHON = REPOSITORY / ".venv/bin/python"
 HOST_DRIVER = "bochs-drm"
-TOGETHER = 2
+TOGETHER = 5
 """Moves there and back by one before it is the other's turn."""
 Tell = Callable[[str], None]
 
