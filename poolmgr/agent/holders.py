@@ -70,12 +70,11 @@ def find_holders(
         for file in gpu.device_files:
             wanted.setdefault((file.major, file.minor), []).append(gpu.address)
     for name in sorted(filter(str.isdigit, os.listdir(proc))):
-        process = proc / name
         with contextlib.suppress(OSError):  # it ended meanwhile
             for address, path in _open_devices(f"{proc}/{name}", wanted, number_of):
                 if address not in found:
                     continue
-                pid = int(name)
+                pid, process = int(name), proc / name
                 found[address].setdefault(
                     (pid, path),
                     Holder(pid=pid, command=_command(process), pod_uid=_pod_uid(process), path=path),

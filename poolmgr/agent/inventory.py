@@ -72,9 +72,7 @@ class Accelerator:
     @property
     def mode(self) -> Mode | None:
         """By its driver; None when on none or on one of neither mode."""
-        if self.function.on_vfio:
-            return Mode.PASSTHROUGH
-        return Mode.SHARED if self.driver in self.vendor.host_drivers else None
+        return _mode(self.function, self.vendor)
 
     @property
     def functions(self) -> tuple[PciFunction, ...]:
@@ -131,6 +129,19 @@ def inspect(
     if address not in ours:
         return None
     return _read_accelerator(sysfs, catalogue, functions, ours, address, False, proc)
+
+
+def read_mode(sysfs: Sysfs, catalogue: Catalogue, address: PciAddress) -> Mode | None:
+    """`Accelerator.mode` by a look at its driver alone; None where it is gone or is no GPU of the catalogue, too."""
+    function = _read_function(sysfs, address)
+    vendor = catalogue.match(function.vendor_id, function.class_id)
+    return _mode(function, vendor) if vendor is not None else None
+
+
+def _mode(function: PciFunction, vendor: Vendor) -> Mode | None:
+    if function.on_vfio:
+        return Mode.PASSTHROUGH
+    return Mode.SHARED if function.driver in vendor.host_drivers else None
 
 
 def _read_function(sysfs: Sysfs, address: PciAddress) -> PciFunction:

@@ -28,9 +28,9 @@ FORMER_MARK = "poolmgr-write"
 _WRITING = re.compile(MARK + r"([0-9a-f]{4,5}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 _WORK = """
 import os, sys
+comm = os.open('/proc/self/comm', os.O_WRONLY)
 def name_process(name):
-    with open('/proc/self/comm', 'wb') as comm:
-        comm.write(name)
+    os.write(comm, name)
 def write(path, text):
     file = os.open(path, os.O_WRONLY)
     try:

@@ -13,7 +13,7 @@ from typing import NoReturn, Protocol
 
 from poolmgr.agent import preflight
 from poolmgr.agent.accelerators import VFIO_DRIVERS, VFIO_PCI, Catalogue
-from poolmgr.agent.inventory import Accelerator, PciFunction, inspect
+from poolmgr.agent.inventory import Accelerator, PciFunction, inspect, read_mode
 from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.fleet import Holder
 from poolmgr.domain.identifiers import PciAddress
@@ -205,8 +205,7 @@ class Rebinder:
         raise _Halt(RebindResult(False, reason, message, self._mode_of(address), hung))
 
     def _mode_of(self, address: PciAddress) -> Mode | None:
-        gpu = self._look(address)
-        return gpu.mode if gpu is not None else None
+        return read_mode(self._sysfs, self._catalogue, address)
 
     def _look(self, address: PciAddress) -> Accelerator | None:
         return inspect(self._sysfs, self._catalogue, address, self._proc)

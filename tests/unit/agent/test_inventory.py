@@ -7,7 +7,7 @@ import pytest
 
 from poolmgr.agent.accelerators import load_catalogue
 from poolmgr.agent.holders import check_sees_all_processes, find_holders
-from poolmgr.agent.inventory import Accelerator, DeviceFile, inspect, scan
+from poolmgr.agent.inventory import Accelerator, DeviceFile, inspect, read_mode, scan
 from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.identifiers import PciAddress
@@ -82,7 +82,7 @@ def test_a_look_at_one_gpu_sees_what_the_scan_sees_of_it(tmp_path: Path) -> None
     nvidia(node, group=5, numa=1)
     nvidia(node, "0000:3b:00.1", device="1aef", pci_class="040300", group=5, host_driver="snd_hda_intel")
     nvidia(node, "0000:3c:00.0", group=5)
-    nvidia(node, "0000:3d:00.0", group=6)
+    nvidia(node, "0000:3d:00.0", group=6, driver="vfio-pci")
     node.add_device("0000:3a:00.0", vendor="8086", pci_class="060400", group=5, driver="")
     node.add_device("0000:3e:00.0", vendor="8086", pci_class="020000", group=5, driver="")
     folder = node.proc / "driver/nvidia/gpus" / A
@@ -95,8 +95,10 @@ def test_a_look_at_one_gpu_sees_what_the_scan_sees_of_it(tmp_path: Path) -> None
     sysfs, catalogue = Sysfs(node, node.sys), load_catalogue(["nvidia"])
     for address, gpu in scanned.items():
         assert inspect(sysfs, catalogue, PciAddress(address), node.proc) == gpu
+        assert read_mode(sysfs, catalogue, PciAddress(address)) is gpu.mode
     for other in ("0000:3e:00.0", "0000:99:00.0"):
         assert inspect(sysfs, catalogue, PciAddress(other), node.proc) is None
+        assert read_mode(sysfs, catalogue, PciAddress(other)) is None
 
 
 def test_a_holder_is_found_by_number_whatever_its_path_says(tmp_path: Path) -> None:
