@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.live.calls import percentile
+from bench.live.calls import TIMEOUT_SECONDS, percentile
 from bench.live.fleet import Size
 from bench.live.run import Figures, Schedule
 
@@ -94,7 +94,7 @@ def markdown(found: Mapping[str, Figures], size: Size, schedule: Schedule, measu
                 f"{name}: for {f.never_begun} VM(s) no move began in time; they count with their wait.",
             ]
         if refused := ", ".join(f"{call} {times}×" for call, times in f.refused.items() if times):
-            lines += ["", f"{name} refused: {refused}."]
+            lines += ["", f"{name} refused, or did not answer within {TIMEOUT_SECONDS:.0f} s: {refused}."]
     return [*lines, "", f"{measured_on}."]
 
 

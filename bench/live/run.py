@@ -66,7 +66,7 @@ class Figures:
     """VMs for which none began within BEGIN_WITHIN_SECONDS; they count as such a wait."""
     calls_s: dict[str, list[float]] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
-    """Calls that were not answered with a 2xx."""
+    """Calls that were not answered with a 2xx, or not in time."""
     open_cores: float = 0.0
     """With changes, and with the page open in one browser."""
     open_bytes: list[int] = field(default_factory=list)
