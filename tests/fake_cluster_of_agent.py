@@ -8,6 +8,7 @@ from typing import Any
 from poolmgr.agent.accelerators import load_catalogue
 from poolmgr.agent.deviceplugin.allocation import Offer
 from poolmgr.agent.hook_keeper import HookKeeper
+from poolmgr.agent.hook_node import ContainerLimits
 from poolmgr.agent.journal import Journal
 from poolmgr.agent.nvml import NvmlGpu, NvmlReport
 from poolmgr.agent.observe import NodeObserver
@@ -37,6 +38,7 @@ class FakeApi:
         self.patches = 0
         self.pods: dict[PodName, str] = {}
         self.slices: dict[str, tuple[str, ...]] = {}
+        self.limits: dict[str, ContainerLimits] = {}
 
     async def read_or_create(self) -> dict[str, Any]:
         self._tripwire.pass_by("read GPUNode")
@@ -55,6 +57,10 @@ class FakeApi:
     async def list_pods(self) -> tuple[dict[PodName, str], dict[str, tuple[str, ...]]]:
         self._tripwire.pass_by("list pods")
         return dict(self.pods), dict(self.slices)
+
+    async def list_limits(self) -> dict[str, ContainerLimits]:
+        self._tripwire.pass_by("list limits")
+        return dict(self.limits)
 
     # -- the manager's side ------------------------------------------------------------------------------
 

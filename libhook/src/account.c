@@ -31,7 +31,7 @@ void ph_show_overhead(int device, uint64_t bytes) {
 }
 
 uint64_t ph_memory_limit(int device) {
-    uint64_t configured = ph_config.memory_limit[device];
+    uint64_t configured = __atomic_load_n(&ph_config.memory_limit[device], __ATOMIC_RELAXED);
     if (!ph_region.hami) return configured;
     uint64_t shared = __atomic_load_n(&ph_region.hami->limit[device], __ATOMIC_RELAXED);
     /* With the node's word the region may lower the limit; without it, it is where the monitor changes limits. */

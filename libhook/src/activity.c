@@ -25,16 +25,24 @@ static uint32_t add_amount(uint64_t *word, int64_t bin, uint32_t ns, uint32_t ce
     return taken;
 }
 
+static uint64_t of_bin(uint64_t word, int64_t bin) { return word >> TURN_BITS == (turn_of(bin) & SUM) ? word : 0; }
+
 static uint64_t posted(const struct ph_activity_ring *ring, int64_t bin) {
-    uint64_t word = __atomic_load_n(&ring->bins[bin % PH_BINS].posted, __ATOMIC_RELAXED);
-    return word >> TURN_BITS == (turn_of(bin) & SUM) ? word : 0;
+    return of_bin(__atomic_load_n(&ring->bins[bin % PH_BINS].posted, __ATOMIC_RELAXED), bin);
 }
 
-static uint32_t covered(const struct ph_activity_ring *ring, int64_t bin) { return (uint32_t)(posted(ring, bin) & SUM); }
+static uint32_t covered(uint64_t word) { return (uint32_t)(word & SUM); }
 
 /* ns of the bin in which somebody was busy, to a sixteenth */
-static uint32_t busy(const struct ph_activity_ring *ring, int64_t bin) {
-    return (uint32_t)__builtin_popcountll(posted(ring, bin) & (uint64_t)0xffff << SUM_BITS) * (PH_BIN_NS / SIXTEENTHS);
+static uint32_t busy(uint64_t word) {
+    return (uint32_t)__builtin_popcountll(word & (uint64_t)0xffff << SUM_BITS) * (PH_BIN_NS / SIXTEENTHS);
+}
+
+uint64_t ph_posted_together(uint64_t sum, uint64_t more, int64_t bin) {
+    sum = of_bin(sum, bin);
+    more = of_bin(more, bin);
+    uint64_t ns = (sum & SUM) + (more & SUM);
+    return (turn_of(bin) & SUM) << TURN_BITS | ((sum | more) & (uint64_t)0xffff << SUM_BITS) | (ns > SUM ? SUM : ns);
 }
 
 /* [from, to) of a bin, in ns from its start */
@@ -105,7 +113,7 @@ int64_t ph_coverage_add(struct ph_coverage *coverage, struct ph_activity_ring *r
     return added;
 }
 
-void ph_coverage_settle(struct ph_coverage *coverage, struct ph_activity_ring *ring, int64_t now,
+void ph_coverage_settle(struct ph_coverage *coverage, struct ph_activity_ring *ring, const struct ph_activity_ring *others, int64_t now,
                         void (*charge)(int device, int64_t used_at, int64_t busy_ns), int device) {
     int64_t last = (now - PH_SETTLE_NS) / PH_BIN_NS; /* exclusive */
     int64_t first = coverage->settle_from;
@@ -114,10 +122,16 @@ void ph_coverage_settle(struct ph_coverage *coverage, struct ph_activity_ring *r
         uint32_t own = amount(&coverage->own[bin % PH_BINS], bin);
         if (!own) continue;
         coverage->own[bin % PH_BINS] = 0;
-        uint32_t all = ring ? covered(ring, bin) : own, used = ring ? busy(ring, bin) : own;
-        uint32_t fair = all <= used ? own : (uint32_t)((uint64_t)own * used / all);
-        if (ring) fair = add_amount(&ring->bins[bin % PH_BINS].charged, bin, fair, used);
-        charge(device, bin * PH_BIN_NS, fair);
+        if (ring) {
+            uint64_t container = posted(ring, bin), everybody = others ? ph_posted_together(container, posted(others, bin), bin) : container;
+            uint64_t all = covered(everybody), used = busy(everybody), part = used;
+            if (all > used) {
+                own = (uint32_t)(own * used / all);
+                part = covered(container) * used / all;
+            }
+            own = add_amount(&ring->bins[bin % PH_BINS].charged, bin, own, (uint32_t)part);
+        }
+        charge(device, bin * PH_BIN_NS, own);
     }
     if (last > coverage->settle_from) coverage->settle_from = last;
 }
@@ -131,6 +145,6 @@ int64_t ph_coverage_unsettled(const struct ph_coverage *coverage, int64_t now) {
 
 int64_t ph_ring_total(const struct ph_activity_ring *ring, int64_t from, int64_t to) {
     int64_t sum = 0;
-    for (int64_t bin = from / PH_BIN_NS; ring && bin * PH_BIN_NS < to; bin++) sum += covered(ring, bin);
+    for (int64_t bin = from / PH_BIN_NS; ring && bin * PH_BIN_NS < to; bin++) sum += covered(posted(ring, bin));
     return sum;
 }

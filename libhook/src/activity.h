@@ -1,11 +1,11 @@
 /* When the GPU worked for us, and who else it worked for meanwhile.
  *
  * Measured intervals of one process are merged (two streams at once are busy once). Their coverage is posted
- * per millisecond quarter into a ring that all processes of the container, or of the node where the agent
- * provides the file, share. Contexts of different processes are time-sliced: an interval measured by events
- * holds other contexts' slices too. So a quarter is charged only after everybody has had time to post: each pays
- * own coverage × busy / total coverage when the total exceeds the time that somebody was busy. All together never
- * pay for more than that, whoever comes late. */
+ * per millisecond quarter into a ring that all processes of the container share, and that other containers may read
+ * (neighbours.h). Contexts of different processes are time-sliced: an interval measured by events holds other contexts'
+ * slices too. So a quarter is charged only after everybody has had time to post: each pays own coverage × busy / total
+ * coverage when the total exceeds the time that somebody was busy. The processes of a container together never pay for
+ * more than its part, whoever comes late; what other containers say they have paid is not believed. */
 #pragma once
 
 #include <stdbool.h>
@@ -25,13 +25,6 @@ struct ph_activity_ring {
         uint64_t charged; /* bits 0-31: ns that somebody has paid; 32-63: turn */
     } bins[PH_BINS];
 };
-struct ph_activity_file {
-    uint32_t magic;
-    uint32_t unused[15];
-    struct ph_activity_ring devices[16];
-};
-enum { PH_ACTIVITY_MAGIC = 0x32544341 }; /* "ACT2" */
-
 struct ph_coverage {
     int64_t from[64], to[64]; /* disjoint, recent; in no order */
     int count;
@@ -42,10 +35,13 @@ struct ph_coverage {
 
 /* Adds [from, to); returns ns not covered before, and posts them to `ring` (may be NULL) and to `own`. */
 int64_t ph_coverage_add(struct ph_coverage *coverage, struct ph_activity_ring *ring, int64_t from, int64_t to, bool own);
-/* Hands `charge` the own GPU ns of every bin that ended before now - PH_SETTLE_NS and was not settled yet. */
-void ph_coverage_settle(struct ph_coverage *coverage, struct ph_activity_ring *ring, int64_t now,
+/* Hands `charge` the own GPU ns of every bin that ended before now - PH_SETTLE_NS and was not settled yet. `others`: what
+ * other containers have posted; may be NULL. */
+void ph_coverage_settle(struct ph_coverage *coverage, struct ph_activity_ring *ring, const struct ph_activity_ring *others, int64_t now,
                         void (*charge)(int device, int64_t used_at, int64_t busy_ns), int device);
 /* ns of `own` coverage that wait to be charged. */
 int64_t ph_coverage_unsettled(const struct ph_coverage *coverage, int64_t now);
 /* ns of coverage in the ring during [from, to). */
 int64_t ph_ring_total(const struct ph_activity_ring *ring, int64_t from, int64_t to);
+/* The word `sum` of a bin with another ring's word `more` added, where that is of the same bin. */
+uint64_t ph_posted_together(uint64_t sum, uint64_t more, int64_t bin);

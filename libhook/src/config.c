@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 struct ph_config ph_config;
@@ -120,7 +122,12 @@ static bool set(struct ph_config *config, const char *name, int index, const cha
     if (strcmp(name, "context_bytes") == 0) return ph_parse_size(value, &config->context_bytes);
     if (strcmp(name, "region") == 0) return copy_path(value, config->region_path, sizeof config->region_path);
     if (strcmp(name, "activity") == 0) return copy_path(value, config->activity_path, sizeof config->activity_path);
+    if (strcmp(name, "limits") == 0) return copy_path(value, config->limits_path, sizeof config->limits_path);
     if (strcmp(name, "mps_pipe") == 0) return copy_path(value, config->mps_pipe, sizeof config->mps_pipe);
+    if (strcmp(name, "core_policy") == 0) {
+        config->policy = strcmp(value, "disable") == 0 ? PH_POLICY_DISABLE : PH_POLICY_FORCE;
+        return config->policy == PH_POLICY_DISABLE || strcmp(value, "force") == 0;
+    }
     if (strcmp(name, "priority") == 0) {
         if (!ph_parse_number(value, 0, 1, &number)) return false;
         config->priority = (int)number;
@@ -225,34 +232,93 @@ void ph_config_combine(struct ph_config *file, const struct ph_config *environme
     file->trusted = true;
 }
 
-void ph_config_load(struct ph_config *config, const char *path, uid_t owner) {
+uint64_t ph_hash(const char *text) {
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (; *text; text++) hash = (hash ^ (unsigned char)*text) * 0x100000001b3u;
+    return hash;
+}
+
+static const char *last_part(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* The folder of the region is the container's own folder of the node, mounted; the mount tells its name there. */
+static void find_container(struct ph_config *config) {
+    char folder[sizeof config->region_path], line[1024], root[512], point[512];
+    strcpy(folder, config->region_path);
+    *strrchr(folder, '/') = 0; /* region paths are absolute */
+    snprintf(config->container, sizeof config->container, "%s", last_part(folder));
+    FILE *mounts = fopen("/proc/self/mountinfo", "re");
+    while (mounts && fgets(line, sizeof line, mounts))
+        if (sscanf(line, "%*s %*s %*s %511s %511s", root, point) == 2 && strcmp(point, folder) == 0)
+            snprintf(config->container, sizeof config->container, "%.255s", last_part(root));
+    if (mounts) fclose(mounts);
+}
+
+enum source { ABSENT, READ, REFUSED };
+
+/* Reads a file of settings into `config`; says on stderr why it is refused. */
+static enum source read_file(struct ph_config *config, const char *path, uid_t owner, bool mounted) {
+    struct stat info;
+    struct statvfs filesystem;
+    char text[16384];
+    ssize_t length;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0) return ABSENT;
+    const char *problem = NULL;
+    bool read_only = mounted && fstatvfs(fd, &filesystem) == 0 && (filesystem.f_flag & ST_RDONLY) != 0;
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) problem = "it is not a regular file";
+    else if (!read_only && (info.st_uid != owner || (info.st_mode & (S_IWGRP | S_IWOTH)))) problem = "others than its owner could have written it";
+    else if ((length = read(fd, text, sizeof text)) < 0 || length == sizeof text) problem = "it cannot be read whole";
+    else problem = ph_config_from_text(config, text, (size_t)length);
+    close(fd);
+    if (!problem) return READ;
+    ph_error("%s is ignored (%s); the environment's limits hold", path, problem);
+    return REFUSED;
+}
+
+void ph_config_load(struct ph_config *config, const char *node, const char *path, uid_t owner) {
     struct ph_config environment;
     ph_config_defaults(config);
     ph_config_defaults(&environment);
+    if (getauxval(AT_SECURE)) { /* a setuid program must not open its caller's paths with its own rights */
+        unsetenv("CUDA_DEVICE_MEMORY_SHARED_CACHE");
+        unsetenv("POOLMGR_HOOK_ACTIVITY");
+        unsetenv("CUDA_MPS_PIPE_DIRECTORY");
+    }
     ph_config_from_environment(&environment, (ph_getenv)getenv);
-    struct stat info;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0) {
-        *config = environment;
-        return;
-    }
-    char text[16384];
-    ssize_t length = -1;
-    const char *problem = NULL;
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) problem = "it is not a regular file";
-    else if (info.st_uid != owner || (info.st_mode & (S_IWGRP | S_IWOTH))) problem = "others than its owner could have written it";
-    else if ((length = read(fd, text, sizeof text)) < 0 || length == sizeof text) problem = "it cannot be read whole";
-    else {
-        strcpy(config->region_path, environment.region_path); /* a file that names no region leaves HAMi's */
-        problem = ph_config_from_text(config, text, (size_t)length);
-    }
-    close(fd);
-    if (!problem) {
+    strcpy(config->region_path, environment.region_path); /* a file that names no region leaves HAMi's */
+    enum source found = read_file(config, node, owner, true);
+    if (found == ABSENT) found = read_file(config, path, owner, false);
+    if (found == READ) {
         ph_config_combine(config, &environment);
+        find_container(config);
+        ph_config_follow_limits(config, owner);
         return;
     }
-    ph_error("%s is ignored (%s); the environment's limits hold", path, problem);
-    environment.fail_closed = environment.fail_closed || config->fail_closed;
-    environment.unreadable = environment.present = true;
+    if (found == REFUSED) {
+        environment.fail_closed = environment.fail_closed || config->fail_closed;
+        environment.unreadable = environment.present = true;
+    }
     *config = environment;
+}
+
+static void lower_to(uint64_t *limit, uint64_t other) {
+    __atomic_store_n(limit, lower(__atomic_load_n(limit, __ATOMIC_RELAXED), other), __ATOMIC_RELAXED);
+}
+
+void ph_config_follow_limits(struct ph_config *config, uid_t owner) {
+    char path[sizeof config->limits_path + 32];
+    struct ph_config word;
+    if (!config->limits_path[0] || __atomic_load_n(&config->limited, __ATOMIC_RELAXED)) return;
+    snprintf(path, sizeof path, "%s/%016llx.conf", config->limits_path, (unsigned long long)ph_hash(config->container));
+    ph_config_defaults(&word);
+    enum source found = read_file(&word, path, owner, true);
+    if (found == ABSENT) return;
+    __atomic_store_n(&config->limited, true, __ATOMIC_RELAXED);
+    for (int i = 0; found == READ && i < PH_MAX_DEVICES; i++) {
+        lower_to(&config->memory_limit[i], word.memory_limit[i]);
+        lower_to(&config->core_limit[i], word.core_limit[i]);
+    }
 }

@@ -24,7 +24,7 @@ struct ph_config {
     uint64_t memory_limit[PH_MAX_DEVICES]; /* bytes, 0 = none */
     uint64_t core_limit[PH_MAX_DEVICES];   /* percent of GPU time, 0 = none */
     enum ph_mode mode;
-    enum ph_policy policy; /* GPU_CORE_UTILIZATION_POLICY */
+    enum ph_policy policy; /* core_policy; GPU_CORE_UTILIZATION_POLICY */
     int64_t burst_ns;      /* unused GPU time that may be saved up */
     int64_t in_flight_ns;  /* work that may be queued before it has been measured */
     int64_t window_period_ns;
@@ -36,10 +36,13 @@ struct ph_config {
     bool fail_closed;       /* where limits cannot be held for all processes together, refuse CUDA instead of going on */
     bool present;           /* any source said anything */
     bool trusted;           /* the node's file was read */
+    bool limited;           /* so were this container's limits (`limits`); atomic */
     bool unreadable;        /* the node's file is there and could not be used */
     char region_path[256];
     char mps_pipe[256];      /* where the MPS daemon listens */
-    char activity_path[256]; /* GPU activity of all containers of the node; empty = only our own is known */
+    char activity_path[256]; /* folder of the node's containers' regions; empty = only our own activity is known */
+    char container[256];     /* the node's name for it: of the folder that is mounted where its region is */
+    char limits_path[256];   /* folder in which the node says what each container's limits are; empty = it does not */
 };
 
 typedef const char *(*ph_getenv)(const char *name);
@@ -54,10 +57,18 @@ void ph_config_from_environment(struct ph_config *config, ph_getenv get);
 const char *ph_config_from_text(struct ph_config *config, const char *text, size_t length);
 /* `file` wins; `environment` lowers. */
 void ph_config_combine(struct ph_config *file, const struct ph_config *environment);
-/* Reads both. The file counts only when it belongs to `owner` and nobody else may write it. */
-void ph_config_load(struct ph_config *config, const char *path, uid_t owner);
+/* Reads all: the file at `node`, which the node mounts; where there is none, the one at `path`; the environment. A file
+ * counts only when it belongs to `owner` and nobody else may write it, or is the node's on a read-only mount. */
+void ph_config_load(struct ph_config *config, const char *node, const char *path, uid_t owner);
+/* Lowers the limits to what the node says of this container, once it does, in `limits`/<name hashed>.conf. The agent
+ * writes that in the round after the container began; call it again until then. */
+void ph_config_follow_limits(struct ph_config *config, uid_t owner);
+
+/* FNV-1a, 64 bits: tenants that read the names of others' files in `limits` learn no pod's from them. */
+uint64_t ph_hash(const char *text);
 
 extern struct ph_config ph_config;
 /* paths.c; the test build has its own */
+const char *ph_node_path(void);
 const char *ph_config_path(void);
 uid_t ph_config_owner(void);

@@ -45,7 +45,7 @@ static uint64_t limit_of(int device) { return __atomic_load_n(&ph_limits[device]
 
 /* The share in force: the lower of the node's word and the region's (the monitor may change it), 100 = none. */
 static uint64_t share(int device) {
-    uint64_t configured = ph_config.core_limit[device], shared = configured;
+    uint64_t configured = __atomic_load_n(&ph_config.core_limit[device], __ATOMIC_RELAXED), shared = configured;
     if (ph_region.hami) {
         shared = __atomic_load_n(&ph_region.hami->sm_limit[device], __ATOMIC_RELAXED);
         if (shared >= 100) shared = 0;
@@ -55,8 +55,8 @@ static uint64_t share(int device) {
 }
 
 static bool switched_off(void) {
-    if (ph_config.policy == PH_POLICY_FORCE || ph_config.trusted) return false;
-    if (ph_config.policy == PH_POLICY_DISABLE) return true;
+    if (ph_config.policy != PH_POLICY_DEFAULT) return ph_config.policy == PH_POLICY_DISABLE;
+    if (ph_config.trusted) return false;
     return ph_region.hami && __atomic_load_n(&ph_region.hami->utilization_switch, __ATOMIC_RELAXED) == 0;
 }
 
@@ -212,6 +212,7 @@ void ph_limiter_refresh(void) {
     bool off = switched_off() || ph_config.mode == PH_MODE_MPS;
     bool timed = told_to_stand_still();
     ph_neighbours_open();
+    ph_config_follow_limits(&ph_config, ph_config_owner());
     for (int i = 0; i < PH_MAX_DEVICES; i++) {
         uint64_t limit = off ? 0 : share(i);
         __atomic_store_n(&ph_limits[i], limit, __ATOMIC_RELAXED);

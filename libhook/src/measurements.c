@@ -38,7 +38,7 @@ static pthread_mutex_t queue_mutex = PTHREAD_MUTEX_INITIALIZER; /* the queue and
 static struct measurement *queue, **queue_end = &queue, *free_ones;
 static pthread_mutex_t reader_mutex = PTHREAD_MUTEX_INITIALIZER; /* everything a reader uses, below */
 static struct measurement *reading;
-static struct ph_coverage coverage[PH_MAX_DEVICES], container_coverage[PH_MAX_DEVICES];
+static struct ph_coverage coverage[PH_MAX_DEVICES];
 static int64_t settled_at;
 static int waiting;        /* measurements not yet read */
 static int running[PH_MAX_DEVICES]; /* of them, those that the GPU had begun at the last look */
@@ -91,18 +91,19 @@ static void discard(struct measurement *m) {
     pthread_mutex_unlock(&queue_mutex);
 }
 
+static struct ph_activity_ring *container_ring(int device) {
+    return ph_region.extension ? &ph_region.extension->activity[device] : NULL;
+}
+
 static void post(int device, int64_t from, int64_t to, bool own) {
-    struct ph_activity_ring *ring = ph_neighbours_ring(device);
-    ph_coverage_add(&coverage[device], ring, from, to, own);
-    /* Where the node's ring is used, the container's own is kept too: the difference is the others. */
-    struct ph_activity_ring *own_ring = ph_region.extension ? &ph_region.extension->activity[device] : NULL;
-    if (own_ring && own_ring != ring) ph_coverage_add(&container_coverage[device], own_ring, from, to, false);
+    ph_coverage_add(&coverage[device], container_ring(device), from, to, own);
 }
 
 static bool contended(const struct measurement *m, int64_t busy) {
-    struct ph_activity_ring *ring = ph_neighbours_ring(m->device);
     int64_t from = m->from - PH_BIN_NS, to = m->from + busy + PH_BIN_NS;
-    return ph_ring_total(ring, from, to) - ph_ring_total(&coverage[m->device].posted, from, to) > busy / 8;
+    ph_neighbours_look(m->device, ph_now());
+    int64_t all = ph_ring_total(container_ring(m->device), from, to) + ph_ring_total(ph_neighbours_ring(m->device), from, to);
+    return all - ph_ring_total(&coverage[m->device].posted, from, to) > busy / 8;
 }
 
 static void went_on(int device, int64_t now) { __atomic_store_n(&progress[device], now, __ATOMIC_RELAXED); }
@@ -260,7 +261,8 @@ void ph_measurements_read(bool from_housekeeper) {
     if (from_housekeeper || now - settled_at > SETTLE_EVERY_NS) {
         settled_at = now;
         for (int i = 0; i < ph_device_count; i++) {
-            ph_coverage_settle(&coverage[i], ph_neighbours_ring(i), now, ph_limiter_charge, i);
+            ph_neighbours_look(i, now);
+            ph_coverage_settle(&coverage[i], container_ring(i), ph_neighbours_ring(i), now, ph_limiter_charge, i);
             note_debt(i, now);
         }
     }
@@ -298,5 +300,4 @@ void ph_measurements_after_fork(void) {
     memset(progress, 0, sizeof progress);
     memset(ph_flights, 0, sizeof ph_flights);
     memset(coverage, 0, sizeof coverage);
-    memset(container_coverage, 0, sizeof container_coverage);
 }

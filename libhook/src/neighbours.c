@@ -2,49 +2,135 @@
 #include "neighbours.h"
 
 #include "config.h"
+#include "driver.h"
 #include "log.h"
 #include "region.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <sys/mman.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const int64_t RECENT_NS = 20000000;
+enum {
+    NEIGHBOURS = 64,
+    LOOK_NS = 500000,
+    LATE_NS = 20000000, /* posts that come this long after their time are still seen */
+};
+static const int64_t RECENT_NS = 20000000, SEARCH_NS = 50000000;
 
-static struct ph_activity_file *file; /* set once */
+struct neighbour {
+    int fd;
+    uint64_t inode, filesystem;
+    bool seen;                  /* at the last search */
+    int place[PH_MAX_DEVICES];  /* of our GPU's ring in its region; -1: it has no such GPU */
+};
 
-static const char *map(const char *path) {
-    struct stat info;
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
-    if (fd < 0) return "it cannot be opened for reading and writing";
-    const char *refusal = NULL;
-    void *at = MAP_FAILED;
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) refusal = "it is not a regular file";
-    else if (info.st_size < (off_t)sizeof *file && ftruncate(fd, sizeof *file) != 0) refusal = "it cannot be resized";
-    else at = mmap(NULL, sizeof *file, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (!refusal && at == MAP_FAILED) refusal = "it cannot be mapped";
-    /* Other users' containers join too. fchmod on our own file instead of touching the umask. */
-    if (!refusal && info.st_uid == geteuid()) (void)!fchmod(fd, 0666);
-    close(fd);
-    if (refusal) return refusal;
-    struct ph_activity_file *found = at;
-    uint32_t fresh = 0;
-    __atomic_compare_exchange_n(&found->magic, &fresh, PH_ACTIVITY_MAGIC, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-    if (found->magic != PH_ACTIVITY_MAGIC) {
-        munmap(at, sizeof *file);
-        return "it belongs to something else or to another release of this library";
+static bool known; /* atomic, set once */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* everything below but the rings' words, which are atomic */
+static struct neighbour neighbours[NEIGHBOURS];
+static int count;
+static int64_t searched_at, looked_at[PH_MAX_DEVICES];
+static struct ph_activity_ring others[PH_MAX_DEVICES];
+
+static bool is_open(const struct neighbour *n) {
+    struct stat info; /* programs that become daemons close every descriptor, and the number may be theirs by now */
+    return fstat(n->fd, &info) == 0 && info.st_ino == n->inode && info.st_dev == n->filesystem;
+}
+
+/* Where its rings are; false: no region of this release. */
+static bool find_places(struct neighbour *n) {
+    struct {
+        uint32_t magic, version;
+        uint64_t size;
+    } extension;
+    char uuids[PH_MAX_DEVICES][PH_UUID_SIZE];
+    if (pread(n->fd, &extension, sizeof extension, PH_EXTENSION_OFFSET) != sizeof extension) return false;
+    if (extension.magic != PH_EXTENSION_MAGIC || extension.version != PH_EXTENSION_VERSION || extension.size != sizeof(struct ph_extension)) return false;
+    if (pread(n->fd, uuids, sizeof uuids, offsetof(struct ph_hami_region, uuids)) != sizeof uuids) return false;
+    for (int i = 0; i < PH_MAX_DEVICES; i++) {
+        n->place[i] = -1;
+        for (int at = 0; at < PH_MAX_DEVICES && i < ph_device_count && ph_device_uuids[i][0]; at++)
+            if (strncmp(uuids[at], ph_device_uuids[i], PH_UUID_SIZE) == 0) n->place[i] = at;
     }
-    __atomic_store_n(&file, found, __ATOMIC_RELEASE);
-    return NULL;
+    return true;
+}
+
+static void meet(int folder, const char *name) {
+    struct neighbour n = { .fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY), .seen = true };
+    struct stat info;
+    if (n.fd < 0) return;
+    bool regular = fstat(n.fd, &info) == 0 && S_ISREG(info.st_mode);
+    n.inode = info.st_ino;
+    n.filesystem = info.st_dev;
+    bool own = regular && n.inode == ph_region.inode && n.filesystem == ph_region.filesystem;
+    for (int i = 0; i < count && regular && !own; i++)
+        if (neighbours[i].inode == n.inode && neighbours[i].filesystem == n.filesystem) neighbours[i].seen = own = true;
+    if (regular && !own && count < NEIGHBOURS && find_places(&n)) neighbours[count++] = n;
+    else close(n.fd);
+}
+
+static void search(void) {
+    DIR *folder = opendir(ph_config.activity_path);
+    for (int i = 0; i < count; i++) neighbours[i].seen = false;
+    for (struct dirent *entry; folder && (entry = readdir(folder));) {
+        size_t length = strlen(entry->d_name);
+        if (length > 6 && strcmp(entry->d_name + length - 6, ".cache") == 0) meet(dirfd(folder), entry->d_name);
+    }
+    if (folder) closedir(folder);
+    int kept = 0;
+    for (int i = 0; i < count; i++) {
+        bool open = is_open(&neighbours[i]);
+        if (open && neighbours[i].seen && find_places(&neighbours[i])) neighbours[kept++] = neighbours[i];
+        else if (open) close(neighbours[i].fd);
+    }
+    count = kept;
+}
+
+/* One run of bins that does not wrap, first to last, of all neighbours. */
+static void read_bins(int device, int64_t first, int64_t last) {
+    static struct ph_activity_bin bins[PH_BINS];
+    static uint64_t sums[PH_BINS];
+    size_t length = (size_t)(last - first + 1);
+    memset(sums, 0, length * sizeof *sums);
+    for (int i = 0; i < count; i++) {
+        if (neighbours[i].place[device] < 0) continue;
+        off_t ring = PH_EXTENSION_OFFSET + (off_t)offsetof(struct ph_extension, activity) +
+                     neighbours[i].place[device] * (off_t)sizeof(struct ph_activity_ring);
+        ssize_t found = pread(neighbours[i].fd, bins, length * sizeof *bins, ring + first % PH_BINS * (off_t)sizeof *bins);
+        for (int64_t at = 0; at < found / (ssize_t)sizeof *bins; at++) sums[at] = ph_posted_together(sums[at], bins[at].posted, first + at);
+    }
+    for (int64_t bin = first; bin <= last; bin++)
+        __atomic_store_n(&others[device].bins[bin % PH_BINS].posted, sums[bin - first], __ATOMIC_RELAXED);
+}
+
+void ph_neighbours_look(int device, int64_t now) {
+    if (!ph_neighbours_known() || pthread_mutex_trylock(&mutex) != 0) return;
+    if (now - searched_at > SEARCH_NS || searched_at == 0) {
+        searched_at = now;
+        search();
+    }
+    if (now - looked_at[device] >= LOOK_NS) {
+        int64_t last = now / PH_BIN_NS, first = (looked_at[device] - LATE_NS) / PH_BIN_NS;
+        if (first <= last - PH_BINS) first = last - PH_BINS + 1;
+        if (first < 0) first = 0;
+        looked_at[device] = now;
+        int64_t wraps = (first / PH_BINS + 1) * PH_BINS;
+        read_bins(device, first, last < wraps ? last : wraps - 1);
+        if (last >= wraps) read_bins(device, wraps, last);
+    }
+    pthread_mutex_unlock(&mutex);
 }
 
 static void open_once(void) {
-    const char *refusal = map(ph_config.activity_path);
-    if (refusal)
-        ph_error("activity file %s is refused: %s. Other containers' GPU time stays unknown: under contention this one gets "
-                 "less than its share.", ph_config.activity_path, refusal);
+    struct stat info;
+    if (stat(ph_config.activity_path, &info) == 0 && S_ISDIR(info.st_mode) && access(ph_config.activity_path, R_OK | X_OK) == 0)
+        __atomic_store_n(&known, true, __ATOMIC_RELEASE);
+    else
+        ph_error("%s is no folder that can be read (activity). Other containers' GPU time stays unknown: under contention this "
+                 "one gets less than its share.", ph_config.activity_path);
 }
 
 void ph_neighbours_open(void) {
@@ -52,20 +138,13 @@ void ph_neighbours_open(void) {
     if (ph_config.activity_path[0]) pthread_once(&once, open_once);
 }
 
-static struct ph_activity_file *shared(void) { return __atomic_load_n(&file, __ATOMIC_ACQUIRE); }
+bool ph_neighbours_known(void) { return __atomic_load_n(&known, __ATOMIC_ACQUIRE); }
 
-bool ph_neighbours_known(void) { return shared() != NULL; }
-
-struct ph_activity_ring *ph_neighbours_ring(int device) {
-    struct ph_activity_file *node = shared();
-    if (node) return &node->devices[device];
-    return ph_region.extension ? &ph_region.extension->activity[device] : NULL;
-}
+const struct ph_activity_ring *ph_neighbours_ring(int device) { return ph_neighbours_known() ? &others[device] : NULL; }
 
 bool ph_neighbours_active(int device, int64_t now) {
-    struct ph_activity_file *node = shared();
-    if (!node || !ph_region.extension) return false;
-    int64_t everybody = ph_ring_total(&node->devices[device], now - RECENT_NS, now);
-    int64_t container = ph_ring_total(&ph_region.extension->activity[device], now - RECENT_NS, now);
-    return everybody > container + PH_BIN_NS / 10;
+    ph_neighbours_look(device, now);
+    return ph_ring_total(ph_neighbours_ring(device), now - RECENT_NS, now) > PH_BIN_NS / 10;
 }
+
+void ph_neighbours_after_fork(void) { pthread_mutex_init(&mutex, NULL); }

@@ -1,12 +1,17 @@
-/* The other containers on a GPU: known where the node provides a file in which every container posts when the GPU
- * worked for it (`activity`), unknown otherwise. */
+/* The other containers on a GPU. Each writes into its own region alone; the node shows all regions in one folder
+ * (`activity`), in which this process reads when the GPU worked for the others. They are read by pread and never mapped:
+ * a tenant that cuts its file ends nobody else's program. Rings go by the GPU's UUID, whatever a container sees of the
+ * machine. What is read may be anything: it is bounded, and says only that somebody claims to have been busy. */
 #pragma once
 
 #include "activity.h"
 
-void ph_neighbours_open(void); /* once; does nothing without the setting */
+void ph_neighbours_open(void); /* looks for the folder once; does nothing without the setting */
 bool ph_neighbours_known(void);
-/* Where this process posts: the node's ring, else the container's own. May be NULL. */
-struct ph_activity_ring *ph_neighbours_ring(int device);
+/* Reads what the others have posted on a GPU since the last time. Cheap when called again within half a millisecond. */
+void ph_neighbours_look(int device, int64_t now);
+/* What they had posted at the last look; NULL where they are unknown. */
+const struct ph_activity_ring *ph_neighbours_ring(int device);
 /* They worked during the last 20 ms. */
 bool ph_neighbours_active(int device, int64_t now);
+void ph_neighbours_after_fork(void);

@@ -186,10 +186,10 @@ void ph_region_open(const char *path, const struct ph_region_defaults *defaults)
         refusal = errno == ELOOP ? "it is a symbolic link" : "it cannot be opened for reading and writing";
     } else {
         struct stat info;
-        /* Other users of the container join too. fchmod on our own new file instead of touching the umask. */
-        if (fstat(fd, &info) == 0 && info.st_uid == geteuid() && S_ISREG(info.st_mode)) (void)!fchmod(fd, 0666);
         if (!lock_byte_within(fd, PH_LOCK_INIT, 3000)) refusal = "another process has been setting it up for 3 s";
         else refusal = prepare(fd, defaults, &map);
+        /* Other users of the container join too. fchmod on our own region instead of touching the umask. */
+        if (!refusal && fstat(fd, &info) == 0 && info.st_uid == geteuid()) (void)!fchmod(fd, 0666);
         ph_region_lock_byte(fd, PH_LOCK_INIT, F_UNLCK);
     }
     if (refusal) {

@@ -9,6 +9,7 @@
 #include "limiter.h"
 #include "log.h"
 #include "memory.h"
+#include "neighbours.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -30,6 +31,7 @@ static void in_child(void) {
     ph_captures_after_fork();
     ph_housekeeper_after_fork();
     ph_batches_after_fork();
+    ph_neighbours_after_fork();
 }
 
 static void read_log_level(void) {
@@ -85,7 +87,7 @@ void ph_start(void) {
     pthread_mutex_lock(&start_mutex);
     if (!started) {
         read_log_level();
-        ph_config_load(&ph_config, ph_config_path(), ph_config_owner());
+        ph_config_load(&ph_config, ph_node_path(), ph_config_path(), ph_config_owner());
         if (!watching_forks) pthread_atfork(NULL, NULL, in_child);
         watching_forks = true;
         hand_share_to_mps();

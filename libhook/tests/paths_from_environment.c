@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-const char *ph_config_path(void) {
-    const char *path = getenv("PH_TEST_CONFIG");
+static const char *from(const char *variable) {
+    const char *path = getenv(variable);
     return path ? path : "/nonexistent";
 }
+const char *ph_node_path(void) { return from("PH_TEST_NODE"); }
+const char *ph_config_path(void) { return from("PH_TEST_CONFIG"); }
 uid_t ph_config_owner(void) { return geteuid(); }

@@ -12,12 +12,13 @@ import msgspec
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from poolmgr.agent.credentials import Credentials
+from poolmgr.agent.hook_node import ContainerLimits, given_by_hami
 from poolmgr.agent.podresources import PodName
 from poolmgr.domain.errors import Fault, Stale, Unavailable
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock
-from poolmgr.wire.core import TERMINAL_PHASES, PodList
+from poolmgr.wire.core import TERMINAL_PHASES, Pod, PodList
 from poolmgr.wire.hami.pods import slices
 from poolmgr.wire.http_errors import SERVER_ERROR, Absent, error_of
 from poolmgr.wire.kinds import GPU_NODES, NODES, PODS, POOLMGR_API_VERSION
@@ -107,22 +108,31 @@ class ApiServer:
 
     async def list_pods(self) -> tuple[dict[PodName, str], dict[str, tuple[str, ...]]]:
         """Of the pods bound to this node: their UIDs, and which have slices of which GPU (by UUID)."""
-        query = {"fieldSelector": f"spec.nodeName={self._node}"}
-        answer = await self._request("GET", PODS.path(), params=query)
-        try:
-            pods = msgspec.convert(answer, PodList).items or ()
-        except msgspec.ValidationError as error:
-            message = f"the pods of {self._node} cannot be read, so nothing is moved: {error}"
-            raise Fault(Reason.INVARIANT_BROKEN, message) from error
         uids: dict[PodName, str] = {}
         held: dict[str, list[str]] = {}
-        for pod in pods:
+        for pod in await self._pods():
             meta = pod.metadata
             uids[PodName(meta.namespace, meta.name)] = meta.uid
             if pod.status.phase not in TERMINAL_PHASES:
                 for piece in slices(meta.annotations.allocated, meta.annotations.mig_allocations):
                     held.setdefault(piece.uuid, []).append(f"{meta.namespace}/{meta.name}")
         return uids, {uuid: tuple(sorted(names)) for uuid, names in held.items()}
+
+    async def list_limits(self) -> dict[str, ContainerLimits]:
+        """What HAMi gave the containers on this node, by the names of their folders."""
+        found: dict[str, ContainerLimits] = {}
+        for pod in await self._pods():
+            found |= given_by_hami(pod)
+        return found
+
+    async def _pods(self) -> tuple[Pod, ...]:
+        query = {"fieldSelector": f"spec.nodeName={self._node}"}
+        answer = await self._request("GET", PODS.path(), params=query)
+        try:
+            return msgspec.convert(answer, PodList).items or ()
+        except msgspec.ValidationError as error:
+            message = f"the pods of {self._node} cannot be read, so nothing is moved: {error}"
+            raise Fault(Reason.INVARIANT_BROKEN, message) from error
 
     def _headers(self) -> dict[str, str]:
         bearer = self._credentials.bearer()

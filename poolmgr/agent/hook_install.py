@@ -1,7 +1,8 @@
 """Keeps libhook in the place of HAMi's library on the node.
 
-`FOLDER/libvgpu.so` (HAMi's plugin mounts it into containers by that name) becomes a symbolic link to a copy of
-libhook in the agent's own store, named by its content. That has three reasons:
+`FOLDER/libvgpu.so.VERSION` and `FOLDER/libvgpu.so` (HAMi's plugin mounts the first, and where it does not see that the
+second, into containers as `libvgpu.so`) become symbolic links to a copy of libhook in the agent's own store, named by
+its content. That has three reasons:
 
 - Containers mount the file that is there when they start, by inode. A copy in the store is never written again,
   so nothing that happens later reaches a running container.
@@ -15,6 +16,7 @@ HAMi's file stays beside it under another name with its inode, for the container
 
 import hashlib
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ from poolmgr.domain.reasons import Reason
 
 NAME = "libvgpu.so"
 THEIRS = "libvgpu.hami.so"
+MACHINES = {"x86_64": 62, "aarch64": 183}
+"""`e_machine` of ELF's header, by what the kernel calls the machine."""
 
 
 class InstallState(StrEnum):
@@ -55,6 +59,15 @@ class HookPlace:
     def target(self) -> Path:
         return self.folder / NAME
 
+    def targets(self) -> list[Path]:
+        """Every name under which HAMi's plugin may mount its library: without a version, and with each one that
+        is or was installed."""
+        return [self.target, *sorted(self.folder.glob(f"{NAME}.*"))]
+
+    def kept(self, target: Path) -> Path:
+        """Where HAMi's file of that name is kept."""
+        return self.folder / target.name.replace(NAME, THEIRS, 1)
+
     def content(self) -> bytes:
         """The library that this agent brings. Raises Fault where there is none."""
         try:
@@ -64,17 +77,28 @@ class HookPlace:
                 Reason.HOOK_NOT_IN_PLACE,
                 f"{self.library} cannot be read ({error.strerror}): this agent's image is built without libhook",
             ) from error
-        if not content.startswith(b"\x7fELF"):
+        if not content.startswith(b"\x7fELF") or len(content) < 20:
             raise Fault(Reason.HOOK_NOT_IN_PLACE, f"{self.library} is no shared library")
+        machine = platform.machine()
+        if int.from_bytes(content[18:20], "little") != MACHINES.get(machine):
+            raise Fault(
+                Reason.HOOK_NOT_IN_PLACE,
+                f"{self.library} is built for another machine than this {machine}: containers would run without any "
+                "limit. Use the image, or the build, for this machine",
+            )
         return content
 
     def copy_of(self, content: bytes) -> Path:
         """Where a copy of this content is kept; it need not be there yet."""
         return self.store / f"libvgpu-{hashlib.sha256(content).hexdigest()[:16]}.so"
 
-    def is_ours(self) -> bool:
+    def leads_to_ours(self, target: Path) -> bool:
         """Whether the name leads to any copy of ours."""
-        return self.target.is_symlink() and self.target.readlink().parent == self.store
+        return target.is_symlink() and target.readlink().parent == self.store
+
+    def is_ours(self) -> bool:
+        """Whether new containers get a copy of ours, whichever name HAMi's plugin mounts."""
+        return all(self.leads_to_ours(target) for target in self.targets())
 
 
 @contextmanager
@@ -111,21 +135,21 @@ def _keep_copy(content: bytes, copy: Path) -> None:
     _sync(copy.parent)
 
 
-def _set_theirs_aside(place: HookPlace) -> bool:
+def _set_theirs_aside(place: HookPlace, target: Path) -> bool:
     """True if a library of somebody else was at the name; it keeps its inode under another."""
-    if place.target.is_symlink() or not place.target.exists():
+    if target.is_symlink() or not target.exists():
         return False
     fresh = place.folder / f".{THEIRS}.{os.getpid()}"
     fresh.unlink(missing_ok=True)
-    os.link(place.target, fresh)
-    fresh.rename(place.folder / THEIRS)
+    os.link(target, fresh)
+    fresh.rename(place.kept(target))
     return True
 
 
 def ensure_hook(place: HookPlace, *, dry_run: bool = False) -> InstallResult:
-    """Makes the name lead to libhook. Idempotent; call it again and again (every agent round).
+    """Makes the names lead to libhook. Idempotent; call it again and again (every agent round).
 
-    Raises Fault where the library is missing, Unavailable where the folder cannot be written now.
+    Raises Fault where the library is missing or for another machine, Unavailable where the folder cannot be written.
     """
     if not place.folder.is_dir():
         sentence = f"{place.folder} is not there: HAMi's device plugin has not run on this node"
@@ -133,20 +157,28 @@ def ensure_hook(place: HookPlace, *, dry_run: bool = False) -> InstallResult:
     content = place.content()
     wanted = place.copy_of(content)
     with _file_errors(place.folder):
-        if place.target.is_symlink() and place.target.readlink() == wanted and wanted.exists():
+        wrong = [
+            target
+            for target in place.targets()
+            if not (target.is_symlink() and target.readlink() == wanted and wanted.exists())
+        ]
+        if not wrong:
             return InstallResult(InstallState.IN_PLACE, f"libhook is in place in {place.folder}")
         if dry_run:
+            names = " and ".join(str(target) for target in wrong)
             return InstallResult(
                 InstallState.INSTALLED,
-                f"would make {place.target} a link to {wanted}; running containers keep theirs",
+                f"would make {names} a link to {wanted}; running containers keep theirs",
             )
-        had_theirs = (place.folder / THEIRS).exists()
         _keep_copy(content, wanted)
-        put_back = _set_theirs_aside(place) and had_theirs
-        fresh = place.folder / f".{NAME}.{os.getpid()}"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(wanted)
-        fresh.rename(place.target)
+        put_back = False
+        for target in wrong:
+            had_theirs = place.kept(target).exists()
+            put_back |= _set_theirs_aside(place, target) and had_theirs
+            fresh = place.folder / f".{NAME}.{os.getpid()}"
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(wanted)
+            fresh.rename(target)
         _sync(place.folder)
     if put_back:
         sentence = f"another library had been put into {place.folder}; libhook is back for new containers"
@@ -156,20 +188,22 @@ def ensure_hook(place: HookPlace, *, dry_run: bool = False) -> InstallResult:
 
 def remove_hook(place: HookPlace, *, dry_run: bool = False) -> InstallResult:
     """Gives HAMi's library its place back. Containers that run with libhook keep it."""
-    if not place.is_ours():
+    ours = [target for target in place.targets() if place.leads_to_ours(target)]
+    if not ours:
         return InstallResult(InstallState.REMOVED, f"libhook is not in {place.folder}")
-    kept = place.folder / THEIRS
+    kept = [target for target in ours if place.kept(target).exists()]
     if dry_run:
         what = (
-            f"put {kept} back"
-            if kept.exists()
+            f"put {' and '.join(str(place.kept(target)) for target in kept)} back"
+            if kept
             else "take the link away; HAMi's plugin copies its own at its next start"
         )
         return InstallResult(InstallState.REMOVED, f"would {what}")
     with _file_errors(place.folder):
-        if kept.exists():
-            kept.rename(place.target)
-        else:
-            place.target.unlink()
+        for target in ours:
+            if target in kept:
+                place.kept(target).rename(target)
+            else:
+                target.unlink()
         _sync(place.folder)
     return InstallResult(InstallState.REMOVED, f"HAMi's own library has its place in {place.folder} back")

@@ -2,6 +2,7 @@
 no memory of the one before but the journal, so it can be cut off anywhere and be begun again.
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ import structlog
 
 from poolmgr.agent.deviceplugin.allocation import Offer
 from poolmgr.agent.hook_keeper import HookKeeper
+from poolmgr.agent.hook_node import ContainerLimits
 from poolmgr.agent.journal import DeviceRecord, Journal, Move, Trouble
 from poolmgr.agent.nvml import NvmlReport
 from poolmgr.agent.observe import NodeObserver, Observation, Plugins, Pods
@@ -17,6 +19,7 @@ from poolmgr.agent.podresources import PodName
 from poolmgr.agent.rebind import Rebinder, RebindResult
 from poolmgr.agent.reconcile import MAX_ATTEMPTS, Act, Decision, Sight, arrived, decide
 from poolmgr.agent.report import Reporter
+from poolmgr.domain.errors import Unavailable
 from poolmgr.domain.identifiers import NodeName, PciAddress
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.node_spec import NodeSpec
@@ -39,6 +42,8 @@ class Api(Protocol):
     async def patch_status(self, status: dict[str, Any], resource_version: str) -> dict[str, Any]: ...
 
     async def list_pods(self) -> tuple[dict[PodName, str], dict[str, tuple[str, ...]]]: ...
+
+    async def list_limits(self) -> dict[str, ContainerLimits]: ...
 
 
 class NvmlDoor(Protocol):
@@ -108,6 +113,9 @@ class NodeAgent:
             decisions, seen = await self._decide(spec, self._pods.slices)
             await self._plugins.set_offers(self._offers(spec, seen, decisions))
         self._confirm(spec, seen, decisions)
+        if self._hook and self._hook.wants_limits():
+            with contextlib.suppress(Unavailable):  # the next round asks again; GPUs do not wait for it
+                self._hook.learn(await self._api.list_limits())
         return await self._report(body, spec, seen, decisions), acted
 
     async def _decide(

@@ -89,7 +89,7 @@ def build_agent(
     )
     facts = NodeFacts(journal.state.boot_id, platform.release(), metadata.version("poolmgr"))
     pruner = CopyPruner(settings.hook_place, clock, settings.proc_root)
-    hook = HookKeeper(settings.hook_mode, settings.hook_place, pruner)
+    hook = HookKeeper(settings.hook_mode, settings.hook_place, pruner, settings.hook_settings)
     return NodeAgent(
         settings.node, api, observer, rebinder, plugins, nvml, journal, Reporter(facts), clock, hook
     )

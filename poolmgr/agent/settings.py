@@ -1,10 +1,12 @@
 """What an agent has to be told. Built once by the command line."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from poolmgr.agent.hook_install import HookPlace
 from poolmgr.agent.hook_keeper import HookMode
+from poolmgr.agent.hook_node import DEFAULT_SETTINGS
 from poolmgr.domain.identifiers import NodeName
 
 
@@ -32,3 +34,5 @@ class AgentSettings:
     unbind_deadline_seconds: float = 60.0
     hook_mode: HookMode = HookMode.LEAVE
     hook_place: HookPlace = HookPlace()
+    hook_settings: Mapping[str, str] = field(default_factory=lambda: DEFAULT_SETTINGS)
+    """libhook's settings for every container of the node (docs/reference/hook-settings.md)."""

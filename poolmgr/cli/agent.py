@@ -17,6 +17,7 @@ from rich.table import Table
 from poolmgr.agent.accelerators import built_in
 from poolmgr.agent.hook_install import HookPlace
 from poolmgr.agent.hook_keeper import HookMode
+from poolmgr.agent.hook_node import parse_settings
 from poolmgr.agent.settings import AgentSettings
 from poolmgr.cli import agent_hook
 from poolmgr.domain.identifiers import NodeName
@@ -124,6 +125,13 @@ def run(
     ] = DEFAULTS.hook_mode,
     hook_folder: agent_hook.Folder = DEFAULTS.hook_place.folder,
     hook_library: agent_hook.Library = DEFAULTS.hook_place.library,
+    hook_settings: Annotated[
+        str,
+        typer.Option(
+            envvar="POOLMGR_HOOK_SETTINGS",
+            help="libhook's settings for the containers of this node, as lines of `name = value`.",
+        ),
+    ] = "\n".join(f"{name} = {value}" for name, value in DEFAULTS.hook_settings.items()),
     log_level: Annotated[str, typer.Option(envvar="POOLMGR_LOG_LEVEL")] = "info",
     log_text: Annotated[bool, typer.Option("--log-text", help="Log for people instead of JSON.")] = False,
 ) -> None:
@@ -149,6 +157,7 @@ def run(
         any_pid_namespace=any_pid_namespace,
         hook_mode=hook_mode,
         hook_place=HookPlace(hook_library, hook_folder, state_dir / "hook"),
+        hook_settings=parse_settings(hook_settings),
     )
 
     async def until_told() -> None:

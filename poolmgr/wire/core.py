@@ -90,6 +90,7 @@ class Resources(Wire, frozen=True):
 
 
 class Container(Wire, frozen=True):
+    name: str = ""
     resources: Resources = Resources()
     restart_policy: str = ""
     """`Always` on an init container makes it a sidecar: it runs beside the others."""

@@ -40,7 +40,7 @@ def together(
     running = [
         machine.start(
             "share", "--seconds", "5", "--ns", "200000",
-            POOLMGR_HOOK_ACTIVITY=str(tmp_path / "activity"), FAKE_CUDA_CALL_NS="2000",
+            POOLMGR_HOOK_ACTIVITY=str(tmp_path), FAKE_CUDA_CALL_NS="2000",
             CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / f"{i}.cache"), **settings,
         )
         for i, settings in enumerate((first, second))
@@ -50,7 +50,7 @@ def together(
 
 
 def test_burst_uses_what_nobody_else_uses(machine: Machine, tmp_path: Path) -> None:
-    assert alone(machine, "burst", 30, POOLMGR_HOOK_ACTIVITY=str(tmp_path / "activity")) > 98
+    assert alone(machine, "burst", 30, POOLMGR_HOOK_ACTIVITY=str(tmp_path)) > 98
 
 
 def test_burst_without_knowing_the_others_keeps_to_the_share(machine: Machine) -> None:
@@ -59,7 +59,7 @@ def test_burst_without_knowing_the_others_keeps_to_the_share(machine: Machine) -
 
 def burst_beside(machine: Machine, tmp_path: Path, *neighbour: str) -> tuple[float, float]:
     """Shares of ten seconds of a burst container of 30 % and, over its own time, of a neighbour that has 70 %."""
-    known = {"POOLMGR_HOOK_ACTIVITY": str(tmp_path / "activity"), "FAKE_CUDA_CALL_NS": "2000"}
+    known = {"POOLMGR_HOOK_ACTIVITY": str(tmp_path), "FAKE_CUDA_CALL_NS": "2000"}
     burst = machine.start(
         "share", "--seconds", "10", "--ns", "200000", CUDA_DEVICE_SM_LIMIT="30", POOLMGR_HOOK_MODE="burst",
         CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / "a.cache"), **known,
@@ -97,7 +97,7 @@ def test_best_effort_yields_to_others_and_uses_the_rest(machine: Machine, tmp_pa
 
 
 def test_best_effort_alone_is_not_held(machine: Machine, tmp_path: Path) -> None:
-    assert alone(machine, "best-effort", 100, POOLMGR_HOOK_ACTIVITY=str(tmp_path / "activity")) > 98
+    assert alone(machine, "best-effort", 100, POOLMGR_HOOK_ACTIVITY=str(tmp_path)) > 98
 
 
 @pytest.mark.parametrize("ns", [10_000, 100_000, 1_000_000])

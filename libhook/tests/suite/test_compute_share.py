@@ -194,5 +194,5 @@ def test_two_tenants_get_their_shares_with_windows(
 def test_two_tenants_get_their_shares_where_activity_is_known(
     machine: Machine, tmp_path, shares: tuple[int, int]
 ) -> None:
-    activity = {"POOLMGR_HOOK_ACTIVITY": str(tmp_path / "activity")}
+    activity = {"POOLMGR_HOOK_ACTIVITY": str(tmp_path)}
     shares_of_two_tenants_are(shares, machine, tmp_path, 200_000, [activity, activity])

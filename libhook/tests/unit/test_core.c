@@ -168,10 +168,10 @@ static void overlapping_streams_are_charged_once_and_late_news_is_not_lost(void 
     assert_int_equal(ph_coverage_add(&coverage, &ring, base, base + 1000000, true), 1000000);
     assert_int_equal(ph_coverage_add(&coverage, &ring, base + 500000, base + 1500000, true), 500000);
     assert_int_equal(ph_coverage_add(&coverage, &ring, base + 100, base + 200, true), 0);
-    ph_coverage_settle(&coverage, &ring, base + 100000000, count, 0);
+    ph_coverage_settle(&coverage, &ring, NULL, base + 100000000, count, 0);
     assert_int_equal(charged, 1500000);
     ph_coverage_add(&coverage, &ring, base + 2000000, base + 2100000, true);
-    ph_coverage_settle(&coverage, &ring, base + 200000000, count, 0);
+    ph_coverage_settle(&coverage, &ring, NULL, base + 200000000, count, 0);
     assert_int_equal(charged, 1600000);
 }
 
@@ -183,9 +183,9 @@ static void contexts_that_take_turns_are_each_charged_their_part(void **unused) 
     ph_coverage_add(&first, &ring, base, base + 10000000, true);
     ph_coverage_add(&second, &ring, base, base + 10000000, true);
     charged = 0;
-    ph_coverage_settle(&first, &ring, base + 100000000, count, 0);
+    ph_coverage_settle(&first, &ring, NULL, base + 100000000, count, 0);
     assert_int_equal(charged, 5000000);
-    ph_coverage_settle(&second, &ring, base + 100000000, count, 0);
+    ph_coverage_settle(&second, &ring, NULL, base + 100000000, count, 0);
     assert_int_equal(charged, 10000000);
 }
 
@@ -196,10 +196,10 @@ static void whoever_comes_late_all_together_never_pay_for_more_than_was_used(voi
     int64_t base = 4000000000000;
     ph_coverage_add(&first, &ring, base, base + 10000000, true);
     charged = 0;
-    ph_coverage_settle(&first, &ring, base + 100000000, count, 0);
+    ph_coverage_settle(&first, &ring, NULL, base + 100000000, count, 0);
     assert_int_equal(charged, 10000000);
     ph_coverage_add(&second, &ring, base, base + 12000000, true);
-    ph_coverage_settle(&second, &ring, base + 100000000, count, 0);
+    ph_coverage_settle(&second, &ring, NULL, base + 100000000, count, 0);
     assert_int_equal(charged, 12000000);
 }
 
@@ -214,8 +214,8 @@ static void idle_parts_of_a_quarter_are_not_charged(void **unused) {
         ph_coverage_add(&second, &ring, at, at + PH_BIN_NS / 2, true);
     }
     charged = 0;
-    ph_coverage_settle(&first, &ring, base + 100000000, count, 0);
-    ph_coverage_settle(&second, &ring, base + 100000000, count, 0);
+    ph_coverage_settle(&first, &ring, NULL, base + 100000000, count, 0);
+    ph_coverage_settle(&second, &ring, NULL, base + 100000000, count, 0);
     assert_int_equal(charged, 5000000);
 }
 

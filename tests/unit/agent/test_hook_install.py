@@ -1,15 +1,25 @@
 """libhook in the place of HAMi's library: atomic, kept in place, running containers untouched."""
 
+import platform
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from poolmgr.agent.hook_install import THEIRS, HookPlace, InstallState, ensure_hook, remove_hook
+from poolmgr.agent.hook_install import MACHINES, THEIRS, HookPlace, InstallState, ensure_hook, remove_hook
 from poolmgr.domain.errors import Fault, Unavailable
 
-OURS, HAMIS, NEWER = b"\x7fELF ours", b"\x7fELF hami", b"\x7fELF hami, newer"
+
+def built_for(machine: int) -> bytes:
+    """As much of a library as tells which machine it is for."""
+    return b"\x7fELF".ljust(18, b"\0") + machine.to_bytes(2, "little")
+
+
+OURS = built_for(MACHINES[platform.machine()])
+HAMIS, NEWER = b"\x7fELF hami", b"\x7fELF hami, newer"
+VERSIONED = "libvgpu.so.v2.10.0"
+"""What HAMi from 2.3 on mounts where it sees it."""
 
 
 def node(tmp_path: Path, *, theirs: bytes | None = HAMIS) -> HookPlace:
@@ -119,6 +129,33 @@ def test_refuses_an_image_without_the_library(tmp_path: Path, library: bytes | N
     with pytest.raises(Fault, match=r"no shared library|built without libhook"):
         ensure_hook(place)
     assert place.target.read_bytes() == HAMIS
+
+
+def test_refuses_a_library_for_another_machine(tmp_path: Path) -> None:
+    """The dynamic linker leaves such a preload out with a line on stderr, and nothing is limited."""
+    place = node(tmp_path)
+    place.library.write_bytes(built_for(243))
+    with pytest.raises(Fault, match="built for another machine"):
+        ensure_hook(place)
+    assert place.target.read_bytes() == HAMIS
+
+
+def test_takes_the_name_that_hamis_plugin_really_mounts(tmp_path: Path) -> None:
+    """The plugin mounts the name with its version where it sees such a file; the plain one was ours, and no container
+    had it."""
+    place = node(tmp_path, theirs=None)
+    versioned = place.folder / VERSIONED
+    versioned.write_bytes(HAMIS)
+    ensure_hook(place)
+    assert (versioned.read_bytes(), place.target.read_bytes()) == (OURS, OURS)
+    newer = place.folder / "libvgpu.so.v2.11.0"
+    newer.write_bytes(NEWER)
+    assert not place.is_ours()
+    ensure_hook(place)
+    assert place.is_ours()
+    remove_hook(place)
+    left = {path.name: path.read_bytes() for path in place.folder.iterdir()}
+    assert left == {VERSIONED: HAMIS, newer.name: NEWER}
 
 
 def test_a_folder_that_cannot_be_written_is_tried_again_later(tmp_path: Path) -> None:

@@ -1,20 +1,23 @@
 """libhook in an agent's rounds: kept in place, told in the status, never in the way."""
 
+import platform
 from pathlib import Path
 from typing import Any
 
-from poolmgr.agent.hook_install import HookPlace
+from poolmgr.agent.hook_install import MACHINES, HookPlace
 from poolmgr.agent.hook_keeper import HookKeeper, HookMode
+from poolmgr.agent.hook_node import REGION, ContainerLimits, container_hash
 from poolmgr.domain.modes import Mode, Step
 from tests.fake_cluster_of_agent import AgentUnderTest
 from tests.fake_node import FakeNode
 
 A = "0000:00:04.0"
+OURS = b"\x7fELF".ljust(18, b"\0") + MACHINES[platform.machine()].to_bytes(2, "little")
 
 
 def with_hook(tmp_path: Path, mode: HookMode) -> tuple[AgentUnderTest, HookPlace]:
     place = HookPlace(tmp_path / "image.so", tmp_path / "vgpu", tmp_path / "state/hook")
-    place.library.write_bytes(b"\x7fELF ours")
+    place.library.write_bytes(OURS)
     place.folder.mkdir()
     place.target.write_bytes(b"\x7fELF hami")
     node = FakeNode(tmp_path)
@@ -38,7 +41,7 @@ async def test_installs_keeps_and_reports(tmp_path: Path) -> None:
     place.target.unlink()
     place.target.write_bytes(b"\x7fELF hami again")
     await under.rounds(1)
-    assert place.target.read_bytes() == b"\x7fELF ours"
+    assert place.target.read_bytes() == OURS
 
 
 async def test_by_default_the_library_is_hamis_business(tmp_path: Path) -> None:
@@ -76,3 +79,28 @@ async def test_says_nothing_new_while_nothing_changes(tmp_path: Path) -> None:
     before = under.api.patches
     await under.rounds(5)
     assert under.api.patches == before
+
+
+async def test_a_container_is_told_its_limits_in_the_round_after_it_began(tmp_path: Path) -> None:
+    under, place = with_hook(tmp_path, HookMode.INSTALL)
+    await under.rounds(1)
+    (place.folder / "containers" / "u1_work").mkdir(parents=True)
+    under.api.limits = {"u1_work": ContainerLimits((3000, 2000), 30)}
+    await under.rounds(1)
+    told = place.folder / "license/limits" / f"{container_hash('u1_work')}.conf"
+    assert told.read_text() == "memory_limit.0 = 3000Mi\nmemory_limit.1 = 2000Mi\ncore_limit = 30\n"
+
+
+async def test_what_containers_are_shown_goes_with_the_last_of_them(tmp_path: Path) -> None:
+    under, place = with_hook(tmp_path, HookMode.INSTALL)
+    region = place.folder / "containers/u1_work" / REGION
+    region.parent.mkdir(parents=True)
+    region.touch()
+    await under.rounds(1)
+    under.hook = HookKeeper(HookMode.REMOVE, place)
+    under.restart()
+    await under.rounds(1)
+    assert (place.folder / "license/hook.conf").exists(), "its programs read it when they start"
+    region.unlink()
+    await under.rounds(1)
+    assert sorted(path.name for path in place.folder.iterdir()) == ["containers", "libvgpu.so"]
