@@ -45,27 +45,50 @@ uint64_t ph_posted_together(uint64_t sum, uint64_t more, int64_t bin) {
     return (turn_of(bin) & SUM) << TURN_BITS | ((sum | more) & (uint64_t)0xffff << SUM_BITS) | (ns > SUM ? SUM : ns);
 }
 
-/* [from, to) of a bin, in ns from its start */
-static void post(struct ph_activity_ring *ring, int64_t bin, uint32_t from, uint32_t to) {
-    uint64_t *word = &ring->bins[bin % PH_BINS].posted, old = __atomic_load_n(word, __ATOMIC_RELAXED), fresh;
+/* The bits of those that [from, to) of a bin touches. */
+static uint64_t sixteenths(uint32_t from, uint32_t to) {
     uint32_t first = from * SIXTEENTHS / PH_BIN_NS, last = (to - 1) * SIXTEENTHS / PH_BIN_NS;
-    uint64_t touched = ((2ull << last) - (1ull << first)) << SUM_BITS;
+    return ((2ull << last) - (1ull << first)) << SUM_BITS;
+}
+
+/* `ns` somewhere in [from, to) of a bin, both in ns from its start */
+static void post(struct ph_activity_ring *ring, int64_t bin, uint32_t from, uint32_t to, uint32_t ns) {
+    uint64_t *word = &ring->bins[bin % PH_BINS].posted, old = __atomic_load_n(word, __ATOMIC_RELAXED), fresh;
+    uint64_t touched = sixteenths(from, to);
     do {
         uint64_t had = old >> TURN_BITS == (turn_of(bin) & SUM) ? old : (turn_of(bin) & SUM) << TURN_BITS;
-        uint64_t sum = (had & SUM) + (to - from);
+        uint64_t sum = (had & SUM) + ns;
         fresh = ((had | touched) & ~SUM) | (sum > SUM ? SUM : sum);
     } while (!__atomic_compare_exchange_n(word, &old, fresh, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 }
 
-static void post_interval(struct ph_coverage *coverage, struct ph_activity_ring *ring, int64_t from, int64_t to, bool own) {
+/* Posts `ns` in [from, to) of a bin, as far as this process was not busy already whenever it was busy at all. */
+static void post_own(struct ph_coverage *coverage, struct ph_activity_ring *ring, int64_t bin, uint32_t from, uint32_t to, int64_t ns, bool own) {
+    uint64_t word = posted(&coverage->posted, bin);
+    uint32_t had = covered(word), most = busy(word | sixteenths(from, to)), room = had < most ? most - had : 0;
+    uint32_t taken = ns < room ? (uint32_t)ns : room;
+    if (!taken) return;
+    if (ring) post(ring, bin, from, to, taken);
+    post(&coverage->posted, bin, from, to, taken);
+    if (own) add_amount(&coverage->own[bin % PH_BINS], bin, taken, PH_BIN_NS);
+    if (own && bin < coverage->settle_from) coverage->settle_from = bin; /* settled before this became known */
+}
+
+static void post_interval(struct ph_coverage *coverage, struct ph_activity_ring *ring, int64_t from, int64_t to, int64_t busy_ns, bool own) {
+    int64_t left = busy_ns;
     for (int64_t bin = from / PH_BIN_NS; bin * PH_BIN_NS < to; bin++) {
         int64_t low = bin * PH_BIN_NS;
         uint32_t first = (uint32_t)(from > low ? from - low : 0), last = (uint32_t)(to - low < PH_BIN_NS ? to - low : PH_BIN_NS);
-        if (ring) post(ring, bin, first, last);
-        post(&coverage->posted, bin, first, last);
-        if (own) add_amount(&coverage->own[bin % PH_BINS], bin, last - first, PH_BIN_NS);
-        if (own && bin < coverage->settle_from) coverage->settle_from = bin; /* settled before this became known */
+        int64_t ns = low + PH_BIN_NS >= to ? left : (int64_t)((double)busy_ns * (last - first) / (double)(to - from));
+        post_own(coverage, ring, bin, first, last, ns, own);
+        left -= ns;
     }
+}
+
+void ph_coverage_spread(struct ph_coverage *coverage, struct ph_activity_ring *ring, int64_t from, int64_t to, int64_t busy_ns) {
+    int64_t horizon = to - (int64_t)(PH_BINS / 2) * PH_BIN_NS;
+    if (from < horizon) from = horizon;
+    if (to > from && from >= 0) post_interval(coverage, ring, from, to, busy_ns < to - from ? busy_ns : to - from, true);
 }
 
 int64_t ph_coverage_add(struct ph_coverage *coverage, struct ph_activity_ring *ring, int64_t from, int64_t to, bool own) {
@@ -85,7 +108,7 @@ int64_t ph_coverage_add(struct ph_coverage *coverage, struct ph_activity_ring *r
             if (coverage->from[i] > at && coverage->from[i] < next) next = coverage->from[i];
         }
         if (inside) continue;
-        post_interval(coverage, ring, at, next, own);
+        post_interval(coverage, ring, at, next, next - at, own);
         added += next - at;
         at = next;
     }

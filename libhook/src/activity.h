@@ -35,6 +35,9 @@ struct ph_coverage {
 
 /* Adds [from, to); returns ns not covered before, and posts them to `ring` (may be NULL) and to `own`. */
 int64_t ph_coverage_add(struct ph_coverage *coverage, struct ph_activity_ring *ring, int64_t from, int64_t to, bool own);
+/* `busy_ns` of [from, to), nobody knows when: launches with gaps between them. Evenly, and never more than all of a bin
+ * together with what other streams had of it. */
+void ph_coverage_spread(struct ph_coverage *coverage, struct ph_activity_ring *ring, int64_t from, int64_t to, int64_t busy_ns);
 /* Hands `charge` the own GPU ns of every bin that ended before now - PH_SETTLE_NS and was not settled yet. `others`: what
  * other containers have posted; may be NULL. */
 void ph_coverage_settle(struct ph_coverage *coverage, struct ph_activity_ring *ring, const struct ph_activity_ring *others, int64_t now,

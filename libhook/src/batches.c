@@ -19,7 +19,10 @@ enum {
     QUIET_NS = 1000000, /* a batch this long without a launch is closed by the housekeeper */
 };
 
-static void set_open(struct ph_batch *batch, int64_t since) { __atomic_store_n(&batch->open, since, __ATOMIC_RELAXED); }
+static void set_open(struct ph_batch *batch, int64_t since) { /* with its latch held */
+    __atomic_add_fetch(&ph_flights[batch->device].streams, (since != 0) - (batch->open != 0), __ATOMIC_RELAXED);
+    __atomic_store_n(&batch->open, since, __ATOMIC_RELAXED);
+}
 
 static void announce(struct ph_batch *batch) {
     ph_in_flight_add(batch->device, batch->work.unannounced);
@@ -109,6 +112,10 @@ bool ph_launch_begin(struct ph_launch *launch, CUstream stream, bool per_thread,
     ph_note_activity();
     if (ph_gate_state() != PH_GATE_TIMED || ph_capturing(stream, per_thread)) return false;
     struct ph_batch *batch = ph_stream_of(stream, per_thread);
+    if (batch && batch->special && !ph_batch_open(batch)) {
+        ph_current_changes();
+        batch = ph_stream_of(stream, per_thread);
+    }
     if (!batch) return false;
     launch->cost = ph_cost_of(key, size ^ (uint64_t)batch->device << 56); /* a library's kernel has one handle for all GPUs */
     launch->alone = ph_cost_wants_sample(launch->cost);

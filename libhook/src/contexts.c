@@ -3,13 +3,32 @@
 #include "batches.h"
 #include "config.h"
 #include "memory.h"
+#include "streams.h"
+
+CUresult ph_ctx_changes(const struct ph_call *call, CUcontext context) {
+    CUresult result = PH_NEXT(call, cuCtxSetCurrent)(context);
+    ph_current_changes();
+    return result;
+}
+
+CUresult ph_ctx_pop(const struct ph_call *call, CUcontext *context) {
+    CUresult result = PH_NEXT(call, cuCtxPopCurrent_v2)(context);
+    ph_current_changes();
+    return result;
+}
+
+/* It is current at once. */
+static CUresult made(struct ph_new_context *fresh, CUresult result, const CUcontext *context) {
+    ph_current_changes();
+    return ph_context_made(fresh, result, context);
+}
 
 CUresult ph_ctx_create(const struct ph_call *call, CUcontext *context, unsigned int flags, CUdevice device) {
     struct ph_new_context fresh;
     ph_attach();
     if (!context) return PH_NEXT(call, cuCtxCreate_v2)(context, flags, device);
     if (!ph_context_begins(&fresh, ph_ordinal(device))) return CUDA_ERROR_OUT_OF_MEMORY;
-    return ph_context_made(&fresh, PH_NEXT(call, cuCtxCreate_v2)(context, flags, device), context);
+    return made(&fresh, PH_NEXT(call, cuCtxCreate_v2)(context, flags, device), context);
 }
 
 CUresult ph_ctx_create_v3(const struct ph_call *call, CUcontext *context, CUexecAffinityParam *affinity, int count,
@@ -18,7 +37,7 @@ CUresult ph_ctx_create_v3(const struct ph_call *call, CUcontext *context, CUexec
     ph_attach();
     if (!context) return PH_NEXT(call, cuCtxCreate_v3)(context, affinity, count, flags, device);
     if (!ph_context_begins(&fresh, ph_ordinal(device))) return CUDA_ERROR_OUT_OF_MEMORY;
-    return ph_context_made(&fresh, PH_NEXT(call, cuCtxCreate_v3)(context, affinity, count, flags, device), context);
+    return made(&fresh, PH_NEXT(call, cuCtxCreate_v3)(context, affinity, count, flags, device), context);
 }
 
 CUresult ph_ctx_create_v4(const struct ph_call *call, CUcontext *context, CUctxCreateParams *params, unsigned int flags,
@@ -27,10 +46,11 @@ CUresult ph_ctx_create_v4(const struct ph_call *call, CUcontext *context, CUctxC
     ph_attach();
     if (!context) return PH_NEXT(call, cuCtxCreate_v4)(context, params, flags, device);
     if (!ph_context_begins(&fresh, ph_ordinal(device))) return CUDA_ERROR_OUT_OF_MEMORY;
-    return ph_context_made(&fresh, PH_NEXT(call, cuCtxCreate_v4)(context, params, flags, device), context);
+    return made(&fresh, PH_NEXT(call, cuCtxCreate_v4)(context, params, flags, device), context);
 }
 
 static CUresult ended(CUresult result, CUcontext context) {
+    ph_current_changes();
     if (result != CUDA_SUCCESS) return result;
     ph_ledger_drop_context((uintptr_t)context);
     ph_overhead_refresh();

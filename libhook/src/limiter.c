@@ -133,8 +133,9 @@ static void waited_for_something(int device) {
 
 /* ns that may be queued unmeasured: more and more behind a kernel that does not end, and anything where none begins. */
 static int64_t room(int device, int64_t now) {
-    if (ph_in_flight(device) <= ph_config.in_flight_ns) return ph_config.in_flight_ns;
-    return not_begun(device, now) ? INT64_MAX : ph_config.in_flight_ns + still(device, now) / STILL_SHARE;
+    int64_t most = ph_in_flight_most(device);
+    if (ph_in_flight(device) <= most) return most;
+    return not_begun(device, now) ? INT64_MAX : most + still(device, now) / STILL_SHARE;
 }
 
 /* ns until this container's window of the period opens; 0 inside it, while what is queued still fits. What is
@@ -143,7 +144,7 @@ static int64_t window_wait(int device, int64_t now) {
     int64_t period = ph_config.window_period_ns, start = period * ph_config.window_start_percent / 100;
     int64_t at = (now % period - start + period) % period, length = period * (int64_t)limit_of(device) / 100;
     if (at >= length) return period - at;
-    return at + ph_in_flight(device) < length || room(device, now) > ph_config.in_flight_ns + length ? 0 : POLL_NS;
+    return at + ph_in_flight(device) < length || room(device, now) > ph_in_flight_most(device) + length ? 0 : POLL_NS;
 }
 
 /* 0: go. Otherwise how long to sleep before asking again. */

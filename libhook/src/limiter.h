@@ -25,7 +25,7 @@ static inline void ph_limiter_admit(int device, const struct ph_batch *batch) {
     int64_t paid_until = __atomic_load_n(&extension->buckets[device].paid_until_ns, __ATOMIC_RELAXED);
     const struct ph_seen_open *seen = &ph_seen_open[device];
     if (PH_UNLIKELY(paid_until != seen->paid_until || paid_until > seen->at || ph_config.mode != PH_MODE_FIXED ||
-                    (ph_in_flight(device) > ph_config.in_flight_ns && __atomic_load_n(&ph_limits[device], __ATOMIC_RELAXED) != 0) ||
+                    (ph_in_flight(device) > ph_in_flight_most(device) && __atomic_load_n(&ph_limits[device], __ATOMIC_RELAXED) != 0) ||
                     __atomic_load_n(&ph_region.hami->recent_kernel, __ATOMIC_RELAXED) < 0))
         ph_limiter_wait(device, batch);
 }

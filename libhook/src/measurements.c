@@ -163,8 +163,7 @@ static void bill(struct measurement *m, int64_t busy) {
     facts.contended = busy > facts.expected && contended(m, busy);
     int64_t billed = ph_bill(&facts);
     if (billed < busy) {
-        ph_limiter_charge(m->device, m->from, billed);
-        post(m->device, m->from, m->from + billed, false);
+        ph_coverage_spread(&coverage[m->device], container_ring(m->device), m->from, m->from + busy, billed);
     } else if (!m->posted || m->from + busy > m->posted_to) {
         post_part(m, m->posted ? m->posted_to : m->from, m->from + busy);
     }

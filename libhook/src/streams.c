@@ -11,6 +11,7 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* who is taken */
 static struct ph_batch *all;        /* grows at the front; nothing is ever freed, so it is walked without the mutex */
 unsigned int ph_streams_generation = 1;
 __thread struct ph_stream_memory ph_stream_memory[PH_STREAMS_REMEMBERED];
+__thread struct ph_current ph_current;
 
 struct ph_batch *ph_streams_first(void) { return __atomic_load_n(&all, __ATOMIC_ACQUIRE); }
 

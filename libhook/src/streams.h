@@ -39,7 +39,7 @@ struct ph_batch {
     struct ph_work work;
 };
 /* What a thread remembers of the streams it launched on. */
-enum { PH_STREAMS_REMEMBERED = 16 };
+enum { PH_STREAMS_REMEMBERED = 256 }; /* 8 KiB a thread: a program with some hundred streams costs what one with few does */
 struct ph_stream_memory {
     CUstream stream;
     CUcontext context; /* of a special stream, else NULL */
@@ -50,6 +50,18 @@ extern __thread struct ph_stream_memory ph_stream_memory[PH_STREAMS_REMEMBERED];
 extern unsigned int ph_streams_generation; /* invalidates the memories; atomic */
 struct ph_batch *ph_stream_meet(CUstream stream, CUcontext context, unsigned int generation, struct ph_stream_memory *memory);
 
+/* The thread's current context, as far as the calls that change it were seen. One that changed unseen (by the driver's
+ * private tables) is noticed when the next batch is opened. */
+extern __thread struct ph_current {
+    CUcontext context;
+    unsigned int generation; /* of ph_streams_generation; any other: not known */
+} ph_current;
+static inline void ph_current_changes(void) { ph_current.generation = 0; }
+static inline CUcontext ph_current_followed(unsigned int generation) {
+    if (PH_UNLIKELY(ph_current.generation != generation)) ph_current = (struct ph_current){ ph_current_context(), generation };
+    return ph_current.context;
+}
+
 static inline bool ph_stream_special(CUstream stream) {
     return stream == NULL || stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD;
 }
@@ -57,10 +69,10 @@ static inline bool ph_stream_special(CUstream stream) {
 /* The stream's; made when it is met. NULL without a current context or memory. */
 static inline struct ph_batch *ph_stream_of(CUstream stream, bool per_thread) {
     if (stream == NULL && per_thread) stream = CU_STREAM_PER_THREAD;
-    CUcontext context = ph_stream_special(stream) ? ph_current_context() : NULL;
     unsigned int generation = __atomic_load_n(&ph_streams_generation, __ATOMIC_ACQUIRE);
-    struct ph_stream_memory *memory =
-        &ph_stream_memory[((uintptr_t)stream >> 4 ^ (uintptr_t)stream >> 12) % PH_STREAMS_REMEMBERED];
+    CUcontext context = ph_stream_special(stream) ? ph_current_followed(generation) : NULL;
+    uint64_t mixed = (uint64_t)(uintptr_t)stream * 0x9e3779b97f4a7c15u;
+    struct ph_stream_memory *memory = &ph_stream_memory[(mixed >> 40) % PH_STREAMS_REMEMBERED];
     if (PH_LIKELY(memory->generation == generation && memory->stream == stream && memory->context == context)) return memory->batch;
     return ph_stream_meet(stream, context, generation, memory);
 }

@@ -167,19 +167,19 @@ def test_until_the_agents_next_round_the_environment_decides(node: Node) -> None
     node.add("a", 20)
     early = node.start("a", "bypass", "hold", str(100 * MIB), virtual=False, CUDA_DEVICE_MEMORY_LIMIT_0="4g")
     assert early.stdout is not None and early.stdout.readline() == "granted\n"
-    node.given["uid_a"] = ContainerLimits((256,), 20)
+    node.given["uid_a"] = ContainerLimits((512,), 20)
     node.round()
-    assert node.run("a", "bypass", "plain", str(200 * MIB), CUDA_DEVICE_MEMORY_LIMIT_0="4g") == "refused\n"
+    assert node.run("a", "bypass", "plain", str(300 * MIB), CUDA_DEVICE_MEMORY_LIMIT_0="4g") == "refused\n"
     early.communicate("\n", timeout=60)
 
 
 def test_another_shared_file_is_the_same_limit(node: Node) -> None:
-    node.add("a", 0, 256)
+    node.add("a", 0, 512)
     node.round()
-    first = node.start("a", "bypass", "hold", str(150 * MIB), virtual=False)
+    first = node.start("a", "bypass", "hold", str(250 * MIB), virtual=False)
     assert first.stdout is not None and first.stdout.readline() == "granted\n"
     other = {"CUDA_DEVICE_MEMORY_SHARED_CACHE": "/tmp/mine.cache"}
-    assert node.run("a", "bypass", "plain", str(150 * MIB), **other) == "refused\n"
+    assert node.run("a", "bypass", "plain", str(250 * MIB), **other) == "refused\n"
     first.communicate("\n", timeout=60)
 
 
@@ -227,7 +227,13 @@ def test_a_tenant_that_cuts_its_file_harms_nobody_else(node: Node) -> None:
     assert (code, share) == (0, pytest.approx(30, abs=2))
 
 
-def test_a_tenant_that_claims_to_be_busy_makes_others_pay_less_and_no_less_than_their_part(node: Node) -> None:
+def test_a_tenant_that_claims_to_have_paid_is_not_believed(node: Node) -> None:
+    """In a file that all could write, 30 % became 85. Charged is what is claimed to be busy, so here that is nothing."""
+    share, code = beside_a_hostile_tenant(node, "charged")
+    assert (code, share) == (0, pytest.approx(30, abs=2))
+
+
+def test_a_tenant_that_claims_to_be_busy_makes_others_pay_less(node: Node) -> None:
     """Open: nobody can tell such a claim from the turns of a busy neighbour."""
     claims, _ = beside_a_hostile_tenant(node, "posted")
     assert claims > 60

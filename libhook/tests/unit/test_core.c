@@ -60,6 +60,11 @@ static void the_nodes_file_is_read_whole_or_not_at_all(void **unused) {
     assert_non_null(ph_config_from_text(&config, "a\0b", 3));
 }
 
+static void the_hash_of_a_containers_name_is_the_agents(void **unused) {
+    (void)unused; /* FNV-1a's published value; the agent's tests have it too */
+    assert_true(ph_hash("foobar") == 0x85944171f73967e8u);
+}
+
 static void the_lower_limit_wins(void **unused) {
     (void)unused;
     struct ph_config file, environment;
@@ -302,11 +307,35 @@ static void a_region_is_checked_before_it_is_believed(void **unused) {
     unlink(path);
 }
 
+static void other_containers_turns_are_not_ours_to_pay(void **unused) {
+    (void)unused;
+    static struct ph_activity_ring ring, others;
+    static struct ph_coverage own, theirs;
+    int64_t base = 40 * PH_BIN_NS;
+    charged = 0;
+    ph_coverage_add(&own, &ring, base, base + 8 * PH_BIN_NS, true);
+    ph_coverage_add(&theirs, &others, base, base + 8 * PH_BIN_NS, true);
+    ph_coverage_settle(&own, &ring, &others, base + 100000000, count, 0);
+    assert_int_equal(charged, 4 * PH_BIN_NS);
+}
+
+static void a_ring_of_another_turn_adds_nothing(void **unused) {
+    (void)unused;
+    static struct ph_activity_ring ring;
+    static struct ph_coverage coverage;
+    ph_coverage_add(&coverage, &ring, 0, PH_BIN_NS, true);
+    uint64_t word = ring.bins[0].posted;
+    assert_int_equal(ph_posted_together(word, word, 0) & 0xffffff, 2 * PH_BIN_NS);
+    assert_int_equal(ph_posted_together(word, word, PH_BINS) & 0xffffffffff, 0);
+    for (int i = 0; i < 200; i++) word = ph_posted_together(word, ring.bins[0].posted, 0);
+    assert_int_equal(word & 0xffffff, 0xffffff); /* as many as can be told */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_are_read_as_hami_writes_them),
         cmocka_unit_test(the_nodes_file_is_read_whole_or_not_at_all),
-        cmocka_unit_test(the_lower_limit_wins),
+        cmocka_unit_test(the_hash_of_a_containers_name_is_the_agents), cmocka_unit_test(other_containers_turns_are_not_ours_to_pay), cmocka_unit_test(a_ring_of_another_turn_adds_nothing), cmocka_unit_test(the_lower_limit_wins),
         cmocka_unit_test(bucket_gives_exactly_the_share_in_the_long_run),
         cmocka_unit_test(a_hostile_bucket_neither_blocks_for_ever_nor_pays_for_ever),
         cmocka_unit_test(clocks_that_drift_are_followed_in_both_directions),

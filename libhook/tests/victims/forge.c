@@ -1,15 +1,17 @@
 /* A tenant that writes into its own region what is not so, every millisecond for so many seconds: no hook, no GPU.
  *   forge REGION SECONDS posted|charged|cut
- * posted: that its processes kept the GPU busy all the time, as many at once as can be told; charged: that, and that it
- * has paid for everything. cut: the file is shortened to nothing and filled again, over and over. */
+ * posted: that its processes kept the GPU busy all the time, as many at once as can be told; charged: that it has paid
+ * for everything. cut: the file is shortened to nothing and filled again, over and over. */
 #include "../../src/region.h"
 #include "victim.h"
 
 #include <fcntl.h>
 
 static void write_bin(int fd, int64_t bin, bool charged) {
-    struct ph_activity_bin all = { .posted = ((uint64_t)bin / PH_BINS & 0xffffff) << 40 | 0xffffull << 24 | 0xffffff };
-    if (charged) all.charged = (uint64_t)bin / PH_BINS << 32 | PH_BIN_NS;
+    uint64_t turn = (uint64_t)bin / PH_BINS;
+    struct ph_activity_bin all = { .posted = (turn & 0xffffff) << 40 };
+    if (charged) all.charged = turn << 32 | PH_BIN_NS;
+    else all.posted |= 0xffffull << 24 | 0xffffff;
     off_t ring = PH_EXTENSION_OFFSET + (off_t)offsetof(struct ph_extension, activity);
     if (pwrite(fd, &all, sizeof all, ring + bin % PH_BINS * (off_t)sizeof all) != sizeof all) exit(4);
 }

@@ -91,7 +91,7 @@ static void work(struct meeting *meeting) {
     CUcontext context;
     CUmodule module;
     CUfunction kernel;
-    CUstream streams[64] = { NULL };
+    CUstream streams[256] = { NULL };
     CUgraphExec graph = NULL;
     int64_t amount = kernel_ns; /* what the kernel's parameter says: ns, or rounds */
     void *parameters[] = { &amount };
