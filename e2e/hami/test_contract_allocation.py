@@ -85,6 +85,18 @@ def test_the_container_gets_limits_and_mounts(standing: Hami, release: str) -> N
         plugin.pending("two", plugin.share("a") + ";", container("work", ask(1), env=opted_out))
         (answer,) = plugin.kubelet.allocate(plugin.ids("a"))
         assert "/etc/ld.so.preload" not in given(answer)[1]
+        # What libhook stands on: a link that leads nowhere in the plugin's container hides the name with the version,
+        # and a folder `license` is mounted read-only.
+        versioned = plugin.vgpu / f"libvgpu.so.v{release}"
+        versioned.unlink()
+        versioned.symlink_to("/nowhere/libhook.so")
+        (plugin.vgpu / "license").mkdir()
+        plugin.pending("three", plugin.share("a") + ";", container("work", ask(1)))
+        (answer,) = plugin.kubelet.allocate(plugin.ids("a"))
+        mounts = given(answer)[1]
+        assert mounts["/usr/local/vgpu/libvgpu.so"] == ("/usr/local/vgpu/libvgpu.so", True)
+        assert mounts["/tmp/license"] == ("/usr/local/vgpu/license", True)
+        assert mounts["/usr/bin/vgpuvalidator"] == ("/usr/local/vgpu/vgpuvalidator", True)
 
 
 @shows(126)

@@ -40,12 +40,19 @@ def tenant_rows(bed: Bed, arms: list[Arm], seconds: int) -> Iterator[Row]:
 
 
 def _side_by_side(measured: Shares, arm: Arm, shares: tuple[int, ...], seconds: int) -> list[float]:
-    """Percent of the GPU that each got. They share the machine and libhook's file of activity, nothing else."""
+    """Percent of the GPU that each got. They share the machine, and see each other's regions as the chart lets them."""
     arguments = ("--ns", "200000", "--seconds", str(seconds), "--warm", "2")
     with tempfile.TemporaryDirectory(prefix="poolmgr-hookbench-") as folder:
-        shared = {"FAKE_CUDA_SHM": f"{folder}/machine", "POOLMGR_HOOK_ACTIVITY": f"{folder}/activity"}
+        shared = {"FAKE_CUDA_SHM": f"{folder}/machine", "POOLMGR_HOOK_ACTIVITY": folder}
         tenants = [
-            Victim("share", arguments, core_limit=limit, virtual=True, variables=shared) for limit in shares
+            Victim(
+                "share",
+                arguments,
+                core_limit=limit,
+                virtual=True,
+                variables={**shared, "CUDA_DEVICE_MEMORY_SHARED_CACHE": f"{folder}/{number}.cache"},
+            )
+            for number, limit in enumerate(shares)
         ]
         measured.run_alone(tenants[0])
         with concurrent.futures.ThreadPoolExecutor(len(shares)) as pool:

@@ -11,6 +11,7 @@ from poolmgr.hookbench.shares import Shares
 SHAPES = ((10_000, 132), (100_000, 132), (100_000, 1056), (1_000_000, 8192))
 """Kernels, as (ns, blocks): a small and a large grid, because HAMi-core pays by blocks, not by time."""
 LIMITS = (10, 25, 50, 75, 90)
+TIMED_LAUNCH = "launch, GPU-time limit of 50 % too"
 
 
 @dataclass(slots=True)
@@ -91,15 +92,26 @@ class Measure:
         calls = ("--calls", "50000", "--allocations", "2000" if self._bed.gpu else "20000")
         free = self._medians(Victim("cost", calls), repetitions)
         timed = self._medians(Victim("cost", calls, core_limit=50), repetitions)
-        yield self._cost("launch, memory limit only", free, "launch_ns")
-        yield self._cost("launch, GPU-time limit of 50 % too", timed, "launch_ns")
-        yield self._cost("allocate and free 1 MiB", free, "alloc_free_ns")
+        for title, found, key in (
+            ("launch, memory limit only", free, "launch"),
+            (TIMED_LAUNCH, timed, "launch"),
+            ("the same on 16 streams in turn", timed, "launch_16"),
+            ("the same on 128 streams in turn", timed, "launch_128"),
+            ("the same, a graph of ten", timed, "graph"),
+            ("allocate and free 1 MiB", free, "alloc_free"),
+            ("allocate and free 1 MiB of a pool", free, "alloc_free_async"),
+        ):
+            yield self._cost(title, found, f"{key}_ns", "ns")
+            if f"{key}_instructions" in found[self._arms[0].name]:
+                yield self._cost(title, found, f"{key}_instructions", "instructions")
+        if "launch_instructions" not in found[self._arms[0].name]:
+            self._tell("this machine counts no instructions (perf_event_open): nanoseconds alone")
 
-    def _cost(self, title: str, found: dict[str, dict[str, float] | str], key: str) -> Row:
-        row = Row(title, "ns", own_cost=True)
+    def _cost(self, title: str, found: dict[str, dict[str, float] | str], key: str, unit: str) -> Row:
+        row = Row(title, unit, own_cost=True)
         bare = found[self._arms[0].name]
         assert not isinstance(bare, str), f"the programs do not even run without a hook: {bare}"
-        row.note = f"the call alone: {bare[key]:.0f} ns"
+        row.note = f"the call alone: {bare[key]:.0f} {unit}"
         for arm in self._arms[1:]:
             figures = found[arm.name]
             row.figures[arm.name] = (

@@ -153,6 +153,11 @@ class Allocator:
         ]
         if not _opts_out(container):
             mounts.append((PRELOAD, f"{self._vgpu}/ld.so.preload", True))
+        if os.path.exists(f"{self._vgpu}/license"):  # noqa: PTH110
+            mounts += [
+                ("/tmp/license", f"{self._vgpu}/license", True),
+                ("/usr/bin/vgpuvalidator", f"{self._vgpu}/vgpuvalidator", True),
+            ]
         return Grant(environment, mounts)
 
     def _annotate(self, pod: Json, annotations: dict[str, str]) -> None:

@@ -95,7 +95,7 @@ class Node:
     def meet(self) -> None:
         """Every container has used CUDA once, and a round of the agent has passed: five seconds at most."""
         for name in self.given:
-            self.run(name.removeprefix("uid_"), "bypass", "plain", "1")
+            self.run(name.removeprefix("uid_"), "bypass", "plain", "1", virtual=True)
         self.round()
 
 
@@ -126,9 +126,9 @@ def test_tenants_on_two_gpus_do_not_pay_for_each_other_nor_less_for_the_other(no
     node.add("b", share)
     two = {"FAKE_CUDA_DEVICES": "2"}
     for name, gpu in (("a", "0"), ("b", "1")):
-        node.run(name, "bypass", "plain", "1", CUDA_VISIBLE_DEVICES=gpu, **two)
+        node.run(name, "bypass", "plain", "1", virtual=True, CUDA_VISIBLE_DEVICES=gpu, **two)
     node.round()
-    running = [node.start(name, *BUSY, CUDA_VISIBLE_DEVICES=gpu, **two) for name, gpu in (("a", "0"), ("b", "1"))]
+    running = [node.start(name, *BUSY, "--gpu", gpu, CUDA_VISIBLE_DEVICES=gpu, **two) for name, gpu in (("a", "0"), ("b", "1"))]
     got = [share_of(process.communicate(timeout=100)[0]) for process in running]
     assert got == [pytest.approx(share, abs=2)] * 2
 
@@ -185,7 +185,8 @@ def test_another_shared_file_is_the_same_limit(node: Node) -> None:
 
 def test_limits_written_into_the_shared_file_raise_nothing(node: Node) -> None:
     node.add("a", 0, 128)
-    node.meet()
+    node.run("a", "bypass", "plain", "1")
+    node.round()
     with node.region("a").open("r+b") as region:
         region.seek(1600)
         region.write(struct.pack("<Q", 1 << 40))
@@ -240,7 +241,7 @@ def test_a_tenant_that_claims_to_be_busy_makes_others_pay_less(node: Node) -> No
 
 
 def test_best_effort_waits_for_whoever_claims_to_be_busy(machine: Machine, tmp_path: Path) -> None:
-    """Open, and the same as a tenant that is busy."""
+    """Open, and the same as a tenant that is busy. Alone it gets 98."""
     node = Node(machine, tmp_path)
     node.add("a", 0)
     node.add("b", 70)
@@ -251,7 +252,7 @@ def test_best_effort_waits_for_whoever_claims_to_be_busy(machine: Machine, tmp_p
     )
     output, _ = node.start("a", *BUSY, POOLMGR_HOOK_MODE="best-effort").communicate(timeout=140)
     forge.wait(timeout=100)
-    assert share_of(output) < 10
+    assert share_of(output) < 30
 
 
 def test_a_tenant_that_hides_costs_its_neighbours_up_to_its_own_turns(node: Node) -> None:

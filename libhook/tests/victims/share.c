@@ -2,6 +2,7 @@
  *   share --ns KERNEL --grid BLOCKS --warm T --seconds T --mode sync|async|graph|think --streams N --processes P
  *   … --write-at T --region FILE --offset O --size 4|8 --value V [--undo-at T --undo-value V]: what another program
  *   writes to the shared file meanwhile
+ *   … --gpu N: the machine's number of the only GPU that is visible, to count by
  *   … --region FILE --read O: prints the 8 bytes there when it has finished, as "read"
  * Prints one line per process: {"pid":…, "busy_ns":…, "elapsed_ns":…, "launches":…}; busy_ns is the fake
  * machine's own count, or launches × KERNEL on a real GPU,
@@ -29,7 +30,7 @@ enum { ROUND_CYCLES = 33 }; /* about; shares are told against the same program w
 static int64_t kernel_ns, seconds_ns, warm_ns, think_ns;
 static unsigned int grid;
 static const char *mode;
-static int stream_count, processes;
+static int stream_count, processes, gpu;
 static int64_t launches; /* atomic */
 
 static struct {
@@ -74,10 +75,10 @@ static void say(int64_t busy, int64_t elapsed, int64_t counted) {
 static void *measure(void *begin) {
     int64_t from = *(int64_t *)begin;
     sleep_until(from);
-    int64_t busy = fg_process_busy(0, getpid()), before = __atomic_load_n(&launches, __ATOMIC_RELAXED);
+    int64_t busy = fg_process_busy(gpu, getpid()), before = __atomic_load_n(&launches, __ATOMIC_RELAXED);
     sleep_until(from + seconds_ns);
     int64_t now = now_ns();
-    say(fg_process_busy(0, getpid()) - busy, now - from, __atomic_load_n(&launches, __ATOMIC_RELAXED) - before);
+    say(fg_process_busy(gpu, getpid()) - busy, now - from, __atomic_load_n(&launches, __ATOMIC_RELAXED) - before);
     fg_process_leaves();
     _exit(0);
 }
@@ -149,6 +150,7 @@ int main(int argc, char **argv) {
     warm_ns = (int64_t)(strtod(option(argc, argv, "--warm", "0"), NULL) * 1e9);
     grid = (unsigned int)number(argc, argv, "--grid", 1);
     mode = option(argc, argv, "--mode", "async");
+    gpu = (int)number(argc, argv, "--gpu", 0);
     stream_count = (int)number(argc, argv, "--streams", 1);
     processes = (int)number(argc, argv, "--processes", 1);
     writing.region = option(argc, argv, "--region", "");
