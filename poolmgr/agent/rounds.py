@@ -19,7 +19,7 @@ from poolmgr.agent.podresources import PodName
 from poolmgr.agent.rebind import Rebinder, RebindResult
 from poolmgr.agent.reconcile import MAX_ATTEMPTS, Act, Decision, Sight, arrived, decide
 from poolmgr.agent.report import Reporter
-from poolmgr.domain.errors import Unavailable
+from poolmgr.domain.errors import PoolError
 from poolmgr.domain.identifiers import NodeName, PciAddress
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.node_spec import NodeSpec
@@ -114,7 +114,7 @@ class NodeAgent:
             await self._plugins.set_offers(self._offers(spec, seen, decisions))
         self._confirm(spec, seen, decisions)
         if self._hook and self._hook.wants_limits():
-            with contextlib.suppress(Unavailable):  # the next round asks again; GPUs do not wait for it
+            with contextlib.suppress(PoolError):  # the next round asks again; GPUs do not wait for it
                 self._hook.learn(await self._api.list_limits())
         return await self._report(body, spec, seen, decisions), acted
 

@@ -14,7 +14,9 @@ from conftest import BUILD, LIBHOOK, RUNNER, SANITIZER, Machine, share_of
 from poolmgr.agent.hook_install import HookPlace, ensure_hook
 from poolmgr.agent.hook_node import ContainerLimits, HookNode
 
-SETTINGS = yaml.safe_load((LIBHOOK.parent / "helm/poolmgr/values.yaml").read_text())["agent"]["hook"]["settings"]
+SETTINGS = yaml.safe_load((LIBHOOK.parent / "helm/poolmgr/values.yaml").read_text())["agent"]["hook"][
+    "settings"
+]
 MIB = 1 << 20
 MOUNTS = """
 set -e
@@ -76,10 +78,19 @@ class Node:
             "FAKE_CUDA_CONTEXT_MIB": "64",
             **settings,
         }
-        mounts = ["sh", "-c", MOUNTS, "sh", str(self.folder / "license"), str(self.folder / f"containers/uid_{name}")]
+        mounts = [
+            "sh",
+            "-c",
+            MOUNTS,
+            "sh",
+            str(self.folder / "license"),
+            str(self.folder / f"containers/uid_{name}"),
+        ]
         return subprocess.Popen(
             [*self.tools, *mounts, str(BUILD / f"tests/victims/victim_{victim}"), *arguments],
-            env=self.machine.environment(hook=self.place.target.resolve(), virtual=virtual, settings=settings),
+            env=self.machine.environment(
+                hook=self.place.target.resolve(), virtual=virtual, settings=settings
+            ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -128,7 +139,10 @@ def test_tenants_on_two_gpus_do_not_pay_for_each_other_nor_less_for_the_other(no
     for name, gpu in (("a", "0"), ("b", "1")):
         node.run(name, "bypass", "plain", "1", virtual=True, CUDA_VISIBLE_DEVICES=gpu, **two)
     node.round()
-    running = [node.start(name, *BUSY, "--gpu", gpu, CUDA_VISIBLE_DEVICES=gpu, **two) for name, gpu in (("a", "0"), ("b", "1"))]
+    running = [
+        node.start(name, *BUSY, "--gpu", gpu, CUDA_VISIBLE_DEVICES=gpu, **two)
+        for name, gpu in (("a", "0"), ("b", "1"))
+    ]
     got = [share_of(process.communicate(timeout=100)[0]) for process in running]
     assert got == [pytest.approx(share, abs=2)] * 2
 
@@ -160,7 +174,9 @@ def test_a_tenants_memory_limit_does_not_beat_hamis(node: Node, wish: dict[str, 
 def test_a_tenants_policy_mode_or_share_does_not_beat_hamis(node: Node, wish: dict[str, str]) -> None:
     node.add("a", 20)
     node.round()
-    assert share_of(node.run("a", "share", "--seconds", "3", virtual=True, **wish)) == pytest.approx(20, abs=2)
+    assert share_of(node.run("a", "share", "--seconds", "3", virtual=True, **wish)) == pytest.approx(
+        20, abs=2
+    )
 
 
 def test_until_the_agents_next_round_the_environment_decides(node: Node) -> None:
@@ -198,11 +214,19 @@ def test_no_container_can_write_what_the_node_says_or_another_has_posted(node: N
     node.add("a", 20)
     node.add("b", 20)
     node.meet()
-    (seen,) = (path for path in (node.folder / "license/regions").iterdir() if path.samefile(node.region("b")))
+    (seen,) = (
+        path for path in (node.folder / "license/regions").iterdir() if path.samefile(node.region("b"))
+    )
     mounts = ["sh", "-c", MOUNTS, "sh", str(node.folder / "license"), str(node.folder / "containers/uid_a")]
     for target in ("hook.conf", f"regions/{seen.name}"):
-        for way in (f": > /tmp/license/{target}", f"rm -f /tmp/license/{target}", f"truncate -s 0 /tmp/license/{target}"):
-            done = subprocess.run([*node.tools, *mounts, "sh", "-c", way], capture_output=True, text=True, check=False)
+        for way in (
+            f": > /tmp/license/{target}",
+            f"rm -f /tmp/license/{target}",
+            f"truncate -s 0 /tmp/license/{target}",
+        ):
+            done = subprocess.run(
+                [*node.tools, *mounts, "sh", "-c", way], capture_output=True, text=True, check=False
+            )
             assert done.returncode != 0 and "Read-only file system" in done.stderr
 
 

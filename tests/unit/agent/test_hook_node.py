@@ -99,15 +99,12 @@ def test_hamis_own_licence_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "license").read_text() == "paid for"
 
 
-def pod(annotation: str, *, init: int = 0, work: int = 1) -> dict[str, object]:
-    spec = {
-        "initContainers": [{"name": f"i{n}"} for n in range(init)],
-        "containers": [{"name": f"c{n}"} for n in range(work)],
-    }
-    return {
-        "metadata": {"uid": "u", "annotations": {"hami.io/vgpu-devices-allocated": annotation}},
-        "spec": spec,
-    }
+def pod(annotation: str, *, init: int = 0, work: int = 1) -> Pod:
+    spec = PodSpec(
+        init_containers=tuple(Container(name=f"i{n}") for n in range(init)),
+        containers=tuple(Container(name=f"c{n}") for n in range(work)),
+    )
+    return Pod(metadata=PodMeta(uid="u", annotations=PodAnnotations(allocated=annotation)), spec=spec)
 
 
 ONE, TWO = "GPU-a,NVIDIA,3000,30:", "GPU-b,NVIDIA,2000,20:"
