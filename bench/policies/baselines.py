@@ -1,6 +1,6 @@
 """What operators could choose today, each as a planner of its own behind the same protocol.
 
-They share the rules of what may be moved at all (`poolmgr.planner.stock`), so none of them can be better or
+They share the rules of what may be moved at all (`poolmgr.planner.inventory.inventory`), so none of them can be better or
 worse by being unsafe; they differ in when they move what. Where a choice had to be made it was made in the
 baseline's favour and is said.
 """
@@ -16,32 +16,32 @@ from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Plan
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.budget import budgets_of
-from poolmgr.planner.draft import Draft
-from poolmgr.planner.flows import pull
-from poolmgr.planner.node_memory import StockMemory
-from poolmgr.planner.port import Decision, Planner
-from poolmgr.planner.shelving import ShelfKey, Unit
-from poolmgr.planner.sizing import wanted_by_vms
-from poolmgr.planner.stock import take_stock
-from poolmgr.planner.usage import usage_of
-from poolmgr.planner.vms import serve_vms
+from poolmgr.planner.interfaces import Decision, Planner
+from poolmgr.planner.inventory.cache import InventoryCache
+from poolmgr.planner.inventory.inventory import build_inventory
+from poolmgr.planner.inventory.node import GroupKey, Unit
+from poolmgr.planner.inventory.usage import usage_of
+from poolmgr.planner.limits import budgets_of
+from poolmgr.planner.sizing.headroom import wanted_by_vms
+from poolmgr.planner.stages.idle import pull
+from poolmgr.planner.stages.state import PlanState
+from poolmgr.planner.stages.vms import serve_vms
 
 Placement = Literal["binpack", "fgd"]
 
 
-def _draft(snapshot: ClusterSnapshot, known: StockMemory) -> Draft:
-    stock = take_stock(snapshot, usage_of(snapshot), known)
-    return Draft(snapshot, stock, budgets_of(stock), explain=False)
+def _draft(snapshot: ClusterSnapshot, known: InventoryCache) -> PlanState:
+    stock = build_inventory(snapshot, usage_of(snapshot), known)
+    return PlanState(snapshot, stock, budgets_of(stock), explain=False)
 
 
-def waiting_by_shelf(draft: Draft) -> dict[ShelfKey, int]:
+def waiting_by_shelf(draft: PlanState) -> dict[GroupKey, int]:
     """GPUs that VMs wait for, by the model that they ask for."""
     wanted = wanted_by_vms(draft.snapshot, draft.stock)
     return {key: gpus - draft.stock.shelves[key].vm_busy for key, gpus in wanted.items()}
 
 
-def _decision(draft: Draft, memory: Any) -> Decision:
+def _decision(draft: PlanState, memory: Any) -> Decision:
     snapshot = draft.snapshot
     plan_id = PlanId(f"b{snapshot.generation:x}")
     return Decision(Plan(plan_id, snapshot.generation, snapshot.taken_at, tuple(draft.moves)), memory)
@@ -64,7 +64,7 @@ class PerClaim:
     free, before HAMi can refill it, with no budget and no cooldown."""
 
     name: str
-    known: StockMemory = field(default_factory=StockMemory, repr=False, compare=False)
+    known: InventoryCache = field(default_factory=InventoryCache, repr=False, compare=False)
 
     def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
         draft = _draft(snapshot, self.known)
@@ -84,7 +84,7 @@ class Threshold:
     name: str = "threshold"
     pending_seconds: float = 30.0
     idle_seconds: float = 600.0
-    known: StockMemory = field(default_factory=StockMemory, repr=False, compare=False)
+    known: InventoryCache = field(default_factory=InventoryCache, repr=False, compare=False)
 
     def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
         draft, now = _draft(snapshot, self.known), snapshot.taken_at
@@ -118,7 +118,7 @@ class HourlyAdmin:
     """B2: at each full hour somebody relabels whole nodes to ceil(1.2 × VMs' GPUs); drain only."""
 
     name: str = "admin-hourly"
-    known: StockMemory = field(default_factory=StockMemory, repr=False, compare=False)
+    known: InventoryCache = field(default_factory=InventoryCache, repr=False, compare=False)
 
     def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
         hour = int(snapshot.taken_at // 3_600)
@@ -183,7 +183,7 @@ class Lyra:
     servers are reclaimed greedily, least preempted work for each GPU gained first."""
 
     name: str = "lyra"
-    known: StockMemory = field(default_factory=StockMemory, repr=False, compare=False)
+    known: InventoryCache = field(default_factory=InventoryCache, repr=False, compare=False)
 
     def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
         draft = _draft(snapshot, self.known)

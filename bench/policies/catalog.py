@@ -5,9 +5,9 @@ from bench.policies.lcp import LcpSizer
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.fleet import EvictionRule, Granularity
 from poolmgr.domain.reasons import Reason
-from poolmgr.planner.forecast_sizer import ForecastSettings, ForecastSizer
-from poolmgr.planner.learning import LearningSizer
-from poolmgr.planner.rebalance import PoolPlanner
+from poolmgr.planner.plan import PoolPlanner
+from poolmgr.planner.sizing.forecast_sizer import ForecastSettings, ForecastSizer
+from poolmgr.planner.sizing.learning import LearningSizer
 
 IN_FLIGHT = 0.5
 """Budget of the planner's own policies. GPUs that are closed to new pods and still working count as moving; of

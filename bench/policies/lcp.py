@@ -20,10 +20,10 @@ import numpy.typing as npt
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.shared_fit import cards_of
-from poolmgr.planner.shelving import ShelfKey
-from poolmgr.planner.sizing import Spare, wanted_by_vms
-from poolmgr.planner.stock import Stock
+from poolmgr.planner.inventory.inventory import Inventory
+from poolmgr.planner.inventory.node import GroupKey
+from poolmgr.planner.inventory.shared_fit import cards_of
+from poolmgr.planner.sizing.headroom import Headroom, wanted_by_vms
 
 Costs = npt.NDArray[np.float64]
 
@@ -71,11 +71,13 @@ class LcpSizer:
     def __init__(self, settings: LcpSettings | None = None) -> None:
         self._settings = settings or LcpSettings()
 
-    def size(self, snapshot: ClusterSnapshot, stock: Stock, memory: Any) -> tuple[dict[ShelfKey, Spare], Any]:
+    def size(
+        self, snapshot: ClusterSnapshot, stock: Inventory, memory: Any
+    ) -> tuple[dict[GroupKey, Headroom], Any]:
         s, now = self._settings, snapshot.taken_at
         known: dict[str, Any] = (memory or {}).get("lcp", {})
         vms, pods = wanted_by_vms(snapshot, stock), _wanted_by_pods(snapshot, stock)
-        spares: dict[ShelfKey, Spare] = {}
+        spares: dict[GroupKey, Headroom] = {}
         remembered: dict[str, Any] = {}
         for key, shelf in stock.shelves.items():
             entry = known.get("/".join(key))
@@ -92,13 +94,13 @@ class LcpSizer:
             remembered["/".join(key)] = {"size": size, "work": work.tolist(), "at": now}
             spare = max(0, size - shelf.vm_busy)
             text = f"lazy capacity provisioning holds {size} GPU(s) (between {low} and {high})"
-            spares[key] = Spare(spare, spare, Reason.HEADROOM, text)
+            spares[key] = Headroom(spare, spare, Reason.HEADROOM, text)
         return spares, {"lcp": remembered}
 
 
-def _wanted_by_pods(snapshot: ClusterSnapshot, stock: Stock) -> dict[ShelfKey, float]:
+def _wanted_by_pods(snapshot: ClusterSnapshot, stock: Inventory) -> dict[GroupKey, float]:
     """GPUs' worth of pods that run or wait, by shelf; a waiting pod counts for the first shelf it accepts."""
-    wanted: dict[ShelfKey, float] = {key: float(shelf.shared_busy) for key, shelf in stock.shelves.items()}
+    wanted: dict[GroupKey, float] = {key: float(shelf.shared_busy) for key, shelf in stock.shelves.items()}
     if not stock.shelves:
         return wanted
     first = next(iter(stock.shelves))

@@ -33,7 +33,7 @@ from poolmgr.domain.fleet import IdleVmAction, Pool
 from poolmgr.domain.identifiers import Generation, NodeName
 from poolmgr.domain.plan import Move
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.port import Planner
+from poolmgr.planner.interfaces import Planner
 
 MOST_RUNS = 1 << 20
 """A pod's number and which of its runs ends are one number in the timeline: it may begin again so often."""

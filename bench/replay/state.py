@@ -12,7 +12,7 @@ from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress, PoolName, 
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.sharing import RegisteredGpu, SharingState
-from poolmgr.planner.forecast import EPOCH_MONDAY, bin_of
+from poolmgr.planner.sizing.forecast import EPOCH_MONDAY, bin_of
 
 ORIGIN = EPOCH_MONDAY + 2_900 * 7 * 86_400.0
 """Unix seconds of the window's begin as planners see it: a Monday, as in the session traces."""

@@ -123,7 +123,9 @@ def test_every_library_finds_what_it_needs(files: dict[str, tarfile.TarInfo], un
 def test_the_images_python_loads_all_three_programs(image: Built, unpacked: Path) -> None:
     version = next(unpacked.glob("usr/lib/python3.*")).name.removeprefix("python")
     interpreter = Interpreter(unpacked, version)
-    modules = "poolmgr.cli.main, poolmgr.agent.run, poolmgr.api.app, poolmgr.cluster.connect, poolmgr.planner.rebalance"
+    modules = (
+        "poolmgr.cli.main, poolmgr.agent.run, poolmgr.api.app, poolmgr.cluster.connect, poolmgr.planner.plan"
+    )
     more = "poolmgr.store.ledger, webhooks.serving, webhooks.app, psycopg"
     said = interpreter.run(
         "-c", f"import {modules}, {more}; print('loaded')", modules=unpacked / interpreter.site_packages

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.learning import LearningSizer
-from poolmgr.planner.port import Decision, Planner
-from poolmgr.planner.rebalance import PoolPlanner
+from poolmgr.planner.interfaces import Decision, Planner
+from poolmgr.planner.plan import PoolPlanner
+from poolmgr.planner.sizing.learning import LearningSizer
 
 LARGE_NODES = 1_000
 """On fewer the collector is never in the way."""

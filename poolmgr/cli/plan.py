@@ -49,8 +49,8 @@ def plan(
     hour: Annotated[float, typer.Option(help="With --example: hour of that day.")] = 11.0,
 ) -> None:
     """Decide once on a snapshot, changing nothing."""
-    from poolmgr.planner.learning import LearningSizer
-    from poolmgr.planner.rebalance import PoolPlanner
+    from poolmgr.planner.plan import PoolPlanner
+    from poolmgr.planner.sizing.learning import LearningSizer
     from poolmgr.sim.snapshots import encode_snapshot, read_snapshot
 
     if example:
@@ -253,8 +253,8 @@ def _example(hour: float) -> ClusterSnapshot:
 
 
 def _planner() -> Any:
-    from poolmgr.planner.learning import LearningSizer
-    from poolmgr.planner.rebalance import PoolPlanner
+    from poolmgr.planner.plan import PoolPlanner
+    from poolmgr.planner.sizing.learning import LearningSizer
 
     return PoolPlanner(LearningSizer())
 

@@ -37,7 +37,7 @@ from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.plan import Move, Plan, Refusal, Subject, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.port import Planner
+from poolmgr.planner.interfaces import Planner
 
 log = structlog.get_logger()
 

@@ -4,15 +4,15 @@ from poolmgr.domain.fleet import Gpu, Pool
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Refusal, Subject, SubjectKind, Target
 from poolmgr.domain.reasons import Reason
-from poolmgr.planner.draft import Draft
-from poolmgr.planner.eligibility import Objection, name_of, not_in_pool, objection_of, use_objection
-from poolmgr.planner.shared_fit import ShapeOutlook
-from poolmgr.planner.shelving import Kept, NodeStock, ShelfKey, Unit
-from poolmgr.planner.sizing import Spare
-from poolmgr.planner.usage import Usage, busy_with_pods
+from poolmgr.planner.inventory.eligibility import Denial, denial_of, name_of, not_in_pool, use_denial
+from poolmgr.planner.inventory.node import GroupKey, IneligibleGpu, NodeInventory, Unit
+from poolmgr.planner.inventory.shared_fit import ShapeOutlook
+from poolmgr.planner.inventory.usage import Usage, busy_with_pods
+from poolmgr.planner.sizing.headroom import Headroom
+from poolmgr.planner.stages.state import PlanState
 
 
-def explain_pods(draft: Draft, pods: list[ShapeOutlook]) -> None:
+def explain_pods(draft: PlanState, pods: list[ShapeOutlook]) -> None:
     """A sentence for every waiting pod. Pods of one shape wait in order, so the first ones are served first."""
     returning = [move for move in draft.moves if move.to_mode is Mode.SHARED]
     recommended = [move for move in returning if move.recommended]
@@ -28,7 +28,7 @@ def explain_pods(draft: Draft, pods: list[ShapeOutlook]) -> None:
         fate = _fate_of_unmet(draft, group)
         for rank, pod in enumerate(group.pods):
             if rank < group.fits_now:
-                said: Objection = Reason.FREE_CAPACITY, "a shared GPU has room for it; HAMi will place it"
+                said: Denial = Reason.FREE_CAPACITY, "a shared GPU has room for it; HAMi will place it"
             elif rank < group.fits:
                 said = (
                     Reason.MOVE_UNDER_WAY,
@@ -48,7 +48,7 @@ def explain_pods(draft: Draft, pods: list[ShapeOutlook]) -> None:
             draft.refusals.append(Refusal(Subject(SubjectKind.POD, pod.namespace, pod.name), *said))
 
 
-def only_recommended(pool: Pool, what: str) -> Objection:
+def only_recommended(pool: Pool, what: str) -> Denial:
     """To somebody who waits: `what` would serve it, and who can have it moved."""
     return (
         Reason.RECOMMEND_ONLY,
@@ -57,7 +57,7 @@ def only_recommended(pool: Pool, what: str) -> Objection:
     )
 
 
-def _fate_of_unmet(draft: Draft, group: ShapeOutlook) -> Objection:
+def _fate_of_unmet(draft: PlanState, group: ShapeOutlook) -> Denial:
     shelves = [s for s in draft.stock.shelves.values() if group.shape.accepts_model(s.model)]
     if not shelves:
         wanted = ", ".join(group.shape.models) or "any model"
@@ -88,14 +88,14 @@ def _fate_of_unmet(draft: Draft, group: ShapeOutlook) -> Objection:
     return Reason.NO_CANDIDATE, "no shared GPU has room for it and no passthrough GPU is idle"
 
 
-def explain_gpus(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
+def explain_gpus(draft: PlanState, spares: dict[GroupKey, Headroom]) -> None:
     usage = draft.stock.usage
     for kept in draft.stock.refused:
         gpu, why = kept.gpu, why_kept(kept, usage)
         if kept.pool is None:
-            said: Objection = not_in_pool(gpu)
+            said: Denial = not_in_pool(gpu)
         else:
-            found = objection_of(gpu, kept.node, kept.pool, usage)
+            found = denial_of(gpu, kept.node, kept.pool, usage)
             if found is None:
                 found = (Reason.GPU_BUSY if "may be this one" in why else Reason.NOT_CHOSEN, "")
             said = found[0], found[1] or f"{name_of(gpu)} stays: {why}"
@@ -123,16 +123,16 @@ def explain_gpus(draft: Draft, spares: dict[ShelfKey, Spare]) -> None:
             draft.refusals += told.idle
 
 
-def why_kept(kept: Kept, usage: Usage) -> str:
+def why_kept(kept: IneligibleGpu, usage: Usage) -> str:
     """What is to be said beyond the GPU's own state: a bundle's members keep each other."""
     if kept.partner is None or kept.pool is None:
         return kept.why
-    objection = objection_of(kept.partner, kept.node, kept.pool, usage)
-    partner = objection[1] if objection else "they are in different modes"
+    denial = denial_of(kept.partner, kept.node, kept.pool, usage)
+    partner = denial[1] if denial else "they are in different modes"
     return f"it moves only with its neighbours, and {partner}"
 
 
-def _why_busy(stock: NodeStock, usage: Usage) -> list[Refusal]:
+def _why_busy(stock: NodeInventory, usage: Usage) -> list[Refusal]:
     """A node's GPUs that their pods or a VM keep. Most are alone in their unit and have pods: that case makes its
     sentence here."""
     said: list[Refusal] = []
@@ -142,9 +142,9 @@ def _why_busy(stock: NodeStock, usage: Usage) -> list[Refusal]:
             message = f"{name_of(gpus[0])} is busy with {busy_with_pods(pods)}"
             said.append(_about(gpus[0], (Reason.GPU_BUSY, message)))
             continue
-        busy = next(g for g in gpus if use_objection(g, usage) is not None)
+        busy = next(g for g in gpus if use_denial(g, usage) is not None)
         for gpu in gpus:
-            why = use_objection(gpu, usage) or (
+            why = use_denial(gpu, usage) or (
                 Reason.NOT_CHOSEN,
                 f"{name_of(gpu)} moves only with its neighbours, and {name_of(busy)} is busy with "
                 f"{usage.why_busy(busy)}",
@@ -155,18 +155,18 @@ def _why_busy(stock: NodeStock, usage: Usage) -> list[Refusal]:
     return said
 
 
-def _why_idle(stock: NodeStock, held: Objection | None, spare: Spare, now: float) -> list[Refusal]:
+def _why_idle(stock: NodeInventory, held: Denial | None, spare: Headroom, now: float) -> list[Refusal]:
     units = (*stock.to_passthrough, *stock.to_shared)
     return [
         _about(g, _why_unit_stays(unit, held, spare, now, name_of(g))) for unit in units for g in unit.gpus
     ]
 
 
-def _about(gpu: Gpu, said: Objection) -> Refusal:
+def _about(gpu: Gpu, said: Denial) -> Refusal:
     return Refusal(Subject(SubjectKind.GPU, gpu.node, gpu.pci_address), *said)
 
 
-def _why_unit_stays(unit: Unit, held: Objection | None, spare: Spare, now: float, name: str) -> Objection:
+def _why_unit_stays(unit: Unit, held: Denial | None, spare: Headroom, now: float, name: str) -> Denial:
     if held is not None:
         return held
     if unit.gpus[0].observed_mode is Mode.SHARED:
@@ -181,7 +181,7 @@ def _why_unit_stays(unit: Unit, held: Objection | None, spare: Spare, now: float
     return Reason.NO_DEMAND, f"{name} is idle in Passthrough and no pod needs it"
 
 
-def explain_recommended(draft: Draft) -> None:
+def explain_recommended(draft: PlanState) -> None:
     """For each GPU that a move is recommended for: what would be done."""
     for move in draft.moves:
         if move.recommended:
@@ -190,7 +190,7 @@ def explain_recommended(draft: Draft) -> None:
             draft.refusals.append(Refusal(subject, Reason.RECOMMEND_ONLY, message))
 
 
-def target_of(draft: Draft, key: ShelfKey, spare: Spare) -> Target:
+def target_of(draft: PlanState, key: GroupKey, spare: Headroom) -> Target:
     shelf = draft.stock.shelves[key]
     arriving = sum(1 for m in draft.moves if (m.pool, m.model) == key and m.to_mode is Mode.PASSTHROUGH)
     leaving = sum(1 for m in draft.moves if (m.pool, m.model) == key and m.to_mode is Mode.SHARED)

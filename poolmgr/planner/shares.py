@@ -12,14 +12,14 @@ from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.eligibility import Objection
-from poolmgr.planner.stock import Stock
+from poolmgr.planner.inventory.eligibility import Denial
+from poolmgr.planner.inventory.inventory import Inventory
 
 
 class Shares:
     """Holdings by (pool, namespace), grown as VMs are planned."""
 
-    def __init__(self, snapshot: ClusterSnapshot, stock: Stock) -> None:
+    def __init__(self, snapshot: ClusterSnapshot, stock: Inventory) -> None:
         self._stock = stock
         self._any = any(pool.quotas for pool in snapshot.pools)
         self._held = _held(snapshot) if self._any else {}
@@ -51,10 +51,10 @@ class Shares:
         return ((held + promised + vm.gpus) / max(weight, 1e-6), since, vm.uid)
 
     def _pool_of(self, vm: Vm) -> Pool | None:
-        keys = self._stock.shelves_by_resource.get(vm.claims[0].resource_name)
+        keys = self._stock.groups_by_resource.get(vm.claims[0].resource_name)
         return self._stock.shelves[keys[0]].pool if keys else None
 
-    def objection(self, vm: Vm) -> Objection | None:
+    def denial(self, vm: Vm) -> Denial | None:
         """The namespace's limit in the pool that would serve it; VMs planned before count already."""
         pool = self._pool_of(vm) if self._any else None
         quota = next((q for q in pool.quotas if q.namespace == vm.namespace), None) if pool else None

@@ -14,7 +14,7 @@ from poolmgr.controller.loop import Controller, Doors, LoopSettings
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.domain.modes import Mode
-from poolmgr.planner.rebalance import PoolPlanner
+from poolmgr.planner.plan import PoolPlanner
 from poolmgr.sim.doors import FixedLeadership, MemoryLedger
 from poolmgr.sim.fleet import A10_RESOURCE, NodeShape, SimulatedFleet
 from poolmgr.sim.world import PodRequest, VmRequest

@@ -12,8 +12,8 @@ from poolmgr.domain.fleet import Granularity, Holder, Node, RebalanceMode
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.learning import LearningSizer
-from poolmgr.planner.rebalance import PoolPlanner
+from poolmgr.planner.plan import PoolPlanner
+from poolmgr.planner.sizing.learning import LearningSizer
 from tests.unit.planner.builders import gpu, moving, node, pod, pool, snapshot, vm
 
 PHASES = st.sampled_from([*DevicePhase, *[DevicePhase.READY] * 12])

@@ -8,8 +8,8 @@ import pytest
 from bench.speed.planner import random_cluster
 from poolmgr.cli.live_planner import GcPausedPlanner, gc_paused
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.port import Decision
-from poolmgr.planner.rebalance import PoolPlanner
+from poolmgr.planner.interfaces import Decision
+from poolmgr.planner.plan import PoolPlanner
 
 
 def test_collector_is_off_within_and_on_afterwards() -> None:

@@ -10,7 +10,7 @@ from poolmgr.domain.modes import Mode, Step
 from poolmgr.domain.plan import Move, Plan
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.port import Decision
+from poolmgr.planner.interfaces import Decision
 from poolmgr.sim.doors import FixedLeadership, MemoryLedger
 from poolmgr.sim.fleet import A10, NodeShape, SimulatedFleet
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.port import Decision
+from poolmgr.planner.interfaces import Decision
 from poolmgr.sim.fleet import A10_RESOURCE
 from poolmgr.sim.world import PodRequest, VmRequest
 from tests.unit.controller.rig import Orders, Rig

@@ -7,7 +7,7 @@ from poolmgr.domain.errors import Rejected
 from poolmgr.domain.plan import Plan
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.port import Decision
+from poolmgr.planner.interfaces import Decision
 from poolmgr.sim.doors import MemoryLedger
 from tests.unit.controller.rig import Rig
 

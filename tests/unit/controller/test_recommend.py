@@ -7,7 +7,7 @@ from poolmgr.domain.fleet import RebalanceMode
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import SubjectKind
 from poolmgr.domain.reasons import Reason
-from poolmgr.planner.rebalance import PoolPlanner
+from poolmgr.planner.plan import PoolPlanner
 from poolmgr.sim.fleet import A10_RESOURCE
 from poolmgr.sim.world import VmRequest
 from tests.unit.controller.rig import POOL, Rig

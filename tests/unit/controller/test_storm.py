@@ -10,7 +10,7 @@ from poolmgr.controller.loop import Controller
 from poolmgr.domain.fleet import EvictionRule, Pool, SideLimits
 from poolmgr.domain.identifiers import NodeName, PoolName
 from poolmgr.domain.modes import Mode
-from poolmgr.planner.rebalance import PoolPlanner
+from poolmgr.planner.plan import PoolPlanner
 from poolmgr.sim.doors import Crash
 from poolmgr.sim.fleet import A10, A10_RESOURCE
 from poolmgr.sim.world import PodRequest, VmRequest

@@ -15,7 +15,7 @@ from poolmgr.domain.plan import Move, Plan, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.domain.usage import GpuState, in_use, moves_by_itself, users_of
-from poolmgr.planner.rebalance import PoolPlanner
+from poolmgr.planner.plan import PoolPlanner
 from tests.unit.planner.builders import A10, gpu, moving, node, pod, pool, snapshot, vm
 
 XORG = Holder(4242, "Xorg", path="/dev/nvidia0")

@@ -10,9 +10,9 @@ from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, SideLimits
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Plan, SubjectKind
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.forecast_sizer import ForecastSizer
-from poolmgr.planner.learning import LearningSizer
-from poolmgr.planner.rebalance import PoolPlanner
+from poolmgr.planner.plan import PoolPlanner
+from poolmgr.planner.sizing.forecast_sizer import ForecastSizer
+from poolmgr.planner.sizing.learning import LearningSizer
 from tests.unit.planner.builders import gpu, moving, node, pod, pool, snapshot, vm
 
 PLANNERS = (PoolPlanner(), PoolPlanner(ForecastSizer()), PoolPlanner(LearningSizer()))

@@ -9,7 +9,7 @@ from poolmgr.domain.identifiers import PoolName
 from poolmgr.domain.plan import Plan, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.rebalance import PoolPlanner
+from poolmgr.planner.plan import PoolPlanner
 from tests.unit.planner.builders import gpu, node, pod, pool, snapshot, vm
 
 RECOMMEND = pool(rebalance=RebalanceMode.RECOMMEND, cooldown_seconds=0)

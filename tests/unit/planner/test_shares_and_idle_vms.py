@@ -6,7 +6,7 @@ from poolmgr.domain.fleet import IdleVmAction, IdleVmPolicy, Quota
 from poolmgr.domain.plan import Plan, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.rebalance import PoolPlanner
+from poolmgr.planner.plan import PoolPlanner
 from tests.unit.planner.builders import NOW, node, pod, pool, snapshot, vm
 
 

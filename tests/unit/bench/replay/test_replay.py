@@ -14,8 +14,8 @@ from bench.replay.state import ReplaySettings
 from bench.replay.tally import Figures
 from poolmgr.domain.fleet import EvictionRule, Pool
 from poolmgr.domain.identifiers import PoolName
-from poolmgr.planner.forecast_sizer import ForecastSizer
-from poolmgr.planner.rebalance import PoolPlanner
+from poolmgr.planner.plan import PoolPlanner
+from poolmgr.planner.sizing.forecast_sizer import ForecastSizer
 
 HOUR = 3_600.0
 

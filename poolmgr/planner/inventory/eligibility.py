@@ -1,0 +1,134 @@
+"""May this GPU be moved? An ordered list of rules; the first that objects gives the reason.
+
+A rule looks at one GPU, its node and its pool and answers with a reason and a sentence, or with nothing. The
+order is from "not ours" through "not now" to "in use", so that the sentence names what has to change first.
+"""
+
+from collections.abc import Sequence
+
+from poolmgr.domain.demand import SharedPod
+from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, RebalanceMode
+from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.usage import unknown_holders
+from poolmgr.planner.inventory.usage import Usage
+
+Denial = tuple[Reason, str]
+
+PREFLIGHT_REASONS = frozenset(
+    reason.value
+    for reason in (
+        Reason.NO_IOMMU,
+        Reason.GROUP_NOT_VIABLE,
+        Reason.BOOT_DISPLAY,
+        Reason.SRIOV_ACTIVE,
+        Reason.MIG_ENABLED,
+        Reason.DRIVER_MISSING,
+    )
+)
+"""What the agent's preflight says of a GPU that is in use as it is but could not be rebound."""
+
+
+def name_of(gpu: Gpu) -> str:
+    return f"GPU {gpu.pci_address} of {gpu.node}"
+
+
+def node_denial(node: Node) -> Denial | None:
+    """What keeps the whole node out of plans."""
+    if not node.ready:
+        return Reason.NODE_NOT_READY, f"node {node.name} or its agent is not ready"
+    if not node.reported:
+        return (
+            Reason.NODE_NOT_REPORTED,
+            f"the agent of {node.name} has not yet reported on the last change of its desired modes",
+        )
+    if node.cordoned and not node.cordoned_by_us:
+        return Reason.UNSUITABLE, f"node {node.name} is cordoned by somebody else; uncordon it to use it here"
+    if node.transition is not None:
+        move = node.transition
+        return (
+            Reason.NODE_IN_TRANSITION,
+            f"{node.name} is moving {len(move.devices)} GPU(s) to {move.to_mode} and makes one move at a time",
+        )
+    return None
+
+
+def not_in_pool(gpu: Gpu) -> Denial:
+    return Reason.NOT_IN_POOL, f"no GPUPool selects {name_of(gpu)}"
+
+
+def gpu_denial(gpu: Gpu, node: Node, pool: Pool) -> Denial | None:
+    """What keeps the GPU where it is, apart from its use."""
+    move = node.transition
+    if gpu.phase is DevicePhase.MOVING or (move is not None and gpu.pci_address in move.devices):
+        to = move.to_mode if move is not None else gpu.desired_mode
+        return Reason.GPU_MOVING, f"{name_of(gpu)} is on its way to {to}"
+    if gpu.phase is DevicePhase.READY and gpu.observed_mode is None:
+        return (
+            Reason.GPU_UNHEALTHY,
+            f"{name_of(gpu)} is on neither side: no driver of VMs or containers has it",
+        )
+    if gpu.phase is not DevicePhase.READY or gpu.observed_mode is None:
+        detail = f": {gpu.message}" if gpu.message else ""
+        return Reason.GPU_UNHEALTHY, f"{name_of(gpu)} is {gpu.phase}{detail}"
+    denial = node_denial(node)
+    if denial is not None:
+        return denial
+    if not gpu.settled:
+        return Reason.GPU_MOVING, f"{name_of(gpu)} is wanted in {gpu.desired_mode} and not there yet"
+    if gpu.reason in PREFLIGHT_REASONS:
+        return Reason(gpu.reason), f"{name_of(gpu)} cannot be rebound: {gpu.message or gpu.reason}"
+    if gpu.iommu_group is None:
+        return Reason.NO_IOMMU, f"{name_of(gpu)} is in no IOMMU group; enable the IOMMU on {node.name}"
+    if sum(other.iommu_group == gpu.iommu_group for other in node.gpus) > 1:
+        return (
+            Reason.IOMMU_GROUP_SHARED,
+            f"{name_of(gpu)} shares IOMMU group {gpu.iommu_group} with another GPU and cannot move alone",
+        )
+    if pool.rebalance is RebalanceMode.OFF:
+        return Reason.POOL_OFF, f"rebalancing of pool {pool.name} is Off"
+    return None
+
+
+def use_denial(gpu: Gpu, usage: Usage) -> Denial | None:
+    """The GPU is in use."""
+    if usage.in_use(gpu):
+        return Reason.GPU_BUSY, f"{name_of(gpu)} is busy with {usage.why_busy(gpu)}"
+    return None
+
+
+def denial_of(gpu: Gpu, node: Node, pool: Pool, usage: Usage) -> Denial | None:
+    """The first rule that keeps this one GPU where it is, with its sentence."""
+    return gpu_denial(gpu, node, pool) or use_denial(gpu, usage)
+
+
+RESTART_SECONDS = 1_800.0
+"""What ending one pod costs beside the work that it had done: it waits, is placed and loads its data
+once more, and somebody may have to look at it.
+Fewer and larger pods are ended first because of it."""
+
+
+def lost_work(gpu: Gpu, pool: Pool, usage: Usage, now: float) -> tuple[float, Sequence[SharedPod]] | None:
+    """GPU-seconds lost if the pool's eviction rule is used on a shared GPU, and whom; None if it forbids it.
+
+    Every pod on it must be marked best effort by its owner and be admitted by its disruption budget now.
+    """
+    pods = usage.pods_on(gpu)
+    if pool.eviction is not EvictionRule.BEST_EFFORT or gpu.observed_mode is not Mode.SHARED or not pods:
+        return None
+    for pod in pods:
+        if not pod.best_effort or not pod.evictable or pod.terminating:
+            return None
+    if unknown_holders(gpu, pods):
+        return None
+    lost = RESTART_SECONDS * len(pods)
+    for pod in pods:
+        begun = pod.started_at if pod.started_at is not None else now
+        lost += max(0.0, now - begun) * sum(
+            _share(gpu, part.memory_mib, part.cores_percent) for part in pod.slices
+        )
+    return lost, pods
+
+
+def _share(gpu: Gpu, memory_mib: int, cores_percent: int) -> float:
+    return max(memory_mib / gpu.memory_mib if gpu.memory_mib else 0.0, cores_percent / 100)

@@ -1,0 +1,116 @@
+"""How many GPUs may still move: the pool's bounds and its budget, spent as moves are chosen."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.reasons import Reason
+from poolmgr.planner.inventory.eligibility import Denial
+from poolmgr.planner.inventory.inventory import GpuGroup, Inventory
+
+
+@dataclass(slots=True)
+class PoolBudget:
+    """One pool's room for moves, over all its models. Invariant: no choice that it admits takes a side over
+    its maximum or under its minimum, or more GPUs into motion than `max_in_flight`."""
+
+    name: str
+    passthrough: int
+    shared: int
+    moving: int
+    passthrough_min: int
+    passthrough_max: int
+    shared_min: int
+    shared_max: int
+    max_in_flight: int
+    kept_for_vms: int = 0
+    """Of `max_in_flight`, those that only moves for waiting VMs may use; see `places_kept_for_vms`."""
+
+    def side_denial(self, to_mode: Mode, gpus: int) -> Denial | None:
+        """What the bounds of both sides say to moving `gpus` more."""
+        leaving, arriving = (
+            (self.shared, self.passthrough)
+            if to_mode is Mode.PASSTHROUGH
+            else (self.passthrough, self.shared)
+        )
+        least = self.shared_min if to_mode is Mode.PASSTHROUGH else self.passthrough_min
+        most = self.passthrough_max if to_mode is Mode.PASSTHROUGH else self.shared_max
+        if leaving - gpus < least:
+            return (
+                Reason.AT_MINIMUM,
+                f"pool {self.name} keeps at least {least} GPU(s) in {to_mode.other} and has {leaving}",
+            )
+        if arriving + gpus > most:
+            return (
+                Reason.AT_MAXIMUM,
+                f"pool {self.name} has at most {most} GPU(s) in {to_mode} and has {arriving}",
+            )
+        return None
+
+    def budget_denial(self, gpus: int) -> Denial | None:
+        if self.moving + gpus <= self.max_in_flight - self.kept_for_vms:
+            return None
+        if gpus > self.max_in_flight:
+            return (
+                Reason.BUDGET_SPENT,
+                f"{gpus} GPUs can only move together and pool {self.name} moves at most {self.max_in_flight} at "
+                "once; raise rebalance.maxInFlight to let them",
+            )
+        kept = (
+            f", and the last {self.kept_for_vms} place(s) are for VMs that wait" if self.kept_for_vms else ""
+        )
+        return (
+            Reason.BUDGET_SPENT,
+            f"pool {self.name} moves at most {self.max_in_flight} GPU(s) at once and {self.moving} are moving{kept}",
+        )
+
+    def denial(self, to_mode: Mode, gpus: int) -> Denial | None:
+        return self.side_denial(to_mode, gpus) or self.budget_denial(gpus)
+
+    def spend(self, to_mode: Mode, gpus: int) -> None:
+        sign = 1 if to_mode is Mode.PASSTHROUGH else -1
+        self.passthrough += sign * gpus
+        self.shared -= sign * gpus
+        self.moving += gpus
+
+
+MOST_KEPT_FOR_VMS = 4
+
+
+@contextmanager
+def places_kept_for_vms(budgets: dict[str, PoolBudget]) -> Iterator[None]:
+    """While GPUs are closed ahead of demand: they may take hours to fall empty, and must not take every place in
+    flight from a VM that waits and finds an idle GPU meanwhile. A quarter is kept, at least one, at most four."""
+    for budget in budgets.values():
+        budget.kept_for_vms = min(MOST_KEPT_FOR_VMS, -(-budget.max_in_flight // 4))
+    try:
+        yield
+    finally:
+        for budget in budgets.values():
+            budget.kept_for_vms = 0
+
+
+UNBOUNDED = 1 << 40
+
+
+def budgets_of(stock: Inventory) -> dict[str, PoolBudget]:
+    """The budgets of all pools, as of now."""
+    shelves: dict[str, list[GpuGroup]] = {}
+    for (name, _), shelf in stock.shelves.items():
+        shelves.setdefault(name, []).append(shelf)
+    budgets = {}
+    for name, members in shelves.items():
+        pool = members[0].pool
+        budgets[name] = PoolBudget(
+            name,
+            passthrough=sum(s.passthrough for s in members),
+            shared=sum(s.shared for s in members),
+            moving=sum(s.moving for s in members),
+            passthrough_min=pool.passthrough.min,
+            passthrough_max=UNBOUNDED if pool.passthrough.max is None else pool.passthrough.max,
+            shared_min=pool.shared.min,
+            shared_max=UNBOUNDED if pool.shared.max is None else pool.shared.max,
+            max_in_flight=pool.max_in_flight,
+        )
+    return budgets

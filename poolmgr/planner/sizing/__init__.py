@@ -1,0 +1,1 @@
+"""How many GPUs to have ready for VMs: from the pool's spec, a forecast, or the last hour."""

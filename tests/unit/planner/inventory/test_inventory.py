@@ -1,0 +1,100 @@
+"""The stock's memory of nodes: it may save time and may not alter an answer."""
+
+from dataclasses import replace
+
+from bench.speed.planner import random_cluster
+from poolmgr.domain.demand import Slice
+from poolmgr.domain.fleet import Holder, Node
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.inventory.cache import InventoryCache
+from poolmgr.planner.inventory.inventory import build_inventory
+from poolmgr.planner.inventory.usage import usage_of
+from poolmgr.planner.plan import PoolPlanner
+from tests.unit.planner.builders import pod
+
+
+def without_every_third_workload(view: ClusterSnapshot, offset: int) -> ClusterSnapshot:
+    vms = tuple(vm for n, vm in enumerate(view.vms) if (n + offset) % 3)
+    pods = tuple(pod for n, pod in enumerate(view.pods) if (n + offset) % 3)
+    return replace(view, vms=vms, pods=pods)
+
+
+def test_planner_that_remembers_decides_as_one_that_does_not() -> None:
+    view = random_cluster(nodes=24, gpus=8, pods=400, seed=3)
+    remembering = PoolPlanner()
+    for step in range(9):
+        now = without_every_third_workload(view, step)
+        if step == 3:
+            changed = replace(view.nodes[5], cordoned=True)
+            now = replace(now, nodes=(*view.nodes[:5], changed, *view.nodes[6:]))
+        if step == 4:
+            now = replace(now, pools=(replace(now.pools[0], cooldown_seconds=9_999),))
+        if step == 5:
+            now = replace(now, nodes=now.nodes[10:])
+        if step >= 6:
+            # The same GPUs are in use, one decision after the other by others; and nobody carries the moves out.
+            now = without_every_third_workload(view, 6)
+            now = replace(now, taken_at=now.taken_at + 600.0 * step)
+            names = ("first", "first", "second")
+            now = replace(now, pods=tuple(replace(pod, name=names[step - 6]) for pod in now.pods))
+        assert remembering.decide(now, None) == PoolPlanner().decide(now, None)
+
+
+def test_remembered_stock_is_not_consumed_by_a_decision() -> None:
+    view, memory = random_cluster(nodes=6, gpus=8, pods=60, seed=1), InventoryCache()
+    first = build_inventory(view, usage_of(view), memory)
+    for shelf in first.shelves.values():
+        for at in shelf.nodes.values():
+            at.free, at.incoming, at.to_passthrough = 0, 7, []
+    again = build_inventory(view, usage_of(view), memory)
+    assert again == build_inventory(view, usage_of(view))
+
+
+def test_node_that_is_gone_is_forgotten() -> None:
+    view, memory = random_cluster(nodes=9, gpus=2, pods=10, seed=1), InventoryCache()
+    build_inventory(view, usage_of(view), memory)
+    small = replace(view, nodes=view.nodes[:2])
+    stock = build_inventory(small, usage_of(small), memory)
+    assert {name for shelf in stock.shelves.values() for name in shelf.nodes} == {n.name for n in small.nodes}
+    assert len(memory) <= 4
+
+
+def test_gpu_counts_as_used_by_a_vm_for_as_long_as_the_vm_is_there() -> None:
+    view, memory = random_cluster(nodes=2, gpus=8, pods=0, seed=2), InventoryCache()
+    held = replace(view, nodes=tuple(_without_allocation(n) for n in view.nodes))
+    for now in (held, replace(held, vms=())):
+        stock = build_inventory(now, usage_of(now), memory)
+        busy = sum(shelf.vm_busy for shelf in stock.shelves.values())
+        assert busy == sum(
+            1
+            for vm in now.vms
+            for name, address in vm.devices
+            for node in now.nodes
+            for g in node.gpus
+            if (g.node, g.pci_address, g.observed_mode) == (name, address, Mode.PASSTHROUGH)
+        )
+
+
+def test_gpu_is_waited_for_once_its_process_is_one_of_a_pod_that_has_come() -> None:
+    view, memory = random_cluster(nodes=1, gpus=1, pods=0, seed=2), InventoryCache()
+    [known] = view.nodes
+    there = pod("late", (known.name, 0))
+    held = Holder(7, "python", there.uid)
+    card = replace(
+        known.gpus[0],
+        observed_mode=Mode.SHARED,
+        desired_mode=Mode.SHARED,
+        allocated_to="",
+        holders=(held,),
+    )
+    known = replace(known, gpus=(card,))
+    other = replace(pod("other", (known.name, 0)), slices=(Slice(card.uuid, 1, 1),))
+    for tenant in (other, replace(there, slices=other.slices)):
+        now = replace(view, nodes=(known,), vms=(), pods=(tenant,))
+        stock = build_inventory(now, usage_of(now), memory)
+        assert stock == build_inventory(now, usage_of(now))
+
+
+def _without_allocation(node: Node) -> Node:
+    return replace(node, gpus=tuple(replace(g, allocated_to="") for g in node.gpus))

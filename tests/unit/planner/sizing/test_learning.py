@@ -1,0 +1,321 @@
+"""The forecast of a live manager: silent until it knows, and at a loss for nothing that it is handed."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poolmgr.domain.fleet import EvictionRule, RebalanceMode, SideLimits
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.inventory.inventory import build_inventory
+from poolmgr.planner.inventory.usage import usage_of
+from poolmgr.planner.plan import PoolPlanner
+from poolmgr.planner.sizing.forecast import BIN_SECONDS, BINS_A_DAY, BINS_A_WEEK, bin_of
+from poolmgr.planner.sizing.headroom import Headroom
+from poolmgr.planner.sizing.learning import LearningSizer
+from tests.unit.planner.builders import A10, gpu, node, pod, pool, snapshot, vm
+
+KEY, NAME = ("p", A10), f"p/{A10}"
+DAY = 86_400.0
+TUESDAY = 2_901 * 7 * DAY + 5 * DAY + 9 * 3_600.0
+"""Nine o'clock; 1970-01-01 was a Thursday."""
+
+
+def size(view: ClusterSnapshot, memory: Any = None) -> tuple[Headroom, dict[str, Any]]:
+    spares, remembered = LearningSizer().size(view, build_inventory(view, usage_of(view)), memory)
+    return spares[KEY], remembered
+
+
+def at(now: float, *nodes: Any, **overrides: Any) -> ClusterSnapshot:
+    return snapshot(*(nodes or (node("a", "ssss"),)), taken_at=now, **overrides)
+
+
+def days_of(*wanted: int) -> list[int]:
+    """For each day, counted from nine o'clock, that many desktops from five past nine on for two hours."""
+    return [many if 1 <= n < 25 else 0 for many in wanted for n in range(BINS_A_DAY)]
+
+
+def learnt(levels: list[int], *, until: float = TUESDAY) -> dict[str, Any]:
+    ledger = {"first": bin_of(until) - len(levels), "levels": levels}
+    return {"layout": 1, "shelves": {NAME: {"ledger": ledger}}}
+
+
+def past(days: int, *, wanted: int = 3) -> dict[str, Any]:
+    """Learnt by Tuesday nine o'clock from as many equal days."""
+    return learnt(days_of(*[wanted] * days))
+
+
+def levels(memory: dict[str, Any]) -> list[int]:
+    return list(memory["shelves"][NAME]["ledger"]["levels"])
+
+
+def test_an_idle_cluster_that_no_vm_has_seen_moves_and_holds_nothing() -> None:
+    planner, memory = PoolPlanner(LearningSizer()), None
+    for hour in range(60):
+        view = at(TUESDAY + hour * 3_600, node("a", "ssss"), node("b", "pp"), pods=(pod("x", ("a", 0)),))
+        decision = planner.decide(view, memory)
+        memory = decision.memory
+        assert decision.plan.empty
+        assert "kept ready for the next VM" not in " ".join(r.message for r in decision.plan.refusals)
+
+
+def test_a_gpu_that_no_vm_has_ever_wanted_goes_to_pods_that_wait() -> None:
+    waiting = (pod("x", cores=100), pod("y", cores=100))
+    view = at(TUESDAY, node("a", "pp"), pods=waiting, pools=(pool(cooldown_seconds=0),))
+    plan = PoolPlanner(LearningSizer()).decide(view, None).plan
+    assert [m.to_mode for m in plan.moves] == [Mode.SHARED, Mode.SHARED]
+
+
+def test_on_the_first_day_headroom_alone_counts_and_the_sentence_says_so() -> None:
+    _, memory = size(at(TUESDAY))
+    busy = node("a", "psss")
+    spare, memory = size(at(TUESDAY + 900, busy, vms=(vm("v", on=("a", 0)),)), memory)
+    spare, _ = size(at(TUESDAY + 7_200, busy, vms=(vm("v", on=("a", 0)),)), memory)
+    assert (spare.fetch, spare.keep, spare.ahead) == (0, 0, ())
+    assert spare.message == (
+        "pool p keeps 0 GPU(s) ready; VM demand is known for 2 h, and a forecast needs a whole week"
+    )
+
+
+def test_gpus_that_fell_free_are_kept_while_vms_keep_coming_though_nothing_is_forecast() -> None:
+    nodes = [node(f"n{n}", "pppppppp") for n in range(7)]
+    _, memory = size(at(TUESDAY, *nodes))
+    for step in range(1, 8):
+        here = tuple(vm(f"v{n}", on=("n0", n)) for n in range(2 * (step % 2) + 1))
+        spare, memory = size(at(TUESDAY + 300 * step, *nodes, vms=here), memory)
+    assert (spare.fetch, spare.keep) == (0, 2)
+    assert "and up to 2 that fall free, as VMs came in the last hour" in spare.message
+
+
+def test_of_two_gpus_none_is_kept_from_a_pod_that_waits_because_vms_came_and_went() -> None:
+    planner, memory = PoolPlanner(LearningSizer()), None
+    for step in range(8):
+        here = (vm("v", on=("a", 0)),) if step % 4 == 2 else ()
+        view = at(TUESDAY + 300 * step, node("a", "ps"), vms=here, pools=(pool(cooldown_seconds=0),))
+        memory = planner.decide(view, memory).memory
+    waits = (pod("filler", ("a", 1), cores=30), pod("waits", cores=80))
+    view = at(TUESDAY + 2_400, node("a", "ps"), pods=waits, pools=(pool(cooldown_seconds=0),))
+    assert [m.to_mode for m in planner.decide(view, memory).plan.moves] == [Mode.SHARED]
+
+
+def test_where_no_vm_came_yet_the_sentence_says_that_there_is_nothing_to_forecast() -> None:
+    spare, _ = size(at(TUESDAY))
+    assert spare.message.endswith("no VM has asked for one yet, so there is nothing to forecast")
+
+
+def test_after_a_whole_week_demand_is_forecast_and_the_sentence_refers_to_earlier_days() -> None:
+    spare, _ = size(at(TUESDAY), past(days=8))
+    assert spare.fetch == 3
+    assert (
+        spare.message
+        == "up to 3 more GPU(s) may be wanted within minutes and 3 within hours, as on earlier days"
+    )
+
+
+def test_six_days_are_no_week() -> None:
+    spare, _ = size(at(TUESDAY), past(days=6))
+    assert (spare.fetch, spare.lend, spare.ahead) == (0, (), ())
+    assert "known for 6 days, and a forecast needs a whole week" in spare.message
+
+
+def test_a_forecast_that_was_wrong_is_not_acted_on_and_the_sentence_says_so() -> None:
+    came = days_of(*[12] * 12, 2, 2)
+    spare, memory = size(at(TUESDAY, pools=(pool(eviction=EvictionRule.BEST_EFFORT),)), learnt(came))
+    assert (spare.fetch, spare.lend) == (0, ())
+    assert spare.message.endswith(
+        "the forecast expected too much in the last days, so demand is followed until it is right again"
+    )
+    assert memory["shelves"][NAME]["trusted"] is False
+
+
+def test_a_vm_that_waits_while_nothing_is_forecast_may_cost_less_work_than_with_a_forecast() -> None:
+    followed, _ = size(at(TUESDAY))
+    forecast, _ = size(at(TUESDAY), past(days=8))
+    assert 0 < followed.work_at_once < forecast.work_at_once
+    assert 0 < followed.work_per_second_waited < forecast.work_per_second_waited
+
+
+def test_a_large_shelf_that_vms_use_keeps_a_hundredth_ready_and_an_unused_one_nothing() -> None:
+    """Steady tenants who come and go a few a day then move nothing, forecast or not."""
+    nodes = tuple(node(f"n{n}", "p" * 8) for n in range(13))
+    unused, memory = size(at(TUESDAY, *nodes))
+    used, _ = size(at(TUESDAY + 300, *nodes, vms=(vm("v", on=("n1", 0)),)), memory)
+    assert (unused.keep, used.keep) == (0, 2)
+
+
+def test_late_vms_do_not_make_a_forecast_careful_that_is_not_acted_on() -> None:
+    _, memory = size(at(TUESDAY))
+    start = memory["shelves"][NAME]["care"]["level"]
+    late = vm("v", waiting_since=TUESDAY - 100, created_at=TUESDAY - 100)
+    _, memory = size(at(TUESDAY + 30, vms=(late,)), memory)
+    assert memory["shelves"][NAME]["care"]["level"] == start
+
+
+def test_trust_is_judged_once_in_five_minutes() -> None:
+    sizer, memory = LearningSizer(), past(days=8)
+    trusted = []
+    for seconds in (0, 10, 300):
+        view = at(TUESDAY + seconds)
+        _, memory = sizer.size(view, build_inventory(view, usage_of(view)), memory)
+        trusted.append(memory["shelves"][NAME]["trusted"])
+        memory["shelves"][NAME]["trusted"] = False
+    assert trusted == [True, False, True]
+
+
+def test_what_is_headroom_is_not_called_forecast() -> None:
+    evening = TUESDAY + 12 * 3_600
+    quiet = days_of(*[3] * 9)[: 8 * BINS_A_DAY + BINS_A_DAY // 2]
+    view = at(evening, pools=(pool(passthrough=SideLimits(headroom=1)),))
+    spare, _ = size(view, learnt(quiet, until=evening))
+    assert (spare.fetch, spare.keep) == (1, 1)
+    assert spare.message == "pool p keeps 1 GPU(s) ready"
+
+
+def test_memory_survives_json_and_a_new_process() -> None:
+    _, memory = size(at(TUESDAY), past(days=8))
+    again = json.loads(json.dumps(memory))
+    before, _ = size(at(TUESDAY + 60), memory)
+    after, kept = size(at(TUESDAY + 60), again)
+    assert after == before
+    assert "anew" not in kept
+
+
+def test_four_weeks_of_one_kind_of_gpu_take_less_than_forty_kilobytes() -> None:
+    _, memory = size(at(TUESDAY), past(days=40, wanted=120))
+    assert len(levels(memory)) <= 4 * BINS_A_WEEK + BINS_A_DAY
+    assert len(json.dumps(memory)) < 40_000
+
+
+FOREIGN = (
+    "text",
+    17,
+    [],
+    {},
+    {"shelves": 3},
+    {"shelves": {NAME: None}},
+    {"shelves": {NAME: {"ledger": {"first": 1.5, "levels": [1]}}}},
+    {"shelves": {NAME: {"ledger": {"first": 1, "levels": []}}}},
+    {"shelves": {NAME: {"ledger": {"first": 1, "levels": [1, "2"]}}}},
+    {"shelves": {NAME: {"ledger": {"first": 1, "levels": [-1]}}}},
+    {"shelves": {NAME: {"ledger": {"first": 1, "levels": [float("nan")]}}}},
+    {"shelves": {NAME: {"ledger": {"first": 1, "levels": [1]}, "care": {"level": "high"}}}},
+    {"layout": 99, "shelves": {}},
+)
+
+
+@pytest.mark.parametrize("memory", FOREIGN)
+def test_what_is_no_memory_of_ours_is_left_aside_with_the_reason(memory: Any) -> None:
+    spare, kept = size(at(TUESDAY), memory)
+    assert (spare.fetch, spare.keep) == (0, 0)
+    assert "so learning began anew" in spare.message
+    still, _ = size(at(TUESDAY + 600), json.loads(json.dumps(kept)))
+    assert "so learning began anew" in still.message
+
+
+def test_damage_to_one_kind_of_gpu_leaves_the_others_their_past() -> None:
+    known = past(days=8)
+    known["shelves"]["p/other"] = {"ledger": "gone"}
+    spare, _ = size(at(TUESDAY), known)
+    assert spare.fetch == 3
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+parts = st.sampled_from(["ledger", "first", "levels", "care", "level", "until", "late", "bin", "ahead", NAME])
+mangled = st.recursive(
+    json_values | st.lists(st.integers(0, 9), max_size=9),
+    lambda inner: st.dictionaries(parts, inner, max_size=6),
+    max_leaves=12,
+)
+
+
+@given(mangled | st.fixed_dictionaries({"shelves": st.dictionaries(st.just(NAME), mangled)}))
+def test_no_memory_whatever_stops_a_decision(memory: Any) -> None:
+    view = at(TUESDAY, vms=(vm("v"),))
+    assert len(PoolPlanner(LearningSizer()).decide(view, memory).plan.moves) == 1
+
+
+def test_a_clock_that_went_back_forgets_what_it_has_not_reached() -> None:
+    known = past(days=8)
+    yesterday = TUESDAY - DAY
+    spare, memory = size(at(yesterday), known)
+    assert spare.fetch == 3
+    assert len(levels(memory)) == 7 * BINS_A_DAY + 1
+    _, memory = size(at(TUESDAY - 30 * DAY), memory)
+    assert levels(memory) == [0]
+
+
+def test_a_clock_that_was_a_year_ahead_for_a_moment_does_no_lasting_harm() -> None:
+    care = {"level": 2.0, "until": TUESDAY, "late": []}
+    known = past(days=8)
+    known["shelves"][NAME]["care"] = care
+    _, wrong = size(at(TUESDAY + 365 * DAY), known)
+    spare, right = size(at(TUESDAY + 300), wrong)
+    assert levels(right) == [0]
+    assert spare.fetch == 0
+    _, right = size(at(TUESDAY + 2 * DAY, vms=(vm("v"),)), right)
+    assert len(levels(right)) == 2 * BINS_A_DAY
+    assert right["shelves"][NAME]["care"]["until"] == TUESDAY + 2 * DAY
+
+
+def test_weeks_in_which_nobody_looked_leave_hours_and_days_in_place() -> None:
+    spare, memory = size(at(TUESDAY + 35 * DAY), past(days=14))
+    assert spare.fetch == 3
+    assert len(levels(memory)) == 14 * BINS_A_DAY + 1
+
+
+def test_gpus_that_are_away_for_a_while_keep_their_past() -> None:
+    _, memory = size(at(TUESDAY), past(days=8))
+    other = node("b", "", gpus=(replace(gpu("b", 0), model="NVIDIA L40S"),))
+    view = at(TUESDAY + 600, other)
+    _, memory = LearningSizer().size(view, build_inventory(view, usage_of(view)), memory)
+    spare, _ = size(at(TUESDAY + 7 * DAY + 300), memory)
+    assert spare.fetch == 3
+    view = at(TUESDAY + 40 * DAY, other)
+    _, memory = LearningSizer().size(view, build_inventory(view, usage_of(view)), memory)
+    assert NAME not in memory["shelves"]
+
+
+def test_a_small_shelf_keeps_nothing_for_nobody_in_particular() -> None:
+    waiting = (pod("x", cores=100),)
+    view = at(TUESDAY + 10 * 3_600, node("a", "pp"), pods=waiting, pools=(pool(cooldown_seconds=0),))
+    spare, _ = size(view, past(days=8))
+    assert spare.keep == 0
+    assert len(PoolPlanner(LearningSizer()).decide(view, past(days=8)).plan.moves) == 1
+
+
+def test_a_pool_in_recommend_mode_is_told_what_the_forecast_would_do() -> None:
+    view = at(TUESDAY, pools=(pool(rebalance=RebalanceMode.RECOMMEND),))
+    plan = PoolPlanner(LearningSizer()).decide(view, past(days=8)).plan
+    assert not plan.to_start
+    said = [r for r in plan.refusals if r.reason is Reason.RECOMMEND_ONLY]
+    assert len(said) == 3
+    assert all("as on earlier days" in r.message for r in said)
+
+
+def test_a_pool_that_is_off_is_left_alone() -> None:
+    view = at(TUESDAY, pools=(pool(rebalance=RebalanceMode.OFF),))
+    assert PoolPlanner(LearningSizer()).decide(view, past(days=8)).plan.empty
+
+
+@pytest.mark.parametrize(("at_once", "closed"), [(1, 0), (2, 1), (4, 3), (8, 4)])
+def test_closing_gpus_ahead_leaves_places_for_vms_that_wait(at_once: int, closed: int) -> None:
+    """Four busy GPUs of two nodes, young pods, and four desktops expected within the hour."""
+    young = tuple(
+        pod(f"{n}{g}", (n, g), cores=100, started_at=TUESDAY - 60.0) for n in ("a", "b", "c") for g in (0, 1)
+    )
+    nodes = tuple(node(n, "ss") for n in ("a", "b", "c"))
+    view = at(TUESDAY, *nodes, pods=young, pools=(pool(max_in_flight=at_once),))
+    plan = PoolPlanner(LearningSizer()).decide(view, past(days=8, wanted=6)).plan
+    assert len(plan.moves) == closed
+    assert all(m.wait_for and not m.evict for m in plan.moves)
+    later = replace(view, taken_at=TUESDAY + BIN_SECONDS)
+    assert len(PoolPlanner(LearningSizer()).decide(later, past(days=8, wanted=6)).plan.moves) <= closed
