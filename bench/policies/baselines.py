@@ -16,35 +16,48 @@ from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Plan
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.budgets import budgets_of
 from poolmgr.planner.interfaces import Decision, Planner
 from poolmgr.planner.inventory.cache import InventoryCache
 from poolmgr.planner.inventory.inventory import build_inventory
 from poolmgr.planner.inventory.node import GroupKey, Unit
 from poolmgr.planner.inventory.usage import usage_of
-from poolmgr.planner.limits import budgets_of
 from poolmgr.planner.sizing.headroom import wanted_by_vms
-from poolmgr.planner.stages.idle import pull
-from poolmgr.planner.stages.state import PlanState
-from poolmgr.planner.stages.vms import serve_vms
+from poolmgr.planner.stages.idle import move_idle
+from poolmgr.planner.stages.state import PlanState, Proposal
+from poolmgr.planner.stages.vms import serve_waiting_vms
 
 Placement = Literal["binpack", "fgd"]
 
 
-def _draft(snapshot: ClusterSnapshot, known: InventoryCache) -> PlanState:
-    stock = build_inventory(snapshot, usage_of(snapshot), known)
-    return PlanState(snapshot, stock, budgets_of(stock), explain=False)
+def _state(snapshot: ClusterSnapshot, known: InventoryCache) -> PlanState:
+    inventory = build_inventory(snapshot, usage_of(snapshot), known)
+    return PlanState(snapshot, inventory, budgets_of(inventory), {}, explain=False)
 
 
-def waiting_by_shelf(draft: PlanState) -> dict[GroupKey, int]:
+def waiting_by_group(state: PlanState) -> dict[GroupKey, int]:
     """GPUs that VMs wait for, by the model that they ask for."""
-    wanted = wanted_by_vms(draft.snapshot, draft.stock)
-    return {key: gpus - draft.stock.shelves[key].vm_busy for key, gpus in wanted.items()}
+    wanted = wanted_by_vms(state.snapshot, state.inventory)
+    return {key: gpus - state.inventory.groups[key].vm_busy for key, gpus in wanted.items()}
 
 
-def _decision(draft: PlanState, memory: Any) -> Decision:
-    snapshot = draft.snapshot
+def _move(state: PlanState, key: GroupKey, unit: Unit, to_mode: Mode, reason: Reason, message: str) -> None:
+    proposal = Proposal(state)
+    proposal.move(key, unit, to_mode, reason, message)
+    state.apply(proposal.effect())
+
+
+def _return_idle(state: PlanState, key: GroupKey, gpus: int, reason: Reason, message: str) -> None:
+    """Up to `gpus` idle passthrough GPUs go back to the shared side."""
+    proposal = Proposal(state)
+    move_idle(proposal, key, Mode.SHARED, gpus, reason, message, now=state.snapshot.taken_at)
+    state.apply(proposal.effect())
+
+
+def _decision(state: PlanState, memory: Any) -> Decision:
+    snapshot = state.snapshot
     plan_id = PlanId(f"b{snapshot.generation:x}")
-    return Decision(Plan(plan_id, snapshot.generation, snapshot.taken_at, tuple(draft.moves)), memory)
+    return Decision(Plan(plan_id, snapshot.generation, snapshot.taken_at, tuple(state.moves)), memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +80,12 @@ class PerClaim:
     known: InventoryCache = field(default_factory=InventoryCache, repr=False, compare=False)
 
     def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
-        draft = _draft(snapshot, self.known)
-        serve_vms(draft)
-        for key, shelf in draft.stock.shelves.items():
-            if shelf.free > 0:
-                pull(
-                    draft, key, Mode.SHARED, shelf.free, Reason.NO_DEMAND, "unprepared", now=snapshot.taken_at
-                )
-        return _decision(draft, memory)
+        state = _state(snapshot, self.known)
+        state.apply(serve_waiting_vms(state))
+        for key, group in state.inventory.groups.items():
+            if group.free > 0:
+                _return_idle(state, key, group.free, Reason.NO_DEMAND, "unprepared")
+        return _decision(state, memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,30 +98,28 @@ class Threshold:
     known: InventoryCache = field(default_factory=InventoryCache, repr=False, compare=False)
 
     def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
-        draft, now = _draft(snapshot, self.known), snapshot.taken_at
+        state, now = _state(snapshot, self.known), snapshot.taken_at
         known = memory or {"pending": None, "idle": {}}
-        lacking = waiting_by_shelf(draft)
+        lacking = waiting_by_group(state)
         waiting = any(lacking.values())
         since = (known["pending"] if known["pending"] is not None else now) if waiting else None
         if since is not None and now - since >= self.pending_seconds:
-            serve_vms(draft)
+            state.apply(serve_waiting_vms(state))
         idle: dict[str, float] = {}
-        for key, shelf in draft.stock.shelves.items():
+        for key, group in state.inventory.groups.items():
             rested = 0
-            for stock in shelf.nodes.values():
-                for unit in stock.to_shared:
-                    name = f"{stock.node.name}/{unit.gpus[0].pci_address}"
+            for at in group.nodes.values():
+                units: list[Unit] = []
+                for unit in at.to_shared:
+                    name = f"{at.node.name}/{unit.gpus[0].pci_address}"
                     idle[name] = known["idle"].get(name, now)
-                    rested += unit.size if now - idle[name] >= self.idle_seconds else 0
-                stock.to_shared = [
-                    unit
-                    if now - idle[f"{stock.node.name}/{unit.gpus[0].pci_address}"] >= self.idle_seconds
-                    else unit._replace(held_until=now + 1.0)
-                    for unit in stock.to_shared
-                ]
+                    is_rested = now - idle[name] >= self.idle_seconds
+                    rested += unit.size if is_rested else 0
+                    units.append(unit if is_rested else unit._replace(held_until=now + 1.0))
+                group.nodes[at.node.name] = replace(at, to_shared=units)
             if rested and not lacking[key]:
-                pull(draft, key, Mode.SHARED, rested, Reason.NO_DEMAND, "idle", now=now)
-        return _decision(draft, {"pending": since, "idle": idle})
+                _return_idle(state, key, rested, Reason.NO_DEMAND, "idle")
+        return _decision(state, {"pending": since, "idle": idle})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,28 +133,28 @@ class HourlyAdmin:
         hour = int(snapshot.taken_at // 3_600)
         if memory == hour:
             return Decision(Plan(PlanId("b2"), snapshot.generation, snapshot.taken_at), memory)
-        draft = _draft(snapshot, self.known)
-        lacking = waiting_by_shelf(draft)
-        for key, shelf in draft.stock.shelves.items():
-            relabelled = len(draft.moves)
-            goal = min(ceil(1.2 * (shelf.vm_busy + lacking[key])), shelf.gpus)
-            nodes = sorted(shelf.nodes.values(), key=lambda s: s.node.name)
-            for stock in nodes:
-                gpus = stock.node.gpus
-                shared = all(g.observed_mode is Mode.SHARED for g in gpus) and stock.node.transition is None
-                arriving = len(draft.moves) - relabelled
-                if shared and shelf.passthrough + arriving + len(gpus) <= goal + len(gpus) - 1:
-                    pods = tuple(dict.fromkeys(p.uid for g in gpus for p in draft.stock.usage.pods_on(g)))
+        state = _state(snapshot, self.known)
+        lacking = waiting_by_group(state)
+        for key, group in state.inventory.groups.items():
+            relabelled = len(state.moves)
+            goal = min(ceil(1.2 * (group.vm_busy + lacking[key])), group.gpus)
+            nodes = sorted(group.nodes.values(), key=lambda s: s.node.name)
+            for at in nodes:
+                gpus = at.node.gpus
+                shared = all(g.observed_mode is Mode.SHARED for g in gpus) and at.node.transition is None
+                arriving = len(state.moves) - relabelled
+                if shared and group.passthrough + arriving + len(gpus) <= goal + len(gpus) - 1:
+                    pods = tuple(dict.fromkeys(p.uid for g in gpus for p in state.inventory.usage.pods_on(g)))
                     unit = Unit(gpus, wait_for=pods)
-                    draft.move(shelf, unit, Mode.PASSTHROUGH, Reason.OPERATOR_REQUEST, "relabelled")
-            surplus = shelf.passthrough - goal
-            for stock in nodes:
-                free = sum(u.size for u in stock.to_shared)
-                if len(draft.moves) == relabelled and free == len(stock.node.gpus) <= surplus:
+                    _move(state, key, unit, Mode.PASSTHROUGH, Reason.OPERATOR_REQUEST, "relabelled")
+            surplus = group.passthrough - goal
+            for at in nodes:
+                free = sum(u.size for u in at.to_shared)
+                if len(state.moves) == relabelled and free == len(at.node.gpus) <= surplus:
                     surplus -= free
-                    for unit in stock.to_shared:
-                        draft.move(shelf, unit, Mode.SHARED, Reason.OPERATOR_REQUEST, "relabelled")
-        return _decision(draft, hour)
+                    for unit in at.to_shared:
+                        _move(state, key, unit, Mode.SHARED, Reason.OPERATOR_REQUEST, "relabelled")
+        return _decision(state, hour)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,36 +195,34 @@ class Lyra:
     known: InventoryCache = field(default_factory=InventoryCache, repr=False, compare=False)
 
     def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
-        draft = _draft(snapshot, self.known)
-        evicting = [(s.pool.eviction, s) for s in draft.stock.shelves.values()]
-        for _, shelf in evicting:
-            shelf.pool = replace(shelf.pool, eviction=EvictionRule.NEVER)
-        serve_vms(draft)
-        lacking = waiting_by_shelf(draft)
-        for rule, shelf in evicting:
-            shelf.pool = replace(shelf.pool, eviction=rule)
-            key = (str(shelf.pool.name), shelf.model)
+        state = _state(snapshot, self.known)
+        evicting = [(s.pool.eviction, s) for s in state.inventory.groups.values()]
+        for _, group in evicting:
+            group.pool = replace(group.pool, eviction=EvictionRule.NEVER)
+        state.apply(serve_waiting_vms(state))
+        lacking = waiting_by_group(state)
+        for rule, group in evicting:
+            group.pool = replace(group.pool, eviction=rule)
+            key = (str(group.pool.name), group.model)
             waiting = lacking[key]
-            served = sum(1 for move in draft.moves if (str(move.pool), move.model) == key)
-            short = waiting - shelf.free - served
+            served = sum(1 for move in state.moves if (str(move.pool), move.model) == key)
+            short = waiting - group.free - served
             servers: list[tuple[float, NodeName, list[Unit]]] = []
-            for name, stock in shelf.nodes.items():
-                if name in draft.directions or short <= 0:
+            for name, at in group.nodes.items():
+                if name in state.directions or short <= 0:
                     continue
-                units = draft.stock.evictable(shelf, stock)
+                units = state.inventory.evictable(group, at)
                 if units:
                     cost = sum(u.lost_gpu_seconds for u in units) / sum(u.size for u in units)
                     servers.append((cost, name, units))
             for _, _, units in sorted(servers, key=lambda s: s[:2]):
                 for unit in units:
                     if short > 0:
-                        draft.move(shelf, unit, Mode.PASSTHROUGH, Reason.VM_WAITING, "reclaimed")
+                        _move(state, key, unit, Mode.PASSTHROUGH, Reason.VM_WAITING, "reclaimed")
                         short -= unit.size
             if not waiting and any(p.node is None for p in snapshot.pods):
-                pull(
-                    draft, key, Mode.SHARED, shelf.free, Reason.SHARED_DEMAND, "loaned", now=snapshot.taken_at
-                )
-        return _decision(draft, memory)
+                _return_idle(state, key, group.free, Reason.SHARED_DEMAND, "loaned")
+        return _decision(state, memory)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Lazy capacity provisioning: sizing with a price on changing, never worse than three times the best.
 
 Lin, Wierman, Andrew and Thereska (INFOCOM 2011) for the continuous problem; Albers and Quedenfeld (SPAA 2018)
-for integers, where 3 is the best that a deterministic algorithm can have. The problem per shelf: choose x GPUs
+for integers, where 3 is the best that a deterministic algorithm can have. The problem per group: choose x GPUs
 for passthrough each step; pay `weight_vm` for each GPU that VMs lack and `weight_shared` for each that pods
 lack, and `beta` for each GPU moved either way. The guarantee is for this desired size: VMs that may not be
 disturbed make the realised size follow later.
@@ -72,43 +72,43 @@ class LcpSizer:
         self._settings = settings or LcpSettings()
 
     def size(
-        self, snapshot: ClusterSnapshot, stock: Inventory, memory: Any
+        self, snapshot: ClusterSnapshot, inventory: Inventory, memory: Any
     ) -> tuple[dict[GroupKey, Headroom], Any]:
         s, now = self._settings, snapshot.taken_at
         known: dict[str, Any] = (memory or {}).get("lcp", {})
-        vms, pods = wanted_by_vms(snapshot, stock), _wanted_by_pods(snapshot, stock)
-        spares: dict[GroupKey, Headroom] = {}
+        vms, pods = wanted_by_vms(snapshot, inventory), _wanted_by_pods(snapshot, inventory)
+        found: dict[GroupKey, Headroom] = {}
         remembered: dict[str, Any] = {}
-        for key, shelf in stock.shelves.items():
+        for key, group in inventory.groups.items():
             entry = known.get("/".join(key))
-            size = shelf.passthrough if entry is None else min(int(entry["size"]), shelf.gpus)
-            work = np.zeros(shelf.gpus + 1)
+            size = group.passthrough if entry is None else min(int(entry["size"]), group.gpus)
+            work = np.zeros(group.gpus + 1)
             seconds = 10.0
-            if entry is not None and len(entry["work"]) == shelf.gpus + 1:
+            if entry is not None and len(entry["work"]) == group.gpus + 1:
                 work, seconds = np.asarray(entry["work"]), min(now - float(entry["at"]), 600.0)
-            cost = step_cost(shelf.gpus, vms[key], pods[key], seconds, s.weight_vm, s.weight_shared)
+            cost = step_cost(group.gpus, vms[key], pods[key], seconds, s.weight_vm, s.weight_shared)
             work = advance(work, cost, s.beta_seconds)
             work -= work.min()
             low, high = limits(work, s.beta_seconds)
             size = min(max(size, low), high)
             remembered["/".join(key)] = {"size": size, "work": work.tolist(), "at": now}
-            spare = max(0, size - shelf.vm_busy)
+            free = max(0, size - group.vm_busy)
             text = f"lazy capacity provisioning holds {size} GPU(s) (between {low} and {high})"
-            spares[key] = Headroom(spare, spare, Reason.HEADROOM, text)
-        return spares, {"lcp": remembered}
+            found[key] = Headroom(free, free, Reason.HEADROOM, text)
+        return found, {"lcp": remembered}
 
 
-def _wanted_by_pods(snapshot: ClusterSnapshot, stock: Inventory) -> dict[GroupKey, float]:
-    """GPUs' worth of pods that run or wait, by shelf; a waiting pod counts for the first shelf it accepts."""
-    wanted: dict[GroupKey, float] = {key: float(shelf.shared_busy) for key, shelf in stock.shelves.items()}
-    if not stock.shelves:
+def _wanted_by_pods(snapshot: ClusterSnapshot, inventory: Inventory) -> dict[GroupKey, float]:
+    """GPUs' worth of pods that run or wait, by group; a waiting pod counts for the first group it accepts."""
+    wanted: dict[GroupKey, float] = {key: float(group.shared_busy) for key, group in inventory.groups.items()}
+    if not inventory.groups:
         return wanted
-    first = next(iter(stock.shelves))
-    card = stock.shelves[first].memory_mib
+    first = next(iter(inventory.groups))
+    card = inventory.groups[first].memory_mib
     for pod in snapshot.pods:
         if pod.node is None:
             key = first
             if pod.models:
-                key = next((k for k in stock.shelves if pod.accepts(k[1], GpuUuid(""))), first)
+                key = next((k for k in inventory.groups if pod.accepts(k[1], GpuUuid(""))), first)
             wanted[key] += cards_of(pod, card)
     return wanted

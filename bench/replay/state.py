@@ -252,9 +252,9 @@ def _gpu_view(node: ReplayNode, gpu: ReplayGpu, models: tuple[str, ...], pool: P
 
 def remembered(demand: Demand, models: tuple[str, ...], pool: Pool) -> Any:
     """The planner's memory as a manager that has watched the weeks before would hold it; None if none did."""
-    shelves = {}
+    groups = {}
     for model, levels in zip(models, demand.weekly_history, strict=False):
         if levels:
             first = bin_of(ORIGIN) - len(levels)
-            shelves[f"{pool.name}/{model}"] = {"ledger": {"first": first, "levels": list(levels)}}
-    return {"shelves": shelves} if shelves else None
+            groups[f"{pool.name}/{model}"] = {"history": {"first": first, "levels": list(levels)}}
+    return {"groups": groups} if groups else None

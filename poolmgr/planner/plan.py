@@ -1,22 +1,14 @@
 """The planner: one pure function from a snapshot to moves, targets, and a sentence for everything left alone.
 
-Order of a decision, each stage picking only from what the stage before left:
-1. stock     every GPU that a rule keeps where it is is out (`eligibility`, `stock`);
-2. VMs       waiting VMs, oldest first, get free GPUs, then GPUs on their way, then idle shared ones moved
-             over, then (where the pool allows it) GPUs freed of best-effort pods (`board`);
-3. minimum   sides under their minimum are filled,
-   and shared GPUs that are reserved are brought over (`reservations`);
-4. spare     GPUs wanted ready ahead of demand are moved over, idle ones first; where those do not suffice,
-             GPUs in use are closed to new pods and move once they are empty, never by eviction (`sizing`), or
-             their nodes are lent to best-effort containers, which a VM that waits may have evicted (`lending`);
-5. return    GPUs idle in passthrough beyond their cooldown and the spare go back while pods wait that no
-             shared GPU has room for (`shared_fit`).
+The order of a decision is the order of `STAGES`: each picks only from what the stages before it left, and answers with
+its effect, which `decide` applies.
 
 Invariants, whatever the input: a GPU that is in use moves only after the pods on it have ended by themselves, or
 where the pool's eviction rule names every one of them; no move takes a side over its maximum or under its minimum;
 no more GPUs than the budget move; a node moves in one direction at a time; VMs are never touched.
 """
 
+from collections.abc import Callable
 from hashlib import blake2s
 from typing import Any
 
@@ -24,25 +16,46 @@ from poolmgr.domain.identifiers import NodeName, PlanId
 from poolmgr.domain.plan import Move, Plan, Refusal, Subject, SubjectKind, Target
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.budgets import budgets_of
 from poolmgr.planner.explain import explain_gpus, explain_pods, explain_recommended, target_of
 from poolmgr.planner.interfaces import Decision
 from poolmgr.planner.inventory.cache import InventoryCache
 from poolmgr.planner.inventory.inventory import build_inventory
-from poolmgr.planner.inventory.shared_fit import outlook
 from poolmgr.planner.inventory.usage import usage_of
-from poolmgr.planner.limits import budgets_of, places_kept_for_vms
 from poolmgr.planner.sizing.headroom import HeadroomSizer, Sizer
-from poolmgr.planner.sizing.reservations import reserve_shared, reserved, with_reservations
-from poolmgr.planner.stages.cordon_ahead import drain_ahead
-from poolmgr.planner.stages.idle import fetch_spare, fill_minimum, fill_reserved, give_back, may_give_back
+from poolmgr.planner.sizing.reservations import reserved, with_reservations
+from poolmgr.planner.stages.cordon_ahead import cordon_ahead
+from poolmgr.planner.stages.idle import fill_minimum, fill_reservations, prefetch, return_idle
 from poolmgr.planner.stages.idle_vms import explain_idle_vms
-from poolmgr.planner.stages.lend_nodes import lent_nodes
-from poolmgr.planner.stages.state import PlanState
-from poolmgr.planner.stages.vms import serve_vms
+from poolmgr.planner.stages.lend_nodes import lend_nodes
+from poolmgr.planner.stages.state import PlanState, Stage
+from poolmgr.planner.stages.vms import serve_waiting_vms
+
+STAGES: tuple[Stage, ...] = (
+    # Whoever waits for a GPU comes first.
+    serve_waiting_vms,
+    # What pools and reservations demand, from idle GPUs.
+    fill_minimum,
+    fill_reservations,
+    # GPUs to have ready ahead of demand: idle ones first; then GPUs in use are closed to new pods and move once they
+    # are empty, never by eviction; or their nodes are lent to best-effort containers, which a VM may have evicted.
+    prefetch,
+    cordon_ahead,
+    lend_nodes,
+    # What is still idle on the side of VMs goes to pods that no shared GPU has room for.
+    return_idle,
+)
+
+EXPLANATIONS: tuple[Callable[[PlanState], list[Refusal]], ...] = (
+    explain_pods,
+    explain_gpus,
+    explain_recommended,
+    explain_idle_vms,
+)
 
 
 class PoolPlanner:
-    """The live planner; see the module for what it does. Beside its configuration it holds only a `InventoryCache`,
+    """The live planner; see the module for what it does. Beside its configuration it holds only an `InventoryCache`,
     which saves time and alters no answer."""
 
     def __init__(
@@ -56,7 +69,7 @@ class PoolPlanner:
         self._sizer = sizer or HeadroomSizer()
         self._name = name
         self._explain = explain
-        self._memory = InventoryCache()
+        self._cache = InventoryCache()
 
     @property
     def name(self) -> str:
@@ -71,32 +84,28 @@ class PoolPlanner:
             )
             lent = frozenset(node.name for node in snapshot.nodes if node.best_effort_only)
             return Decision(_plan_of(snapshot, (), refusals, (), lent), memory)
-        stock = build_inventory(snapshot, usage_of(snapshot), self._memory)
-        spares, remembered = self._sizer.size(snapshot, stock, memory)
-        due = reserved(snapshot, stock)
-        spares = with_reservations(spares, due)
-        draft = PlanState(snapshot, stock, budgets_of(stock), self._explain)
-        reserve_shared(draft.budgets, due)
-        serve_vms(draft, spares)
-        fill_minimum(draft)
-        fill_reserved(draft, due)
-        fetch_spare(draft, spares)
-        with places_kept_for_vms(draft.budgets):
-            drain_ahead(draft, spares)
-        lent = lent_nodes(draft, spares)
-        if self._explain or may_give_back(draft, spares):
-            pods = outlook(snapshot, stock)
-            give_back(draft, spares, pods)
-            if self._explain:
-                explain_pods(draft, pods)
-        if self._explain:
-            explain_gpus(draft, spares)
-            explain_recommended(draft)
-            explain_idle_vms(draft)
-        targets = tuple(target_of(draft, key, spares[key]) for key in stock.shelves)
-        return Decision(
-            _plan_of(snapshot, tuple(draft.moves), tuple(draft.refusals), targets, lent), remembered
+
+        # 1. What there is: every GPU that a rule keeps where it is is out.
+        inventory = build_inventory(snapshot, usage_of(snapshot), self._cache)
+
+        # 2. What is wanted ready.
+        headroom, remembered = self._sizer.size(snapshot, inventory, memory)
+        due = reserved(snapshot, inventory)
+        budgets = budgets_of(inventory, due.shared_gpus)
+        state = PlanState(
+            snapshot, inventory, budgets, with_reservations(headroom, due), due, explain=self._explain
         )
+
+        # 3. What is done about it.
+        for stage in STAGES:
+            state.apply(stage(state))
+
+        # 4. Why everything else stays as it is.
+        refusals = tuple(state.refusals)
+        if self._explain:
+            refusals += tuple(refusal for explain in EXPLANATIONS for refusal in explain(state))
+        targets = tuple(target_of(state, key) for key in inventory.groups)
+        return Decision(_plan_of(snapshot, tuple(state.moves), refusals, targets, state.lent), remembered)
 
 
 def _plan_of(

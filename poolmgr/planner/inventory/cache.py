@@ -12,10 +12,10 @@ from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.occupancy import Names, Tenants
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.domain.usage import held_by_others
-from poolmgr.planner.inventory.node import ExplanationCache, IneligibleGpu, Part, Resources, sort_node
+from poolmgr.planner.inventory.node import ExplanationCache, IneligibleGpu, NodePart, Resources, sort_node
 from poolmgr.planner.inventory.usage import Usage
 
-Room = tuple[Gpu, float, float, int, bool, bool, bool]
+SharedCapacity = tuple[Gpu, float, float, int, bool, bool, bool]
 """A shared GPU: its memory left (MiB), compute left (percent), slots left; whether it is empty, whether HAMi can use
 it now, and whether it is lent to best-effort pods."""
 
@@ -35,15 +35,15 @@ def _sorted_like(node: Node, one: Tenants, other: Tenants) -> bool:
 
 @dataclass(slots=True)
 class CachedNode:
-    """One node's parts of the shelves, and what they were made from."""
+    """One node's parts of the groups, and what they were made from."""
 
     node: Node
     names: Names
     tenants: Tenants
-    parts: tuple[Part, ...]
+    parts: tuple[NodePart, ...]
     unpooled: tuple[IneligibleGpu, ...]
     resources: Resources
-    rooms: list[Room] | None = field(default=None, compare=False)
+    capacity: list[SharedCapacity] | None = field(default=None, compare=False)
     """Its shared GPUs that can take more pods, once `shared_fit` has asked."""
 
 
@@ -57,13 +57,13 @@ class InventoryCache:
     def __len__(self) -> int:
         return len(self._known)
 
-    def shelve(self, snapshot: ClusterSnapshot, usage: Usage) -> list[CachedNode]:
+    def sort(self, snapshot: ClusterSnapshot, usage: Usage) -> list[CachedNode]:
         """All nodes of the snapshot in its order. O(GPUs + slices), much less where nodes are known."""
         if snapshot.pools != self._pools or len(self._known) > 2 * len(snapshot.nodes):
             self._pools, self._known = snapshot.pools, {}
         pools = {str(pool.name): pool for pool in snapshot.pools}
         unclear = {name for name, _ in usage.unplaced}
-        known, shelved = self._known, []
+        known, entries = self._known, []
         for node in snapshot.nodes:
             found = known.get(node.name)
             if found is None or found.node is not node or node.name in unclear:
@@ -73,13 +73,15 @@ class InventoryCache:
                 found = _with_tenants(found, tenants, pools, usage)
             if node.name not in unclear:
                 known[node.name] = found
-            shelved.append(found)
-        return shelved
+            entries.append(found)
+        return entries
 
 
 def _with_tenants(before: CachedNode, tenants: Tenants, pools: dict[str, Pool], usage: Usage) -> CachedNode:
     """The same node with others on it."""
     if not _sorted_like(before.node, tenants, before.tenants):
         return CachedNode(before.node, before.names, tenants, *sort_node(before.node, pools, usage))
-    parts = tuple(replace(part, at=replace(part.at, told=ExplanationCache())) for part in before.parts)
-    return replace(before, tenants=tenants, parts=parts, rooms=None)
+    parts = tuple(
+        replace(part, at=replace(part.at, explanations=ExplanationCache())) for part in before.parts
+    )
+    return replace(before, tenants=tenants, parts=parts, capacity=None)

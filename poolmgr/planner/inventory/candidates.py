@@ -1,4 +1,4 @@
-"""Where to put VMs: the nodes of one shelf, sorted by how many GPUs they have free and could free.
+"""Where to put VMs: the nodes of one group, sorted by how many GPUs they have free and could free.
 
 Nodes with equal numbers are equal for a VM of any size, so a VM is matched against the classes (at most a few
 hundred), not against the nodes (thousands). Within a class the cheapest node is taken, names breaking ties.
@@ -6,7 +6,7 @@ What eviction could free is worked out only once a VM cannot be served without i
 """
 
 import heapq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.planner.inventory.inventory import GpuGroup, Inventory
@@ -28,28 +28,32 @@ class Candidate:
 
 
 class CandidateIndex:
-    """The nodes of one shelf, consumed as VMs are placed on them."""
+    """The nodes of one group, consumed as VMs are placed on them. The group itself stays as it is."""
 
-    def __init__(self, shelf: GpuGroup) -> None:
-        self._shelf = shelf
-        self._stocks: dict[NodeName, NodeInventory] = {}
+    def __init__(self, group: GpuGroup) -> None:
+        self.changed: dict[NodeName, NodeInventory] = {}
+        """What is left of the nodes that VMs were placed on."""
+        self.taken = 0
+        """GPUs that were free or on their way, and are some VM's now."""
+        self._group = group
+        self._nodes: dict[NodeName, NodeInventory] = {}
         self._evictable: dict[NodeName, list[Unit]] = {}
         self._priced = False
         self._classes: dict[_Class, list[tuple[float, NodeName]]] = {}
-        for name, stock in shelf.nodes.items():
-            if stock.free or stock.incoming or stock.to_passthrough:
-                self._stocks[name] = stock
+        for name, node in group.nodes.items():
+            if node.free or node.incoming or node.to_passthrough:
+                self._nodes[name] = node
                 self._enter(name)
 
-    def allow_eviction(self, stock: Inventory) -> None:
+    def allow_eviction(self, inventory: Inventory) -> None:
         """Price the busy units; those that nobody may disturb stay out."""
         if self._priced:
             return
         self._priced = True
-        for name, at in self._shelf.nodes.items():
-            units = sorted(stock.evictable(self._shelf, at), key=unit_order)
+        for name, at in self._group.nodes.items():
+            units = sorted(inventory.evictable(self._group, at), key=unit_order)
             if units:
-                self._stocks[name] = at
+                self._nodes.setdefault(name, at)
                 self._evictable[name] = units
         for key, nodes in self._classes.items():
             self._classes[key] = [entry for entry in nodes if entry[1] not in self._evictable]
@@ -58,11 +62,11 @@ class CandidateIndex:
             self._enter(name)
 
     def _class_of(self, name: NodeName) -> _Class:
-        stock = self._stocks[name]
-        idle = [len(unit.gpus) for unit in stock.to_passthrough]
+        node = self._nodes[name]
+        idle = [len(unit.gpus) for unit in node.to_passthrough]
         busy = [len(unit.gpus) for unit in self._evictable.get(name, ())]
         return (
-            stock.free + stock.incoming,
+            node.free + node.incoming,
             sum(idle),
             sum(busy),
             max(max(idle, default=1), max(busy, default=1)),
@@ -90,29 +94,32 @@ class CandidateIndex:
         if best is None:
             return None
         name = self._classes[best[1]][0][1]
-        stock = self._stocks[name]
-        use_free = min(stock.free, gpus)
-        use_incoming = min(stock.incoming, gpus - use_free)
-        offer = Candidate(name, use_free, use_incoming)
+        node = self._nodes[name]
+        use_free = min(node.free, gpus)
+        use_incoming = min(node.incoming, gpus - use_free)
+        candidate = Candidate(name, use_free, use_incoming)
         missing = gpus - use_free - use_incoming
-        for unit in (*stock.to_passthrough, *self._evictable.get(name, ())):
+        for unit in (*node.to_passthrough, *self._evictable.get(name, ())):
             if missing <= 0:
                 break
-            offer.move.append(unit)
+            candidate.move.append(unit)
             missing -= unit.size
-        return offer
+        return candidate
 
-    def take(self, offer: Candidate, gpus: int, moved: list[Unit]) -> None:
-        """Give `gpus` GPUs of the offer's node to a VM; `moved` are the units that do move for it now."""
-        stock = self._stocks[offer.node]
-        heapq.heappop(self._classes[self._class_of(offer.node)])
-        stock.free -= offer.use_free
-        stock.incoming -= offer.use_incoming
+    def take(self, candidate: Candidate, gpus: int, moved: list[Unit]) -> None:
+        """Give `gpus` GPUs of the candidate's node to a VM; `moved` are the units that do move for it now."""
+        name = candidate.node
+        node = self._nodes[name]
+        heapq.heappop(self._classes[self._class_of(name)])
         chosen = {id(unit) for unit in moved}
-        stock.to_passthrough = [u for u in stock.to_passthrough if id(u) not in chosen]
-        left = [u for u in self._evictable.get(offer.node, ()) if id(u) not in chosen]
-        self._evictable[offer.node] = left
-        surplus = offer.use_free + offer.use_incoming + sum(u.size for u in moved) - gpus
-        self._shelf.free -= offer.use_free + offer.use_incoming - max(0, surplus)
-        stock.incoming += max(0, surplus)
-        self._enter(offer.node)
+        ready = candidate.use_free + candidate.use_incoming
+        surplus = max(0, ready + sum(unit.size for unit in moved) - gpus)
+        self._nodes[name] = self.changed[name] = replace(
+            node,
+            free=node.free - candidate.use_free,
+            incoming=node.incoming - candidate.use_incoming + surplus,
+            to_passthrough=[unit for unit in node.to_passthrough if id(unit) not in chosen],
+        )
+        self._evictable[name] = [u for u in self._evictable.get(name, ()) if id(u) not in chosen]
+        self.taken += ready - surplus
+        self._enter(name)

@@ -1,4 +1,4 @@
-"""May this GPU be moved? An ordered list of rules; the first that objects gives the reason.
+"""May this GPU be moved? An ordered list of rules; the first that denies gives the reason.
 
 A rule looks at one GPU, its node and its pool and answers with a reason and a sentence, or with nothing. The
 order is from "not ours" through "not now" to "in use", so that the sentence names what has to change first.
@@ -14,6 +14,7 @@ from poolmgr.domain.usage import unknown_holders
 from poolmgr.planner.inventory.usage import Usage
 
 Denial = tuple[Reason, str]
+"""Why something is not done: code and sentence."""
 
 PREFLIGHT_REASONS = frozenset(
     reason.value
@@ -95,6 +96,15 @@ def use_denial(gpu: Gpu, usage: Usage) -> Denial | None:
     if usage.in_use(gpu):
         return Reason.GPU_BUSY, f"{name_of(gpu)} is busy with {usage.why_busy(gpu)}"
     return None
+
+
+def recommendation_denial(pool: Pool, what: str) -> Denial:
+    """To somebody who waits: moving `what` would serve it, and who can have it moved."""
+    return (
+        Reason.RECOMMEND_ONLY,
+        f"moving {what} is recommended and not done: pool {pool.name} is in Recommend mode; an administrator can ask "
+        "for the move, or set rebalance.mode to Automatic",
+    )
 
 
 def denial_of(gpu: Gpu, node: Node, pool: Pool, usage: Usage) -> Denial | None:

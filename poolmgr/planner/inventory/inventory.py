@@ -1,7 +1,7 @@
-"""The supply as a planner sees it: per pool and model, which GPUs are free, on their way, and movable.
+"""The inventory of a snapshot: per pool and model, which GPUs are free, on their way, and movable.
 
-One pass over the snapshot; `shelving` sorts each node's GPUs (`node_memory` knows those that are as they were), here
-the nodes are summed up.
+One pass over the snapshot; `node` sorts each node's GPUs (`cache` knows those that are as they were), here the nodes are
+summed up.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from poolmgr.domain.identifiers import NodeName, WorkloadUid
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.inventory.cache import CachedNode, InventoryCache
 from poolmgr.planner.inventory.eligibility import lost_work, use_denial
-from poolmgr.planner.inventory.node import GroupKey, IneligibleGpu, NodeInventory, Part, Unit
+from poolmgr.planner.inventory.node import GroupKey, IneligibleGpu, NodeInventory, NodePart, Unit
 from poolmgr.planner.inventory.usage import Usage
 
 
@@ -39,29 +39,33 @@ class GpuGroup:
 
 @dataclass(slots=True)
 class Inventory:
+    """Every GPU in exactly one place. Stages read it; `PlanState.apply` alone takes from it."""
+
     usage: Usage
     nodes: list[CachedNode]
     """All of the snapshot, in its order."""
-    shelves: dict[GroupKey, GpuGroup]
-    refused: list[IneligibleGpu]
+    groups: dict[GroupKey, GpuGroup]
+    ineligible: list[IneligibleGpu]
     groups_by_resource: dict[str, list[GroupKey]]
     largest_by_resource: dict[str, int]
     """Most GPUs of the resource on any one node."""
     taken_at: float
 
-    def evictable(self, shelf: GpuGroup, at: NodeInventory) -> list[Unit]:
+    def evictable(self, group: GpuGroup, at: NodeInventory) -> list[Unit]:
         """A node's units in use that eviction would free; only those for which the pool and all pods allow it."""
-        if at.told.evictable is None:
-            at.told.evictable = [gpus for gpus in at.busy_shared if self._priced(shelf, gpus) is not None]
-        return [unit for gpus in at.told.evictable if (unit := self._priced(shelf, gpus)) is not None]
+        if at.explanations.evictable is None:
+            at.explanations.evictable = [
+                gpus for gpus in at.busy_shared if self._priced(group, gpus) is not None
+            ]
+        return [unit for gpus in at.explanations.evictable if (unit := self._priced(group, gpus)) is not None]
 
-    def _priced(self, shelf: GpuGroup, gpus: tuple[Gpu, ...]) -> Unit | None:
+    def _priced(self, group: GpuGroup, gpus: tuple[Gpu, ...]) -> Unit | None:
         lost = 0.0
         victims: dict[WorkloadUid, None] = {}
         for gpu in gpus:
             if gpu.uuid not in self.usage.pods_by_gpu and use_denial(gpu, self.usage) is None:
                 continue
-            price = lost_work(gpu, shelf.pool, self.usage, self.taken_at)
+            price = lost_work(gpu, group.pool, self.usage, self.taken_at)
             if price is None:
                 return None
             lost += price[0]
@@ -70,50 +74,39 @@ class Inventory:
 
 
 def build_inventory(
-    snapshot: ClusterSnapshot, usage: Usage, memory: InventoryCache | None = None
+    snapshot: ClusterSnapshot, usage: Usage, cache: InventoryCache | None = None
 ) -> Inventory:
-    """Sort every GPU of the snapshot into the stock. O(GPUs + slices), much less where `memory` knows nodes."""
+    """Sort every GPU of the snapshot. O(GPUs + slices), much less where `cache` knows nodes."""
     pools = {str(pool.name): pool for pool in snapshot.pools}
-    nodes = (InventoryCache() if memory is None else memory).shelve(snapshot, usage)
-    stock = Inventory(usage, nodes, {}, [], {}, {}, snapshot.taken_at)
-    for shelved in stock.nodes:
-        stock.refused.extend(shelved.unpooled)
-        for resource, (count, keys) in shelved.resources.items():
-            if count > stock.largest_by_resource.get(resource, 0):
-                stock.largest_by_resource[resource] = count
-            there = stock.groups_by_resource.setdefault(resource, [])
+    nodes = (InventoryCache() if cache is None else cache).sort(snapshot, usage)
+    inventory = Inventory(usage, nodes, {}, [], {}, {}, snapshot.taken_at)
+    for node in nodes:
+        inventory.ineligible.extend(node.unpooled)
+        for resource, (count, keys) in node.resources.items():
+            if count > inventory.largest_by_resource.get(resource, 0):
+                inventory.largest_by_resource[resource] = count
+            there = inventory.groups_by_resource.setdefault(resource, [])
             for key in keys:
                 if key not in there:
                     there.append(key)
-        for part in shelved.parts:
-            _lay_on_shelf(stock, pools, part)
-    return stock
+        for part in node.parts:
+            _add_to_group(inventory, pools, part)
+    return inventory
 
 
-def _lay_on_shelf(stock: Inventory, pools: dict[str, Pool], part: Part) -> None:
-    shelf = stock.shelves.get(part.key)
-    if shelf is None:
+def _add_to_group(inventory: Inventory, pools: dict[str, Pool], part: NodePart) -> None:
+    group = inventory.groups.get(part.key)
+    if group is None:
         first = part.gpus[0]
-        shelf = stock.shelves[part.key] = GpuGroup(pools[part.key[0]], first.model, first.memory_mib)
+        group = inventory.groups[part.key] = GpuGroup(pools[part.key[0]], first.model, first.memory_mib)
     at = part.at
-    shelf.nodes[at.node.name] = NodeInventory(
-        at.node,
-        at.free,
-        at.incoming,
-        at.draining,
-        at.unplaced,
-        at.to_passthrough,
-        at.to_shared,
-        at.busy_passthrough,
-        at.busy_shared,
-        at.told,
-    )
-    shelf.gpus += len(part.gpus)
-    shelf.passthrough += part.passthrough
-    shelf.shared += part.shared
-    shelf.moving += part.moving
-    shelf.vm_busy += part.vm_busy
-    shelf.shared_busy += part.shared_busy
-    shelf.draining += part.draining
-    shelf.free += at.free + at.incoming
-    stock.refused.extend(part.refused)
+    group.nodes[at.node.name] = at
+    group.gpus += len(part.gpus)
+    group.passthrough += part.passthrough
+    group.shared += part.shared
+    group.moving += part.moving
+    group.vm_busy += part.vm_busy
+    group.shared_busy += part.shared_busy
+    group.draining += part.draining
+    group.free += at.free + at.incoming
+    inventory.ineligible.extend(part.ineligible)

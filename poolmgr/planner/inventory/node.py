@@ -1,6 +1,6 @@
 """One node's GPUs sorted into what a planner may pick from: free, on their way, idle, busy, or kept where they are.
 
-Every GPU ends up in exactly one place; later stages only ever pick from the stock, so what the rules of
+Every GPU ends up in exactly one place; stages only ever pick from the inventory, so what the rules of
 `eligibility` refuse cannot be moved by any planner built on it. Sentences are made later, by `explain`.
 """
 
@@ -38,7 +38,7 @@ class Unit(NamedTuple):
 
 @dataclass(slots=True)
 class ExplanationCache:
-    """What follows from a node, its pods and its VMs alone: filled by the stage that asks first (`stock`, `explain`)
+    """What follows from a node, its pods and its VMs alone: filled by who asks first (`inventory`, `explain`)
     and valid for as long as all of them are the same."""
 
     evictable: list[tuple[Gpu, ...]] | None = None
@@ -52,8 +52,8 @@ class ExplanationCache:
 
 @dataclass(slots=True)
 class NodeInventory:
-    """What one node has of one model of one pool. Its lists are replaced, never changed in place: the stock of
-    the next decision may begin with the same ones."""
+    """What one node has of one model of one pool. Its lists are replaced, and so is it once it is sorted, never changed in place:
+    the next decision begins with the same ones."""
 
     node: Node
     free: int = 0
@@ -72,7 +72,7 @@ class NodeInventory:
     """GPUs that only a VM keeps where they are."""
     busy_shared: list[tuple[Gpu, ...]] = field(default_factory=list)
     """Units that only their pods keep where they are."""
-    told: ExplanationCache = field(default_factory=ExplanationCache, compare=False)
+    explanations: ExplanationCache = field(default_factory=ExplanationCache, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ class IneligibleGpu:
 
 
 @dataclass(slots=True)
-class Part:
-    """What one node adds to one shelf."""
+class NodePart:
+    """What one node adds to one group."""
 
     key: GroupKey
     gpus: list[Gpu]
@@ -101,16 +101,16 @@ class Part:
     vm_busy: int = 0
     shared_busy: int = 0
     draining: int = 0
-    refused: list[IneligibleGpu] = field(default_factory=list)
+    ineligible: list[IneligibleGpu] = field(default_factory=list)
 
 
 Resources = dict[str, tuple[int, tuple[GroupKey, ...]]]
-"""Resource → its GPUs on a node, and the shelves that hold them."""
+"""Resource → its GPUs on a node, and the groups that hold them."""
 
 
 def sort_node(
     node: Node, pools: dict[str, Pool], usage: Usage
-) -> tuple[tuple[Part, ...], tuple[IneligibleGpu, ...], Resources]:
+) -> tuple[tuple[NodePart, ...], tuple[IneligibleGpu, ...], Resources]:
     """Sort one node's GPUs; `pools` by name."""
     members: dict[GroupKey, list[Gpu]] = {}
     counts: dict[str, int] = {}
@@ -144,11 +144,11 @@ def no_shared_iommu_group(node: Node) -> bool:
 
 def _part(
     key: GroupKey, node: Node, gpus: list[Gpu], pool: Pool, usage: Usage, resources: dict[str, int]
-) -> Part:
-    """Put one node's GPUs of one shelf where they belong. The hot loop of planning: attributes are read once
+) -> NodePart:
+    """Put one node's GPUs of one group where they belong. The hot loop of a decision: attributes are read once
     and no sentence is made here."""
     at = NodeInventory(node)
-    part = Part(key, gpus, at)
+    part = NodePart(key, gpus, at)
     if usage.unplaced:
         at.unplaced = sum(usage.unplaced[(node.name, r)] for r in resources)
     move = node.transition
@@ -188,7 +188,7 @@ def _part(
         if whole or gpu.nvswitch_domain:
             bundles.setdefault("" if whole else gpu.nvswitch_domain, []).append((gpu, kept, busy))
         elif kept:
-            part.refused.append(IneligibleGpu(gpu, node, pool))
+            part.ineligible.append(IneligibleGpu(gpu, node, pool))
         elif not busy:
             _idle(part, (gpu,), pool)
         elif mode is shared:
@@ -207,7 +207,7 @@ def unit_order(unit: Unit) -> tuple[float, float, str]:
     return (unit.lost_gpu_seconds, unit.held_until, unit.gpus[0].pci_address)
 
 
-def _idle(part: Part, gpus: tuple[Gpu, ...], pool: Pool) -> None:
+def _idle(part: NodePart, gpus: tuple[Gpu, ...], pool: Pool) -> None:
     at = part.at
     first = gpus[0]
     since = first.mode_since if len(gpus) == 1 else max(g.mode_since for g in gpus)
@@ -216,12 +216,12 @@ def _idle(part: Part, gpus: tuple[Gpu, ...], pool: Pool) -> None:
         at.to_passthrough.append(Unit(gpus, held_until=held_until))
     elif at.unplaced:
         why = f"a VM is bound to {at.node.name} and its GPU is not yet known; it may be this one"
-        part.refused.extend(IneligibleGpu(gpu, at.node, pool, why) for gpu in gpus)
+        part.ineligible.extend(IneligibleGpu(gpu, at.node, pool, why) for gpu in gpus)
     else:
         at.to_shared.append(Unit(gpus, held_until=held_until))
 
 
-def _sort_bundle(part: Part, pool: Pool, bundle: list[tuple[Gpu, bool, bool]]) -> None:
+def _sort_bundle(part: NodePart, pool: Pool, bundle: list[tuple[Gpu, bool, bool]]) -> None:
     """GPUs that move together: all of them may, or none does."""
     at = part.at
     gpus = tuple(gpu for gpu, _, _ in bundle)
@@ -234,5 +234,5 @@ def _sort_bundle(part: Part, pool: Pool, bundle: list[tuple[Gpu, bool, bool]]) -
         if modes == {Mode.SHARED}:
             return at.busy_shared.append(gpus)
     cause = (kept or busy or list(gpus))[0]
-    part.refused.extend(IneligibleGpu(gpu, at.node, pool, partner=cause) for gpu in gpus)
+    part.ineligible.extend(IneligibleGpu(gpu, at.node, pool, partner=cause) for gpu in gpus)
     return None

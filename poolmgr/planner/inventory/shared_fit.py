@@ -1,7 +1,7 @@
 """Will HAMi place the waiting pods by itself? And how many more GPUs would the others need?
 
-Waiting pods are grouped by what they ask for; each group is laid, oldest first, onto the room that shared
-GPUs have left, fullest GPU first. What is left over is the shared side's unmet demand. An estimate of HAMi's
+Waiting pods are grouped by what they ask for; the pods of each shape are placed, oldest first, where shared
+GPUs have room left, fullest GPU first. What is left over is the shared side's unmet demand. An estimate of HAMi's
 placement, not a copy: it never says that a pod fits where no single GPU has the room.
 """
 
@@ -16,7 +16,7 @@ from poolmgr.domain.fleet import Gpu, Node
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.inventory.cache import Room
+from poolmgr.planner.inventory.cache import SharedCapacity
 from poolmgr.planner.inventory.inventory import Inventory
 from poolmgr.planner.inventory.usage import Usage
 
@@ -60,7 +60,7 @@ class PodShape:
 
 
 @dataclass(slots=True)
-class ShapeOutlook:
+class ShapeFit:
     """What becomes of the waiting pods of one shape, oldest first."""
 
     shape: PodShape
@@ -76,7 +76,7 @@ class ShapeOutlook:
 
 
 @dataclass(slots=True)
-class _Room:
+class _CapacityTable:
     """Shared GPUs with room, as columns."""
 
     gpus: list[Gpu]
@@ -96,15 +96,15 @@ class _Room:
     """On nodes that take best-effort pods only."""
 
 
-def _room(stock: Inventory) -> _Room:
-    for shelved in stock.nodes:
-        if shelved.rooms is None:
-            shelved.rooms = _rooms_of(shelved.node, stock.usage)
-    counts = [len(shelved.rooms or ()) for shelved in stock.nodes]
-    rows = list(chain.from_iterable(shelved.rooms or () for shelved in stock.nodes))
+def _table_of(inventory: Inventory) -> _CapacityTable:
+    for node in inventory.nodes:
+        if node.capacity is None:
+            node.capacity = _capacity_of(node.node, inventory.usage)
+    counts = [len(node.capacity or ()) for node in inventory.nodes]
+    rows = list(chain.from_iterable(node.capacity or () for node in inventory.nodes))
     gpus, memory, cores, slots, empty, here, lent = zip(*rows, strict=True) if rows else ((),) * 7
     models = {model: index for index, model in enumerate(dict.fromkeys(gpu.model for gpu in gpus))}
-    return _Room(
+    return _CapacityTable(
         list(gpus),
         tuple(models),
         np.array([models[gpu.model] for gpu in gpus], dtype=np.int64),
@@ -119,11 +119,11 @@ def _room(stock: Inventory) -> _Room:
     )
 
 
-def _rooms_of(node: Node, usage: Usage) -> list[Room]:
+def _capacity_of(node: Node, usage: Usage) -> list[SharedCapacity]:
     """The node's shared GPUs with room, and those on their way to that side."""
     if not node.ready or (node.cordoned and not node.cordoned_by_us):
         return []
-    rooms: list[Room] = []
+    found: list[SharedCapacity] = []
     ready, shared = DevicePhase.READY, Mode.SHARED
     states = ready, DevicePhase.MOVING
     sharing = node.sharing
@@ -140,85 +140,87 @@ def _rooms_of(node: Node, usage: Usage) -> list[Room]:
             if here and sharing is not None:
                 here = entry is not None and entry.healthy and uuid not in sharing.fenced
             left = (gpu.memory_mib - memory, 100 - cores, slots - taken)
-            rooms.append((gpu, *left, not taken, here, node.best_effort_only))
-    return rooms
+            found.append((gpu, *left, not taken, here, node.best_effort_only))
+    return found
 
 
-def _capacity(room: _Room, shape: PodShape) -> npt.NDArray[np.int64]:
+def _slices_that_fit(table: _CapacityTable, shape: PodShape) -> npt.NDArray[np.int64]:
     """How many slices of `shape` each GPU could take."""
     if shape.memory_percent:
-        memory = np.floor(room.card * shape.memory_percent / 100)
+        memory = np.floor(table.card * shape.memory_percent / 100)
     else:
-        memory = np.full(len(room.gpus), float(shape.memory_mib)) if shape.memory_mib else room.card
-    fits = np.minimum(np.floor_divide(room.memory, np.maximum(memory, 1.0)), room.slots)
+        memory = np.full(len(table.gpus), float(shape.memory_mib)) if shape.memory_mib else table.card
+    fits = np.minimum(np.floor_divide(table.memory, np.maximum(memory, 1.0)), table.slots)
     if shape.cores_percent:
-        fits = np.minimum(fits, np.floor_divide(room.cores, shape.cores_percent))
+        fits = np.minimum(fits, np.floor_divide(table.cores, shape.cores_percent))
     if shape.cores_percent == 100:
-        fits = np.where(room.empty, fits, 0)
+        fits = np.where(table.empty, fits, 0)
     if shape.models or shape.excluded_models:
-        accepted = np.array([shape.accepts_model(model) for model in room.models])
-        fits = np.where(accepted[room.model], fits, 0)
+        accepted = np.array([shape.accepts_model(model) for model in table.models])
+        fits = np.where(accepted[table.model], fits, 0)
     if not shape.best_effort:
-        fits = np.where(room.lent, 0, fits)
+        fits = np.where(table.lent, 0, fits)
     if shape.allowed_uuids or shape.excluded_uuids:
         allowed, excluded = set(shape.allowed_uuids), set(shape.excluded_uuids)
         fits = np.where(
-            [(not allowed or g.uuid in allowed) and g.uuid not in excluded for g in room.gpus], fits, 0
+            [(not allowed or g.uuid in allowed) and g.uuid not in excluded for g in table.gpus], fits, 0
         )
     return np.maximum(fits, 0).astype(np.int64)
 
 
-def _lay(room: _Room, shape: PodShape, wanted: int, here: bool) -> int:
+def _place(table: _CapacityTable, shape: PodShape, wanted: int, here: bool) -> int:
     """Place up to `wanted` pods on GPUs that are here (or on those on their way); how many fitted."""
-    if not room.gpus or wanted <= 0:
+    if not table.gpus or wanted <= 0:
         return 0
-    fits = np.where(room.here == here, _capacity(room, shape), 0)
+    fits = np.where(table.here == here, _slices_that_fit(table, shape), 0)
     if shape.gpus > 1:
-        return _lay_multi(room, shape, wanted, fits)
-    order = np.argsort(room.memory, kind="stable")
+        return _place_multi(table, shape, wanted, fits)
+    order = np.argsort(table.memory, kind="stable")
     filled = np.cumsum(fits[order])
     take = np.minimum(fits[order], np.maximum(0, wanted - (filled - fits[order])))
-    _deduct(room, shape, order, take)
+    _deduct(table, shape, order, take)
     return int(take.sum())
 
 
-def _lay_multi(room: _Room, shape: PodShape, wanted: int, fits: npt.NDArray[np.int64]) -> int:
+def _place_multi(table: _CapacityTable, shape: PodShape, wanted: int, fits: npt.NDArray[np.int64]) -> int:
     """Pods that want several distinct GPUs of one node; one pod per GPU set and round."""
     able = np.flatnonzero(fits > 0)
     if able.size == 0:
         return 0
-    per_node = np.bincount(room.nodes[able], minlength=int(room.nodes.max()) + 1) // shape.gpus
+    per_node = np.bincount(table.nodes[able], minlength=int(table.nodes.max()) + 1) // shape.gpus
     placed = 0
     for node in np.flatnonzero(per_node):
-        here = able[room.nodes[able] == node]
+        here = able[table.nodes[able] == node]
         pods = min(int(per_node[node]), wanted - placed)
         if pods <= 0:
             break
         chosen = here[: pods * shape.gpus]
-        _deduct(room, shape, chosen, np.ones(chosen.size, dtype=np.int64))
+        _deduct(table, shape, chosen, np.ones(chosen.size, dtype=np.int64))
         placed += pods
     return placed
 
 
-def _deduct(room: _Room, shape: PodShape, rows: npt.NDArray[np.int64], take: npt.NDArray[np.int64]) -> None:
+def _deduct(
+    table: _CapacityTable, shape: PodShape, rows: npt.NDArray[np.int64], take: npt.NDArray[np.int64]
+) -> None:
     used = rows[take > 0]
     if used.size == 0:
         return
     amount = take[take > 0]
-    memory = np.array([float(shape.memory_on(int(card))) for card in room.card[used]])
-    room.memory[used] -= memory * amount
-    room.cores[used] -= shape.cores_percent * amount
-    room.slots[used] -= amount
-    room.empty[used] = False
+    memory = np.array([float(shape.memory_on(int(card))) for card in table.card[used]])
+    table.memory[used] -= memory * amount
+    table.cores[used] -= shape.cores_percent * amount
+    table.slots[used] -= amount
+    table.empty[used] = False
 
 
-def outlook(snapshot: ClusterSnapshot, stock: Inventory) -> list[ShapeOutlook]:
+def fit_waiting_pods(snapshot: ClusterSnapshot, inventory: Inventory) -> list[ShapeFit]:
     """For each shape of waiting pods, oldest shape first: how many will fit without another move."""
     waiting = [p for p in snapshot.pods if p.node is None and not p.terminating]
     if not waiting:
         return []
     waiting.sort(key=lambda p: p.created_at)
-    groups: dict[tuple[object, ...], ShapeOutlook] = {}
+    fits: dict[tuple[object, ...], ShapeFit] = {}
     for pod in waiting:
         key = (
             pod.gpus,
@@ -231,22 +233,22 @@ def outlook(snapshot: ClusterSnapshot, stock: Inventory) -> list[ShapeOutlook]:
             pod.excluded_uuids,
             pod.best_effort,
         )
-        group = groups.get(key)
-        if group is None:
-            groups[key] = ShapeOutlook(PodShape(*key), [pod])
+        fit = fits.get(key)
+        if fit is None:
+            fits[key] = ShapeFit(PodShape(*key), [pod])
         else:
-            group.pods.append(pod)
-    room = _room(stock)
-    for group in groups.values():
-        group.fits_now = _lay(room, group.shape, len(group.pods), True)
-        group.fits = group.fits_now + _lay(room, group.shape, len(group.pods) - group.fits_now, False)
-    return list(groups.values())
+            fit.pods.append(pod)
+    table = _table_of(inventory)
+    for fit in fits.values():
+        fit.fits_now = _place(table, fit.shape, len(fit.pods), True)
+        fit.fits = fit.fits_now + _place(table, fit.shape, len(fit.pods) - fit.fits_now, False)
+    return list(fits.values())
 
 
-def cards_needed(group: ShapeOutlook, card_mib: int) -> float:
-    """Empty cards of `card_mib` that the group's unmet pods would fill, as a fraction; inf if none fits."""
-    per_card = group.shape.per_card(card_mib)
-    return group.unmet * group.shape.gpus / per_card if per_card else float("inf")
+def cards_needed(fit: ShapeFit, card_mib: int) -> float:
+    """Empty cards of `card_mib` that the unmet pods of the shape would fill, as a fraction; inf if none fits."""
+    per_card = fit.shape.per_card(card_mib)
+    return fit.unmet * fit.shape.gpus / per_card if per_card else float("inf")
 
 
 def cards_of(pod: SharedPod, card_mib: int) -> float:

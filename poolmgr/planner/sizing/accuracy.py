@@ -1,21 +1,21 @@
 """May the forecast be acted on? Judged by what it would have said of the last days, and what came instead.
 
 For each five minutes of the last days the median of the same time on days alike is what was to be expected of the
-next two hours. What counts is how much of it was *in vain*: GPUs expected that did not come, for each one that did.
+next two hours. What counts is the overforecast: GPUs expected that did not come, for each one that did.
 They are what is held and lent for nobody. A GPU that came unexpected counts less: it shows hours that do not fit, but
 a forecast that only says too little holds nothing in vain, VMs that wait make it careful (`ForecastSizer`), and with
-days like today it learns. All is worked out from the ledger alone, so that nothing that was remembered of it can be
+days like today it learns. All is worked out from the history alone, so that nothing that was remembered of it can be
 wrong.
 
 That shows in the first morning. Sooner shows how many VMs there are: where days alike had nearly twice as many at the
 hours just past, more are expected than will come, however steep the rise. The night before tells.
 
-Measured on 25 weeks of term of a library's desktops (`uncg-desktops`): in vain below .4 in ordinary weeks, and at most
+Measured on 25 weeks of term of a library's desktops (`uncg-desktops`): overforecast below .4 in ordinary weeks, and at most
 1.4 times as many VMs on days alike. What is three times too high is found out within four hours of a night, six hours
 late before the morning's rise. A holiday is, too, and over with its night: one day on which nearly nobody came tells
 nothing of the next. Two are a vacation, and count until two ordinary days have passed.
 
-Trust is lost and won back at different levels, or it would change with every busy hour.
+The forecast is left and taken up again at different levels, or that would change with every busy hour.
 """
 
 from typing import Any
@@ -37,12 +37,12 @@ HALF_LIFE_BINS = float(BINS_A_DAY)
 """What was said a day ago counts half."""
 UNEXPECTED = 0.3
 """What a GPU that came unexpected counts, of one that was expected in vain."""
-PRIOR_IN_VAIN = 0.25
+PRIOR_OVERFORECAST = 0.25
 PRIOR_DAYS = 0.5
 """Begins like an ordinary week, as heavy as half a day's rises: one odd hour says little."""
-DAY_OFF = 0.2
+OUTLIER_DAY = 0.2
 """Of what was expected of a day: where less came, it was a day off. A forecast that is five times too high every day
-is told by `level_over`."""
+is told by `level_bias`."""
 LOST_ABOVE = 0.5
 WON_BELOW = 0.35
 LEVEL_BINS = BINS_A_DAY // 2
@@ -53,55 +53,55 @@ TOO_HIGH_ABOVE = 1.8
 FITS_BELOW = 1.25
 
 
-def is_trusted(trusted: bool, ledger: dict[str, Any], now_bin: int) -> bool:
-    """Whether the forecast from `ledger` may be acted on now, `trusted` telling whether it was until now. Before a
+def is_accurate(accurate: bool, history: dict[str, Any], now_bin: int) -> bool:
+    """Whether the forecast from `history` may be acted on now, `accurate` telling whether it was until now. Before a
     whole week is known it may not: the days that would speak for the next ones have not been seen."""
-    if now_bin - int(ledger["first"]) < BINS_A_WEEK or not any(ledger["levels"]):
+    if now_bin - int(history["first"]) < BINS_A_WEEK or not any(history["levels"]):
         return False
-    if level_over(ledger) > (TOO_HIGH_ABOVE if trusted else FITS_BELOW):
+    if level_bias(history) > (TOO_HIGH_ABOVE if accurate else FITS_BELOW):
         return False
-    return in_vain(ledger) <= (LOST_ABOVE if trusted else WON_BELOW)
+    return overforecast_ratio(history) <= (LOST_ABOVE if accurate else WON_BELOW)
 
 
-def level_over(ledger: dict[str, Any]) -> float:
+def level_bias(history: dict[str, Any]) -> float:
     """How many GPUs VMs had on days alike at the hours just past, for each one that they had today; two hours ago
-    counts half. `ledger` as for `in_vain`."""
-    levels = np.asarray(ledger["levels"], dtype=np.float64)
+    counts half. `history` as for `overforecast_ratio`."""
+    levels = np.asarray(history["levels"], dtype=np.float64)
     judged = np.arange(max(0, len(levels) - LEVEL_BINS), len(levels))
-    usual = _expected(levels, judged, int(ledger["first"]))
+    usual = _expected(levels, judged, int(history["first"]))
     known = ~np.isnan(usual)
     weight = 0.5 ** ((judged[-1] - judged[known]) / LEVEL_HALF_LIFE_BINS)
     today = float((weight * (levels[judged[known]] + LEVEL_PRIOR)).sum())
     return float((weight * usual[known]).sum()) / today if today > 0 else 0.0
 
 
-def in_vain(ledger: dict[str, Any]) -> float:
-    """GPUs expected in vain, or unexpected in part, for each GPU of real rise. `ledger` is what `forecast.record`
+def overforecast_ratio(history: dict[str, Any]) -> float:
+    """GPUs expected in vain, or unexpected in part, for each GPU of real rise. `history` is what `forecast.record`
     keeps, with at least `HORIZON_BINS` + 2 bins."""
-    rises = _rises(np.asarray(ledger["levels"], dtype=np.float64))
+    rises = _rises(np.asarray(history["levels"], dtype=np.float64))
     judged = np.arange(max(0, len(rises) - JUDGED_BINS), len(rises))
-    said = _expected(rises, judged, int(ledger["first"]))
+    said = _expected(rises, judged, int(history["first"]))
     known = ~np.isnan(said)
     judged, said = judged[known], said[known]
     real = rises[judged]
     weight = 0.5 ** ((len(rises) - 1 - judged) / HALF_LIFE_BINS)
-    day = (judged + int(ledger["first"])) // BINS_A_DAY
-    today = (int(ledger["first"]) + len(ledger["levels"]) - 1) // BINS_A_DAY
-    weight[_day_off(day, said, real, today)] = 0.0
+    day = (judged + int(history["first"])) // BINS_A_DAY
+    today = (int(history["first"]) + len(history["levels"]) - 1) // BINS_A_DAY
+    weight[_outlier_day(day, said, real, today)] = 0.0
     prior = PRIOR_DAYS * BINS_A_DAY * float(rises.mean())
     came = prior + float((weight * real).sum())
     more = said - real
-    erred = PRIOR_IN_VAIN * prior + float((weight * np.where(more > 0, more, -UNEXPECTED * more)).sum())
+    erred = PRIOR_OVERFORECAST * prior + float((weight * np.where(more > 0, more, -UNEXPECTED * more)).sum())
     return erred / came if came > 0 else 0.0
 
 
-def _day_off(
+def _outlier_day(
     day: npt.NDArray[np.int64], said: npt.NDArray[np.float64], real: npt.NDArray[np.float64], today: int
 ) -> npt.NDArray[np.bool_]:
     """Which bins lie on the only day before `today` on which nearly nothing came of what was said; `day` of each."""
     days, row = np.unique(day, return_inverse=True)
     came, expected = np.bincount(row, weights=real), np.bincount(row, weights=said)
-    off = (came < DAY_OFF * expected) & (days < today)
+    off = (came < OUTLIER_DAY * expected) & (days < today)
     only: npt.NDArray[np.bool_] = (off & (off.sum() == 1))[row]
     return only
 

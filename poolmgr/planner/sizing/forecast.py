@@ -1,6 +1,6 @@
 """How far may VM demand rise in the next minutes? Quantiles of what it did at the same time on earlier days.
 
-The ledger of one shelf is the highest demand of every five minutes. What is predicted is not a level but a
+The history of one group is the highest demand of every five minutes. What is predicted is not a level but a
 rise above the demand of this moment: a level drifts from term to term and jumps on holidays, while rises at
 the same hour of the same kind of day repeat. Where there is no history, the rises of the last hour stand in.
 """
@@ -47,23 +47,23 @@ def bin_of(at: float) -> int:
     return int((at - EPOCH_MONDAY) // BIN_SECONDS)
 
 
-def rise_quantile(ledger: dict[str, Any], now_bin: int, horizon_bins: int, quantile: float) -> float:
+def rise_quantile(history: dict[str, Any], now_bin: int, horizon_bins: int, quantile: float) -> float:
     """The rise that is exceeded with probability 1 - `quantile` within `horizon_bins` from now.
 
-    `ledger` is {"first": number of its first bin, "levels": [...]}, as `record` keeps it.
+    `history` is {"first": number of its first bin, "levels": [...]}, as `record` keeps it.
     """
-    levels: list[float] = ledger["levels"]
+    levels: list[float] = history["levels"]
     known = len(levels) - horizon_bins
     """Bins after which the whole horizon has been seen."""
-    index = same_times(now_bin, int(ledger["first"]), max(known, 0))
+    index = same_times(now_bin, int(history["first"]), max(known, 0))
     if not index:
-        return recent_rise_quantile(ledger, horizon_bins, quantile)
+        return recent_rise_quantile(history, horizon_bins, quantile)
     return _quantile(sorted(rise(levels, at, horizon_bins) for at in index), quantile)
 
 
-def recent_rise_quantile(ledger: dict[str, Any], horizon_bins: int, quantile: float) -> float:
+def recent_rise_quantile(history: dict[str, Any], horizon_bins: int, quantile: float) -> float:
     """The same from the rises of the last hour alone; 0 where nothing is known."""
-    levels: list[float] = ledger["levels"]
+    levels: list[float] = history["levels"]
     known = len(levels) - horizon_bins
     samples = sorted(rise(levels, at, horizon_bins) for at in range(max(0, known - RECENT_BINS), known))
     return _quantile(samples, quantile) if samples else 0.0
@@ -77,15 +77,15 @@ def _quantile(ordered: list[float], quantile: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
-def record(ledger: dict[str, Any] | None, now_bin: int, level: int) -> dict[str, Any]:
-    """The ledger with `level` seen in `now_bin`. Bins in which nobody looked repeat the last level."""
-    if ledger is None:
+def record(history: dict[str, Any] | None, now_bin: int, level: int) -> dict[str, Any]:
+    """The history with `level` seen in `now_bin`. Bins in which nobody looked repeat the last level."""
+    if history is None:
         return {"first": now_bin, "levels": [level]}
-    first, levels = int(ledger["first"]), ledger["levels"]
+    first, levels = int(history["first"]), history["levels"]
     last = first + len(levels) - 1
     if now_bin <= last:
         if level <= levels[-1] or now_bin < last:
-            return ledger
+            return history
         return {"first": first, "levels": [*levels[:-1], level]}
     gap = min(now_bin - last - 1, BINS_A_WEEK)
     grown = [*levels, *([levels[-1]] * gap), level]

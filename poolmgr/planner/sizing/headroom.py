@@ -1,4 +1,4 @@
-"""How many GPUs should be ready for VMs beyond those in use? One answer per shelf, with its reason."""
+"""How many GPUs should be ready for VMs beyond those in use? One answer per group, with its reason."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -8,6 +8,9 @@ from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.inventory.inventory import GpuGroup, Inventory
 from poolmgr.planner.inventory.node import GroupKey
 
+SOON_SECONDS = 600.0
+"""VMs that come so soon find only what is free by then: nothing more can be drained for them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Headroom:
@@ -15,7 +18,7 @@ class Headroom:
 
     keep: int
     """Idle ones up to this number are not given back."""
-    fetch: int
+    prefetch: int
     """Below this number, idle shared GPUs are moved over ahead of demand. Never above `keep`."""
     reason: Reason
     message: str
@@ -23,9 +26,9 @@ class Headroom:
     """(seconds from now, GPUs to have free by then). Where idle ones do not suffice, GPUs in use are closed to
     new pods so that enough of them fall free in time; nobody is disturbed."""
     drain_share: float = 0.8
-    """Of the shelf's nodes, how many may be draining at once."""
+    """Of the group's nodes, how many may be draining at once."""
     soon: int = 0
-    """GPUs that VMs will want within `drain.SOON_SECONDS`. As many as are not free are closed to new pods, so that what
+    """GPUs that VMs will want within `SOON_SECONDS`. As many as are not free are closed to new pods, so that what
     falls free meanwhile waits for a VM and takes no pod that would be evicted for it minutes later."""
     lend: tuple[tuple[float, int], ...] = ()
     """(seconds from now, GPUs that VMs may want by then). Where fewer will be free, nodes are lent to best-effort
@@ -39,37 +42,37 @@ class Headroom:
 
 class Sizer(Protocol):
     def size(
-        self, snapshot: ClusterSnapshot, stock: Inventory, memory: Any
+        self, snapshot: ClusterSnapshot, inventory: Inventory, learned: Any
     ) -> tuple[dict[GroupKey, Headroom], Any]:
-        """The spare GPUs wanted per shelf, and what to remember."""
+        """The headroom wanted per group, and what has been learned by now."""
         ...
 
 
-def headroom_of(shelf: GpuGroup) -> tuple[int, str]:
+def headroom_of(group: GpuGroup) -> tuple[int, str]:
     """GPUs that the pool's spec wants ready for VMs, and the sentence that says so."""
-    headroom = shelf.pool.passthrough.headroom
-    return headroom, f"pool {shelf.pool.name} keeps {headroom} GPU(s) ready"
+    headroom = group.pool.passthrough.headroom
+    return headroom, f"pool {group.pool.name} keeps {headroom} GPU(s) ready"
 
 
 class HeadroomSizer:
-    """What the pool's spec says, and nothing more: no forecast, no memory."""
+    """What the pool's spec says, and nothing more: no forecast, nothing learned."""
 
     def size(
-        self, snapshot: ClusterSnapshot, stock: Inventory, memory: Any
+        self, snapshot: ClusterSnapshot, inventory: Inventory, learned: Any
     ) -> tuple[dict[GroupKey, Headroom], Any]:
-        spares = {}
-        for key, shelf in stock.shelves.items():
-            headroom, message = headroom_of(shelf)
-            spares[key] = Headroom(headroom, headroom, Reason.HEADROOM, message)
-        return spares, None
+        found = {}
+        for key, group in inventory.groups.items():
+            headroom, message = headroom_of(group)
+            found[key] = Headroom(headroom, headroom, Reason.HEADROOM, message)
+        return found, None
 
 
-def wanted_by_vms(snapshot: ClusterSnapshot, stock: Inventory) -> dict[GroupKey, int]:
-    """GPUs that VMs have or wait for, by shelf."""
-    wanted = {key: shelf.vm_busy for key, shelf in stock.shelves.items()}
+def wanted_by_vms(snapshot: ClusterSnapshot, inventory: Inventory) -> dict[GroupKey, int]:
+    """GPUs that VMs have or wait for, by group."""
+    wanted = {key: group.vm_busy for key, group in inventory.groups.items()}
     for vm in snapshot.vms:
         if vm.node is None and vm.claims:
-            keys = stock.groups_by_resource.get(vm.claims[0].resource_name)
+            keys = inventory.groups_by_resource.get(vm.claims[0].resource_name)
             if keys:
                 wanted[keys[0]] += vm.gpus
     return wanted

@@ -19,22 +19,22 @@ from poolmgr.planner.sizing.headroom import Headroom, headroom_of
 KEEP_BINS = 3
 KEEP_CHANCE = 0.3
 """GPUs that fell free are kept for what demand rose by within a quarter of an hour, three times in ten, in the last
-hour: giving one back and fetching it again costs two moves and an eviction. Only on shelves of a band
+hour: giving one back and fetching it again costs two moves and an eviction. Only on groups of a band
 (`ForecastSettings.band_from_gpus`): of two GPUs it would be half, for an hour, while a container waits for it."""
-CARE = -0.5
+RISK_AVERSION = -0.5
 """Of `ForecastSettings`: 42 minutes of one GPU's work for a VM that has just come, two minutes more for each second
 that it waits."""
 
 
-def following(shelf: GpuGroup, ledger: dict[str, Any], settings: ForecastSettings) -> Headroom:
-    """GPUs to have ready, and what eviction may cost, from the pool's spec and the last hour of `ledger`."""
-    headroom, message = headroom_of(shelf)
-    band = settings.band_of(shelf.gpus) if any(ledger["levels"]) else 0
-    rise = recent_rise_quantile(ledger, KEEP_BINS, 1.0 - KEEP_CHANCE)
-    recent = ceil(rise - 1e-9) if shelf.gpus >= settings.band_from_gpus else 0
+def size_reactively(group: GpuGroup, history: dict[str, Any], settings: ForecastSettings) -> Headroom:
+    """GPUs to have ready, and what eviction may cost, from the pool's spec and the last hour of `history`."""
+    headroom, message = headroom_of(group)
+    band = settings.band_of(group.gpus) if any(history["levels"]) else 0
+    rise = recent_rise_quantile(history, KEEP_BINS, 1.0 - KEEP_CHANCE)
+    recent = ceil(rise - 1e-9) if group.gpus >= settings.band_from_gpus else 0
     if recent > headroom:
         message += f", and up to {recent} that fall free, as VMs came in the last hour"
-    at_once, per_second = settings.price(CARE)
+    at_once, per_second = settings.price(RISK_AVERSION)
     return Headroom(
         max(headroom + band, recent),
         headroom,

@@ -13,27 +13,28 @@ from poolmgr.planner.inventory.node import GroupKey
 from poolmgr.planner.stages.state import PlanState
 
 
-def pool_of(draft: PlanState, vm: Vm) -> Pool | None:
-    keys = draft.stock.groups_by_resource.get(vm.claims[0].resource_name) if vm.claims else None
-    return draft.stock.shelves[keys[0]].pool if keys else None
+def pool_of(state: PlanState, vm: Vm) -> Pool | None:
+    keys = state.inventory.groups_by_resource.get(vm.claims[0].resource_name) if vm.claims else None
+    return state.inventory.groups[keys[0]].pool if keys else None
 
 
-def idle_for(draft: PlanState, vm: Vm) -> float:
+def idle_for(state: PlanState, vm: Vm) -> float:
     """Seconds beyond the pool's `idleAfterSeconds`; negative while it is in use or not idle for long enough."""
     if vm.idle_since is None or vm.node is None:
         return -1.0
-    pool = pool_of(draft, vm)
+    pool = pool_of(state, vm)
     if pool is None:
         return -1.0
-    return draft.snapshot.taken_at - vm.idle_since - pool.idle_vm.idle_after_seconds
+    return state.snapshot.taken_at - vm.idle_since - pool.idle_vm.idle_after_seconds
 
 
-def explain_idle_vms(draft: PlanState) -> None:
+def explain_idle_vms(state: PlanState) -> list[Refusal]:
     """Tell the owner of each idle VM what its pool's policy says."""
-    for vm in draft.snapshot.vms:
+    found: list[Refusal] = []
+    for vm in state.snapshot.vms:
         if vm.idle_since is None:
             continue
-        pool, over = pool_of(draft, vm), idle_for(draft, vm)
+        pool, over = pool_of(state, vm), idle_for(state, vm)
         if pool is None or over < 0 or pool.idle_vm.action is IdleVmAction.IGNORE:
             continue
         minutes = pool.idle_vm.idle_after_seconds // 60
@@ -49,16 +50,17 @@ def explain_idle_vms(draft: PlanState) -> None:
                     "administrator has to"
                 )
         subject = Subject(SubjectKind.VM, vm.namespace, vm.name)
-        draft.refusals.append(Refusal(subject, reason, f"{text}: {advice}"))
+        found.append(Refusal(subject, reason, f"{text}: {advice}"))
+    return found
 
 
-def idle_holders(draft: PlanState, keys: list[GroupKey]) -> str:
-    """The end of a sentence to somebody who waits: which VMs hold these shelves' GPUs unused. Empty if none."""
+def idle_holders(state: PlanState, keys: list[GroupKey]) -> str:
+    """The end of a sentence to somebody who waits: which VMs hold these groups' GPUs unused. Empty if none."""
     idle = [
         vm
-        for vm in draft.snapshot.vms
-        if idle_for(draft, vm) >= 0
-        and draft.stock.groups_by_resource.get(vm.claims[0].resource_name, [None])[0] in keys
+        for vm in state.snapshot.vms
+        if idle_for(state, vm) >= 0
+        and state.inventory.groups_by_resource.get(vm.claims[0].resource_name, [None])[0] in keys
     ]
     if not idle:
         return ""

@@ -1,70 +1,188 @@
-"""A plan in the making: what is left to give, and what has been decided so far."""
+"""A plan in the making, and how a stage changes it.
 
-from dataclasses import dataclass, field
+A stage reads the `PlanState` and answers with an `Effect`; only `PlanState.apply` changes anything. While it works, a
+stage keeps what it has chosen so far in a `Proposal`, so that its next choice counts it and nobody else sees it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Protocol
 
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Move, Refusal
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.planner.inventory.candidates import CandidateIndex
+from poolmgr.planner.budgets import PoolBudget
 from poolmgr.planner.inventory.eligibility import Denial
-from poolmgr.planner.inventory.inventory import GpuGroup, Inventory
-from poolmgr.planner.inventory.node import GroupKey, Unit
-from poolmgr.planner.limits import PoolBudget
+from poolmgr.planner.inventory.inventory import Inventory
+from poolmgr.planner.inventory.node import GroupKey, NodeInventory, Unit
+from poolmgr.planner.inventory.shared_fit import ShapeFit, fit_waiting_pods
 from poolmgr.planner.sizing.headroom import Headroom
+from poolmgr.planner.sizing.reservations import Reserved
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class UnitMove:
+    """GPUs of one group that are to change sides together."""
+
+    key: GroupKey
+    unit: Unit
+    to_mode: Mode
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a stage wants done."""
+
+    moves: tuple[UnitMove, ...] = ()
+    nodes: Mapping[GroupKey, Mapping[NodeName, NodeInventory]] = field(default_factory=dict)
+    """What is left of nodes of which GPUs were given away."""
+    taken: Mapping[GroupKey, int] = field(default_factory=dict)
+    """Of the GPUs that were free or on their way to passthrough, how many are somebody's now."""
+    refusals: tuple[Refusal, ...] = ()
+    held_back: Mapping[GroupKey, Denial] = field(default_factory=dict)
+    """What stopped further moves from a group: becomes the reason of its idle GPUs."""
+    lent: frozenset[NodeName] = frozenset()
+    """Nodes that are to take new best-effort containers only."""
+
+
 class PlanState:
-    """A plan in the making."""
+    """What is left to give, and what has been decided so far. Changed by `apply` alone."""
 
-    snapshot: ClusterSnapshot
-    stock: Inventory
-    budgets: dict[str, PoolBudget]
-    explain: bool = True
-    """False leaves out sentences about what stays as it is: for replays of weeks."""
-    moves: list[Move] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
-    moved: dict[int, None] = field(default_factory=dict)
-    """ids of the units that move."""
-    moved_uuids: set[str] = field(default_factory=set)
-    directions: dict[NodeName, Mode] = field(default_factory=dict)
-    shortages: dict[str, Denial] = field(default_factory=dict)
-    """Resource → what its GPUs are doing, said once for all VMs that it lacks for."""
-    held_back: dict[GroupKey, Denial] = field(default_factory=dict)
-    """What stopped further moves from a shelf: becomes the reason of its idle GPUs."""
+    def __init__(
+        self,
+        snapshot: ClusterSnapshot,
+        inventory: Inventory,
+        budgets: dict[str, PoolBudget],
+        headroom: Mapping[GroupKey, Headroom],
+        reserved: Reserved | None = None,
+        *,
+        explain: bool = True,
+    ) -> None:
+        """`explain=False` leaves out sentences about what stays as it is: for replays of weeks."""
+        self.snapshot = snapshot
+        self.inventory = inventory
+        self.budgets = budgets
+        self.headroom = headroom
+        self.reserved = reserved or Reserved({}, {})
+        self.explain = explain
+        self.moves: list[Move] = []
+        self.refusals: list[Refusal] = []
+        self.moved_units: dict[int, Unit] = {}
+        """The units that move, by id."""
+        self.moved_uuids: set[str] = set()
+        self.directions: dict[NodeName, Mode] = {}
+        self.held_back: dict[GroupKey, Denial] = {}
+        self.lent: frozenset[NodeName] = frozenset()
 
-    spares: dict[GroupKey, Headroom] = field(default_factory=dict)
-    _boards: dict[GroupKey, CandidateIndex] = field(default_factory=dict)
+    @cached_property
+    def waiting_pods(self) -> list[ShapeFit]:
+        """The waiting vGPU pods by shape, and how many of each fit without another move."""
+        return fit_waiting_pods(self.snapshot, self.inventory)
 
-    def board(self, key: GroupKey) -> CandidateIndex:
-        """The shelf's board, made when the first VM asks for it."""
-        board = self._boards.get(key)
-        if board is None:
-            board = self._boards[key] = CandidateIndex(self.stock.shelves[key])
-        return board
+    def apply(self, effect: Effect) -> None:
+        for move in effect.moves:
+            self._move(move)
+        for key, nodes in effect.nodes.items():
+            self.inventory.groups[key].nodes.update(nodes)
+        for key, gpus in effect.taken.items():
+            self.inventory.groups[key].free -= gpus
+        self.refusals += effect.refusals
+        self.held_back.update(effect.held_back)
+        self.lent |= effect.lent
 
-    def move(self, shelf: GpuGroup, unit: Unit, to_mode: Mode, reason: Reason, message: str) -> None:
-        budget = self.budgets[shelf.pool.name]
-        budget.spend(to_mode, unit.size)
-        self.moved[id(unit)] = None
-        node = unit.gpus[0].node
-        self.directions[node] = to_mode
+    def _move(self, move: UnitMove) -> None:
+        group, unit = self.inventory.groups[move.key], move.unit
+        self.budgets[move.key[0]].spend(move.to_mode, unit.size)
+        self.moved_units[id(unit)] = unit
+        self.directions[unit.gpus[0].node] = move.to_mode
         for gpu in unit.gpus:
             self.moved_uuids.add(gpu.uuid)
             self.moves.append(
                 Move(
-                    node,
+                    gpu.node,
                     gpu.pci_address,
                     gpu.uuid,
-                    shelf.pool.name,
+                    group.pool.name,
                     gpu.model,
-                    to_mode,
-                    reason,
-                    message,
+                    move.to_mode,
+                    move.reason,
+                    move.message,
                     unit.evict,
                     unit.wait_for,
-                    recommended=shelf.pool.recommend_only,
+                    recommended=group.pool.recommend_only,
                 )
             )
+
+
+class Proposal:
+    """One stage's work: the state as it will be if the effect is applied."""
+
+    def __init__(self, state: PlanState) -> None:
+        self.state = state
+        self.budgets = {name: replace(budget) for name, budget in state.budgets.items()}
+        self.held_back: dict[GroupKey, Denial] = {}
+        self.refusals: list[Refusal] = []
+        self.lent: set[NodeName] = set()
+        self._moves: list[UnitMove] = []
+        self._moved_units: set[int] = set()
+        self._directions: dict[NodeName, Mode] = {}
+        self._nodes: dict[GroupKey, dict[NodeName, NodeInventory]] = {}
+        self._taken: dict[GroupKey, int] = {}
+
+    def is_moved(self, unit: Unit) -> bool:
+        return id(unit) in self._moved_units or id(unit) in self.state.moved_units
+
+    def moved_uuids(self) -> set[str]:
+        """UUIDs of the GPUs that move."""
+        return self.state.moved_uuids.union(gpu.uuid for move in self._moves for gpu in move.unit.gpus)
+
+    def direction(self, node: NodeName) -> Mode | None:
+        """The one way in which GPUs of the node move; None while none does."""
+        return self._directions.get(node) or self.state.directions.get(node)
+
+    def nodes(self, key: GroupKey) -> Mapping[NodeName, NodeInventory]:
+        nodes = self.state.inventory.groups[key].nodes
+        return {**nodes, **self._nodes[key]} if key in self._nodes else nodes
+
+    def move(self, key: GroupKey, unit: Unit, to_mode: Mode, reason: Reason, message: str) -> None:
+        """Nothing is asked here: budgets and directions are the caller's to look at."""
+        self.budgets[key[0]].spend(to_mode, unit.size)
+        self._moved_units.add(id(unit))
+        self._directions[unit.gpus[0].node] = to_mode
+        self._moves.append(UnitMove(key, unit, to_mode, reason, message))
+
+    def hold_back(self, key: GroupKey, denial: Denial) -> None:
+        """What stops further moves from a group; the first reason stays."""
+        if key not in self.state.held_back:
+            self.held_back.setdefault(key, denial)
+
+    def take_free(self, key: GroupKey, name: NodeName, gpus: int) -> None:
+        """`gpus` free GPUs of one node leave the side of VMs."""
+        node = self._nodes.get(key, {}).get(name) or self.state.inventory.groups[key].nodes[name]
+        self.take(key, gpus, {name: replace(node, free=node.free - gpus)})
+
+    def take(self, key: GroupKey, gpus: int, nodes: Mapping[NodeName, NodeInventory]) -> None:
+        """`gpus` that were free are somebody's now; `nodes` are what is left where they are."""
+        self._taken[key] = self._taken.get(key, 0) + gpus
+        self._nodes.setdefault(key, {}).update(nodes)
+
+    def effect(self) -> Effect:
+        return Effect(
+            tuple(self._moves),
+            self._nodes,
+            self._taken,
+            tuple(self.refusals),
+            self.held_back,
+            frozenset(self.lent),
+        )
+
+
+class Stage(Protocol):
+    """One step of a decision: picks from what the stages before left, and changes nothing."""
+
+    def __call__(self, state: PlanState, /) -> Effect: ...

@@ -1,16 +1,22 @@
-"""The stock's memory of nodes: it may save time and may not alter an answer."""
+"""The inventory and its cache of nodes: the cache may save time and may not alter an answer."""
 
 from dataclasses import replace
+
+import pytest
 
 from bench.speed.planner import random_cluster
 from poolmgr.domain.demand import Slice
 from poolmgr.domain.fleet import Holder, Node
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.budgets import budgets_of
 from poolmgr.planner.inventory.cache import InventoryCache
 from poolmgr.planner.inventory.inventory import build_inventory
 from poolmgr.planner.inventory.usage import usage_of
-from poolmgr.planner.plan import PoolPlanner
+from poolmgr.planner.plan import STAGES, PoolPlanner
+from poolmgr.planner.sizing.headroom import Headroom, HeadroomSizer
+from poolmgr.planner.stages.state import PlanState, Stage
 from tests.unit.planner.builders import pod
 
 
@@ -20,9 +26,9 @@ def without_every_third_workload(view: ClusterSnapshot, offset: int) -> ClusterS
     return replace(view, vms=vms, pods=pods)
 
 
-def test_planner_that_remembers_decides_as_one_that_does_not() -> None:
+def test_planner_with_a_cache_decides_as_one_that_does_not() -> None:
     view = random_cluster(nodes=24, gpus=8, pods=400, seed=3)
-    remembering = PoolPlanner()
+    caching = PoolPlanner()
     for step in range(9):
         now = without_every_third_workload(view, step)
         if step == 3:
@@ -38,34 +44,54 @@ def test_planner_that_remembers_decides_as_one_that_does_not() -> None:
             now = replace(now, taken_at=now.taken_at + 600.0 * step)
             names = ("first", "first", "second")
             now = replace(now, pods=tuple(replace(pod, name=names[step - 6]) for pod in now.pods))
-        assert remembering.decide(now, None) == PoolPlanner().decide(now, None)
+        assert caching.decide(now, None) == PoolPlanner().decide(now, None)
 
 
-def test_remembered_stock_is_not_consumed_by_a_decision() -> None:
-    view, memory = random_cluster(nodes=6, gpus=8, pods=60, seed=1), InventoryCache()
-    first = build_inventory(view, usage_of(view), memory)
-    for shelf in first.shelves.values():
-        for at in shelf.nodes.values():
-            at.free, at.incoming, at.to_passthrough = 0, 7, []
-    again = build_inventory(view, usage_of(view), memory)
-    assert again == build_inventory(view, usage_of(view))
+def test_a_decision_takes_nothing_from_what_is_cached() -> None:
+    view, cache = random_cluster(nodes=6, gpus=8, pods=60, seed=1), InventoryCache()
+    inventory = build_inventory(view, usage_of(view), cache)
+    state = PlanState(view, inventory, budgets_of(inventory), HeadroomSizer().size(view, inventory, None)[0])
+    free = sum(group.free for group in inventory.groups.values())
+    for stage in STAGES:
+        state.apply(stage(state))
+    assert sum(group.free for group in inventory.groups.values()) < free
+    assert build_inventory(view, usage_of(view), cache) == build_inventory(view, usage_of(view))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_changes_nothing_but_by_its_effect(stage: Stage) -> None:
+    view = random_cluster(nodes=6, gpus=8, pods=60, seed=1)
+    inventory, same = build_inventory(view, usage_of(view)), build_inventory(view, usage_of(view))
+    headroom = {
+        key: Headroom(9, 9, Reason.HEADROOM, "VMs come", soon=9, lend=((300.0, 9), (600.0, 9)))
+        for key in inventory.groups
+    }
+    state = PlanState(view, inventory, budgets_of(inventory), headroom)
+    effect = stage(state)
+    assert inventory == same
+    assert state.budgets == budgets_of(same)
+    assert not (state.moves or state.refusals or state.held_back or state.lent or state.directions)
+    state.apply(effect)
+    assert len(state.moves) == sum(move.unit.size for move in effect.moves)
 
 
 def test_node_that_is_gone_is_forgotten() -> None:
-    view, memory = random_cluster(nodes=9, gpus=2, pods=10, seed=1), InventoryCache()
-    build_inventory(view, usage_of(view), memory)
+    view, cache = random_cluster(nodes=9, gpus=2, pods=10, seed=1), InventoryCache()
+    build_inventory(view, usage_of(view), cache)
     small = replace(view, nodes=view.nodes[:2])
-    stock = build_inventory(small, usage_of(small), memory)
-    assert {name for shelf in stock.shelves.values() for name in shelf.nodes} == {n.name for n in small.nodes}
-    assert len(memory) <= 4
+    inventory = build_inventory(small, usage_of(small), cache)
+    assert {name for group in inventory.groups.values() for name in group.nodes} == {
+        n.name for n in small.nodes
+    }
+    assert len(cache) <= 4
 
 
 def test_gpu_counts_as_used_by_a_vm_for_as_long_as_the_vm_is_there() -> None:
-    view, memory = random_cluster(nodes=2, gpus=8, pods=0, seed=2), InventoryCache()
+    view, cache = random_cluster(nodes=2, gpus=8, pods=0, seed=2), InventoryCache()
     held = replace(view, nodes=tuple(_without_allocation(n) for n in view.nodes))
     for now in (held, replace(held, vms=())):
-        stock = build_inventory(now, usage_of(now), memory)
-        busy = sum(shelf.vm_busy for shelf in stock.shelves.values())
+        inventory = build_inventory(now, usage_of(now), cache)
+        busy = sum(group.vm_busy for group in inventory.groups.values())
         assert busy == sum(
             1
             for vm in now.vms
@@ -77,7 +103,7 @@ def test_gpu_counts_as_used_by_a_vm_for_as_long_as_the_vm_is_there() -> None:
 
 
 def test_gpu_is_waited_for_once_its_process_is_one_of_a_pod_that_has_come() -> None:
-    view, memory = random_cluster(nodes=1, gpus=1, pods=0, seed=2), InventoryCache()
+    view, cache = random_cluster(nodes=1, gpus=1, pods=0, seed=2), InventoryCache()
     [known] = view.nodes
     there = pod("late", (known.name, 0))
     held = Holder(7, "python", there.uid)
@@ -92,8 +118,8 @@ def test_gpu_is_waited_for_once_its_process_is_one_of_a_pod_that_has_come() -> N
     other = replace(pod("other", (known.name, 0)), slices=(Slice(card.uuid, 1, 1),))
     for tenant in (other, replace(there, slices=other.slices)):
         now = replace(view, nodes=(known,), vms=(), pods=(tenant,))
-        stock = build_inventory(now, usage_of(now), memory)
-        assert stock == build_inventory(now, usage_of(now))
+        inventory = build_inventory(now, usage_of(now), cache)
+        assert inventory == build_inventory(now, usage_of(now))
 
 
 def _without_allocation(node: Node) -> Node:

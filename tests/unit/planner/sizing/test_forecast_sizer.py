@@ -20,13 +20,13 @@ def size(view: ClusterSnapshot, memory: Any = None) -> tuple[Headroom, dict[str,
     return spares[KEY], remembered
 
 
-def care(memory: dict[str, Any]) -> float:
-    return float(memory["shelves"]["/".join(KEY)]["care"]["level"])
+def aversion(memory: dict[str, Any]) -> float:
+    return float(memory["groups"]["/".join(KEY)]["risk_aversion"]["level"])
 
 
-def ledger(levels: list[int]) -> dict[str, Any]:
+def history(levels: list[int]) -> dict[str, Any]:
     first = bin_of(NOW) - len(levels)
-    return {"shelves": {"/".join(KEY): {"ledger": {"first": first, "levels": levels}}}}
+    return {"groups": {"/".join(KEY): {"history": {"first": first, "levels": levels}}}}
 
 
 def test_care_rises_with_a_vm_that_waits_too_long_and_counts_it_once() -> None:
@@ -34,20 +34,20 @@ def test_care_rises_with_a_vm_that_waits_too_long_and_counts_it_once() -> None:
     _, first = size(view)
     _, second = size(view, first)
     _, third = size(view, second)
-    assert care(second) > care(first)
-    assert care(third) == care(second)
+    assert aversion(second) > aversion(first)
+    assert aversion(third) == aversion(second)
 
 
 def test_care_falls_with_vms_that_are_served_at_once() -> None:
     _, known = size(snapshot(node("a", "pp"), taken_at=NOW - 10))
     served = tuple(vm(f"v{n}", on=("a", n), created_at=NOW - 5) for n in range(2))
     _, after = size(snapshot(node("a", "pp"), vms=served), known)
-    assert care(after) < care(known)
+    assert aversion(after) < aversion(known)
 
 
 def test_without_a_past_nothing_is_fetched_or_closed_and_little_is_kept() -> None:
     spare, _ = size(snapshot(node("a", "ssss")))
-    assert (spare.fetch, spare.keep) == (0, 1)
+    assert (spare.prefetch, spare.keep) == (0, 1)
     assert all(gpus == 0 for _, gpus in spare.ahead)
 
 
@@ -58,12 +58,12 @@ def rising_now() -> dict[str, Any]:
     for n in range(at, at + 12):
         day[n % BINS_A_DAY] = 3
     start = (bin_of(NOW)) % BINS_A_DAY
-    return ledger((day[start:] + day[:start]) * 7)
+    return history((day[start:] + day[:start]) * 7)
 
 
 def test_a_rise_that_came_at_this_time_every_day_is_fetched_and_closed_for() -> None:
     spare, _ = size(snapshot(node("a", "ssss")), rising_now())
-    assert spare.fetch == 3
+    assert spare.prefetch == 3
     assert spare.ahead[0][1] == 3
 
 
@@ -81,7 +81,7 @@ def test_a_forecast_three_times_too_high_never_takes_more_than_the_pool_allows()
     young = tuple(pod(f"x{n}", ("a", n), cores=100, started_at=NOW - 60) for n in range(4))
     taken = (vm("v", on=("b", 0)),)
     view = snapshot(node("a", "ssss"), node("b", "p"), pods=young, vms=taken, pools=(pool(max_in_flight=2),))
-    plan = PoolPlanner(ForecastSizer()).decide(view, ledger(past)).plan
+    plan = PoolPlanner(ForecastSizer()).decide(view, history(past)).plan
     assert 0 < len(plan.moves) <= 2
     assert all(m.wait_for and not m.evict for m in plan.moves)
 

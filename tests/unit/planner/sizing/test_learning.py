@@ -27,8 +27,8 @@ TUESDAY = 2_901 * 7 * DAY + 5 * DAY + 9 * 3_600.0
 
 
 def size(view: ClusterSnapshot, memory: Any = None) -> tuple[Headroom, dict[str, Any]]:
-    spares, remembered = LearningSizer().size(view, build_inventory(view, usage_of(view)), memory)
-    return spares[KEY], remembered
+    found, remembered = LearningSizer().size(view, build_inventory(view, usage_of(view)), memory)
+    return found[KEY], remembered
 
 
 def at(now: float, *nodes: Any, **overrides: Any) -> ClusterSnapshot:
@@ -41,8 +41,8 @@ def days_of(*wanted: int) -> list[int]:
 
 
 def learnt(levels: list[int], *, until: float = TUESDAY) -> dict[str, Any]:
-    ledger = {"first": bin_of(until) - len(levels), "levels": levels}
-    return {"layout": 1, "shelves": {NAME: {"ledger": ledger}}}
+    history = {"first": bin_of(until) - len(levels), "levels": levels}
+    return {"layout": 2, "groups": {NAME: {"history": history}}}
 
 
 def past(days: int, *, wanted: int = 3) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def past(days: int, *, wanted: int = 3) -> dict[str, Any]:
 
 
 def levels(memory: dict[str, Any]) -> list[int]:
-    return list(memory["shelves"][NAME]["ledger"]["levels"])
+    return list(memory["groups"][NAME]["history"]["levels"])
 
 
 def test_an_idle_cluster_that_no_vm_has_seen_moves_and_holds_nothing() -> None:
@@ -74,10 +74,10 @@ def test_a_gpu_that_no_vm_has_ever_wanted_goes_to_pods_that_wait() -> None:
 def test_on_the_first_day_headroom_alone_counts_and_the_sentence_says_so() -> None:
     _, memory = size(at(TUESDAY))
     busy = node("a", "psss")
-    spare, memory = size(at(TUESDAY + 900, busy, vms=(vm("v", on=("a", 0)),)), memory)
-    spare, _ = size(at(TUESDAY + 7_200, busy, vms=(vm("v", on=("a", 0)),)), memory)
-    assert (spare.fetch, spare.keep, spare.ahead) == (0, 0, ())
-    assert spare.message == (
+    headroom, memory = size(at(TUESDAY + 900, busy, vms=(vm("v", on=("a", 0)),)), memory)
+    headroom, _ = size(at(TUESDAY + 7_200, busy, vms=(vm("v", on=("a", 0)),)), memory)
+    assert (headroom.prefetch, headroom.keep, headroom.ahead) == (0, 0, ())
+    assert headroom.message == (
         "pool p keeps 0 GPU(s) ready; VM demand is known for 2 h, and a forecast needs a whole week"
     )
 
@@ -87,9 +87,9 @@ def test_gpus_that_fell_free_are_kept_while_vms_keep_coming_though_nothing_is_fo
     _, memory = size(at(TUESDAY, *nodes))
     for step in range(1, 8):
         here = tuple(vm(f"v{n}", on=("n0", n)) for n in range(2 * (step % 2) + 1))
-        spare, memory = size(at(TUESDAY + 300 * step, *nodes, vms=here), memory)
-    assert (spare.fetch, spare.keep) == (0, 2)
-    assert "and up to 2 that fall free, as VMs came in the last hour" in spare.message
+        headroom, memory = size(at(TUESDAY + 300 * step, *nodes, vms=here), memory)
+    assert (headroom.prefetch, headroom.keep) == (0, 2)
+    assert "and up to 2 that fall free, as VMs came in the last hour" in headroom.message
 
 
 def test_of_two_gpus_none_is_kept_from_a_pod_that_waits_because_vms_came_and_went() -> None:
@@ -104,43 +104,43 @@ def test_of_two_gpus_none_is_kept_from_a_pod_that_waits_because_vms_came_and_wen
 
 
 def test_where_no_vm_came_yet_the_sentence_says_that_there_is_nothing_to_forecast() -> None:
-    spare, _ = size(at(TUESDAY))
-    assert spare.message.endswith("no VM has asked for one yet, so there is nothing to forecast")
+    headroom, _ = size(at(TUESDAY))
+    assert headroom.message.endswith("no VM has asked for one yet, so there is nothing to forecast")
 
 
 def test_after_a_whole_week_demand_is_forecast_and_the_sentence_refers_to_earlier_days() -> None:
-    spare, _ = size(at(TUESDAY), past(days=8))
-    assert spare.fetch == 3
+    headroom, _ = size(at(TUESDAY), past(days=8))
+    assert headroom.prefetch == 3
     assert (
-        spare.message
+        headroom.message
         == "up to 3 more GPU(s) may be wanted within minutes and 3 within hours, as on earlier days"
     )
 
 
 def test_six_days_are_no_week() -> None:
-    spare, _ = size(at(TUESDAY), past(days=6))
-    assert (spare.fetch, spare.lend, spare.ahead) == (0, (), ())
-    assert "known for 6 days, and a forecast needs a whole week" in spare.message
+    headroom, _ = size(at(TUESDAY), past(days=6))
+    assert (headroom.prefetch, headroom.lend, headroom.ahead) == (0, (), ())
+    assert "known for 6 days, and a forecast needs a whole week" in headroom.message
 
 
 def test_a_forecast_that_was_wrong_is_not_acted_on_and_the_sentence_says_so() -> None:
     came = days_of(*[12] * 12, 2, 2)
-    spare, memory = size(at(TUESDAY, pools=(pool(eviction=EvictionRule.BEST_EFFORT),)), learnt(came))
-    assert (spare.fetch, spare.lend) == (0, ())
-    assert spare.message.endswith(
+    headroom, memory = size(at(TUESDAY, pools=(pool(eviction=EvictionRule.BEST_EFFORT),)), learnt(came))
+    assert (headroom.prefetch, headroom.lend) == (0, ())
+    assert headroom.message.endswith(
         "the forecast expected too much in the last days, so demand is followed until it is right again"
     )
-    assert memory["shelves"][NAME]["trusted"] is False
+    assert memory["groups"][NAME]["accurate"] is False
 
 
 def test_a_vm_that_waits_while_nothing_is_forecast_may_cost_less_work_than_with_a_forecast() -> None:
-    followed, _ = size(at(TUESDAY))
+    reactive, _ = size(at(TUESDAY))
     forecast, _ = size(at(TUESDAY), past(days=8))
-    assert 0 < followed.work_at_once < forecast.work_at_once
-    assert 0 < followed.work_per_second_waited < forecast.work_per_second_waited
+    assert 0 < reactive.work_at_once < forecast.work_at_once
+    assert 0 < reactive.work_per_second_waited < forecast.work_per_second_waited
 
 
-def test_a_large_shelf_that_vms_use_keeps_a_hundredth_ready_and_an_unused_one_nothing() -> None:
+def test_a_large_group_that_vms_use_keeps_a_hundredth_ready_and_an_unused_one_nothing() -> None:
     """Steady tenants who come and go a few a day then move nothing, forecast or not."""
     nodes = tuple(node(f"n{n}", "p" * 8) for n in range(13))
     unused, memory = size(at(TUESDAY, *nodes))
@@ -150,30 +150,30 @@ def test_a_large_shelf_that_vms_use_keeps_a_hundredth_ready_and_an_unused_one_no
 
 def test_late_vms_do_not_make_a_forecast_careful_that_is_not_acted_on() -> None:
     _, memory = size(at(TUESDAY))
-    start = memory["shelves"][NAME]["care"]["level"]
+    start = memory["groups"][NAME]["risk_aversion"]["level"]
     late = vm("v", waiting_since=TUESDAY - 100, created_at=TUESDAY - 100)
     _, memory = size(at(TUESDAY + 30, vms=(late,)), memory)
-    assert memory["shelves"][NAME]["care"]["level"] == start
+    assert memory["groups"][NAME]["risk_aversion"]["level"] == start
 
 
-def test_trust_is_judged_once_in_five_minutes() -> None:
+def test_accuracy_is_judged_once_in_five_minutes() -> None:
     sizer, memory = LearningSizer(), past(days=8)
-    trusted = []
+    accurate = []
     for seconds in (0, 10, 300):
         view = at(TUESDAY + seconds)
         _, memory = sizer.size(view, build_inventory(view, usage_of(view)), memory)
-        trusted.append(memory["shelves"][NAME]["trusted"])
-        memory["shelves"][NAME]["trusted"] = False
-    assert trusted == [True, False, True]
+        accurate.append(memory["groups"][NAME]["accurate"])
+        memory["groups"][NAME]["accurate"] = False
+    assert accurate == [True, False, True]
 
 
 def test_what_is_headroom_is_not_called_forecast() -> None:
     evening = TUESDAY + 12 * 3_600
     quiet = days_of(*[3] * 9)[: 8 * BINS_A_DAY + BINS_A_DAY // 2]
     view = at(evening, pools=(pool(passthrough=SideLimits(headroom=1)),))
-    spare, _ = size(view, learnt(quiet, until=evening))
-    assert (spare.fetch, spare.keep) == (1, 1)
-    assert spare.message == "pool p keeps 1 GPU(s) ready"
+    headroom, _ = size(view, learnt(quiet, until=evening))
+    assert (headroom.prefetch, headroom.keep) == (1, 1)
+    assert headroom.message == "pool p keeps 1 GPU(s) ready"
 
 
 def test_memory_survives_json_and_a_new_process() -> None:
@@ -196,32 +196,47 @@ FOREIGN = (
     17,
     [],
     {},
-    {"shelves": 3},
-    {"shelves": {NAME: None}},
-    {"shelves": {NAME: {"ledger": {"first": 1.5, "levels": [1]}}}},
-    {"shelves": {NAME: {"ledger": {"first": 1, "levels": []}}}},
-    {"shelves": {NAME: {"ledger": {"first": 1, "levels": [1, "2"]}}}},
-    {"shelves": {NAME: {"ledger": {"first": 1, "levels": [-1]}}}},
-    {"shelves": {NAME: {"ledger": {"first": 1, "levels": [float("nan")]}}}},
-    {"shelves": {NAME: {"ledger": {"first": 1, "levels": [1]}, "care": {"level": "high"}}}},
-    {"layout": 99, "shelves": {}},
+    {"groups": 3},
+    {"groups": {NAME: None}},
+    {"groups": {NAME: {"history": {"first": 1.5, "levels": [1]}}}},
+    {"groups": {NAME: {"history": {"first": 1, "levels": []}}}},
+    {"groups": {NAME: {"history": {"first": 1, "levels": [1, "2"]}}}},
+    {"groups": {NAME: {"history": {"first": 1, "levels": [-1]}}}},
+    {"groups": {NAME: {"history": {"first": 1, "levels": [float("nan")]}}}},
+    {"groups": {NAME: {"history": {"first": 1, "levels": [1]}, "risk_aversion": {"level": "high"}}}},
+    {"layout": 99, "groups": {}},
 )
 
 
 @pytest.mark.parametrize("memory", FOREIGN)
-def test_what_is_no_memory_of_ours_is_left_aside_with_the_reason(memory: Any) -> None:
-    spare, kept = size(at(TUESDAY), memory)
-    assert (spare.fetch, spare.keep) == (0, 0)
-    assert "so learning began anew" in spare.message
+def test_what_is_no_learned_state_of_ours_is_left_aside_with_the_reason(memory: Any) -> None:
+    headroom, kept = size(at(TUESDAY), memory)
+    assert (headroom.prefetch, headroom.keep) == (0, 0)
+    assert "so learning began anew" in headroom.message
     still, _ = size(at(TUESDAY + 600), json.loads(json.dumps(kept)))
     assert "so learning began anew" in still.message
 
 
+def test_what_the_release_before_kept_is_read_under_its_names() -> None:
+    """Layout 1, as version 0.1.0 wrote it."""
+    now = past(days=8)
+    history = now["groups"][NAME]["history"]
+    aversion = {"level": 1.25, "until": TUESDAY - 60.0, "late": []}
+    entry = {"ledger": history, "care": aversion, "trusted": True, "bin": 1, "ahead": [[9], [9], [9], [9]]}
+    before = {"layout": 1, "shelves": {NAME: entry, "p/damaged": {"ledger": "gone"}, "p/strange": 3}}
+    headroom, kept = size(at(TUESDAY), before)
+    assert (headroom.prefetch, headroom.keep) == (3, 3)
+    assert kept["layout"] == 2
+    assert kept["groups"][NAME]["risk_aversion"]["level"] == 1.25
+    assert not {"ledger", "care", "trusted"} & set(kept["groups"][NAME])
+    assert "2 kind(s) of GPU is damaged" in kept["anew"]
+
+
 def test_damage_to_one_kind_of_gpu_leaves_the_others_their_past() -> None:
     known = past(days=8)
-    known["shelves"]["p/other"] = {"ledger": "gone"}
-    spare, _ = size(at(TUESDAY), known)
-    assert spare.fetch == 3
+    known["groups"]["p/other"] = {"history": "gone"}
+    headroom, _ = size(at(TUESDAY), known)
+    assert headroom.prefetch == 3
 
 
 json_values = st.recursive(
@@ -229,7 +244,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=12,
 )
-parts = st.sampled_from(["ledger", "first", "levels", "care", "level", "until", "late", "bin", "ahead", NAME])
+parts = st.sampled_from(
+    ["history", "first", "levels", "risk_aversion", "level", "until", "late", "bin", "ahead", NAME]
+)
 mangled = st.recursive(
     json_values | st.lists(st.integers(0, 9), max_size=9),
     lambda inner: st.dictionaries(parts, inner, max_size=6),
@@ -237,8 +254,8 @@ mangled = st.recursive(
 )
 
 
-@given(mangled | st.fixed_dictionaries({"shelves": st.dictionaries(st.just(NAME), mangled)}))
-def test_no_memory_whatever_stops_a_decision(memory: Any) -> None:
+@given(mangled | st.fixed_dictionaries({"groups": st.dictionaries(st.just(NAME), mangled)}))
+def test_no_learned_state_whatever_stops_a_decision(memory: Any) -> None:
     view = at(TUESDAY, vms=(vm("v"),))
     assert len(PoolPlanner(LearningSizer()).decide(view, memory).plan.moves) == 1
 
@@ -246,29 +263,29 @@ def test_no_memory_whatever_stops_a_decision(memory: Any) -> None:
 def test_a_clock_that_went_back_forgets_what_it_has_not_reached() -> None:
     known = past(days=8)
     yesterday = TUESDAY - DAY
-    spare, memory = size(at(yesterday), known)
-    assert spare.fetch == 3
+    headroom, memory = size(at(yesterday), known)
+    assert headroom.prefetch == 3
     assert len(levels(memory)) == 7 * BINS_A_DAY + 1
     _, memory = size(at(TUESDAY - 30 * DAY), memory)
     assert levels(memory) == [0]
 
 
 def test_a_clock_that_was_a_year_ahead_for_a_moment_does_no_lasting_harm() -> None:
-    care = {"level": 2.0, "until": TUESDAY, "late": []}
+    aversion = {"level": 2.0, "until": TUESDAY, "late": []}
     known = past(days=8)
-    known["shelves"][NAME]["care"] = care
+    known["groups"][NAME]["risk_aversion"] = aversion
     _, wrong = size(at(TUESDAY + 365 * DAY), known)
-    spare, right = size(at(TUESDAY + 300), wrong)
+    headroom, right = size(at(TUESDAY + 300), wrong)
     assert levels(right) == [0]
-    assert spare.fetch == 0
+    assert headroom.prefetch == 0
     _, right = size(at(TUESDAY + 2 * DAY, vms=(vm("v"),)), right)
     assert len(levels(right)) == 2 * BINS_A_DAY
-    assert right["shelves"][NAME]["care"]["until"] == TUESDAY + 2 * DAY
+    assert right["groups"][NAME]["risk_aversion"]["until"] == TUESDAY + 2 * DAY
 
 
 def test_weeks_in_which_nobody_looked_leave_hours_and_days_in_place() -> None:
-    spare, memory = size(at(TUESDAY + 35 * DAY), past(days=14))
-    assert spare.fetch == 3
+    headroom, memory = size(at(TUESDAY + 35 * DAY), past(days=14))
+    assert headroom.prefetch == 3
     assert len(levels(memory)) == 14 * BINS_A_DAY + 1
 
 
@@ -277,18 +294,18 @@ def test_gpus_that_are_away_for_a_while_keep_their_past() -> None:
     other = node("b", "", gpus=(replace(gpu("b", 0), model="NVIDIA L40S"),))
     view = at(TUESDAY + 600, other)
     _, memory = LearningSizer().size(view, build_inventory(view, usage_of(view)), memory)
-    spare, _ = size(at(TUESDAY + 7 * DAY + 300), memory)
-    assert spare.fetch == 3
+    headroom, _ = size(at(TUESDAY + 7 * DAY + 300), memory)
+    assert headroom.prefetch == 3
     view = at(TUESDAY + 40 * DAY, other)
     _, memory = LearningSizer().size(view, build_inventory(view, usage_of(view)), memory)
-    assert NAME not in memory["shelves"]
+    assert NAME not in memory["groups"]
 
 
 def test_a_small_shelf_keeps_nothing_for_nobody_in_particular() -> None:
     waiting = (pod("x", cores=100),)
     view = at(TUESDAY + 10 * 3_600, node("a", "pp"), pods=waiting, pools=(pool(cooldown_seconds=0),))
-    spare, _ = size(view, past(days=8))
-    assert spare.keep == 0
+    headroom, _ = size(view, past(days=8))
+    assert headroom.keep == 0
     assert len(PoolPlanner(LearningSizer()).decide(view, past(days=8)).plan.moves) == 1
 
 

@@ -29,7 +29,7 @@ class ExpectsSoon:
     def size(
         self, snapshot: ClusterSnapshot, stock: Inventory, memory: Any
     ) -> tuple[dict[GroupKey, Headroom], Any]:
-        return {k: Headroom(0, 0, Reason.HEADROOM, "VMs come", soon=self._gpus) for k in stock.shelves}, None
+        return {k: Headroom(0, 0, Reason.HEADROOM, "VMs come", soon=self._gpus) for k in stock.groups}, None
 
 
 def plan_of(view: ClusterSnapshot, soon: int) -> Plan:

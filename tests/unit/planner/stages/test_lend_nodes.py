@@ -31,7 +31,7 @@ class Expects:
         self, snapshot: ClusterSnapshot, stock: Inventory, memory: Any
     ) -> tuple[dict[GroupKey, Headroom], Any]:
         said = "VMs come at nine"
-        return {key: Headroom(0, 0, Reason.HEADROOM, said, lend=self._looks) for key in stock.shelves}, None
+        return {key: Headroom(0, 0, Reason.HEADROOM, said, lend=self._looks) for key in stock.groups}, None
 
 
 def lent(view: ClusterSnapshot, *looks: tuple[float, int]) -> set[str]:

@@ -16,11 +16,11 @@ from poolmgr.planner.inventory.eligibility import Denial
 from poolmgr.planner.inventory.inventory import Inventory
 
 
-class Shares:
+class Quotas:
     """Holdings by (pool, namespace), grown as VMs are planned."""
 
-    def __init__(self, snapshot: ClusterSnapshot, stock: Inventory) -> None:
-        self._stock = stock
+    def __init__(self, snapshot: ClusterSnapshot, inventory: Inventory) -> None:
+        self._inventory = inventory
         self._any = any(pool.quotas for pool in snapshot.pools)
         self._held = _held(snapshot) if self._any else {}
 
@@ -51,8 +51,8 @@ class Shares:
         return ((held + promised + vm.gpus) / max(weight, 1e-6), since, vm.uid)
 
     def _pool_of(self, vm: Vm) -> Pool | None:
-        keys = self._stock.groups_by_resource.get(vm.claims[0].resource_name)
-        return self._stock.shelves[keys[0]].pool if keys else None
+        keys = self._inventory.groups_by_resource.get(vm.claims[0].resource_name)
+        return self._inventory.groups[keys[0]].pool if keys else None
 
     def denial(self, vm: Vm) -> Denial | None:
         """The namespace's limit in the pool that would serve it; VMs planned before count already."""

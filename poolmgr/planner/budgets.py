@@ -1,13 +1,13 @@
 """How many GPUs may still move: the pool's bounds and its budget, spent as moves are chosen."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.inventory.eligibility import Denial
-from poolmgr.planner.inventory.inventory import GpuGroup, Inventory
+from poolmgr.planner.inventory.inventory import Inventory
+from poolmgr.planner.inventory.node import GroupKey
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class PoolBudget:
     shared_max: int
     max_in_flight: int
     kept_for_vms: int = 0
-    """Of `max_in_flight`, those that only moves for waiting VMs may use; see `places_kept_for_vms`."""
+    """Of `max_in_flight`, those that only moves for waiting VMs may use; see `kept_for_vms`."""
 
     def side_denial(self, to_mode: Mode, gpus: int) -> Denial | None:
         """What the bounds of both sides say to moving `gpus` more."""
@@ -78,38 +78,37 @@ class PoolBudget:
 MOST_KEPT_FOR_VMS = 4
 
 
-@contextmanager
-def places_kept_for_vms(budgets: dict[str, PoolBudget]) -> Iterator[None]:
-    """While GPUs are closed ahead of demand: they may take hours to fall empty, and must not take every place in
-    flight from a VM that waits and finds an idle GPU meanwhile. A quarter is kept, at least one, at most four."""
-    for budget in budgets.values():
-        budget.kept_for_vms = min(MOST_KEPT_FOR_VMS, -(-budget.max_in_flight // 4))
-    try:
-        yield
-    finally:
-        for budget in budgets.values():
-            budget.kept_for_vms = 0
+def kept_for_vms(budget: PoolBudget) -> int:
+    """Moves in flight that a stage leaves to VMs that wait and find an idle GPU meanwhile: a quarter, at least one, at
+    most four."""
+    return min(MOST_KEPT_FOR_VMS, -(-budget.max_in_flight // 4))
 
 
 UNBOUNDED = 1 << 40
 
 
-def budgets_of(stock: Inventory) -> dict[str, PoolBudget]:
-    """The budgets of all pools, as of now."""
-    shelves: dict[str, list[GpuGroup]] = {}
-    for (name, _), shelf in stock.shelves.items():
-        shelves.setdefault(name, []).append(shelf)
+def budgets_of(
+    inventory: Inventory, reserved_shared: Mapping[GroupKey, int] | None = None
+) -> dict[str, PoolBudget]:
+    """The budgets of all pools, as of now. `reserved_shared` (GPUs) raises the least that the shared side keeps, never
+    beyond what the pool has, so that it cannot ask for more than there is."""
+    groups: dict[str, list[GroupKey]] = {}
+    for key in inventory.groups:
+        groups.setdefault(key[0], []).append(key)
     budgets = {}
-    for name, members in shelves.items():
+    for name, keys in groups.items():
+        members = [inventory.groups[key] for key in keys]
         pool = members[0].pool
+        passthrough, shared = sum(g.passthrough for g in members), sum(g.shared for g in members)
+        reserved = max((reserved_shared or {}).get(key, 0) for key in keys)
         budgets[name] = PoolBudget(
             name,
-            passthrough=sum(s.passthrough for s in members),
-            shared=sum(s.shared for s in members),
-            moving=sum(s.moving for s in members),
+            passthrough=passthrough,
+            shared=shared,
+            moving=sum(g.moving for g in members),
             passthrough_min=pool.passthrough.min,
             passthrough_max=UNBOUNDED if pool.passthrough.max is None else pool.passthrough.max,
-            shared_min=pool.shared.min,
+            shared_min=max(pool.shared.min, min(reserved, passthrough + shared)),
             shared_max=UNBOUNDED if pool.shared.max is None else pool.shared.max,
             max_in_flight=pool.max_in_flight,
         )
