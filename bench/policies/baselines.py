@@ -1,6 +1,6 @@
 """What operators could choose today, each as a planner of its own behind the same protocol.
 
-They share the rules of what may be moved at all (`poolmgr.planner.inventory.inventory`), so none of them can be better or
+They share the rules of what may be moved at all (`poolmgr.planner.inventory`), so none of them can be better or
 worse by being unsafe; they differ in when they move what. Where a choice had to be made it was made in the
 baseline's favour and is said.
 """

@@ -10,6 +10,10 @@ ROOT = Path(__file__).parents[2]
 
 PLANTED = {
     "Dependencies point inwards": ("poolmgr/domain", "import poolmgr.planner"),
+    "In the planner, stages use sizing, and both the inventory": (
+        "poolmgr/planner/inventory",
+        "import poolmgr.planner.stages.state",
+    ),
     "domain and planner do no IO and know no clock or chance": ("poolmgr/planner", "import os"),
     "Only poolmgr.cluster talks to Kubernetes through its client": (
         "poolmgr/controller",

@@ -1,4 +1,4 @@
-"""Figures of one small congested run, pinned: who makes the replay or the stock faster may not change them.
+"""Figures of one small congested run, pinned: who makes the replay or the inventory faster may not change them.
 
 The policies are baselines that the planner's own tuning does not touch. A change of the simulator's rules
 changes these numbers; then say in the commit why they are better now.

@@ -16,8 +16,8 @@ KEY = ("p", A10)
 
 
 def size(view: ClusterSnapshot, memory: Any = None) -> tuple[Headroom, dict[str, Any]]:
-    spares, remembered = ForecastSizer().size(view, build_inventory(view, usage_of(view)), memory)
-    return spares[KEY], remembered
+    found, remembered = ForecastSizer().size(view, build_inventory(view, usage_of(view)), memory)
+    return found[KEY], remembered
 
 
 def aversion(memory: dict[str, Any]) -> float:
@@ -46,9 +46,9 @@ def test_care_falls_with_vms_that_are_served_at_once() -> None:
 
 
 def test_without_a_past_nothing_is_fetched_or_closed_and_little_is_kept() -> None:
-    spare, _ = size(snapshot(node("a", "ssss")))
-    assert (spare.prefetch, spare.keep) == (0, 1)
-    assert all(gpus == 0 for _, gpus in spare.ahead)
+    headroom, _ = size(snapshot(node("a", "ssss")))
+    assert (headroom.prefetch, headroom.keep) == (0, 1)
+    assert all(gpus == 0 for _, gpus in headroom.ahead)
 
 
 def rising_now() -> dict[str, Any]:
@@ -62,9 +62,9 @@ def rising_now() -> dict[str, Any]:
 
 
 def test_a_rise_that_came_at_this_time_every_day_is_fetched_and_closed_for() -> None:
-    spare, _ = size(snapshot(node("a", "ssss")), rising_now())
-    assert spare.prefetch == 3
-    assert spare.ahead[0][1] == 3
+    headroom, _ = size(snapshot(node("a", "ssss")), rising_now())
+    assert headroom.prefetch == 3
+    assert headroom.ahead[0][1] == 3
 
 
 def test_where_nodes_are_lent_gpus_are_closed_for_the_next_minutes_only() -> None:

@@ -301,7 +301,7 @@ def test_gpus_that_are_away_for_a_while_keep_their_past() -> None:
     assert NAME not in memory["groups"]
 
 
-def test_a_small_shelf_keeps_nothing_for_nobody_in_particular() -> None:
+def test_a_small_group_keeps_nothing_for_nobody_in_particular() -> None:
     waiting = (pod("x", cores=100),)
     view = at(TUESDAY + 10 * 3_600, node("a", "pp"), pods=waiting, pools=(pool(cooldown_seconds=0),))
     headroom, _ = size(view, past(days=8))

@@ -27,9 +27,11 @@ class ExpectsSoon:
         self._gpus = gpus
 
     def size(
-        self, snapshot: ClusterSnapshot, stock: Inventory, memory: Any
+        self, snapshot: ClusterSnapshot, inventory: Inventory, memory: Any
     ) -> tuple[dict[GroupKey, Headroom], Any]:
-        return {k: Headroom(0, 0, Reason.HEADROOM, "VMs come", soon=self._gpus) for k in stock.groups}, None
+        return {
+            k: Headroom(0, 0, Reason.HEADROOM, "VMs come", soon=self._gpus) for k in inventory.groups
+        }, None
 
 
 def plan_of(view: ClusterSnapshot, soon: int) -> Plan:

@@ -28,10 +28,12 @@ class Expects:
         self._looks = looks
 
     def size(
-        self, snapshot: ClusterSnapshot, stock: Inventory, memory: Any
+        self, snapshot: ClusterSnapshot, inventory: Inventory, memory: Any
     ) -> tuple[dict[GroupKey, Headroom], Any]:
         said = "VMs come at nine"
-        return {key: Headroom(0, 0, Reason.HEADROOM, said, lend=self._looks) for key in stock.groups}, None
+        return {
+            key: Headroom(0, 0, Reason.HEADROOM, said, lend=self._looks) for key in inventory.groups
+        }, None
 
 
 def lent(view: ClusterSnapshot, *looks: tuple[float, int]) -> set[str]:
