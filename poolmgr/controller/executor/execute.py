@@ -70,10 +70,15 @@ class Executor:
             case Wait():
                 return Outcome(action.reason, action.message, changed=False)
             case Perform(effects):
+                refusals: list[Verdict] = []
                 for effect in effects:
                     self.epoch()
-                    if refusal := await self._bring_about(node, effect):
-                        return Outcome(refusal.reason, refusal.message, changed=False)
+                    refusal = await self._bring_about(node, effect)
+                    if refusal is not None:
+                        refusals.append(refusal)  # the other pods may leave meanwhile
+                if refusals:
+                    changed = len(refusals) < len(effects)
+                    return Outcome(refusals[0].reason, refusals[0].message, changed=changed)
                 wrote = False
             case Advance(to):
                 await self.write(node, intents.advanced(node, to, epoch, now))

@@ -48,13 +48,13 @@ def drain(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools: 
     pods = conditions.pods_on(snapshot, (g.uuid for g in gpus))
     leaving = [p for p in pods if not p.terminating]
     if rules == {EvictionRule.BEST_EFFORT} and transition.reason == Reason.VM_WAITING:
-        asked = tuple(Evict(p.uid, p.namespace, p.name) for p in leaving if p.best_effort and p.evictable)
+        asked = [p for p in leaving if p.best_effort and p.evictable]
         if asked:
             return Perform(
-                asked,
+                tuple(Evict(p.uid, p.namespace, p.name) for p in asked),
                 Reason.DRAIN_WAITING,
-                f"evicting best-effort pod(s) {conditions.pod_names(p for p in leaving if p.best_effort)} "
-                "for a waiting VM, as the pool's eviction rule allows",
+                f"evicting best-effort pod(s) {conditions.pod_names(asked)} for a waiting VM, as the pool's eviction "
+                "rule allows",
             )
     return Wait(
         Reason.DRAIN_WAITING,

@@ -1,5 +1,7 @@
 """Evictions."""
 
+from typing import Any
+
 import pytest
 
 from poolmgr.cluster.evict import KubernetesEvictor
@@ -43,3 +45,21 @@ async def test_missing_right_is_an_error() -> None:
 async def test_without_the_lease_nobody_is_evicted() -> None:
     with pytest.raises(Stale):
         await evicted(201, epoch=None)
+
+
+@pytest.mark.parametrize(("there", "hit"), [("u", True), ("successor", False)])
+async def test_a_successor_of_the_same_name_is_not_hit(there: str, hit: bool) -> None:
+    doors = Doors()
+    evicted: list[str] = []
+
+    def evict(method: str, path: str, query: object, body: Any, content_type: str) -> Response:
+        wanted = body.get("deleteOptions", {}).get("preconditions", {}).get("uid", there)
+        if wanted != there:
+            return Response(409, b'{"message":"the UID in the precondition does not match"}')
+        evicted.append(there)
+        return Response(201, b"{}")
+
+    doors.api.handle = evict  # type: ignore[method-assign]
+    verdict = await KubernetesEvictor(doors.client, Held(3)).evict(WorkloadUid("u"), "ml", "p1")
+    assert verdict.ok
+    assert bool(evicted) is hit

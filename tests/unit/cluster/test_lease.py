@@ -15,6 +15,7 @@ from tests.unit.cluster.virtual_clock import Skewed, VirtualClock
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/poolmgr-system/leases"
 LEASE = f"{LEASES}/poolmgr-manager"
+ALL_LEASES = "/apis/coordination.k8s.io/v1/leases"
 
 
 class Candidate:
@@ -139,6 +140,46 @@ async def test_leader_cut_off_stops_before_anyone_else_can_begin() -> None:
     assert follower.elector.epoch == 2
     assert not leader.working
     await bench.close()
+
+
+async def test_the_deadline_counts_from_before_the_renewal_was_sent() -> None:
+    """A renewal takes three seconds to be answered; others may have seen it when it was sent."""
+    bench = Bench()
+    one = bench.candidate("one")
+    await bench.advance(3)
+    one.transport.delay = 3.0
+    sent = bench.api.count("PUT")
+    while bench.api.count("PUT") == sent:
+        await bench.advance(0.1)
+    begun = bench.clock.monotonic()
+    await bench.advance(3.5)
+    one.transport.down = True
+    seen = []
+    for seconds in (9.5, 10.2):
+        await bench.advance(begun + seconds - bench.clock.monotonic())
+        seen.append(one.elector.epoch)
+    one.transport.delay = 0.0
+    await bench.close()
+    assert seen == [1, None]
+
+
+async def test_a_longer_duration_that_the_holder_wrote_is_waited_for() -> None:
+    """The holder is of another release or has other settings: it counts on what it wrote."""
+    bench = Bench()
+    bench.api.put(
+        ALL_LEASES,
+        {
+            "metadata": {"name": "poolmgr-manager", "namespace": "poolmgr-system"},
+            "spec": {"holderIdentity": "patient", "leaseDurationSeconds": 40, "leaseTransitions": 6},
+        },
+    )
+    one = bench.candidate("one")
+    seen = []
+    for seconds in (39, 10):
+        await bench.advance(seconds)
+        seen.append(one.elector.epoch)
+    await bench.close()
+    assert seen == [None, 7]
 
 
 async def test_connection_error_never_escapes_and_the_old_leader_comes_back() -> None:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from poolmgr.domain.modes import Mode
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.interfaces import Decision
 from poolmgr.sim.fleet import A10_RESOURCE
@@ -44,3 +45,15 @@ async def test_vm_is_planned_for_the_moment_it_is_seen() -> None:
     running.cancel()
     first = next(at for at, waiting in planner.asked if waiting)
     assert first == start + 5.51
+
+
+async def test_a_node_that_was_just_written_is_left_until_the_view_shows_it() -> None:
+    """The first look adopts the GPUs as they are; the move that is wanted of the same node begins later."""
+    rig = Rig()
+    rig.want(Mode.PASSTHROUGH, 0)
+    controller = rig.controller()
+    [node] = rig.fleet.world.nodes.values()
+    await controller.tick()
+    assert node.transition is None
+    await rig.run(controller, 5)
+    assert node.transition is not None

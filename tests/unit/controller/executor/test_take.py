@@ -104,6 +104,17 @@ def test_drain_evicts_best_effort_pods_where_the_pool_allows_it() -> None:
     assert action.effects == (Evict(pods[0].uid, "ml", "be"),)
 
 
+def test_a_pod_whose_disruption_budget_says_no_is_not_asked_to_leave() -> None:
+    lax = (pool(eviction=EvictionRule.BEST_EFFORT),)
+    soft = pod("soft", on=G0, best_effort=True, evictable=True)
+    guarded = pod("guarded", on=G0, best_effort=True, evictable=False)
+    action = at(Step.DRAIN, pods=(soft, guarded), pools=lax)
+    assert isinstance(action, Perform)
+    assert action.effects == (Evict(soft.uid, "ml", "soft"),)
+    assert "soft" in action.message and "guarded" not in action.message
+    assert isinstance(at(Step.DRAIN, pods=(guarded,), pools=lax), Wait)
+
+
 def test_a_process_of_the_host_on_the_gpu_is_waited_for_before_the_node_is_disturbed() -> None:
     held = replace(G0, holders=(Holder(4242, "Xorg", path="/dev/nvidia0"),))
     action = at(Step.DRAIN, gpus=(held, G1))
@@ -285,6 +296,13 @@ def test_an_undone_move_that_is_late_goes_on_instead_of_back_again() -> None:
     back = transition(G0, to=Mode.SHARED, step=Step.ATTACH, rollback=True, step_started_at=NOW - 10_000)
     action = at(Step.ATTACH, on=replace(OFF, plugin_wanted=True), transition=back, gpus=(gpu(0), G1))
     assert isinstance(action, Advance) and action.to is Step.RELEASE
+    assert action.reason is Reason.STEP_TIMED_OUT
+
+
+def test_undoing_never_detaches_a_gpu_that_is_in_use() -> None:
+    back = transition(G0, step=Step.DRAIN, rollback=True, step_started_at=NOW - 10_000)
+    action = at(Step.DRAIN, pods=(pod("train", on=G0),), transition=back)
+    assert isinstance(action, Advance) and action.to is Step.ATTACH
     assert action.reason is Reason.STEP_TIMED_OUT
 
 
