@@ -28,7 +28,8 @@ def reason_page() -> str:
         "# Reason codes",
         "",
         "Every decision, step and refusal carries one of these codes and a sentence: in the log, in Kubernetes",
-        "Events, in the API, in metrics and on the dashboard. A code is never reused or renamed.",
+        "Events, in the API, in metrics and on the dashboard. A code is never reused; one that is renamed is read",
+        "under its old name for one more release.",
         "",
         "<!-- Made from poolmgr/domain/reasons.py by `make docs`. -->",
     ]
@@ -37,6 +38,8 @@ def reason_page() -> str:
             lines += ["", f"## {group[1]}", "", "| code | used when |", "|---|---|"]
         elif member := re.fullmatch(r'    ([A-Z_]+) = "(\w+)"  # (.+)', line):
             lines.append(f"| `{member[2]}` | {member[3]} |")
+    lines += ["", "## Renamed", "", "| until the next release | now |", "|---|---|"]
+    lines += [f"| `{old}` | `{new}` |" for old, new in reasons.ALIASES.items()]
     return "\n".join(lines) + "\n"
 
 

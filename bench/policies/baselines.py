@@ -54,10 +54,10 @@ def _return_idle(state: PlanState, key: GroupKey, gpus: int, reason: Reason, mes
     state.apply(proposal.effect())
 
 
-def _decision(state: PlanState, memory: Any) -> Decision:
+def _decision(state: PlanState, learned: Any) -> Decision:
     snapshot = state.snapshot
     plan_id = PlanId(f"b{snapshot.generation:x}")
-    return Decision(Plan(plan_id, snapshot.generation, snapshot.taken_at, tuple(state.moves)), memory)
+    return Decision(Plan(plan_id, snapshot.generation, snapshot.taken_at, tuple(state.moves)), learned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class StaticSplit:
 
     name: str = "static"
 
-    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
-        return Decision(Plan(PlanId("b0"), snapshot.generation, snapshot.taken_at), memory)
+    def decide(self, snapshot: ClusterSnapshot, learned: Any) -> Decision:
+        return Decision(Plan(PlanId("b0"), snapshot.generation, snapshot.taken_at), learned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,13 @@ class PerClaim:
     name: str
     known: InventoryCache = field(default_factory=InventoryCache, repr=False, compare=False)
 
-    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+    def decide(self, snapshot: ClusterSnapshot, learned: Any) -> Decision:
         state = _state(snapshot, self.known)
         state.apply(serve_waiting_vms(state))
         for key, group in state.inventory.groups.items():
             if group.free > 0:
                 _return_idle(state, key, group.free, Reason.NO_DEMAND, "unprepared")
-        return _decision(state, memory)
+        return _decision(state, learned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,9 @@ class Threshold:
     idle_seconds: float = 600.0
     known: InventoryCache = field(default_factory=InventoryCache, repr=False, compare=False)
 
-    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+    def decide(self, snapshot: ClusterSnapshot, learned: Any) -> Decision:
         state, now = _state(snapshot, self.known), snapshot.taken_at
-        known = memory or {"pending": None, "idle": {}}
+        known = learned or {"pending": None, "idle": {}}
         lacking = waiting_by_group(state)
         waiting = any(lacking.values())
         since = (known["pending"] if known["pending"] is not None else now) if waiting else None
@@ -129,10 +129,10 @@ class HourlyAdmin:
     name: str = "admin-hourly"
     known: InventoryCache = field(default_factory=InventoryCache, repr=False, compare=False)
 
-    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+    def decide(self, snapshot: ClusterSnapshot, learned: Any) -> Decision:
         hour = int(snapshot.taken_at // 3_600)
-        if memory == hour:
-            return Decision(Plan(PlanId("b2"), snapshot.generation, snapshot.taken_at), memory)
+        if learned == hour:
+            return Decision(Plan(PlanId("b2"), snapshot.generation, snapshot.taken_at), learned)
         state = _state(snapshot, self.known)
         lacking = waiting_by_group(state)
         for key, group in state.inventory.groups.items():
@@ -167,9 +167,9 @@ class Batched:
     window_seconds: float = 60.0
     idle_seconds: float = 10.0
 
-    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+    def decide(self, snapshot: ClusterSnapshot, learned: Any) -> Decision:
         now = snapshot.taken_at
-        state = memory or {"opened": None, "newest": None, "seen": -1.0}
+        state = learned or {"opened": None, "newest": None, "seen": -1.0}
         born = [vm.created_at for vm in snapshot.vms if vm.node is None]
         born += [pod.created_at for pod in snapshot.pods if pod.node is None]
         newest = max(born, default=-1.0)
@@ -194,7 +194,7 @@ class Lyra:
     name: str = "lyra"
     known: InventoryCache = field(default_factory=InventoryCache, repr=False, compare=False)
 
-    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+    def decide(self, snapshot: ClusterSnapshot, learned: Any) -> Decision:
         state = _state(snapshot, self.known)
         evicting = [(s.pool.eviction, s) for s in state.inventory.groups.values()]
         for _, group in evicting:
@@ -222,7 +222,7 @@ class Lyra:
                         short -= unit.size
             if not waiting and any(p.node is None for p in snapshot.pods):
                 _return_idle(state, key, group.free, Reason.SHARED_DEMAND, "loaned")
-        return _decision(state, memory)
+        return _decision(state, learned)
 
 
 @dataclass(frozen=True, slots=True)

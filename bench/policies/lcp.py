@@ -72,10 +72,10 @@ class LcpSizer:
         self._settings = settings or LcpSettings()
 
     def size(
-        self, snapshot: ClusterSnapshot, inventory: Inventory, memory: Any
+        self, snapshot: ClusterSnapshot, inventory: Inventory, learned: Any
     ) -> tuple[dict[GroupKey, Headroom], Any]:
         s, now = self._settings, snapshot.taken_at
-        known: dict[str, Any] = (memory or {}).get("lcp", {})
+        known: dict[str, Any] = (learned or {}).get("lcp", {})
         vms, pods = wanted_by_vms(snapshot, inventory), _wanted_by_pods(snapshot, inventory)
         found: dict[GroupKey, Headroom] = {}
         remembered: dict[str, Any] = {}

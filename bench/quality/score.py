@@ -33,7 +33,7 @@ def _replay(scenario: Scenario, policy: Policy, settings: ReplaySettings) -> tup
         policy.make(),
         replace(settings, on_release=policy.on_release),
         passthrough_at_start=_at_start(scenario, policy),
-        memory=remembered(scenario.demand, scenario.fleet.models, pool) if policy.forecasts else None,
+        learned=remembered(scenario.demand, scenario.fleet.models, pool) if policy.forecasts else None,
         choose=least_fragmenting(scenario.demand) if policy.placement == "fgd" else fullest,
     )
     return replay.run().figures(), replay.plan_seconds

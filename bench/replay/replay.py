@@ -51,7 +51,7 @@ class Replay:
         settings: ReplaySettings,
         *,
         passthrough_at_start: int,
-        memory: Any = None,
+        learned: Any = None,
         choose: Chooser = fullest,
     ) -> None:
         self._demand = demand
@@ -59,7 +59,7 @@ class Replay:
         self._planner = planner
         self._pool = pool
         self._models = fleet.models
-        self._memory = memory
+        self._learned = learned
         self._timeline = Timeline()
         self._fleet = ReplayFleet(fleet, passthrough_at_start)
         self.tally = Tally(demand, fleet.total, settings.flip_seconds, settings.patience_seconds)
@@ -285,9 +285,9 @@ class Replay:
         self._fleet.dirty = False
         view = self.snapshot()
         begun = perf_counter()
-        decision = self._planner.decide(view, self._memory)
+        decision = self._planner.decide(view, self._learned)
         self.plan_seconds.append(perf_counter() - begun)
-        self._memory = decision.memory
+        self._learned = decision.learned
         self._moves.lend(decision.plan.best_effort_only)
         groups: dict[NodeName, list[Move]] = {}
         for move in decision.plan.moves:

@@ -251,7 +251,7 @@ def _gpu_view(node: ReplayNode, gpu: ReplayGpu, models: tuple[str, ...], pool: P
 
 
 def remembered(demand: Demand, models: tuple[str, ...], pool: Pool) -> Any:
-    """The planner's memory as a manager that has watched the weeks before would hold it; None if none did."""
+    """What the planner has learned as a manager that has watched the weeks before would hold it; None if none did."""
     groups = {}
     for model, levels in zip(models, demand.weekly_history, strict=False):
         if levels:

@@ -163,7 +163,7 @@ def measure(shape: FleetShape, *, pods: int, ticks: int, seed: int) -> dict[str,
     view = random_cluster_of(shape, pods=pods, seed=seed)
     built = perf_counter() - begun
     planner = live_planner()
-    memory: Any = None
+    learned: Any = None
     times: list[float] = []
     cpu_times: list[float] = []
     steps = 0
@@ -187,10 +187,10 @@ def measure(shape: FleetShape, *, pods: int, ticks: int, seed: int) -> dict[str,
             pods=tuple(pods_now),
         )
         begun, cpu = perf_counter(), process_time()
-        decision = planner.decide(now, memory)
+        decision = planner.decide(now, learned)
         times.append(perf_counter() - begun)
         cpu_times.append(process_time() - cpu)
-        memory = decision.memory
+        learned = decision.learned
         steps = max(steps, len(decision.plan.moves))
     return {
         "nodes": len(shape),

@@ -52,9 +52,9 @@ class GcPausedPlanner:
     def name(self) -> str:
         return self._planner.name
 
-    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+    def decide(self, snapshot: ClusterSnapshot, learned: Any) -> Decision:
         with gc_paused():
-            decision = self._planner.decide(snapshot, memory)
+            decision = self._planner.decide(snapshot, learned)
         if snapshot.synced and not self._frozen and len(snapshot.nodes) >= self._large_nodes:
             self._frozen = True
             self._freeze()

@@ -129,22 +129,22 @@ class Journalist:
     async def sample(self, census: Census) -> None:
         await self._keep(self._ledger.record_sample(census))
 
-    async def load_memory(self, planner: str) -> tuple[Any] | None:
-        """The planner's memory of before (None where there is none or it is damaged), in a tuple; None where the
+    async def load_learned_state(self, planner: str) -> tuple[Any] | None:
+        """What the planner learned before (None where there is nothing or it is damaged), in a tuple; None where the
         ledger cannot be read at the moment."""
         try:
-            memory = await self._ledger.load_memory(planner)
+            learned = await self._ledger.load_learned_state(planner)
         except Rejected as error:
-            log.warning("planner_memory_damaged", reason=error.reason.value, message=error.message)
+            log.warning("learned_state_damaged", reason=error.reason.value, message=error.message)
             return (None,)
         except PoolError as error:
-            log.warning("planner_memory_not_read", reason=error.reason.value, message=error.message)
+            log.warning("learned_state_not_read", reason=error.reason.value, message=error.message)
             return None
-        log.info("planner_memory_read", planner=planner, found=memory is not None)
-        return (memory,)
+        log.info("learned_state_read", planner=planner, found=learned is not None)
+        return (learned,)
 
-    async def save_memory(self, planner: str, memory: Any) -> None:
-        await self._keep(self._ledger.save_memory(planner, memory))
+    async def save_learned_state(self, planner: str, learned: Any) -> None:
+        await self._keep(self._ledger.save_learned_state(planner, learned))
 
     async def _keep(self, work: Any) -> None:
         try:

@@ -74,8 +74,8 @@ class LoopSettings:
     """A snapshot older than this is not acted on."""
     sample_seconds: float = 60.0
     """Between two demand samples for the chart, and between two looks of a standby that only learns."""
-    memory_seconds: float = 300.0
-    """Between two times that the planner's memory is kept: weeks of demand, so not at every sample."""
+    learned_state_seconds: float = 300.0
+    """Between two times that what the planner has learned is kept: weeks of demand, so not at every sample."""
     deadlines: StepDeadlines = field(default_factory=StepDeadlines)
 
 
@@ -100,8 +100,8 @@ class Controller:
         self._lending = Lending(doors.sharing, doors.leadership)
         self._journalist = Journalist(doors.ledger, doors.recorder)
         self._lock = asyncio.Lock()
-        self._memory: Any = None
-        self._memory_loaded = False
+        self._learned: Any = None
+        self._learned_loaded = False
         self._recalled_at = self._sampled_at = self._learnt_at = float("-inf")
         self._kept_at = doors.clock.monotonic()
         self._pace = Pace(self._settings.settle_seconds)
@@ -191,7 +191,7 @@ class Controller:
     async def _decide(self, snapshot: ClusterSnapshot) -> None:
         """Plan, start what the plan says, and tell everybody."""
         decision = self._planner.decide(snapshot, await self._recall())
-        self._memory, self.plan = decision.memory, decision.plan
+        self._learned, self.plan = decision.learned, decision.plan
         started: tuple[Move, ...] = ()
         if decision.plan.to_start:
             started, refused = await self._start(decision.plan.to_start, decision.plan)
@@ -243,10 +243,10 @@ class Controller:
         if snapshot.synced and now - self._sampled_at >= self._settings.sample_seconds:
             self._sampled_at = now
             await self._journalist.sample(self._counted(snapshot))
-        if self._memory_loaded and now - self._kept_at >= self._settings.memory_seconds:
+        if self._learned_loaded and now - self._kept_at >= self._settings.learned_state_seconds:
             self._kept_at = now
-            if self._memory is not None:
-                await self._journalist.save_memory(self._planner.name, self._memory)
+            if self._learned is not None:
+                await self._journalist.save_learned_state(self._planner.name, self._learned)
         return snapshot
 
     def _trust(self, snapshot: ClusterSnapshot) -> Verdict:
@@ -364,19 +364,19 @@ class Controller:
             and now - self._learnt_at >= self._settings.sample_seconds
         ):
             self._learnt_at = now
-            self._memory = self._planner.decide(snapshot, await self._recall()).memory
+            self._learned = self._planner.decide(snapshot, await self._recall()).learned
 
     async def _recall(self) -> Any:
         """What the planner remembers. While the ledger cannot be read it goes on with what it has learnt since, and
         nothing is kept, so that weeks are not overwritten with minutes."""
         now = self._doors.clock.monotonic()
-        if not self._memory_loaded and now - self._recalled_at >= self._settings.sample_seconds:
+        if not self._learned_loaded and now - self._recalled_at >= self._settings.sample_seconds:
             self._recalled_at = now
-            found = await self._journalist.load_memory(self._planner.name)
+            found = await self._journalist.load_learned_state(self._planner.name)
             if found is not None:
-                self._memory_loaded = True
-                self._memory = self._memory if found[0] is None else found[0]
-        return self._memory
+                self._learned_loaded = True
+                self._learned = self._learned if found[0] is None else found[0]
+        return self._learned
 
     async def _report(self, snapshot: ClusterSnapshot) -> None:
         statuses = pool_statuses(self._counted(snapshot), self.plan)

@@ -124,11 +124,11 @@ class Ledger(Protocol):
         """Demand and use per pool and model, for the forecast and the chart."""
         ...
 
-    async def load_memory(self, planner: str) -> Any:
-        """What `save_memory` kept last, or None. Raises Rejected where it is damaged: it is then begun anew."""
+    async def load_learned_state(self, planner: str) -> Any:
+        """What `save_learned_state` kept last, or None. Raises Rejected where it is damaged: it is then begun anew."""
         ...
 
-    async def save_memory(self, planner: str, memory: Any) -> None: ...
+    async def save_learned_state(self, planner: str, learned: Any) -> None: ...
 
 
 class Leadership(Protocol):

@@ -1,4 +1,5 @@
-"""Every reason code. A code is never reused or renamed: logs, Events, the API and dashboards carry it.
+"""Every reason code. A code is never reused: logs, Events, the API and dashboards carry it. One that is renamed keeps
+its old name as an alias for one release (`ALIASES`).
 
 Each member's comment says when it is used; `docs/reference/reasons.md` is made from this
 file. Add codes at the end of their group.
@@ -111,9 +112,20 @@ class Reason(StrEnum):
     UNAUTHENTICATED = "Unauthenticated"  # a writing call without the right bearer token
     METHOD_NOT_ALLOWED = "MethodNotAllowed"  # the path exists, the HTTP method does not
     API_FORBIDDEN = "ApiForbidden"  # the service account lacks a verb
-    MEMORY_DAMAGED = "MemoryDamaged"  # what the planner remembered cannot be read; it learns anew
+    LEARNED_STATE_DAMAGED = "LearnedStateDamaged"  # what the planner learned cannot be read; it learns anew
 
     # Idle VMs
     VM_IDLE = "VmIdle"  # a VM holds a GPU and has not used it for the pool's idle time
     VM_IDLE_NOTICE = "VmIdleNotice"  # its owner has been told when it will be stopped
     VM_STOPPED_BY_POLICY = "VmStoppedByPolicy"  # stopped by the pool's idle policy, after the notice
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Reason | None":
+        """A code that an earlier release wrote."""
+        return cls(ALIASES[value]) if isinstance(value, str) and value in ALIASES else None
+
+
+ALIASES = {
+    "MemoryDamaged": "LearnedStateDamaged",
+}
+"""Old code → the one that is used now; read, never written. Each goes one release later."""

@@ -1,4 +1,4 @@
-"""What every planner is: one pure function from (snapshot, memory) to (plan, memory)."""
+"""What every planner is: one pure function from (snapshot, learned) to (plan, learned)."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,8 +10,8 @@ from poolmgr.domain.snapshot import ClusterSnapshot
 @dataclass(frozen=True, slots=True)
 class Decision:
     plan: Plan
-    memory: Any
-    """Opaque to the caller, who passes it back at the next call. JSON-like values only, so that the ledger
+    learned: Any
+    """What the planner has learned by now. Opaque to the caller, who passes it back at the next call. JSON-like values only, so that the ledger
     can keep it over a restart; losing it costs quality, never safety."""
 
 
@@ -21,7 +21,7 @@ class Planner(Protocol):
     @property
     def name(self) -> str: ...
 
-    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
-        """Plan for `snapshot`. `memory` is None at the first call. Raises nothing on a strange snapshot:
+    def decide(self, snapshot: ClusterSnapshot, learned: Any) -> Decision:
+        """Plan for `snapshot`. `learned` is None at the first call. Raises nothing on a strange snapshot:
         what cannot be planned becomes a refusal."""
         ...

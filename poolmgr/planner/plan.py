@@ -75,7 +75,7 @@ class PoolPlanner:
     def name(self) -> str:
         return self._name
 
-    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+    def decide(self, snapshot: ClusterSnapshot, learned: Any) -> Decision:
         if not snapshot.synced:
             message = "the view of the cluster is not complete yet; nothing is planned on it"
             refusals = tuple(
@@ -83,13 +83,13 @@ class PoolPlanner:
                 for pool in snapshot.pools
             )
             lent = frozenset(node.name for node in snapshot.nodes if node.best_effort_only)
-            return Decision(_plan_of(snapshot, (), refusals, (), lent), memory)
+            return Decision(_plan_of(snapshot, (), refusals, (), lent), learned)
 
         # 1. What there is: every GPU that a rule keeps where it is is out.
         inventory = build_inventory(snapshot, usage_of(snapshot), self._cache)
 
         # 2. What is wanted ready.
-        headroom, remembered = self._sizer.size(snapshot, inventory, memory)
+        headroom, remembered = self._sizer.size(snapshot, inventory, learned)
         due = reserved(snapshot, inventory)
         budgets = budgets_of(inventory, due.shared_gpus)
         state = PlanState(

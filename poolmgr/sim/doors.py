@@ -218,7 +218,7 @@ class MemoryLedger:
     plans: list[tuple[Plan, str, bool, str]] = field(default_factory=list)
     steps: list[StepRecord] = field(default_factory=list)
     samples: list[ClusterSnapshot] = field(default_factory=list)
-    memories: dict[str, Any] = field(default_factory=dict)
+    learned: dict[str, Any] = field(default_factory=dict)
     gone: bool = False
     keep_samples: int = 1_000
 
@@ -239,10 +239,10 @@ class MemoryLedger:
         self.samples.append(census.snapshot)
         del self.samples[: -self.keep_samples]
 
-    async def load_memory(self, planner: str) -> Any:
+    async def load_learned_state(self, planner: str) -> Any:
         self._open()
-        return self.memories.get(planner)
+        return self.learned.get(planner)
 
-    async def save_memory(self, planner: str, memory: Any) -> None:
+    async def save_learned_state(self, planner: str, learned: Any) -> None:
         self._open()
-        self.memories[planner] = memory
+        self.learned[planner] = learned

@@ -18,7 +18,7 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.store.database import Database
 from poolmgr.store.tables import (
     NAME,
-    MemoryRow,
+    LearnedStateRow,
     MoveRow,
     PlanRow,
     RefusalRow,
@@ -85,27 +85,29 @@ class SqlLedger:
         if prune:
             self._pruned_at = taken_at
 
-    async def load_memory(self, planner: str) -> Any:
-        """What `save_memory` kept last for this planner, or None."""
+    async def load_learned_state(self, planner: str) -> Any:
+        """What `save_learned_state` kept last for this planner, or None."""
 
         def work(session: Session) -> Any:
             try:
-                row = session.get(MemoryRow, planner)
+                row = session.get(LearnedStateRow, planner)
             except ValueError as error:
                 return Rejected(
-                    Reason.MEMORY_DAMAGED,
-                    f"what planner {planner} remembered is not JSON ({error}); it is overwritten with what it learns "
+                    Reason.LEARNED_STATE_DAMAGED,
+                    f"what planner {planner} has learned is not JSON ({error}); it is overwritten with what it learns "
                     "from now on",
                 )
-            return None if row is None else row.memory
+            return None if row is None else row.learned
 
         found = await self._database.run(work)
         if isinstance(found, Rejected):
             raise found
         return found
 
-    async def save_memory(self, planner: str, memory: Any) -> None:
-        await self._database.run(lambda session: _keep(session, MemoryRow(planner=planner, memory=memory)))
+    async def save_learned_state(self, planner: str, learned: Any) -> None:
+        await self._database.run(
+            lambda session: _keep(session, LearnedStateRow(planner=planner, learned=learned))
+        )
 
     async def record_call(self, call: RestCall) -> None:
         """Keep who asked for what through the REST API, and what was answered."""
@@ -114,9 +116,9 @@ class SqlLedger:
         await self._database.run(lambda session: session.add(row))
 
 
-def _keep(session: Session, row: MemoryRow) -> None:
+def _keep(session: Session, row: LearnedStateRow) -> None:
     # Not `merge`, which reads what is there: it may be damaged.
-    session.execute(delete(MemoryRow).where(col(MemoryRow.planner) == row.planner))
+    session.execute(delete(LearnedStateRow).where(col(LearnedStateRow.planner) == row.planner))
     session.add(row)
 
 

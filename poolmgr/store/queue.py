@@ -74,10 +74,10 @@ class QueuedLedger:
     async def record_sample(self, census: Census) -> None:
         self._put(lambda: self._ledger.record_sample(census))
 
-    async def load_memory(self, planner: str) -> Any:
+    async def load_learned_state(self, planner: str) -> Any:
         """Not queued: the answer is waited for."""
-        return await self._ledger.load_memory(planner)
+        return await self._ledger.load_learned_state(planner)
 
-    async def save_memory(self, planner: str, memory: Any) -> None:
+    async def save_learned_state(self, planner: str, learned: Any) -> None:
         """Not queued: the planner goes on with the same value, which must not change while it is written."""
-        await self._ledger.save_memory(planner, memory)
+        await self._ledger.save_learned_state(planner, learned)

@@ -117,11 +117,11 @@ class SampleRow(SQLModel, table=True):
     waiting_pods: int
 
 
-class MemoryRow(SQLModel, table=True):
+class LearnedStateRow(SQLModel, table=True):
     __tablename__ = PREFIX + "planner_memory"
 
     planner: str = Field(max_length=NAME, primary_key=True)
-    memory: Any = Field(default=None, sa_column=Column(JSON, nullable=False))
+    learned: Any = Field(default=None, sa_column=Column("memory", JSON, nullable=False))
 
 
 class RestCallRow(SQLModel, table=True):

@@ -48,21 +48,21 @@ async def test_everything_recorded_comes_back(database: Database) -> None:
     await ledger.record_call(call())
     await ledger.record_sample(take_census(fleet()))
     await ledger.record_sample(take_census(fleet()))
-    await ledger.save_memory("p", {"weeks": [1.5, None, "x"]})
-    await ledger.save_memory("p", {"weeks": []})
+    await ledger.save_learned_state("p", {"weeks": [1.5, None, "x"]})
+    await ledger.save_learned_state("p", {"weeks": []})
     assert (await history.plans(pool="desktops")).items[0].plan.moves == plan().moves
     assert (await history.transitions()).items[0].devices == ("0000:02:00.0",)
     assert (await history.rest_calls()).items == (call(),)
     [sample] = await history.samples(since=NOW - 1, until=NOW)
     assert sample.count.gpus == 8
-    assert await ledger.load_memory("p") == {"weeks": []}
+    assert await ledger.load_learned_state("p") == {"weeks": []}
     await ledger.record_sample(take_census(fleet(taken_at=NOW + 2 * DAY)))
     assert (await history.plans()).items == ()
 
 
 async def test_two_replicas_that_start_together_both_come_up(postgresql: Server) -> None:
     replicas = [Database(postgresql.url) for _ in range(2)]
-    await asyncio.gather(*(SqlLedger(replica).load_memory("x") for replica in replicas))
+    await asyncio.gather(*(SqlLedger(replica).load_learned_state("x") for replica in replicas))
     for replica in replicas:
         await replica.close()
 
@@ -82,15 +82,15 @@ async def test_outage_is_unavailable_and_over_when_the_server_is_back(
     postgresql: Server, database: Database
 ) -> None:
     ledger = SqlLedger(database)
-    await ledger.save_memory("outage", 1)
+    await ledger.save_learned_state("outage", 1)
     await asyncio.to_thread(postgresql.stop)
     with pytest.raises(Unavailable, match="control goes on"):
-        await ledger.save_memory("outage", 2)
+        await ledger.save_learned_state("outage", 2)
     await asyncio.to_thread(postgresql.start)
     while True:  # it is asked anew 0.1 s after it failed
         try:
-            await ledger.save_memory("outage", 3)
+            await ledger.save_learned_state("outage", 3)
             break
         except Unavailable:
             await asyncio.sleep(0.05)
-    assert await ledger.load_memory("outage") == 3
+    assert await ledger.load_learned_state("outage") == 3

@@ -30,9 +30,9 @@ def test_collector_is_on_again_after_an_error() -> None:
 class Watching(PoolPlanner):
     """Notes whether the collector is on while it decides."""
 
-    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+    def decide(self, snapshot: ClusterSnapshot, learned: Any) -> Decision:
         self.was_on = gc.isenabled()
-        return super().decide(snapshot, memory)
+        return super().decide(snapshot, learned)
 
 
 def test_the_planner_decides_as_ever_with_the_collector_off() -> None:

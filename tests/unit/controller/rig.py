@@ -27,7 +27,7 @@ class Orders:
     """Nodes to lend to best-effort containers."""
     name: str = "orders"
 
-    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+    def decide(self, snapshot: ClusterSnapshot, learned: Any) -> Decision:
         moves = []
         for node in snapshot.nodes:
             for index, gpu in enumerate(node.gpus):
@@ -48,7 +48,7 @@ class Orders:
         plan_id = PlanId(f"p{snapshot.generation}")
         lent = frozenset(NodeName(name) for name in self.lent)
         plan = Plan(plan_id, snapshot.generation, snapshot.taken_at, tuple(moves), best_effort_only=lent)
-        return Decision(plan, memory)
+        return Decision(plan, learned)
 
 
 class Rig:

@@ -18,9 +18,9 @@ class Noting(Orders):
 
     asked: list[tuple[float, int]] = field(default_factory=list)
 
-    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
+    def decide(self, snapshot: ClusterSnapshot, learned: Any) -> Decision:
         self.asked.append((snapshot.taken_at, sum(vm.node is None for vm in snapshot.vms)))
-        return super().decide(snapshot, memory)
+        return super().decide(snapshot, learned)
 
 
 async def test_pods_that_come_all_the_time_are_planned_for_once_a_second() -> None:

@@ -152,28 +152,28 @@ async def test_decisions_are_moves_begun_and_workloads_told_to_wait(database: Da
     assert await history.decisions(limit=1, without=frozenset()) == decisions[:1]
 
 
-async def test_planner_memory_is_the_last_one_saved(database: Database) -> None:
+async def test_learned_state_is_the_last_one_saved(database: Database) -> None:
     ledger = SqlLedger(database)
-    assert await ledger.load_memory("threshold") is None
-    await ledger.save_memory("threshold", {"seen": [1, 2.5]})
-    await ledger.save_memory("threshold", {"seen": [3]})
-    assert await ledger.load_memory("threshold") == {"seen": [3]}
-    assert await ledger.load_memory("other") is None
+    assert await ledger.load_learned_state("threshold") is None
+    await ledger.save_learned_state("threshold", {"seen": [1, 2.5]})
+    await ledger.save_learned_state("threshold", {"seen": [3]})
+    assert await ledger.load_learned_state("threshold") == {"seen": [3]}
+    assert await ledger.load_learned_state("other") is None
 
 
-async def test_damaged_planner_memory_is_refused_with_a_sentence_and_can_be_overwritten(
+async def test_damaged_learned_state_is_refused_with_a_sentence_and_can_be_overwritten(
     database: Database,
 ) -> None:
     ledger = SqlLedger(database)
-    await ledger.save_memory("p", {"seen": [1]})
+    await ledger.save_learned_state("p", {"seen": [1]})
     await database.run(
         lambda session: session.execute(text("UPDATE poolmgr_planner_memory SET memory = '{\"se'"))
     )
     with pytest.raises(Rejected, match="is not JSON") as refused:
-        await ledger.load_memory("p")
-    assert refused.value.reason is Reason.MEMORY_DAMAGED
-    await ledger.save_memory("p", {"seen": [2]})
-    assert await ledger.load_memory("p") == {"seen": [2]}
+        await ledger.load_learned_state("p")
+    assert refused.value.reason is Reason.LEARNED_STATE_DAMAGED
+    await ledger.save_learned_state("p", {"seen": [2]})
+    assert await ledger.load_learned_state("p") == {"seen": [2]}
 
 
 async def test_calls_are_kept_with_their_answer(database: Database) -> None:
@@ -204,10 +204,10 @@ def _count_rows(session: Session) -> dict[str, int]:
 async def test_ledger_survives_being_closed_and_opened(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
     first = Database(url)
-    await SqlLedger(first).save_memory("p", 1)
+    await SqlLedger(first).save_learned_state("p", 1)
     await first.close()
     second = Database(url)
-    assert await SqlLedger(second).load_memory("p") == 1
+    assert await SqlLedger(second).load_learned_state("p") == 1
     await second.close()
 
 
@@ -229,21 +229,21 @@ async def test_missing_database_is_unavailable_and_costs_nothing_until_it_may_be
     database = Database(f"sqlite:///{folder / 'ledger.sqlite'}", retry_after_seconds=15, clock=clock)
     ledger = SqlLedger(database)
     with pytest.raises(Unavailable, match="control goes on") as refused:
-        await ledger.save_memory("p", 1)
+        await ledger.save_learned_state("p", 1)
     assert refused.value.reason is Reason.STORE_UNAVAILABLE
     folder.mkdir()
     with pytest.raises(Unavailable):
-        await ledger.save_memory("p", 1)
+        await ledger.save_learned_state("p", 1)
     await clock.sleep(16)
-    await ledger.save_memory("p", 1)
-    assert await ledger.load_memory("p") == 1
+    await ledger.save_learned_state("p", 1)
+    assert await ledger.load_learned_state("p") == 1
     await database.close()
 
 
 async def test_database_of_a_newer_release_is_refused_in_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     first = Database(f"sqlite:///{path}")
-    await SqlLedger(first).save_memory("p", 1)
+    await SqlLedger(first).save_learned_state("p", 1)
     await first.close()
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
@@ -251,7 +251,7 @@ async def test_database_of_a_newer_release_is_refused_in_a_sentence(tmp_path: Pa
     engine.dispose()
     second = Database(f"sqlite:///{path}")
     with pytest.raises(Unavailable, match="newer poolmgr"):
-        await SqlLedger(second).load_memory("p")
+        await SqlLedger(second).load_learned_state("p")
     await second.close()
 
 

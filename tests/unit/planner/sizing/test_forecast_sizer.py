@@ -15,13 +15,13 @@ from tests.unit.planner.builders import A10, NOW, node, pod, pool, snapshot, vm
 KEY = ("p", A10)
 
 
-def size(view: ClusterSnapshot, memory: Any = None) -> tuple[Headroom, dict[str, Any]]:
-    found, remembered = ForecastSizer().size(view, build_inventory(view, usage_of(view)), memory)
+def size(view: ClusterSnapshot, learned: Any = None) -> tuple[Headroom, dict[str, Any]]:
+    found, remembered = ForecastSizer().size(view, build_inventory(view, usage_of(view)), learned)
     return found[KEY], remembered
 
 
-def aversion(memory: dict[str, Any]) -> float:
-    return float(memory["groups"]["/".join(KEY)]["risk_aversion"]["level"])
+def aversion(learned: dict[str, Any]) -> float:
+    return float(learned["groups"]["/".join(KEY)]["risk_aversion"]["level"])
 
 
 def history(levels: list[int]) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def test_batch_of_fifty_vms_is_served_by_every_idle_gpu_at_once() -> None:
 
 def test_demand_that_flaps_at_the_threshold_moves_nothing_back_and_forth() -> None:
     """One VM comes and goes every five minutes on a pool with idle GPUs on both sides and pods that wait."""
-    planner, memory, moves = PoolPlanner(ForecastSizer()), None, 0
+    planner, learned, moves = PoolPlanner(ForecastSizer()), None, 0
     waiting = tuple(pod(f"x{n}", cores=100) for n in range(3))
     for step in range(48):
         now = NOW + 300.0 * step
@@ -103,7 +103,7 @@ def test_demand_that_flaps_at_the_threshold_moves_nothing_back_and_forth() -> No
         view = snapshot(
             node("a", "pp"), vms=desktop, pods=waiting, pools=(pool(cooldown_seconds=0),), taken_at=now
         )
-        decision = planner.decide(view, memory)
-        memory = decision.memory
+        decision = planner.decide(view, learned)
+        learned = decision.learned
         moves += step > 12 and len(decision.plan.moves)
     assert moves <= 1

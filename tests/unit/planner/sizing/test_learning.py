@@ -26,8 +26,8 @@ TUESDAY = 2_901 * 7 * DAY + 5 * DAY + 9 * 3_600.0
 """Nine o'clock; 1970-01-01 was a Thursday."""
 
 
-def size(view: ClusterSnapshot, memory: Any = None) -> tuple[Headroom, dict[str, Any]]:
-    found, remembered = LearningSizer().size(view, build_inventory(view, usage_of(view)), memory)
+def size(view: ClusterSnapshot, learned: Any = None) -> tuple[Headroom, dict[str, Any]]:
+    found, remembered = LearningSizer().size(view, build_inventory(view, usage_of(view)), learned)
     return found[KEY], remembered
 
 
@@ -50,16 +50,16 @@ def past(days: int, *, wanted: int = 3) -> dict[str, Any]:
     return learnt(days_of(*[wanted] * days))
 
 
-def levels(memory: dict[str, Any]) -> list[int]:
-    return list(memory["groups"][NAME]["history"]["levels"])
+def levels(learned: dict[str, Any]) -> list[int]:
+    return list(learned["groups"][NAME]["history"]["levels"])
 
 
 def test_an_idle_cluster_that_no_vm_has_seen_moves_and_holds_nothing() -> None:
-    planner, memory = PoolPlanner(LearningSizer()), None
+    planner, learned = PoolPlanner(LearningSizer()), None
     for hour in range(60):
         view = at(TUESDAY + hour * 3_600, node("a", "ssss"), node("b", "pp"), pods=(pod("x", ("a", 0)),))
-        decision = planner.decide(view, memory)
-        memory = decision.memory
+        decision = planner.decide(view, learned)
+        learned = decision.learned
         assert decision.plan.empty
         assert "kept ready for the next VM" not in " ".join(r.message for r in decision.plan.refusals)
 
@@ -72,10 +72,10 @@ def test_a_gpu_that_no_vm_has_ever_wanted_goes_to_pods_that_wait() -> None:
 
 
 def test_on_the_first_day_headroom_alone_counts_and_the_sentence_says_so() -> None:
-    _, memory = size(at(TUESDAY))
+    _, learned = size(at(TUESDAY))
     busy = node("a", "psss")
-    headroom, memory = size(at(TUESDAY + 900, busy, vms=(vm("v", on=("a", 0)),)), memory)
-    headroom, _ = size(at(TUESDAY + 7_200, busy, vms=(vm("v", on=("a", 0)),)), memory)
+    headroom, learned = size(at(TUESDAY + 900, busy, vms=(vm("v", on=("a", 0)),)), learned)
+    headroom, _ = size(at(TUESDAY + 7_200, busy, vms=(vm("v", on=("a", 0)),)), learned)
     assert (headroom.prefetch, headroom.keep, headroom.ahead) == (0, 0, ())
     assert headroom.message == (
         "pool p keeps 0 GPU(s) ready; VM demand is known for 2 h, and a forecast needs a whole week"
@@ -84,23 +84,23 @@ def test_on_the_first_day_headroom_alone_counts_and_the_sentence_says_so() -> No
 
 def test_gpus_that_fell_free_are_kept_while_vms_keep_coming_though_nothing_is_forecast() -> None:
     nodes = [node(f"n{n}", "pppppppp") for n in range(7)]
-    _, memory = size(at(TUESDAY, *nodes))
+    _, learned = size(at(TUESDAY, *nodes))
     for step in range(1, 8):
         here = tuple(vm(f"v{n}", on=("n0", n)) for n in range(2 * (step % 2) + 1))
-        headroom, memory = size(at(TUESDAY + 300 * step, *nodes, vms=here), memory)
+        headroom, learned = size(at(TUESDAY + 300 * step, *nodes, vms=here), learned)
     assert (headroom.prefetch, headroom.keep) == (0, 2)
     assert "and up to 2 that fall free, as VMs came in the last hour" in headroom.message
 
 
 def test_of_two_gpus_none_is_kept_from_a_pod_that_waits_because_vms_came_and_went() -> None:
-    planner, memory = PoolPlanner(LearningSizer()), None
+    planner, learned = PoolPlanner(LearningSizer()), None
     for step in range(8):
         here = (vm("v", on=("a", 0)),) if step % 4 == 2 else ()
         view = at(TUESDAY + 300 * step, node("a", "ps"), vms=here, pools=(pool(cooldown_seconds=0),))
-        memory = planner.decide(view, memory).memory
+        learned = planner.decide(view, learned).learned
     waits = (pod("filler", ("a", 1), cores=30), pod("waits", cores=80))
     view = at(TUESDAY + 2_400, node("a", "ps"), pods=waits, pools=(pool(cooldown_seconds=0),))
-    assert [m.to_mode for m in planner.decide(view, memory).plan.moves] == [Mode.SHARED]
+    assert [m.to_mode for m in planner.decide(view, learned).plan.moves] == [Mode.SHARED]
 
 
 def test_where_no_vm_came_yet_the_sentence_says_that_there_is_nothing_to_forecast() -> None:
@@ -125,12 +125,12 @@ def test_six_days_are_no_week() -> None:
 
 def test_a_forecast_that_was_wrong_is_not_acted_on_and_the_sentence_says_so() -> None:
     came = days_of(*[12] * 12, 2, 2)
-    headroom, memory = size(at(TUESDAY, pools=(pool(eviction=EvictionRule.BEST_EFFORT),)), learnt(came))
+    headroom, learned = size(at(TUESDAY, pools=(pool(eviction=EvictionRule.BEST_EFFORT),)), learnt(came))
     assert (headroom.prefetch, headroom.lend) == (0, ())
     assert headroom.message.endswith(
         "the forecast expected too much in the last days, so demand is followed until it is right again"
     )
-    assert memory["groups"][NAME]["accurate"] is False
+    assert learned["groups"][NAME]["accurate"] is False
 
 
 def test_a_vm_that_waits_while_nothing_is_forecast_may_cost_less_work_than_with_a_forecast() -> None:
@@ -143,27 +143,27 @@ def test_a_vm_that_waits_while_nothing_is_forecast_may_cost_less_work_than_with_
 def test_a_large_group_that_vms_use_keeps_a_hundredth_ready_and_an_unused_one_nothing() -> None:
     """Steady tenants who come and go a few a day then move nothing, forecast or not."""
     nodes = tuple(node(f"n{n}", "p" * 8) for n in range(13))
-    unused, memory = size(at(TUESDAY, *nodes))
-    used, _ = size(at(TUESDAY + 300, *nodes, vms=(vm("v", on=("n1", 0)),)), memory)
+    unused, learned = size(at(TUESDAY, *nodes))
+    used, _ = size(at(TUESDAY + 300, *nodes, vms=(vm("v", on=("n1", 0)),)), learned)
     assert (unused.keep, used.keep) == (0, 2)
 
 
 def test_late_vms_do_not_make_a_forecast_careful_that_is_not_acted_on() -> None:
-    _, memory = size(at(TUESDAY))
-    start = memory["groups"][NAME]["risk_aversion"]["level"]
+    _, learned = size(at(TUESDAY))
+    start = learned["groups"][NAME]["risk_aversion"]["level"]
     late = vm("v", waiting_since=TUESDAY - 100, created_at=TUESDAY - 100)
-    _, memory = size(at(TUESDAY + 30, vms=(late,)), memory)
-    assert memory["groups"][NAME]["risk_aversion"]["level"] == start
+    _, learned = size(at(TUESDAY + 30, vms=(late,)), learned)
+    assert learned["groups"][NAME]["risk_aversion"]["level"] == start
 
 
 def test_accuracy_is_judged_once_in_five_minutes() -> None:
-    sizer, memory = LearningSizer(), past(days=8)
+    sizer, learned = LearningSizer(), past(days=8)
     accurate = []
     for seconds in (0, 10, 300):
         view = at(TUESDAY + seconds)
-        _, memory = sizer.size(view, build_inventory(view, usage_of(view)), memory)
-        accurate.append(memory["groups"][NAME]["accurate"])
-        memory["groups"][NAME]["accurate"] = False
+        _, learned = sizer.size(view, build_inventory(view, usage_of(view)), learned)
+        accurate.append(learned["groups"][NAME]["accurate"])
+        learned["groups"][NAME]["accurate"] = False
     assert accurate == [True, False, True]
 
 
@@ -177,18 +177,18 @@ def test_what_is_headroom_is_not_called_forecast() -> None:
 
 
 def test_memory_survives_json_and_a_new_process() -> None:
-    _, memory = size(at(TUESDAY), past(days=8))
-    again = json.loads(json.dumps(memory))
-    before, _ = size(at(TUESDAY + 60), memory)
+    _, learned = size(at(TUESDAY), past(days=8))
+    again = json.loads(json.dumps(learned))
+    before, _ = size(at(TUESDAY + 60), learned)
     after, kept = size(at(TUESDAY + 60), again)
     assert after == before
     assert "anew" not in kept
 
 
 def test_four_weeks_of_one_kind_of_gpu_take_less_than_forty_kilobytes() -> None:
-    _, memory = size(at(TUESDAY), past(days=40, wanted=120))
-    assert len(levels(memory)) <= 4 * BINS_A_WEEK + BINS_A_DAY
-    assert len(json.dumps(memory)) < 40_000
+    _, learned = size(at(TUESDAY), past(days=40, wanted=120))
+    assert len(levels(learned)) <= 4 * BINS_A_WEEK + BINS_A_DAY
+    assert len(json.dumps(learned)) < 40_000
 
 
 FOREIGN = (
@@ -208,9 +208,9 @@ FOREIGN = (
 )
 
 
-@pytest.mark.parametrize("memory", FOREIGN)
-def test_what_is_no_learned_state_of_ours_is_left_aside_with_the_reason(memory: Any) -> None:
-    headroom, kept = size(at(TUESDAY), memory)
+@pytest.mark.parametrize("learned", FOREIGN)
+def test_what_is_no_learned_state_of_ours_is_left_aside_with_the_reason(learned: Any) -> None:
+    headroom, kept = size(at(TUESDAY), learned)
     assert (headroom.prefetch, headroom.keep) == (0, 0)
     assert "so learning began anew" in headroom.message
     still, _ = size(at(TUESDAY + 600), json.loads(json.dumps(kept)))
@@ -255,19 +255,19 @@ mangled = st.recursive(
 
 
 @given(mangled | st.fixed_dictionaries({"groups": st.dictionaries(st.just(NAME), mangled)}))
-def test_no_learned_state_whatever_stops_a_decision(memory: Any) -> None:
+def test_no_learned_state_whatever_stops_a_decision(learned: Any) -> None:
     view = at(TUESDAY, vms=(vm("v"),))
-    assert len(PoolPlanner(LearningSizer()).decide(view, memory).plan.moves) == 1
+    assert len(PoolPlanner(LearningSizer()).decide(view, learned).plan.moves) == 1
 
 
 def test_a_clock_that_went_back_forgets_what_it_has_not_reached() -> None:
     known = past(days=8)
     yesterday = TUESDAY - DAY
-    headroom, memory = size(at(yesterday), known)
+    headroom, learned = size(at(yesterday), known)
     assert headroom.prefetch == 3
-    assert len(levels(memory)) == 7 * BINS_A_DAY + 1
-    _, memory = size(at(TUESDAY - 30 * DAY), memory)
-    assert levels(memory) == [0]
+    assert len(levels(learned)) == 7 * BINS_A_DAY + 1
+    _, learned = size(at(TUESDAY - 30 * DAY), learned)
+    assert levels(learned) == [0]
 
 
 def test_a_clock_that_was_a_year_ahead_for_a_moment_does_no_lasting_harm() -> None:
@@ -284,21 +284,21 @@ def test_a_clock_that_was_a_year_ahead_for_a_moment_does_no_lasting_harm() -> No
 
 
 def test_weeks_in_which_nobody_looked_leave_hours_and_days_in_place() -> None:
-    headroom, memory = size(at(TUESDAY + 35 * DAY), past(days=14))
+    headroom, learned = size(at(TUESDAY + 35 * DAY), past(days=14))
     assert headroom.prefetch == 3
-    assert len(levels(memory)) == 14 * BINS_A_DAY + 1
+    assert len(levels(learned)) == 14 * BINS_A_DAY + 1
 
 
 def test_gpus_that_are_away_for_a_while_keep_their_past() -> None:
-    _, memory = size(at(TUESDAY), past(days=8))
+    _, learned = size(at(TUESDAY), past(days=8))
     other = node("b", "", gpus=(replace(gpu("b", 0), model="NVIDIA L40S"),))
     view = at(TUESDAY + 600, other)
-    _, memory = LearningSizer().size(view, build_inventory(view, usage_of(view)), memory)
-    headroom, _ = size(at(TUESDAY + 7 * DAY + 300), memory)
+    _, learned = LearningSizer().size(view, build_inventory(view, usage_of(view)), learned)
+    headroom, _ = size(at(TUESDAY + 7 * DAY + 300), learned)
     assert headroom.prefetch == 3
     view = at(TUESDAY + 40 * DAY, other)
-    _, memory = LearningSizer().size(view, build_inventory(view, usage_of(view)), memory)
-    assert NAME not in memory["groups"]
+    _, learned = LearningSizer().size(view, build_inventory(view, usage_of(view)), learned)
+    assert NAME not in learned["groups"]
 
 
 def test_a_small_group_keeps_nothing_for_nobody_in_particular() -> None:

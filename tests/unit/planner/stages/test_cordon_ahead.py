@@ -27,7 +27,7 @@ class ExpectsSoon:
         self._gpus = gpus
 
     def size(
-        self, snapshot: ClusterSnapshot, inventory: Inventory, memory: Any
+        self, snapshot: ClusterSnapshot, inventory: Inventory, learned: Any
     ) -> tuple[dict[GroupKey, Headroom], Any]:
         return {
             k: Headroom(0, 0, Reason.HEADROOM, "VMs come", soon=self._gpus) for k in inventory.groups

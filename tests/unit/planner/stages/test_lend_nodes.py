@@ -28,7 +28,7 @@ class Expects:
         self._looks = looks
 
     def size(
-        self, snapshot: ClusterSnapshot, inventory: Inventory, memory: Any
+        self, snapshot: ClusterSnapshot, inventory: Inventory, learned: Any
     ) -> tuple[dict[GroupKey, Headroom], Any]:
         said = "VMs come at nine"
         return {

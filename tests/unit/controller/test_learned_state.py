@@ -17,8 +17,8 @@ class Counting:
 
     name = "counting"
 
-    def decide(self, snapshot: ClusterSnapshot, memory: Any) -> Decision:
-        seen = memory["seen"] + 1 if memory else 1
+    def decide(self, snapshot: ClusterSnapshot, learned: Any) -> Decision:
+        seen = learned["seen"] + 1 if learned else 1
         return Decision(Plan("p", snapshot.generation, snapshot.taken_at), {"seen": seen})  # type: ignore[arg-type]
 
 
@@ -29,22 +29,22 @@ async def watch(rig: Rig, controller: Controller, seconds: float) -> None:
 async def test_memory_is_kept_every_five_minutes_and_read_by_the_successor() -> None:
     rig = Rig()
     await watch(rig, rig.controller(Counting()), 290)
-    assert rig.ledger.memories == {}
+    assert rig.ledger.learned == {}
     await watch(rig, rig.controller(Counting()), 310)
-    assert rig.ledger.memories["counting"] == {"seen": 30}
+    assert rig.ledger.learned["counting"] == {"seen": 30}
     await watch(rig, rig.controller(Counting()), 310)
-    assert rig.ledger.memories["counting"] == {"seen": 60}
+    assert rig.ledger.learned["counting"] == {"seen": 60}
 
 
 async def test_a_ledger_that_is_away_at_the_start_is_read_once_it_is_back_and_not_overwritten() -> None:
     rig = Rig()
-    rig.ledger.memories["counting"] = {"seen": 1_000}
+    rig.ledger.learned["counting"] = {"seen": 1_000}
     rig.ledger.gone = True
     controller = rig.controller(Counting())
     await watch(rig, controller, 400)
     rig.ledger.gone = False
     await watch(rig, controller, 400)
-    assert rig.ledger.memories["counting"]["seen"] > 1_000
+    assert rig.ledger.learned["counting"]["seen"] > 1_000
 
 
 async def test_a_standby_learns_and_goes_on_from_there_when_it_leads() -> None:
@@ -53,20 +53,20 @@ async def test_a_standby_learns_and_goes_on_from_there_when_it_leads() -> None:
     standby = rig.controller(Counting())
     await watch(rig, standby, 600)
     assert standby.plan is None
-    learnt = rig.ledger.memories["counting"]["seen"]
+    learnt = rig.ledger.learned["counting"]["seen"]
     assert 5 <= learnt <= 11
     rig.leadership.held = led
     await watch(rig, standby, 310)
-    assert rig.ledger.memories["counting"]["seen"] > learnt + 20
+    assert rig.ledger.learned["counting"]["seen"] > learnt + 20
 
 
 class Damaged(MemoryLedger):
-    async def load_memory(self, planner: str) -> Any:
-        raise Rejected(Reason.MEMORY_DAMAGED, f"what planner {planner} remembered is not JSON")
+    async def load_learned_state(self, planner: str) -> Any:
+        raise Rejected(Reason.LEARNED_STATE_DAMAGED, f"what planner {planner} remembered is not JSON")
 
 
 async def test_damaged_memory_is_begun_anew() -> None:
     rig = Rig()
     rig.ledger = Damaged()
     await watch(rig, rig.controller(Counting()), 310)
-    assert rig.ledger.memories["counting"] == {"seen": 30}
+    assert rig.ledger.learned["counting"] == {"seen": 30}
