@@ -2,5 +2,5 @@
 
 `scenarios` reads demand from traces, `replay` runs weeks of it, `policies` holds the baselines, `quality` scores them;
 `packing` checks the replay against published figures; `speed` times the planner, `live` the manager on a real API
-server, `move` a GPU's move on a node, `webhook` the admission webhook.
+server, `move` a GPU's move on a node, `webhook` the admission webhook, `hook` libhook beside other hooks.
 """

@@ -15,9 +15,9 @@ from poolmgr.domain.errors import Rejected
 from poolmgr.domain.reasons import Reason
 
 if TYPE_CHECKING:
-    from poolmgr.hookbench.bed import Bed
-    from poolmgr.hookbench.containers import Arm
-    from poolmgr.hookbench.rows import Row
+    from bench.hook.bed import Bed
+    from bench.hook.containers import Arm
+    from bench.hook.rows import Row
 
 BUILD = Path(__file__).resolve().parents[2] / "libhook/build"
 
@@ -46,7 +46,7 @@ def hook(
 
     Example: poolmgr bench hook --other HAMi-core=/usr/local/vgpu/libvgpu.so --write docs/benchmarks.md
     """
-    from poolmgr.hookbench.bed import Bed, find_build
+    from bench.hook.bed import Bed, find_build
 
     others = other or []
     head = [
@@ -75,7 +75,7 @@ def gpu(
 
     Example: poolmgr bench gpu --other HAMi-core=/usr/local/vgpu/libvgpu.so --write docs/benchmarks.md
     """
-    from poolmgr.hookbench.bed import Bed, RealGpu, find_build, find_gpu
+    from bench.hook.bed import Bed, RealGpu, find_build, find_gpu
 
     folder, found = find_build(build), find_gpu()
     if isinstance(found, RealGpu):
@@ -112,9 +112,9 @@ def compare(
 ) -> None:
     """Proves that each arm holds its limits, measures, prints, and writes the section where asked. Each row is told
     as soon as it is there: on a rented GPU a run may be ended before its table."""
-    from poolmgr.hookbench.containers import Arm
-    from poolmgr.hookbench.report import OURS, figures, markdown
-    from poolmgr.hookbench.rows import limits_not_in_force
+    from bench.hook.containers import Arm
+    from bench.hook.report import OURS, figures, markdown
+    from bench.hook.rows import limits_not_in_force
     from poolmgr.kit.marked_section import replace_section
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no victim outlives the run
@@ -142,8 +142,8 @@ def compare(
 
 
 def _rows(bed: "Bed", arms: "list[Arm]", section: str, *, quick: bool) -> "Iterator[Row]":
-    from poolmgr.hookbench.gpu_rows import tenant_rows, torch_rows
-    from poolmgr.hookbench.rows import Measure
+    from bench.hook.gpu_rows import tenant_rows, torch_rows
+    from bench.hook.rows import Measure
 
     yield from Measure(bed, arms, quick=quick, tell=tell).rows()
     if section == "gpu":
@@ -165,7 +165,7 @@ def _without_paths(others: Sequence[str]) -> list[str]:
 
 def named(text: str) -> "Arm":
     """`NAME=PATH` or `PATH`, which is named by its folder. Raises Rejected."""
-    from poolmgr.hookbench.containers import Arm
+    from bench.hook.containers import Arm
 
     name, equals, path = text.partition("=")
     file = Path(path if equals else text)

@@ -14,7 +14,7 @@ FOUND_BY_NAME = {"uvloop": "uvicorn", "httptools": "uvicorn"}
 """Declared and imported by another package only: it takes them where they are there."""
 
 OF_A_TENANT = "torch"
-"""Imported by a program that runs under the hook, where it is there."""
+"""Imported by a program that `bench.hook` runs under the hook, where it is there."""
 
 
 def name_of(requirement: str) -> str:

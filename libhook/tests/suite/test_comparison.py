@@ -2,10 +2,10 @@
 
 import pytest
 
+from bench.hook.bed import Bed
+from bench.hook.containers import Arm
+from bench.hook.rows import limits_not_in_force
 from conftest import BUILD, SANITIZER
-from poolmgr.hookbench.bed import Bed
-from poolmgr.hookbench.containers import Arm
-from poolmgr.hookbench.rows import limits_not_in_force
 
 pytestmark = pytest.mark.skipif(
     bool(SANITIZER),

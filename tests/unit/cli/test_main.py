@@ -23,7 +23,8 @@ def test_unknown_command_is_refused_with_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("bench", "plan"), ("bench", "live"), ("bench", "webhook"), ("simulate", "--list")]
+    "command",
+    [("bench", "plan"), ("bench", "live"), ("bench", "hook"), ("bench", "webhook"), ("simulate", "--list")],
 )
 def test_a_command_of_the_checkout_says_so_where_only_the_package_is_installed(
     command: tuple[str, ...],

@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from poolmgr.hookbench.bed import Bed
-from poolmgr.hookbench.containers import LIMIT_BYTES, Arm, DidNotFinish, Victim, run_program
-from poolmgr.hookbench.rows import Row
-from poolmgr.hookbench.shares import Shares
+from bench.hook.bed import Bed
+from bench.hook.containers import LIMIT_BYTES, Arm, DidNotFinish, Victim, run_program
+from bench.hook.rows import Row
+from bench.hook.shares import Shares
 
 TENANTS = ((30, 70), (10, 90), (25, 25, 25, 25))
 PROGRAM = Path(__file__).with_name("torch_program.py")

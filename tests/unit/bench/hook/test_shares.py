@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from poolmgr.hookbench.bed import Bed, RealGpu
-from poolmgr.hookbench.containers import Arm, Victim
-from poolmgr.hookbench.shares import Shares, launches_per_second, share
+from bench.hook.bed import Bed, RealGpu
+from bench.hook.containers import Arm, Victim
+from bench.hook.shares import Shares, launches_per_second, share
 
 VICTIM = """#!/bin/sh
 [ -n "$LD_PRELOAD" ] && launches=25 || launches=200

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.hook.bed import Bed, RealGpu, find_build
+from bench.hook.containers import Arm, DidNotFinish, Victim, environment, run
 from poolmgr.domain.errors import Rejected
-from poolmgr.hookbench.bed import Bed, RealGpu, find_build
-from poolmgr.hookbench.containers import Arm, DidNotFinish, Victim, environment, run
 
 BUILD = Bed(Path("/build"))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from poolmgr.hookbench.bed import Bed
+from bench.hook.bed import Bed
 
 LIMIT_BYTES = 1 << 30
 

@@ -1,7 +1,7 @@
 """The comparison's table: every row says whether libhook is ahead, and where not, why."""
 
-from poolmgr.hookbench.report import OURS, REASONS, figures, markdown, verdict
-from poolmgr.hookbench.rows import Row
+from bench.hook.report import OURS, REASONS, figures, markdown, verdict
+from bench.hook.rows import Row
 
 
 def row(

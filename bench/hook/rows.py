@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from poolmgr.hookbench.bed import Bed
-from poolmgr.hookbench.containers import LIMIT_BYTES, Arm, DidNotFinish, Victim, run
-from poolmgr.hookbench.shares import Shares
+from bench.hook.bed import Bed
+from bench.hook.containers import LIMIT_BYTES, Arm, DidNotFinish, Victim, run
+from bench.hook.shares import Shares
 
 SHAPES = ((10_000, 132), (100_000, 132), (100_000, 1056), (1_000_000, 8192))
 """Kernels, as (ns, blocks): a small and a large grid, because HAMi-core pays by blocks, not by time."""

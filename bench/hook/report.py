@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from poolmgr.hookbench.rows import TIMED_LAUNCH, Row
+from bench.hook.rows import TIMED_LAUNCH, Row
 
 OURS = "libhook"
 NOISE = {"ns": 2.0, "instructions": 0.0, "ms": 1.0, "points": 1.0, "MiB": 0.0, "MiB left": 0.0}

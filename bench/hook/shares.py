@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from poolmgr.hookbench.bed import Bed
-from poolmgr.hookbench.containers import Arm, Victim, run
+from bench.hook.bed import Bed
+from bench.hook.containers import Arm, Victim, run
 
 NO_HOOK = Arm("no hook", None)
 Lines = Sequence[dict[str, float]]
