@@ -83,7 +83,7 @@ def _fate_of_unmet(state: PlanState, fit: ShapeFit) -> Denial:
     if free:
         return (
             Reason.COOLDOWN,
-            f"{free} GPU(s) are free in passthrough but kept there for VMs or not yet rested",
+            f"{free} GPU(s) are free in passthrough, but reserved for VMs or still in cooldown",
         )
     return Reason.NO_CANDIDATE, "no shared GPU has room for it and no passthrough GPU is idle"
 

@@ -1,21 +1,21 @@
 """May the forecast be acted on? Judged by what it would have said of the last days, and what came instead.
 
-For each five minutes of the last days the median of the same time on days alike is what was to be expected of the
-next two hours. What counts is the overforecast: GPUs expected that did not come, for each one that did.
-They are what is held and lent for nobody. A GPU that came unexpected counts less: it shows hours that do not fit, but
-a forecast that only says too little holds nothing in vain, VMs that wait make it careful (`ForecastSizer`), and with
-days like today it learns. All is worked out from the history alone, so that nothing that was remembered of it can be
-wrong.
+Two measures, both computed from the history of demand alone, so that nothing else that was learned can be wrong:
 
-That shows in the first morning. Sooner shows how many VMs there are: where days alike had nearly twice as many at the
-hours just past, more are expected than will come, however steep the rise. The night before tells.
+- `overforecast_ratio`: the median rise at the same time on days alike is what the forecast would have expected of the
+  next two hours. GPUs that it expected and that did not come are divided by GPUs that came: they are what is held and
+  lent for nobody. GPUs that came unexpected count less. A forecast that only says too little holds nothing for nobody,
+  waiting VMs raise its risk aversion (`ForecastSizer`), and it learns from days like today. A bad forecast shows here
+  in the first morning.
+- `level_bias`: GPUs that VMs had on days alike at the hours just past, for each one that they have today. Where days
+  alike had nearly twice as many, the coming rise is overestimated too. A bad forecast shows here the night before.
 
-Measured on 25 weeks of term of a library's desktops (`uncg-desktops`): overforecast below .4 in ordinary weeks, and at most
-1.4 times as many VMs on days alike. What is three times too high is found out within four hours of a night, six hours
-late before the morning's rise. A holiday is, too, and over with its night: one day on which nearly nobody came tells
-nothing of the next. Two are a vacation, and count until two ordinary days have passed.
+Measured on 25 weeks of term of a library's desktops (`uncg-desktops`): overforecast below .4 in ordinary weeks, level bias
+at most 1.4. A forecast that is three times too high is found out within four hours of a night, one that is six hours late
+before the morning's rise. A holiday is, too, and is forgotten after its night: one day on which nearly nobody came says
+nothing about the next. Two are a vacation, and count until two ordinary days have passed.
 
-The forecast is left and taken up again at different levels, or that would change with every busy hour.
+The forecast is dropped and taken up again at different thresholds, so that it does not flap with every busy hour.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ JUDGED_BINS = 3 * BINS_A_DAY
 HALF_LIFE_BINS = float(BINS_A_DAY)
 """What was said a day ago counts half."""
 UNEXPECTED = 0.3
-"""What a GPU that came unexpected counts, of one that was expected in vain."""
+"""What a GPU that came unexpected counts, of one that was expected and did not come."""
 PRIOR_OVERFORECAST = 0.25
 PRIOR_DAYS = 0.5
 """Begins like an ordinary week, as heavy as half a day's rises: one odd hour says little."""
@@ -76,7 +76,7 @@ def level_bias(history: dict[str, Any]) -> float:
 
 
 def overforecast_ratio(history: dict[str, Any]) -> float:
-    """GPUs expected in vain, or unexpected in part, for each GPU of real rise. `history` is what `forecast.record`
+    """GPUs expected that did not come, and in part those that came unexpected, for each GPU of real rise. `history` is what `forecast.record`
     keeps, with at least `HORIZON_BINS` + 2 bins."""
     rises = _rises(np.asarray(history["levels"], dtype=np.float64))
     judged = np.arange(max(0, len(rises) - JUDGED_BINS), len(rises))
