@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI
 
 from poolmgr.api import problems
 from poolmgr.api.audit import AuditMiddleware
-from poolmgr.api.ports import Audit, Control, History
+from poolmgr.api.interfaces import Audit, Control, History
 from poolmgr.api.routers import health, nodes, pools, records
 from poolmgr.api.ui import router as ui
 from poolmgr.api.ui.live import LivePage

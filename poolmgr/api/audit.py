@@ -6,7 +6,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from poolmgr.api.ports import Audit
+from poolmgr.api.interfaces import Audit
 from poolmgr.domain.errors import PoolError
 from poolmgr.domain.history import RestCall
 from poolmgr.kit.clock import Clock

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
-from poolmgr.api.ports import Control, History
+from poolmgr.api.interfaces import Control, History
 from poolmgr.domain.census import Census
 from poolmgr.domain.errors import Unavailable
 from poolmgr.domain.reasons import Reason

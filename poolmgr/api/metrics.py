@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from poolmgr.api.ports import Control
+from poolmgr.api.interfaces import Control
 
 
 class FleetCollector(Collector):

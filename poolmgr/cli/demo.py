@@ -25,8 +25,7 @@ from poolmgr.cli.aside import aside, ended_by
 from poolmgr.cli.demo_admission import ask_about_machines, tell, webhook
 from poolmgr.cli.live_planner import live_planner
 from poolmgr.cli.serving import listen, serve, stop_on_signals
-from poolmgr.controller.loop import Controller, LoopSettings
-from poolmgr.controller.loop import Doors as ControllerDoors
+from poolmgr.controller.loop import Controller, Dependencies, LoopSettings
 from poolmgr.domain.errors import Fault
 from poolmgr.kit.clock import SystemClock
 from poolmgr.kit.log import configure
@@ -135,7 +134,7 @@ def compose(day: DesktopDay, seed: int, speed: float, url: str) -> _Demo:
     fleet = desktop_day(seed, day)
     database = Database(url)
     ledger = SqlLedger(database)
-    doors = ControllerDoors(
+    dependencies = Dependencies(
         clock=fleet.clock,
         view=fleet,
         fleet=fleet.doors,
@@ -146,7 +145,7 @@ def compose(day: DesktopDay, seed: int, speed: float, url: str) -> _Demo:
         leadership=FixedLeadership(),
         reporter=fleet.doors,
     )
-    controller = Controller(doors, live_planner(), LoopSettings(busy_seconds=2.0))
+    controller = Controller(dependencies, live_planner(), LoopSettings(busy_seconds=2.0))
     return _Demo(fleet, controller, database, ledger, speed)
 
 

@@ -80,7 +80,7 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
     from poolmgr.cli.serving import serve, stop_on_signals
     from poolmgr.cluster.connect import ClusterSettings, connected
     from poolmgr.cluster.view import ViewSettings
-    from poolmgr.controller.loop import Controller, Doors, LoopSettings
+    from poolmgr.controller.loop import Controller, Dependencies, LoopSettings
     from poolmgr.kit.clock import SystemClock
     from poolmgr.store.database import Database
     from poolmgr.store.history import SqlHistory
@@ -106,7 +106,7 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
     try:
         async with connected(where, clock=clock, rng=random.Random()) as cluster:
             controller = Controller(
-                Doors(
+                Dependencies(
                     clock=clock,
                     view=cluster.view,
                     fleet=cluster.fleet,

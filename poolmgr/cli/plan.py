@@ -218,8 +218,7 @@ def _example(hour: float) -> ClusterSnapshot:
     """A simulated desktop day under the planner until `hour`."""
     import asyncio
 
-    from poolmgr.controller.loop import Controller, LoopSettings
-    from poolmgr.controller.loop import Doors as ControllerDoors
+    from poolmgr.controller.loop import Controller, Dependencies, LoopSettings
     from poolmgr.sim import desktop_day
     from poolmgr.sim.doors import FixedLeadership, MemoryLedger
 
@@ -227,7 +226,7 @@ def _example(hour: float) -> ClusterSnapshot:
         fleet = desktop_day(1)
         doors = fleet.doors
         controller = Controller(
-            ControllerDoors(
+            Dependencies(
                 fleet.clock,
                 fleet,
                 doors,

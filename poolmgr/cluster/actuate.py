@@ -16,7 +16,7 @@ EPOCH_RULE = "transition.epoch must not go back"
 
 
 class KubernetesFleet:
-    """Implements `controller.ports.FleetActuator`."""
+    """Implements `controller.interfaces.FleetActuator`."""
 
     def __init__(self, client: Client, leadership: Leadership) -> None:
         self._client = client

@@ -56,7 +56,7 @@ _Key = tuple[ObjectReference, str, str, str]
 
 
 class KubernetesRecorder:
-    """Implements `controller.ports.Recorder`. `resolve` finds the objects that a subject is."""
+    """Implements `controller.interfaces.Recorder`. `resolve` finds the objects that a subject is."""
 
     def __init__(
         self, client: Client, resolve: Callable[[Subject], tuple[ObjectReference, ...]], *, instance: str

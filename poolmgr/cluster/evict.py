@@ -11,7 +11,7 @@ from poolmgr.wire.http_errors import Absent, TooMany, message_of
 
 
 class KubernetesEvictor:
-    """Implements `controller.ports.Evictor`."""
+    """Implements `controller.interfaces.Evictor`."""
 
     def __init__(self, client: Client, leadership: Leadership) -> None:
         self._client = client

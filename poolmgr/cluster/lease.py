@@ -31,7 +31,7 @@ NEVER = float("-inf")
 
 
 class Elector:
-    """Implements `controller.ports.Leadership`.
+    """Implements `controller.interfaces.Leadership`.
 
     `identity` names this process and must be unique to it (pod name and a random part). `floor` answers the
     highest epoch that the cluster's objects carry, None while that is not known.

@@ -8,7 +8,7 @@ import msgspec
 from poolmgr import wire
 from poolmgr.cluster.client import Client, ContentType
 from poolmgr.cluster.fence import Leadership, require_epoch
-from poolmgr.controller.ports import PoolStatus
+from poolmgr.controller.interfaces import PoolStatus
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock
@@ -28,7 +28,7 @@ NOT_READY = frozenset(
 
 
 class KubernetesPools:
-    """Implements `controller.ports.PoolReporter`. `current` answers a pool as the watch shows it."""
+    """Implements `controller.interfaces.PoolReporter`. `current` answers a pool as the watch shows it."""
 
     def __init__(
         self, client: Client, leadership: Leadership, current: Callable[[str], wire.GpuPool | None]

@@ -35,7 +35,7 @@ class ViewSettings:
 
 
 class KubernetesView:
-    """Implements `controller.ports.ClusterView`. `run` must be running for it to see anything."""
+    """Implements `controller.interfaces.ClusterView`. `run` must be running for it to see anything."""
 
     def __init__(self, client: Client, settings: ViewSettings | None = None) -> None:
         self._client = client

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from poolmgr.controller.ports import Leadership, SharingActuator
+from poolmgr.controller.interfaces import Leadership, SharingActuator
 from poolmgr.domain.errors import PoolError, Stale, Unavailable
 from poolmgr.domain.fleet import EvictionRule, Node, Pool, RebalanceMode
 from poolmgr.domain.identifiers import NodeName, PoolName

@@ -13,12 +13,10 @@ from typing import Any
 import structlog
 
 from poolmgr.controller import guard, intents
+from poolmgr.controller.event_reporter import EventReporter
 from poolmgr.controller.executor.advance import StepDeadlines, next_action
 from poolmgr.controller.executor.execute import Executor, Outcome
-from poolmgr.controller.journalist import Journalist
-from poolmgr.controller.lending import Lending
-from poolmgr.controller.pace import Pace
-from poolmgr.controller.ports import (
+from poolmgr.controller.interfaces import (
     Clock,
     ClusterView,
     Evictor,
@@ -29,6 +27,8 @@ from poolmgr.controller.ports import (
     Recorder,
     SharingActuator,
 )
+from poolmgr.controller.lending import Lending
+from poolmgr.controller.pace import Pace
 from poolmgr.controller.status import pool_statuses
 from poolmgr.domain.census import Census, CensusMemory
 from poolmgr.domain.errors import PoolError, Rejected, Stale, Unavailable
@@ -48,7 +48,7 @@ would wait for all of them; more at once would be a burst that nobody needs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class Dependencies:
     """Every port of the controller, composed once by the process that runs it."""
 
     clock: Clock
@@ -92,18 +92,22 @@ class RebalanceResult:
 class Controller:
     """One manager. `tick` is the whole loop's work; `run` repeats it."""
 
-    def __init__(self, doors: Doors, planner: Planner, settings: LoopSettings | None = None) -> None:
-        self._doors = doors
+    def __init__(
+        self, dependencies: Dependencies, planner: Planner, settings: LoopSettings | None = None
+    ) -> None:
+        self._dependencies = dependencies
         self._planner = planner
         self._settings = settings or LoopSettings()
-        self._executor = Executor(doors.fleet, doors.sharing, doors.evictor, doors.leadership)
-        self._lending = Lending(doors.sharing, doors.leadership)
-        self._journalist = Journalist(doors.ledger, doors.recorder)
+        self._executor = Executor(
+            dependencies.fleet, dependencies.sharing, dependencies.evictor, dependencies.leadership
+        )
+        self._lending = Lending(dependencies.sharing, dependencies.leadership)
+        self._reporter = EventReporter(dependencies.ledger, dependencies.recorder)
         self._lock = asyncio.Lock()
         self._learned: Any = None
         self._learned_loaded = False
         self._recalled_at = self._sampled_at = self._learnt_at = float("-inf")
-        self._kept_at = doors.clock.monotonic()
+        self._kept_at = dependencies.clock.monotonic()
         self._pace = Pace(self._settings.settle_seconds)
         self._superseded: dict[NodeName, str] = {}
         self._at_rest: dict[NodeName, Node] = {}
@@ -128,8 +132,8 @@ class Controller:
         return self._census
 
     async def run(self) -> None:
-        """Tick until cancelled. No error of a door ends the loop."""
-        clock, pace = self._doors.clock, self._pace
+        """Tick until cancelled. No error of a dependency ends the loop."""
+        clock, pace = self._dependencies.clock, self._pace
         while True:
             begun = clock.monotonic()
             planned = False
@@ -142,7 +146,7 @@ class Controller:
                 await clock.sleep(min(clock.monotonic() - begun, self._settings.settle_seconds))
             longest = self._settings.busy_seconds if self._busy() else self._settings.idle_seconds
             now = clock.monotonic()
-            await self._doors.view.wait_for_change(
+            await self._dependencies.view.wait_for_change(
                 pace.pause(self.snapshot, now, longest), settle_seconds=pace.settles_in(now)
             )
 
@@ -165,7 +169,7 @@ class Controller:
         """The same, planning only if it is due or `planning`. Whether it was done."""
         async with self._lock:
             snapshot = await self._observe()
-            now = self._doors.clock.monotonic()
+            now = self._dependencies.clock.monotonic()
             if not self.standing:
                 self._pace.looked(snapshot, now)
                 await self._learn(snapshot)
@@ -183,7 +187,7 @@ class Controller:
                 await self._decide(snapshot)
             if first:
                 # Deciding took its time: a step rests on what is so now. Nodes just written to wait for the next look.
-                fresh = await self._doors.view.snapshot()
+                fresh = await self._dependencies.view.snapshot()
                 if fresh.synced:
                     await self._advance(self._restless(fresh), fresh)
             return due
@@ -195,10 +199,10 @@ class Controller:
         started: tuple[Move, ...] = ()
         if decision.plan.to_start:
             started, refused = await self._start(decision.plan.to_start, decision.plan)
-            await self._journalist.refusals(refused)
-        await self._journalist.plan(decision.plan, started)
+            await self._reporter.refusals(refused)
+        await self._reporter.plan(decision.plan, started)
         lent = await self._lending.follow(decision.plan.best_effort_only, snapshot)
-        await self._journalist.lending(lent)
+        await self._reporter.lending(lent)
         await self._report(snapshot)
 
     async def request_rebalance(
@@ -232,21 +236,21 @@ class Controller:
             if dry_run:
                 return RebalanceResult(plan, accepted, refused, True)
             started, refused = await self._start(plan.moves, plan, asked_for=pool)
-            await self._journalist.plan(plan, started)
+            await self._reporter.plan(plan, started)
             return RebalanceResult(plan, started, refused, False)
 
     async def _observe(self) -> ClusterSnapshot:
-        snapshot = await self._doors.view.snapshot()
+        snapshot = await self._dependencies.view.snapshot()
         self.snapshot = snapshot
         self.standing = self._trust(snapshot)
-        now = self._doors.clock.monotonic()
+        now = self._dependencies.clock.monotonic()
         if snapshot.synced and now - self._sampled_at >= self._settings.sample_seconds:
             self._sampled_at = now
-            await self._journalist.sample(self._counted(snapshot))
+            await self._reporter.sample(self._counted(snapshot))
         if self._learned_loaded and now - self._kept_at >= self._settings.learned_state_seconds:
             self._kept_at = now
             if self._learned is not None:
-                await self._journalist.save_learned_state(self._planner.name, self._learned)
+                await self._reporter.save_learned_state(self._planner.name, self._learned)
         return snapshot
 
     def _trust(self, snapshot: ClusterSnapshot) -> Verdict:
@@ -254,13 +258,13 @@ class Controller:
             return Verdict(
                 False, Reason.NOT_SYNCED, "the view of the cluster is not complete yet; nothing is moved"
             )
-        age = self._doors.clock.now() - snapshot.taken_at
+        age = self._dependencies.clock.now() - snapshot.taken_at
         if age > self._settings.stale_after_seconds:
             return Verdict(
                 False, Reason.STALE_SNAPSHOT, f"the view of the cluster is {age:.0f} s old; nothing is moved"
             )
-        if self._doors.leadership.epoch is None:
-            return Verdict(False, Reason.NOT_LEADER, self._doors.leadership.standing_by_because)
+        if self._dependencies.leadership.epoch is None:
+            return Verdict(False, Reason.NOT_LEADER, self._dependencies.leadership.standing_by_because)
         behind = [n.name for n in snapshot.nodes if n.revision and self._superseded.get(n.name) == n.revision]
         if behind:
             return Verdict(
@@ -295,7 +299,7 @@ class Controller:
         async def repair(node: Node) -> None:
             if node.name in self._superseded:
                 return
-            intent = intents.repair(node, self._executor.epoch(), self._doors.clock.now())
+            intent = intents.repair(node, self._executor.epoch(), self._dependencies.clock.now())
             if intent is None or intent.transition is None:
                 return
             log.info("repair_started", node=node.name, message=intent.transition.message)
@@ -313,10 +317,10 @@ class Controller:
                 return
             action = next_action(node, snapshot, self._settings.deadlines)
             outcome = await self._guarded(
-                node, self._executor.carry_out(node, action, self._doors.clock.now())
+                node, self._executor.carry_out(node, action, self._dependencies.clock.now())
             )
             if outcome is not None:
-                await self._journalist.step(transition, outcome, self._doors.clock.now())
+                await self._reporter.step(transition, outcome, self._dependencies.clock.now())
 
         await side_by_side(nodes, advance)
 
@@ -325,7 +329,7 @@ class Controller:
     ) -> tuple[tuple[Move, ...], tuple[Refusal, ...]]:
         """Verify against a snapshot taken now, then write one intent per node. `asked_for`: the pool whose moves an
         operator asked for."""
-        fresh = guard.operator_view(await self._doors.view.snapshot(), asked_for)
+        fresh = guard.operator_view(await self._dependencies.view.snapshot(), asked_for)
         accepted, refused = guard.passed(moves, fresh)
         groups = intents.by_node(accepted)
         started: set[NodeName] = set()
@@ -334,7 +338,7 @@ class Controller:
             if node.name in self._superseded:
                 return
             group, epoch = groups[node.name], self._executor.epoch()
-            intent = intents.begin(node, group, plan.plan_id, epoch, self._doors.clock.now())
+            intent = intents.begin(node, group, plan.plan_id, epoch, self._dependencies.clock.now())
             if await self._guarded(node, self._executor.write(node, intent)) is not None:
                 started.add(node.name)
 
@@ -343,14 +347,16 @@ class Controller:
         return tuple(m for name, group in groups.items() if name in started for m in group), refused
 
     async def _guarded(self, node: Node, work: Awaitable[Outcome]) -> Outcome | None:
-        """Await one node's write; a lost race or a closed door concerns that node and this tick only."""
+        """Await one node's write; a lost race or an API server that does not answer concerns that node and this tick only."""
         try:
             outcome = await work
         except Stale as error:
             log.info("write_lost_race", node=node.name, reason=error.reason.value, message=error.message)
             return None
         except Unavailable as error:
-            log.warning("door_closed", node=node.name, reason=error.reason.value, message=error.message)
+            log.warning(
+                "cluster_unavailable", node=node.name, reason=error.reason.value, message=error.message
+            )
             return None
         if outcome.wrote_intent:
             self._superseded[node.name] = node.revision
@@ -358,7 +364,7 @@ class Controller:
 
     async def _learn(self, snapshot: ClusterSnapshot) -> None:
         """A standby sees the same demand as the leader: what it learns of it spares a takeover the first days."""
-        now = self._doors.clock.monotonic()
+        now = self._dependencies.clock.monotonic()
         if (
             self.standing.reason is Reason.NOT_LEADER
             and now - self._learnt_at >= self._settings.sample_seconds
@@ -369,10 +375,10 @@ class Controller:
     async def _recall(self) -> Any:
         """What the planner remembers. While the ledger cannot be read it goes on with what it has learnt since, and
         nothing is kept, so that weeks are not overwritten with minutes."""
-        now = self._doors.clock.monotonic()
+        now = self._dependencies.clock.monotonic()
         if not self._learned_loaded and now - self._recalled_at >= self._settings.sample_seconds:
             self._recalled_at = now
-            found = await self._journalist.load_learned_state(self._planner.name)
+            found = await self._reporter.load_learned_state(self._planner.name)
             if found is not None:
                 self._learned_loaded = True
                 self._learned = self._learned if found[0] is None else found[0]
@@ -382,7 +388,7 @@ class Controller:
         statuses = pool_statuses(self._counted(snapshot), self.plan)
         for pool in snapshot.pools:
             try:
-                await self._doors.reporter.report(pool, statuses[pool.name])
+                await self._dependencies.reporter.report(pool, statuses[pool.name])
             except PoolError as error:
                 log.warning("pool_status_not_written", pool=pool.name, message=error.message)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from poolmgr.controller.ports import PoolStatus
+from poolmgr.controller.interfaces import PoolStatus
 from poolmgr.domain.census import Census, Count
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import PoolName

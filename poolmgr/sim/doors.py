@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from poolmgr.controller.ports import PoolStatus, StepRecord
+from poolmgr.controller.interfaces import PoolStatus, StepRecord
 from poolmgr.domain.census import Census
 from poolmgr.domain.errors import Stale, Unavailable
 from poolmgr.domain.fleet import Pool

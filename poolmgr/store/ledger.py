@@ -1,4 +1,4 @@
-"""Writing history: implements `poolmgr.controller.ports.Ledger`, and the audit of REST calls.
+"""Writing history: implements `poolmgr.controller.interfaces.Ledger`, and the audit of REST calls.
 
 Every method raises Unavailable when the database does not answer; the caller goes on without.
 """
@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select
 from sqlmodel import Session, col
 
-from poolmgr.controller.ports import StepRecord
+from poolmgr.controller.interfaces import StepRecord
 from poolmgr.domain.census import Census
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.history import RestCall

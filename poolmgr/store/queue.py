@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from poolmgr.controller.ports import Ledger, StepRecord
+from poolmgr.controller.interfaces import Ledger, StepRecord
 from poolmgr.domain.census import Census
 from poolmgr.domain.errors import PoolError, Unavailable
 from poolmgr.domain.plan import Plan
@@ -22,7 +22,7 @@ FLUSH_SECONDS = 3.0
 
 
 class QueuedLedger:
-    """Implements `controller.ports.Ledger` on another one. `run` must be running for anything to be written."""
+    """Implements `controller.interfaces.Ledger` on another one. `run` must be running for anything to be written."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

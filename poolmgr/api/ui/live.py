@@ -13,7 +13,7 @@ from typing import Any
 
 import jinja2
 
-from poolmgr.api.ports import Control, History
+from poolmgr.api.interfaces import Control, History
 from poolmgr.api.ui import chart, feed
 from poolmgr.api.ui.fleet import Picture, part_name
 from poolmgr.api.ui.view import make_view

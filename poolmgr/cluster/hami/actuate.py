@@ -22,7 +22,7 @@ ATTEMPTS = 5
 
 
 class KubernetesSharing:
-    """Implements `controller.ports.SharingActuator`.
+    """Implements `controller.interfaces.SharingActuator`.
 
     `version` and `plugin` tell what of HAMi was found in the cluster; `plan_of` names the plan that moves GPUs
     of a node now, for the annotation that marks a cordon as ours.

@@ -24,7 +24,7 @@ from poolmgr.controller.executor.actions import (
     Wait,
 )
 from poolmgr.controller.executor.advance import step_after_turning_back
-from poolmgr.controller.ports import Evictor, FleetActuator, Leadership, SharingActuator
+from poolmgr.controller.interfaces import Evictor, FleetActuator, Leadership, SharingActuator
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import LeaseEpoch

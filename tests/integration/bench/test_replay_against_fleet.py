@@ -10,7 +10,7 @@ import pytest
 from bench.replay.demand import Demand, even_fleet
 from bench.replay.replay import Replay
 from bench.replay.state import ReplaySettings
-from poolmgr.controller.loop import Controller, Doors, LoopSettings
+from poolmgr.controller.loop import Controller, Dependencies, LoopSettings
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.domain.modes import Mode
@@ -60,7 +60,9 @@ async def on_the_fleet(case: Case) -> tuple[int, float, int, dict[Mode | None, i
     fleet.kube.schedule(pods)
     doors = fleet.doors
     controller = Controller(
-        Doors(fleet.clock, fleet, doors, doors, doors, doors, MemoryLedger(), FixedLeadership(), doors),
+        Dependencies(
+            fleet.clock, fleet, doors, doors, doors, doors, MemoryLedger(), FixedLeadership(), doors
+        ),
         PoolPlanner(),
         LoopSettings(),
     )

@@ -9,7 +9,7 @@ import pytest
 from e2e.controlplane.plane import ControlPlane
 from e2e.fixtures import running_control_plane
 from poolmgr.cluster.lease_settings import LeaseSettings
-from poolmgr.controller.ports import PoolStatus
+from poolmgr.controller.interfaces import PoolStatus
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PciAddress, PlanId, WorkloadUid

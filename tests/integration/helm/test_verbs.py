@@ -20,7 +20,7 @@ from poolmgr.cluster import transport as door
 from poolmgr.cluster.client import Client
 from poolmgr.cluster.connect import ClusterSettings, KubernetesCluster, assemble
 from poolmgr.cluster.serving_certificate import SecretCertificateStore
-from poolmgr.controller.ports import PoolStatus
+from poolmgr.controller.interfaces import PoolStatus
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PciAddress, PlanId, WorkloadUid
 from poolmgr.domain.modes import Mode

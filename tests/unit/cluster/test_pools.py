@@ -7,7 +7,7 @@ import pytest
 
 from poolmgr import wire
 from poolmgr.cluster.pools import KubernetesPools
-from poolmgr.controller.ports import PoolStatus
+from poolmgr.controller.interfaces import PoolStatus
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire.gpu_pools import pool_from

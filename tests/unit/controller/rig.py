@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from poolmgr.controller.loop import Controller, Doors, LoopSettings
+from poolmgr.controller.loop import Controller, Dependencies, LoopSettings
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import NodeName, PciAddress, PlanId, PoolName
 from poolmgr.domain.modes import Mode, Step
@@ -70,7 +70,7 @@ class Rig:
     def controller(self, planner: Any = None) -> Controller:
         doors = self.fleet.doors
         return Controller(
-            Doors(
+            Dependencies(
                 clock=self.fleet.clock,
                 view=self.fleet,
                 fleet=doors,

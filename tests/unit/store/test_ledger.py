@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 from sqlmodel import Session
 
-from poolmgr.controller.ports import Ledger, StepRecord
+from poolmgr.controller.interfaces import Ledger, StepRecord
 from poolmgr.domain.census import Count, take_census
 from poolmgr.domain.errors import Rejected, Unavailable
 from poolmgr.domain.history import RestCall

@@ -1,7 +1,7 @@
-"""The doors the controller needs, as protocols. `poolmgr.cluster`, `.store` and `.sim` provide them.
+"""What the controller needs of its surroundings, as protocols. `poolmgr.cluster`, `.store` and `.sim` provide them.
 
 Every write is an `ensure`: repeating it is harmless. Implementations translate foreign errors into
-`poolmgr.domain.errors`; they raise `Stale` for a lost compare-and-swap and `Unavailable` for a door that
+`poolmgr.domain.errors`; they raise `Stale` for a lost compare-and-swap and `Unavailable` for a service that
 does not answer, and never half-apply.
 """
 

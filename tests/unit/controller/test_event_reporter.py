@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from poolmgr.controller.journalist import Journalist, same_refusals
+from poolmgr.controller.event_reporter import EventReporter, same_refusals
 from poolmgr.domain.identifiers import Generation, PlanId, PoolName
 from poolmgr.domain.plan import Plan, Refusal, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
@@ -37,14 +37,14 @@ def test_another_reason_another_subject_or_one_more_is_a_difference() -> None:
 
 async def test_plan_is_kept_when_it_does_or_refuses_something_else() -> None:
     ledger = MemoryLedger()
-    journalist = Journalist(ledger, Silent())
+    reporter = EventReporter(ledger, Silent())
     for refusals in ((refusal("a"),), (refusal("a", message="still"),), (refusal("b"),)):
-        await journalist.plan(plan(*refusals), ())
+        await reporter.plan(plan(*refusals), ())
     assert [kept.refusals[0].subject.name for kept, *_ in ledger.plans] == ["a", "b"]
     begun = move(gpu())
     moving = replace(plan(refusal("b")), moves=(begun,))
-    await journalist.plan(moving, ())
-    await journalist.plan(moving, (begun,))
+    await reporter.plan(moving, ())
+    await reporter.plan(moving, (begun,))
     assert [outcome for *_, outcome in ledger.plans[2:]] == ["no_move", "started"]
 
 
@@ -53,7 +53,7 @@ async def test_each_pool_of_a_plan_is_kept_with_what_became_of_its_own_moves() -
     begun = move(gpu(0))
     shown = move(gpu(1, pool=PoolName("b10")), recommended=True)
     held = move(gpu(2, pool=PoolName("c10")))
-    await Journalist(ledger, Silent()).plan(replace(plan(), moves=(begun, shown, held)), (begun,))
+    await EventReporter(ledger, Silent()).plan(replace(plan(), moves=(begun, shown, held)), (begun,))
     assert [kept[1:] for kept in ledger.plans] == [
         ("a10", False, "started"),
         ("b10", True, "recommended"),
@@ -63,7 +63,7 @@ async def test_each_pool_of_a_plan_is_kept_with_what_became_of_its_own_moves() -
 
 async def test_a_move_that_was_recommended_and_is_made_now_is_kept_again() -> None:
     ledger = MemoryLedger()
-    journalist = Journalist(ledger, Silent())
+    reporter = EventReporter(ledger, Silent())
     for recommended in (True, True, False):
-        await journalist.plan(replace(plan(), moves=(move(gpu(), recommended=recommended),)), ())
+        await reporter.plan(replace(plan(), moves=(move(gpu(), recommended=recommended),)), ())
     assert [outcome for *_, outcome in ledger.plans] == ["recommended", "no_move"]

@@ -8,8 +8,8 @@ from typing import Any
 import structlog
 
 from poolmgr.controller.executor.execute import Outcome
+from poolmgr.controller.interfaces import Ledger, Recorder, StepRecord
 from poolmgr.controller.lending import Change
-from poolmgr.controller.ports import Ledger, Recorder, StepRecord
 from poolmgr.domain.census import Census
 from poolmgr.domain.errors import PoolError, Rejected
 from poolmgr.domain.fleet import Transition
@@ -26,7 +26,7 @@ TOLD_TO_OWNERS = frozenset({SubjectKind.VM, SubjectKind.POD, SubjectKind.POOL})
 """Subjects whose refusals become Events; those of GPUs are in the API, where one asks for them."""
 
 
-class Journalist:
+class EventReporter:
     """Remembers what it said last, so that a sentence is told when it changes and not at every tick."""
 
     def __init__(self, ledger: Ledger, recorder: Recorder) -> None:
