@@ -49,7 +49,7 @@ would wait for all of them; more at once would be a burst that nobody needs."""
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """Every port of the controller, composed once by the process that runs it."""
+    """Everything outside that the controller calls, composed once by the process that runs it."""
 
     clock: Clock
     view: ClusterView
