@@ -180,7 +180,7 @@ def test_what_a_plan_has_moved_is_not_moved_back_by_the_next(
     view: ClusterSnapshot, planner: PoolPlanner
 ) -> None:
     first = planner.decide(view, None)
-    second = planner.decide(carried_out(view, first.plan), first.memory).plan
+    second = planner.decide(carried_out(view, first.plan), first.learned).plan
     went = {(m.node, m.pci_address): m.to_mode for m in first.plan.moves}
     back = [m for m in second.moves if went.get((m.node, m.pci_address), m.to_mode) is not m.to_mode]
     assert not back

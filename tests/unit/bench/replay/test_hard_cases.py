@@ -81,7 +81,7 @@ def run(
             outages=outages,
         ),
         passthrough_at_start=0,
-        memory=remembered(asked, FLEET.models, pool) if chosen.forecasts else None,
+        learned=remembered(asked, FLEET.models, pool) if chosen.forecasts else None,
     )
     return replay.run().figures()
 
