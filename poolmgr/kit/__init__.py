@@ -1,1 +1,1 @@
-"""Small shared edges: clock, logging, metrics, retry. No decisions."""
+"""Small shared edges: clock, logging, a marked part of a file, an HTTP server. No decisions."""
