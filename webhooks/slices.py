@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from poolmgr.domain.demand import accepts_model
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.wire.hami.asks import Ask, ask_of
 from poolmgr.wire.hami.config import HamiConfig
@@ -36,14 +37,8 @@ class Constraints:
     excluded_uuids: tuple[GpuUuid, ...]
 
     def admit_model(self, model: str) -> bool:
-        """HAMi compares parts of names without case; releases up to 2.4 put `NVIDIA-` before the product
-        name, and users still write that."""
-        if not self.models and not self.excluded_models:
-            return True
-        name = f"NVIDIA-{model}".casefold()
-        return (not self.models or any(part.casefold() in name for part in self.models)) and not any(
-            part.casefold() in name for part in self.excluded_models
-        )
+        """See `accepts_model`."""
+        return accepts_model(model, self.models, self.excluded_models)
 
 
 _ANYTHING = Constraints((), (), (), ())

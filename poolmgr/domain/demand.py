@@ -1,5 +1,6 @@
 """The demand side: virtual machines that want whole GPUs and pods that want slices."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from poolmgr.domain.identifiers import GpuUuid, NodeName, WorkloadUid
@@ -52,6 +53,20 @@ class Slice:
     cores_percent: int
 
 
+def accepts_model(model: str, accepted: Sequence[str], excluded: Sequence[str]) -> bool:
+    """True when a pod that names parts of product names (none: any) may be placed on a GPU of `model`.
+
+    HAMi compares without case, with the name that its plugin registers: that of NVML, with `NVIDIA-` before it where it
+    does not begin with NVIDIA, as Tesla's do not.
+    """
+    if not accepted and not excluded:
+        return True
+    name = (model if model.startswith("NVIDIA") else f"NVIDIA-{model}").casefold()
+    return (not accepted or any(part.casefold() in name for part in accepted)) and not any(
+        part.casefold() in name for part in excluded
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class SharedPod:
     """A pod that asks for slices of shared GPUs."""
@@ -73,7 +88,7 @@ class SharedPod:
     started_at: float | None = None
     waiting_since: float | None = None
     models: tuple[str, ...] = ()
-    """Substrings of acceptable product names, compared without case; empty accepts any."""
+    """Parts of acceptable product names; see `accepts_model`."""
     excluded_models: tuple[str, ...] = ()
     allowed_uuids: tuple[GpuUuid, ...] = ()
     excluded_uuids: tuple[GpuUuid, ...] = ()
@@ -92,10 +107,8 @@ class SharedPod:
 
     def accepts(self, model: str, uuid: GpuUuid) -> bool:
         """True when the pod's own constraints admit a GPU of `model` named `uuid`."""
-        name = model.casefold()
         return (
-            (not self.models or any(m.casefold() in name for m in self.models))
-            and not any(m.casefold() in name for m in self.excluded_models)
+            accepts_model(model, self.models, self.excluded_models)
             and (not self.allowed_uuids or uuid in self.allowed_uuids)
             and uuid not in self.excluded_uuids
         )
