@@ -125,7 +125,13 @@ class Installation:
         }
         self.plane.api.patch(
             f"{path}/{node}/status",
-            {"status": {"devices": [copy.deepcopy(d) for d in devices], "summary": summary}},
+            {
+                "status": {
+                    "observedGeneration": 1,
+                    "devices": [copy.deepcopy(d) for d in devices],
+                    "summary": summary,
+                }
+            },
         )
 
     def remove(self) -> None:

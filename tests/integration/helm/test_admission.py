@@ -26,6 +26,8 @@ def release(control_plane: ControlPlane) -> Iterator[Installation]:
     if not control_plane.api.exists("/apis/kubevirt.io/v1"):
         control_plane.apply(*MINIMAL_KUBEVIRT)
     control_plane.ensure_namespace("desk")
+    control_plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-1"}})
+    _say_ready(control_plane, True)
     with installation(
         control_plane, "defaultPool.enabled=true", "defaultPool.spec.rebalance.mode=Automatic"
     ) as it:
@@ -33,6 +35,15 @@ def release(control_plane: ControlPlane) -> Iterator[Installation]:
         it.start_webhook()
         wait_until("the webhook to know the GPUs", lambda: not _admitted(it, pod(gpus=9)))
         yield it
+    control_plane.kubectl("delete", "node", "gpu-1")
+
+
+def _say_ready(control_plane: ControlPlane, ready: bool) -> None:
+    """As the kubelet of the node would."""
+    condition = {"type": "Ready", "status": str(ready), "reason": "Said", "message": "by this test"}
+    control_plane.api.patch(
+        "/api/v1/nodes/gpu-1/status", {"status": {"conditions": [condition]}}, kind="strategic"
+    )
 
 
 def pod(
@@ -109,11 +120,14 @@ def test_a_machine_that_must_wait_is_admitted_with_what_happens_next(release: In
     assert "Warning: follow with `kubectl -n desk get vmi desk-1`" in printed
 
 
-def test_no_warning_once_a_gpu_is_free(release: Installation) -> None:
+def test_no_warning_once_a_gpu_is_free_on_a_node_that_is_ready(release: Installation) -> None:
     release.report("gpu-1", DEVICE | {"mode": "Passthrough", "advertised": True}, SECOND)
     try:
         wait_until("silence", lambda: "Warning" not in apply(release, machine(A10_RESOURCE)))
+        _say_ready(release.plane, False)
+        wait_until("a warning", lambda: "Warning" in apply(release, machine(A10_RESOURCE)))
     finally:
+        _say_ready(release.plane, True)
         release.report("gpu-1", DEVICE, SECOND)
 
 
