@@ -10,6 +10,7 @@ no more GPUs than the budget move; a node moves in one direction at a time; VMs 
 
 from collections.abc import Callable
 from hashlib import blake2s
+from itertools import chain
 from typing import Any
 
 from poolmgr.domain.identifiers import NodeName, PlanId
@@ -103,7 +104,7 @@ class PoolPlanner:
         # 4. Why everything else stays as it is.
         refusals = tuple(state.refusals)
         if self._explain:
-            refusals += tuple(refusal for explain in EXPLANATIONS for refusal in explain(state))
+            refusals = tuple(chain(refusals, *(explain(state) for explain in EXPLANATIONS)))
         targets = tuple(target_of(state, key) for key in inventory.groups)
         return Decision(_plan_of(snapshot, tuple(state.moves), refusals, targets, state.lent), remembered)
 
