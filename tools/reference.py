@@ -47,7 +47,7 @@ def openapi() -> str:
     """The REST API's OpenAPI document."""
     # The document depends on routes and schemas only; nothing is ever asked of these partners.
     nobody = None
-    app = create_app(control=nobody, history=nobody, audit=nobody, clock=SystemClock())  # type: ignore[arg-type]
+    app = create_app(control=nobody, history=nobody, audit=nobody, access=nobody, clock=SystemClock())  # type: ignore[arg-type]
     return json.dumps(app.openapi(), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -7,10 +7,15 @@ from fastapi import APIRouter, FastAPI
 
 from poolmgr.api import problems
 from poolmgr.api.audit import AuditMiddleware
+from poolmgr.api.auth import READER
 from poolmgr.api.interfaces import Audit, Control, History
+from poolmgr.api.problems import documented
+from poolmgr.api.request_limits import RequestLimits
 from poolmgr.api.routers import health, nodes, pools, records
+from poolmgr.api.ui import login
 from poolmgr.api.ui import router as ui
 from poolmgr.api.ui.live import LivePage
+from poolmgr.domain.access import AccessControl
 from poolmgr.kit.clock import Clock
 
 DESCRIPTION = """\
@@ -29,15 +34,16 @@ def create_app(
     history: History,
     audit: Audit,
     clock: Clock,
-    token: str = "",
+    access: AccessControl,
     cluster: str = "",
     pace: str = "",
     stopping: asyncio.Event | None = None,
+    hosts: frozenset[str] = frozenset(),
 ) -> FastAPI:
     """The ASGI app.
 
-    `token`, where not empty, is asked of writing calls. `cluster` names it on the dashboard; `pace` stands
-    beside the clock. Once `stopping` is set, open event streams end, so that the server can.
+    `cluster` names it on the dashboard; `pace` stands beside the clock. Once `stopping` is set, open event streams end, so that the server can. `hosts` are the names that
+    it answers to; none: any.
     """
     app = FastAPI(
         title="poolmgr",
@@ -48,15 +54,17 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.control, app.state.history, app.state.token = control, history, token
+    app.state.control, app.state.history, app.state.access = control, history, access
     app.state.cluster, app.state.stopping = cluster, stopping or asyncio.Event()
     app.state.live = LivePage(control, history, pace)
     app.add_middleware(AuditMiddleware, audit=audit, clock=clock)
-    api = APIRouter(prefix="/api/v1")
+    app.add_middleware(RequestLimits, hosts=hosts)  # the outermost
+    api = APIRouter(prefix="/api/v1", dependencies=[READER], responses=documented(401, 403))
     for module in (pools, nodes, records):
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(health.router)
     app.include_router(ui.router)
+    app.include_router(login.router)
     problems.install(app)
     return app

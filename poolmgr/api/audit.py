@@ -1,4 +1,7 @@
-"""Every writing call is kept: who, what, and what was answered. A ledger that is down never stops a call."""
+"""Every writing call that was let in is kept: who, what, and what was answered. A ledger that is down never stops one.
+
+Calls of strangers, and to paths that are none, are in the log only: whoever reaches the port could fill the ledger.
+"""
 
 import uuid
 
@@ -50,9 +53,10 @@ class AuditMiddleware:
     async def _record(self, scope: Scope, status: int, request_id: str) -> None:
         left = scope.get("state", {})
         client = scope.get("client")
+        caller = left.get("caller", "")
         call = RestCall(
             at=self._clock.now(),
-            caller=left.get("caller") or f"unknown at {client[0] if client else 'unknown'}",
+            caller=caller or f"unknown at {client[0] if client else 'unknown'}",
             method=scope["method"],
             path=scope["path"][:1000],
             status=status,
@@ -61,6 +65,8 @@ class AuditMiddleware:
             request_id=request_id,
         )
         log.info("rest_call", caller=call.caller, path=call.path, status=call.status, code=call.code)
+        if not caller:
+            return
         try:
             await self._audit.record_call(call)
         except PoolError as error:

@@ -1,4 +1,4 @@
-"""Who may write. Reading is open to whoever reaches the port; the chart's NetworkPolicy decides who does."""
+"""Who may read and who may write, by what the app was given as access control."""
 
 import hmac
 from typing import Annotated
@@ -6,29 +6,77 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from poolmgr.api.problems import Unauthenticated
+from poolmgr.domain import access
+from poolmgr.domain.access import AccessControl, Action, Unauthenticated
+
+COOKIE = "poolmgr-token"
+"""Holds the token of somebody who looks at the page. It is good for reading alone, so that no other site can have a
+browser write with it."""
 
 _bearer = HTTPBearer(
     auto_error=False,
     scheme_name="token",
-    description="Needed for writing calls where the manager has a token set; otherwise not looked at.",
+    description="A Kubernetes token, or the manager's own, as the manager is set; not looked at where all is open.",
 )
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
-async def require_writer(
-    request: Request,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None,
-) -> str:
-    """The caller's name for the audit. Raises Unauthenticated where a token is set and this is not it."""
-    token: str = request.app.state.token
-    address = request.client.host if request.client else "unknown"
-    if not token:
+class OpenAccess:
+    """Everybody may do everything: for a manager that only its own machine reaches."""
+
+    async def admit(self, token: str, address: str, action: Action) -> str:
         return f"anonymous at {address}"
-    given = credentials.credentials if credentials else ""
-    # Constant time: the answer's delay must not tell how much of a guess was right.
-    if not hmac.compare_digest(given.encode(), token.encode()):
-        raise Unauthenticated
-    return f"token at {address}"
 
 
-Writer = Annotated[str, Depends(require_writer)]
+class TokenAccess:
+    """One token for those who write; everybody may read."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+
+    async def admit(self, token: str, address: str, action: Action) -> str:
+        if action in (access.READ, access.METRICS):
+            return f"anonymous at {address}"
+        # Constant time: the answer's delay must not tell how much of a guess was right.
+        if not hmac.compare_digest(token.encode(), self._token):
+            raise Unauthenticated(
+                "this call needs the manager's token: send the header 'Authorization: Bearer <token>'; "
+                "the operator finds it where POOLMGR_API__TOKEN or POOLMGR_API__TOKEN_FILE points"
+            )
+        return f"token at {address}"
+
+
+async def admitted(request: Request, credentials: HTTPAuthorizationCredentials | None, action: Action) -> str:
+    """The caller's name. Raises what `AccessControl.admit` raises."""
+    control: AccessControl = request.app.state.access
+    token = credentials.credentials if credentials else ""
+    if not token and action in (access.READ, access.METRICS):
+        token = request.cookies.get(COOKIE, "")
+    address = request.client.host if request.client else "unknown"
+    return await control.admit(token, address, action)
+
+
+async def require_reader(request: Request, credentials: Credentials = None) -> None:
+    """For every operation that only reads."""
+    await admitted(request, credentials, access.READ)
+
+
+async def require_auditor(request: Request, credentials: Credentials = None) -> None:
+    """For the list of calls."""
+    await admitted(request, credentials, access.AUDIT)
+
+
+async def require_operator(name: str, request: Request, credentials: Credentials = None) -> str:
+    """For a plan of the pool in the path; the caller's name."""
+    return await admitted(request, credentials, access.rebalance(name))
+
+
+async def require_scraper(request: Request, credentials: Credentials = None) -> None:
+    """For the metrics."""
+    await admitted(request, credentials, access.METRICS)
+
+
+READER = Depends(require_reader)
+SCRAPER = Depends(require_scraper)
+AUDITOR = Depends(require_auditor)
+Operator = Annotated[str, Depends(require_operator)]

@@ -16,17 +16,6 @@ from poolmgr.domain.reasons import Reason
 MEDIA_TYPE = "application/problem+json"
 
 
-class Unauthenticated(Rejected):
-    """No token, or not the right one."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            Reason.UNAUTHENTICATED,
-            "this call needs the manager's token: send the header 'Authorization: Bearer <token>'; "
-            "the operator finds it where POOLMGR_API__TOKEN or POOLMGR_API__TOKEN_FILE points",
-        )
-
-
 class Problem(BaseModel):
     """What went wrong and what to do, as RFC 9457 problem details."""
 
@@ -65,11 +54,15 @@ STATUS_OF_REASON = {
     Reason.INVALID_BODY: 422,
     Reason.INVALID_REQUEST: 422,
     Reason.UNAUTHENTICATED: 401,
+    Reason.FORBIDDEN: 403,
+    Reason.REQUEST_TOO_LARGE: 413,
+    Reason.HOST_NOT_SERVED: 421,
 }
 """Where one kind of error needs more than one status."""
 
 RESPONSES: dict[int, str] = {
     401: "The call needs a bearer token.",
+    403: "The caller lacks the right; the sentence names it.",
     404: "There is no such thing; the sentence says what there is.",
     412: "The pool changed since the caller read it. Nothing was done.",
     422: "The request is not understood; the sentence names the field.",
@@ -167,13 +160,19 @@ def _fault(fault: Mapping[str, Any]) -> str:
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     path, method = request.url.path, request.method
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        refusal = Rejected(Reason.METHOD_NOT_ALLOWED, f"{path} does not take {method}; it takes {allowed}")
-    else:
-        refusal = Rejected(
-            Reason.NOT_FOUND, f"there is nothing at {path}; GET /api/v1/openapi.json lists it all"
-        )
+    match error.status_code:
+        case 404:
+            sentence = f"there is nothing at {path}; GET /api/v1/openapi.json lists it all"
+            refusal = Rejected(Reason.NOT_FOUND, sentence)
+        case 405:
+            allowed = (error.headers or {}).get("Allow", "")
+            refusal = Rejected(
+                Reason.METHOD_NOT_ALLOWED, f"{path} does not take {method}; it takes {allowed}"
+            )
+        case 413:
+            refusal = Rejected(Reason.REQUEST_TOO_LARGE, "the body is longer than any that is taken here")
+        case _:
+            refusal = Rejected(Reason.INVALID_BODY, f"the body is not understood: {error.detail}")
     response = answer(refusal, request)
     response.headers.update(error.headers or {})
     return response

@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from poolmgr.api.app import create_app
+from poolmgr.api.auth import OpenAccess
+from poolmgr.api.request_limits import hosts_served
 from poolmgr.api.ui.wording import clock_time
 from poolmgr.cli.aside import aside, ended_by
 from poolmgr.cli.demo_admission import ask_about_machines, tell, webhook
@@ -101,7 +103,7 @@ class _Demo:
         """Time and dashboard: the demo ends with either."""
         return {
             asyncio.create_task(self.fleet.clock.run_paced(SystemClock(), self.speed), name="clock"),
-            asyncio.create_task(serve(self._web(stopping), listener, stopping), name="dashboard"),
+            asyncio.create_task(serve(self._web(listener, stopping), listener, stopping), name="dashboard"),
         }
 
     def _front_desk(self, console: Console, stopping: asyncio.Event) -> set[asyncio.Task[None]]:
@@ -116,16 +118,18 @@ class _Demo:
             asyncio.create_task(aside("asking the webhook", told, say), name="people"),
         }
 
-    def _web(self, stopping: asyncio.Event) -> object:
+    def _web(self, listener: socket.socket, stopping: asyncio.Event) -> object:
         day = self.fleet
         return create_app(
             control=self.controller,
+            access=OpenAccess(),
             history=SqlHistory(self.database),
             audit=self.ledger,
             clock=day.clock,
             cluster="simulated fleet",
             pace=f"{self.speed:g} times real time",
             stopping=stopping,
+            hosts=hosts_served(listener.getsockname()[0]),
         )
 
 

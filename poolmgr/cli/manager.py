@@ -9,12 +9,16 @@ import platform
 import random
 import socket
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
 
 from poolmgr.cli.settings import ManagerSettings, load, misspelt
+
+if TYPE_CHECKING:
+    from poolmgr.cluster.client import Client
+    from poolmgr.domain.access import AccessControl
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -76,6 +80,7 @@ def run_manager(settings: ManagerSettings) -> None:
 
 async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -> None:
     from poolmgr.api.app import create_app
+    from poolmgr.api.request_limits import hosts_served
     from poolmgr.cli.live_planner import live_planner
     from poolmgr.cli.serving import serve, stop_on_signals
     from poolmgr.cluster.connect import ClusterSettings, connected
@@ -126,16 +131,17 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
                     sample_seconds=settings.loop.sample_seconds,
                 ),
             )
+            address = listener.getsockname()
             web = create_app(
                 control=controller,
                 history=SqlHistory(database),
                 audit=ledger,
                 clock=clock,
-                token=token,
+                access=_access(settings, token, address[0], cluster.client),
                 cluster=settings.api.cluster_name,
                 stopping=stopping,
+                hosts=hosts_served(address[0]),
             )
-            address = listener.getsockname()
             log.info("manager_started", address=f"{address[0]}:{address[1]}", ledger=database.where)
             await until_first_ends(
                 stopping,
@@ -149,6 +155,21 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
     finally:
         await database.close()
     log.info("manager_ended")
+
+
+def _access(settings: ManagerSettings, token: str, address: str, client: "Client") -> "AccessControl":
+    """Who may ask the API, as the settings say."""
+    from poolmgr.api.auth import OpenAccess, TokenAccess
+    from poolmgr.api.request_limits import hosts_served
+    from poolmgr.cluster.access import KubernetesAccess
+
+    chosen = settings.api.access
+    if chosen == "token" or (not chosen and token):
+        return TokenAccess(token)
+    if chosen == "open" or (not chosen and hosts_served(address)):
+        log.info("api_open", address=address)
+        return OpenAccess()
+    return KubernetesAccess(client)
 
 
 async def _hold(_epoch: object) -> None:

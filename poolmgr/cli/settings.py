@@ -32,8 +32,12 @@ class ApiSettings(_Group):
     """Address to listen on."""
     port: int = Field(default=8080, ge=0, le=65_535)
     """Port of dashboard, REST API, metrics and health; the chart's probes use it."""
+    access: Literal["", "open", "token", "kubernetes"] = ""
+    """Who may ask. `kubernetes`: callers with a token of the cluster, by their rights there. `token`: everybody reads,
+    and writes with `token`. `open`: everybody reads and writes. Empty: `token` where one is set, else `open` on a
+    loopback address and `kubernetes` on any other."""
     token: SecretStr = SecretStr("")
-    """What writing calls must send as `Authorization: Bearer …`. Empty: whoever reaches the port may write."""
+    """With `token` access, what writing calls must send as `Authorization: Bearer …`."""
     token_file: Path | None = None
     """File with that token (a mounted Secret); read at the start."""
     cluster_name: str = ""
@@ -43,6 +47,13 @@ class ApiSettings(_Group):
     def _one_token(self) -> Self:
         if self.token_file is not None and self.token.get_secret_value():
             raise ValueError("set token or token_file, not both")
+        has_token = self.token_file is not None or bool(self.token.get_secret_value())
+        if self.access == "token" and not has_token:
+            raise ValueError("access is token, and neither token nor token_file is set")
+        if self.access in ("open", "kubernetes") and has_token:
+            raise ValueError(
+                f"access is {self.access}, which looks at no token of its own: unset token and token_file"
+            )
         return self
 
 

@@ -110,6 +110,9 @@ class Reason(StrEnum):
     STORE_UNAVAILABLE = "StoreUnavailable"  # no ledger: moves go on, history is missing meanwhile
     INVARIANT_BROKEN = "InvariantBroken"  # what must never be, is; left alone until a human has looked
     UNAUTHENTICATED = "Unauthenticated"  # a writing call without the right bearer token
+    FORBIDDEN = "Forbidden"  # the caller is known and lacks the right; the sentence names it
+    REQUEST_TOO_LARGE = "RequestTooLarge"  # the request's body is longer than any that is taken
+    HOST_NOT_SERVED = "HostNotServed"  # the request names another host than this server answers to
     METHOD_NOT_ALLOWED = "MethodNotAllowed"  # the path exists, the HTTP method does not
     API_FORBIDDEN = "ApiForbidden"  # the service account lacks a verb
     LEARNED_STATE_DAMAGED = "LearnedStateDamaged"  # what the planner learned cannot be read; it learns anew

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, NoSuchModuleError, SQLAlchemyError
 from sqlmodel import Session, create_engine
 
 from poolmgr.domain.errors import Rejected, Unavailable
@@ -20,6 +21,7 @@ from poolmgr.kit.clock import Clock, SystemClock
 from poolmgr.store.migrate import MigrationError, migrate
 
 Result = TypeVar("Result")
+log = structlog.get_logger()
 
 MAX_WAITING = 64
 """Calls that may queue for the worker; beyond that the database is too slow to be worth waiting for."""
@@ -80,8 +82,17 @@ class Database:
         except TimeoutError as error:
             self._shut_for_now(f"no answer within {self._timeout:g} s")
             raise self._unavailable(self._why) from error
+        except DataError as error:  # a value that it cannot hold says nothing about the next
+            raise Rejected(
+                Reason.INVALID_REQUEST,
+                f"the history database does not take this value ({_first_line(error)})",
+            ) from error
         except (SQLAlchemyError, MigrationError, OSError) as error:
-            self._shut_for_now(_first_line(error))
+            # Where it is and what it said is for who reads the log, not for everybody who asks the API.
+            log.warning("ledger_unavailable", database=self.where, why=_first_line(error))
+            self._shut_for_now(
+                str(error) if isinstance(error, MigrationError) else "the manager's log says why"
+            )
             raise self._unavailable(self._why) from error
 
     async def close(self) -> None:
@@ -111,8 +122,8 @@ class Database:
     def _unavailable(self, why: str) -> Unavailable:
         return Unavailable(
             Reason.STORE_UNAVAILABLE,
-            f"the ledger at {self.where} does not work ({why}); history is not kept until it is back, "
-            "control goes on",
+            f"the history database is unavailable ({why}): no history is kept until it is back, and GPUs are managed as "
+            "before",
             self._retry_after,
         )
 

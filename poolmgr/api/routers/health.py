@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from poolmgr.api.auth import SCRAPER
 from poolmgr.api.deps import ControlDep
 from poolmgr.api.metrics import FleetCollector
 
@@ -30,7 +31,9 @@ async def readyz(control: ControlDep) -> JSONResponse:
     return JSONResponse(body, 200 if synced else 503)
 
 
-@router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
+@router.get(
+    "/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse, dependencies=[SCRAPER]
+)
 async def metrics(control: ControlDep) -> Response:
     """GPUs by pool, model, mode and state; who waits; moves; leadership; age of the view."""
     registry = CollectorRegistry(auto_describe=False)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from poolmgr.api import present, schemas
 from poolmgr.api.answers import written
-from poolmgr.api.auth import Writer
+from poolmgr.api.auth import Operator
 from poolmgr.api.deps import CensusDep, ControlDep
 from poolmgr.api.problems import documented
 from poolmgr.domain.errors import Rejected
@@ -41,10 +41,10 @@ async def get_pool(name: PoolName, control: ControlDep, census: CensusDep) -> sc
     "/{name}:rebalance",
     summary="Plan for one pool now, and do it unless dryRun",
     response_model=schemas.Rebalance,
-    responses=documented(401, 404, 412, 422, 503),
+    responses=documented(401, 403, 404, 412, 422, 503),
 )
 async def rebalance(
-    name: PoolName, body: schemas.RebalanceRequest, request: Request, control: ControlDep, caller: Writer
+    name: PoolName, body: schemas.RebalanceRequest, request: Request, control: ControlDep, caller: Operator
 ) -> Response:
     """Answer the plan with every move and every refusal, each with its reason.
 

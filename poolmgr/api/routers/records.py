@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from poolmgr.api import present, schemas
 from poolmgr.api.answers import written
-from poolmgr.api.auth import Writer
+from poolmgr.api.auth import AUDITOR
 from poolmgr.api.deps import ControlDep, HistoryDep, PageSize, RecordToken, SnapshotDep
 from poolmgr.api.problems import documented
 from poolmgr.domain.errors import Rejected
@@ -85,10 +85,16 @@ async def list_samples(
     return schemas.SampleList(items=[present.sample(s) for s in found])
 
 
-@router.get("/calls", tags=["calls"], summary="Audit of writing calls", responses=documented(401, 422, 503))
+@router.get(
+    "/calls",
+    tags=["calls"],
+    summary="Audit of writing calls",
+    responses=documented(401, 403, 422, 503),
+    dependencies=[AUDITOR],
+)
 async def list_calls(
-    history: HistoryDep, caller: Writer, page_size: PageSize = 50, page_token: RecordToken = ""
+    history: HistoryDep, page_size: PageSize = 50, page_token: RecordToken = ""
 ) -> schemas.CallList:
-    """Who asked for what through this API, and what was answered. Needs the token where one is set."""
+    """Who asked for what through this API, and what was answered. Takes a right of its own, or the token where one is set."""
     page = await history.rest_calls(page_size=page_size, page_token=page_token)
     return schemas.CallList(items=[present.call(c) for c in page.items], next_page_token=page.next_token)

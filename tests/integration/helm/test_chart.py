@@ -134,3 +134,56 @@ def test_installs_upgrades_and_leaves_pools_when_it_goes(control_plane: ControlP
         control_plane.helm("uninstall", "poolmgr", "-n", NAMESPACE)
         assert control_plane.api.exists("/apis/poolmgr.io/v1alpha1/gpupools/default")
         release.install()
+
+
+def test_network_policies_let_in_whom_the_values_name(control_plane: ControlPlane) -> None:
+    assert not any(kind == "NetworkPolicy" for kind, _ in rendered(control_plane))
+    peer = "networkPolicy.managerFrom[0].namespaceSelector.matchLabels.team=monitoring"
+    objects = rendered(control_plane, "networkPolicy.enabled=true", peer)
+    policies = {name: o["spec"] for (kind, name), o in objects.items() if kind == "NetworkPolicy"}
+    assert {name: spec["ingress"] for name, spec in policies.items()} == {
+        "poolmgr-manager": [
+            {
+                "ports": [{"port": "http", "protocol": "TCP"}],
+                "from": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}],
+            }
+        ],
+        "poolmgr-webhook": [{"ports": [{"port": "https", "protocol": "TCP"}]}],
+        "poolmgr-agent": [],
+    }
+    for name, spec in policies.items():
+        kind = "DaemonSet" if name == "poolmgr-agent" else "Deployment"
+        labels = objects[kind, name]["spec"]["template"]["metadata"]["labels"]
+        assert spec["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_network_policies_without_peers_close_the_manager(control_plane: ControlPlane) -> None:
+    objects = rendered(control_plane, "networkPolicy.enabled=true")
+    assert objects["NetworkPolicy", "poolmgr-manager"]["spec"]["ingress"] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "access"),
+    [
+        ((), None),
+        (("manager.writeToken.existingSecret=t",), None),
+        (("manager.access=open",), "open"),
+        (("manager.access=kubernetes",), "kubernetes"),
+    ],
+)
+def test_access_is_the_managers_to_choose_unless_it_is_set(
+    control_plane: ControlPlane, values: tuple[str, ...], access: str | None
+) -> None:
+    settings = rendered(control_plane, *values)["ConfigMap", "poolmgr-manager"]["data"]
+    assert settings.get("POOLMGR_API__ACCESS") == access
+
+
+def test_no_role_of_the_chart_moves_gpus_for_those_who_merely_view(control_plane: ControlPlane) -> None:
+    objects = rendered(control_plane)
+    for (kind, name), role in objects.items():
+        if (
+            kind == "ClusterRole"
+            and "rbac.authorization.k8s.io/aggregate-to-view" in role["metadata"]["labels"]
+        ):
+            verbs = {verb for rule in role["rules"] for verb in rule["verbs"]}
+            assert verbs <= {"get", "list", "watch"}, name

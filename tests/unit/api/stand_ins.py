@@ -6,7 +6,9 @@ from typing import Any
 import httpx
 
 from poolmgr.api.app import create_app
+from poolmgr.api.auth import OpenAccess, TokenAccess
 from poolmgr.controller.loop import RebalanceResult
+from poolmgr.domain.access import AccessControl
 from poolmgr.domain.census import Census, take_census
 from poolmgr.domain.errors import PoolError, Unavailable
 from poolmgr.domain.history import DemandSample, Page, PastDecision, PastPlan, PastTransition, RestCall
@@ -96,11 +98,20 @@ class Records:
 
 
 def client(
-    control: Steering | None = None, records: Records | None = None, token: str = ""
+    control: Steering | None = None,
+    records: Records | None = None,
+    token: str = "",
+    hosts: frozenset[str] = frozenset(),
+    access: AccessControl | None = None,
 ) -> httpx.AsyncClient:
     """An HTTP client of the app, without a socket."""
     records = records or Records()
     app = create_app(
-        control=control or Steering(), history=records, audit=records, clock=StillClock(), token=token
+        control=control or Steering(),
+        history=records,
+        audit=records,
+        clock=StillClock(),
+        access=TokenAccess(token) if token else access or OpenAccess(),
+        hosts=hosts,
     )
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://poolmgr")

@@ -76,7 +76,7 @@ async def test_bad_body_is_422_naming_the_field_and_asks_nothing(content: bytes,
 
 
 @pytest.mark.parametrize("header", [None, "Bearer wrong", "Basic c2VjcmV0"])
-async def test_without_the_token_nothing_is_asked_and_the_attempt_is_kept(header: str | None) -> None:
+async def test_without_the_token_nothing_is_asked_and_nothing_is_kept(header: str | None) -> None:
     control, records = Steering(), Records()
     async with client(control, records, token="secret") as http:
         answer = await http.post(
@@ -85,7 +85,7 @@ async def test_without_the_token_nothing_is_asked_and_the_attempt_is_kept(header
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
     assert control.asked == []
-    assert [(c.status, c.code) for c in records.calls] == [(401, "Unauthenticated")]
+    assert records.calls == [], "whoever reaches the port could fill the ledger"
 
 
 async def test_call_with_the_token_is_kept_with_its_answer() -> None:

@@ -228,7 +228,7 @@ async def test_missing_database_is_unavailable_and_costs_nothing_until_it_may_be
     clock, folder = Hands(), tmp_path / "later"
     database = Database(f"sqlite:///{folder / 'ledger.sqlite'}", retry_after_seconds=15, clock=clock)
     ledger = SqlLedger(database)
-    with pytest.raises(Unavailable, match="control goes on") as refused:
+    with pytest.raises(Unavailable, match="managed as before") as refused:
         await ledger.save_learned_state("p", 1)
     assert refused.value.reason is Reason.STORE_UNAVAILABLE
     folder.mkdir()
