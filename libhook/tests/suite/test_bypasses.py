@@ -230,8 +230,10 @@ def test_work_of_a_program_killed_at_once_is_paid_by_the_next(machine: Machine) 
     time.sleep(0.02)  # who was seen ten milliseconds ago passes for alive
     assert machine.run("bypass", "plain", "1", CUDA_DEVICE_SM_LIMIT="5").returncode == 0
     (paid,) = struct.unpack_from("<Q", machine.region.read_bytes(), PAID)
-    # a program is killed at any moment of its last measurement: on a busy machine a twelfth of it was missing once
-    assert used * 0.9 <= paid <= used + 5 * 22_000_000
+    # Of work that was not measured, two milliseconds after the last look are counted: a living hook looks every one
+    # (PH_DEBT_LOOKS_NS). On a busy machine its thread may not get a turn for longer, and of each 3 ms one is lost at
+    # most: a tenth was, beside three busy processes, and nothing with an allowance of 22 ms.
+    assert used * 2 / 3 <= paid <= used + 5 * 22_000_000
 
 
 LEFT_ALONE = (
