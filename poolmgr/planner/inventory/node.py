@@ -11,7 +11,7 @@ from poolmgr.domain.fleet import Gpu, Granularity, Node, Pool, RebalanceMode
 from poolmgr.domain.identifiers import WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.plan import Refusal
-from poolmgr.domain.usage import held_by_others, in_use
+from poolmgr.domain.usage import held_by_others, in_use, is_open
 from poolmgr.planner.inventory.eligibility import Denial, gpu_denial, node_denial
 from poolmgr.planner.inventory.usage import Usage
 
@@ -153,7 +153,7 @@ def _part(
         at.unplaced = sum(usage.unplaced[(node.name, r)] for r in resources)
     move = node.transition
     leaving = move.devices if move is not None else ()
-    usable = node.ready and (not node.cordoned or node.cordoned_by_us)
+    usable = is_open(node)
     still = node_denial(node) is not None or not no_shared_iommu_group(node)
     whole, off = pool.granularity is Granularity.NODE, pool.rebalance is RebalanceMode.OFF
     # Looking a member of an enumeration up takes ten times as long as a local name (Python 3.11).

@@ -11,11 +11,12 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from poolmgr.domain.demand import SharedPod
+from poolmgr.domain.demand import SharedPod, accepts_model
 from poolmgr.domain.fleet import Gpu, Node
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.domain.usage import is_open
 from poolmgr.planner.inventory.cache import SharedCapacity
 from poolmgr.planner.inventory.inventory import Inventory
 from poolmgr.planner.inventory.usage import Usage
@@ -53,10 +54,7 @@ class PodShape:
         return self.memory_mib or card_mib
 
     def accepts_model(self, model: str) -> bool:
-        name = model.casefold()
-        return (not self.models or any(m.casefold() in name for m in self.models)) and not any(
-            m.casefold() in name for m in self.excluded_models
-        )
+        return accepts_model(model, self.models, self.excluded_models)
 
 
 @dataclass(slots=True)
@@ -121,7 +119,7 @@ def _table_of(inventory: Inventory) -> _CapacityTable:
 
 def _capacity_of(node: Node, usage: Usage) -> list[SharedCapacity]:
     """The node's shared GPUs with room, and those on their way to that side."""
-    if not node.ready or (node.cordoned and not node.cordoned_by_us):
+    if not is_open(node):
         return []
     found: list[SharedCapacity] = []
     ready, shared = DevicePhase.READY, Mode.SHARED
