@@ -65,11 +65,11 @@ def container_hash(name: str) -> str:
 
 
 def parse_settings(text: str) -> dict[str, str]:
-    """`name = value` lines. Raises Rejected: libhook would ignore a file with a mistake as a whole."""
+    """`name = value` lines, `#` begins a comment line. Raises Rejected: libhook would ignore a file with a mistake as a whole."""
     found = {}
     for line in text.splitlines():
         name, separator, value = (part.strip() for part in line.partition("="))
-        if not name and not separator:
+        if name.startswith("#") or not (name or separator):
             continue
         if not separator or not name or not value or value.split() != [value] or "#" in value:
             raise Rejected(

@@ -1,6 +1,7 @@
 """Ways round the hook: the closed ones are refused, and the open ones are as open as docs/reference/hook-bypasses.md says."""
 
 import fnmatch
+import os
 import re
 import shutil
 import struct
@@ -234,6 +235,33 @@ def test_work_of_a_program_killed_at_once_is_paid_by_the_next(machine: Machine) 
     # (PH_DEBT_LOOKS_NS). On a busy machine its thread may not get a turn for longer, and of each 3 ms one is lost at
     # most: a tenth was, beside three busy processes, and nothing with an allowance of 22 ms.
     assert used * 2 / 3 <= paid <= used + 5 * 22_000_000
+
+
+def test_hostile_files_among_the_neighbours_are_passed_over(machine: Machine) -> None:
+    """Whatever lies in the folder of regions: neither waited for, nor mapped, nor believed."""
+    folder = machine.folder / "regions"
+    folder.mkdir()
+    assert machine.run("bypass", "plain", "1", CUDA_DEVICE_MEMORY_LIMIT=LIMIT).returncode == 0
+    region = machine.region.read_bytes()
+    machine.region.unlink()
+    os.mkfifo(folder / "fifo.cache")
+    (folder / "folder.cache").mkdir()
+    (folder / "link.cache").symlink_to("/dev/zero")
+    (folder / "short.cache").write_bytes(region[:3000])
+    (folder / "cut.cache").write_bytes(region[: 491 * 4096 + 4096])
+    (folder / "garbage.cache").write_bytes(
+        region[: 491 * 4096 + 64] + os.urandom(len(region) - 491 * 4096 - 64)
+    )
+    (folder / "huge.cache").touch()
+    os.truncate(folder / "huge.cache", 1 << 40)
+    for number in range(80):  # more than are looked at
+        (folder / f"more{number}.cache").write_bytes(region[:-1])
+    done = machine.run(
+        "share", "--seconds", "3", virtual=True,
+        CUDA_DEVICE_SM_LIMIT="20", POOLMGR_HOOK_ACTIVITY=str(folder), FAKE_CUDA_SHM=str(machine.folder / "other"),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert share_of(done.stdout) == pytest.approx(20, abs=2)
 
 
 LEFT_ALONE = (

@@ -8,6 +8,7 @@ import yaml
 
 from e2e.controlplane.client import ApiError
 from e2e.controlplane.plane import CommandFailed, ControlPlane
+from poolmgr.agent.hook_node import parse_settings
 from tests.integration.helm.installation import CHART, NAMESPACE, installation
 
 pytestmark = pytest.mark.integration
@@ -187,3 +188,21 @@ def test_no_role_of_the_chart_moves_gpus_for_those_who_merely_view(control_plane
         ):
             verbs = {verb for rule in role["rules"] for verb in rule["verbs"]}
             assert verbs <= {"get", "list", "watch"}, name
+
+
+@pytest.mark.parametrize(
+    ("values", "settings"),
+    [
+        ((), {"context_memory": "measured", "context_bytes": "128Mi"}),
+        (("agent.hook.settings.context_memory=off", "agent.hook.settings.burst_ms=5"),
+         {"context_memory": "off", "context_bytes": "128Mi", "burst_ms": "5"}),
+        (("agent.hook.settings.context_memory=null", "agent.hook.settings.context_bytes=null"), {}),
+    ],
+)  # fmt: skip
+def test_the_agent_reads_the_hooks_settings_as_they_are_written(
+    control_plane: ControlPlane, values: tuple[str, ...], settings: dict[str, str]
+) -> None:
+    agent = rendered(control_plane, "agent.hook.mode=Install", *values)["DaemonSet", "poolmgr-agent"]
+    variables = agent["spec"]["template"]["spec"]["containers"][0]["env"]
+    (text,) = (variable["value"] for variable in variables if variable["name"] == "POOLMGR_HOOK_SETTINGS")
+    assert parse_settings(text) == settings

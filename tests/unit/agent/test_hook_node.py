@@ -135,3 +135,7 @@ def test_the_hash_is_the_hooks() -> None:
 def test_a_line_that_libhook_would_refuse_is_refused(line: str) -> None:
     with pytest.raises(Rejected, match="is no setting of libhook"):
         parse_settings(f"burst_ms = 5\n{line}\n")
+
+
+def test_no_settings_are_none() -> None:
+    assert parse_settings("# none\n") == {}
