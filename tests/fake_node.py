@@ -226,7 +226,7 @@ class FakeNode:
         self.tripwire.pass_by(f"after {what}")
         return WriteOutcome()
 
-    def in_flight(self) -> frozenset[str]:
+    def in_flight(self) -> frozenset[PciAddress]:
         return frozenset(self.hung)
 
     def _obey(self, name: str, device: Device, text: str) -> None:

@@ -86,4 +86,6 @@ def fake(node: FakeNode) -> NodeUnderTest:
 
 
 def real() -> NodeUnderTest:
-    return NodeUnderTest(Sysfs(ChildWriter()), Path("/"), device_number_of, RealHolders())
+    return NodeUnderTest(
+        Sysfs(ChildWriter(Path("/run/poolmgr-bench/writes"))), Path("/"), device_number_of, RealHolders()
+    )

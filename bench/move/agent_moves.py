@@ -54,7 +54,7 @@ class TimedWriter(ChildWriter):
 
 
 async def moves(address: PciAddress, rounds: int) -> None:
-    writer = TimedWriter()
+    writer = TimedWriter(Path("/run/poolmgr-bench-move"))
     sysfs, catalogue = Sysfs(writer), load_catalogue(("nvidia", "emulated"))
     observer = NodeObserver(sysfs, catalogue, PodResources(Path("/nonexistent")), NoPlugins())
     steps = Steps()

@@ -58,7 +58,7 @@ class ByHand:
     def __init__(self, settings: AgentSettings) -> None:
         self._settings = settings
         catalogue = load_catalogue(settings.accelerators)
-        sysfs = Sysfs(ChildWriter(settings.proc_root), settings.sys_root)
+        sysfs = Sysfs(ChildWriter(settings.writes_dir, settings.proc_root), settings.sys_root)
         kubelet = PodResources(settings.kubelet_dir / "pod-resources/kubelet.sock")
         self._nvml = Nvml(driver_root=settings.driver_root)
         self._observer = NodeObserver(sysfs, catalogue, kubelet, NoPlugins(), proc=settings.proc_root)

@@ -102,14 +102,14 @@ def _open_devices(
         except OSError:  # closed meanwhile
             continue
         if number is not None:
-            result.extend((address, target) for address in wanted.get(number, ()))
+            result.extend((address, _shown(os.fsencode(target))) for address in wanted.get(number, ()))
     return result
 
 
 def _vfio_device(fdinfo: Path) -> list[tuple[PciAddress, str]]:
     """An open vfio device may outlive the group file it came from; newer kernels (6.18) name the function
     in fdinfo. Older ones say nothing there, and the open group file has to do."""
-    for line in fdinfo.read_text().splitlines():
+    for line in fdinfo.read_text(errors="replace").splitlines():
         key, _, path = line.partition(":")
         if key == "vfio-device-syspath":
             return [(PciAddress(Path(path.strip()).name), _VFIO_DEVICE)]
@@ -117,8 +117,9 @@ def _vfio_device(fdinfo: Path) -> list[tuple[PciAddress, str]]:
 
 
 def _command(process: Path) -> str:
+    """Whatever a process calls itself, as text that can be shown."""
     try:
-        return (process / "comm").read_text().strip()
+        return _shown((process / "comm").read_bytes().strip())
     except OSError:
         return ""
 
@@ -126,7 +127,14 @@ def _command(process: Path) -> str:
 def _pod_uid(process: Path) -> str:
     """The pod a process belongs to, from its cgroup path: `…/pod<uid>/…`, with `_` for `-` under systemd."""
     try:
-        match = _POD_IN_CGROUP.search((process / "cgroup").read_text())
+        match = _POD_IN_CGROUP.search(_shown((process / "cgroup").read_bytes()))
     except OSError:
         return ""
     return match.group(1).replace("_", "-") if match else ""
+
+
+def _shown(text: bytes) -> str:
+    return "".join(
+        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}"
+        for c in text.decode(errors="replace")
+    )

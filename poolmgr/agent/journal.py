@@ -15,8 +15,11 @@ from msgspec.structs import replace
 
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.reasons import Reason
 
 VERSION = 1
+DAMAGED = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What decoding raises, whatever the file holds: other bytes than UTF-8 and brackets without end, too."""
 
 
 class Move(msgspec.Struct, frozen=True, rename="camel"):
@@ -38,6 +41,14 @@ class Trouble(msgspec.Struct, frozen=True, rename="camel"):
     at: float
     attempts: int = 1
     quarantined: bool = False
+
+    @property
+    def code(self) -> Reason:
+        """What a newer release wrote and this one does not know is taken as the more careful of our own."""
+        try:
+            return Reason(self.reason)
+        except ValueError:
+            return Reason.UNBIND_TIMED_OUT if self.quarantined else Reason.BIND_FAILED
 
 
 class DeviceRecord(msgspec.Struct, frozen=True, rename="camel"):
@@ -102,7 +113,7 @@ class Journal:
         """What another process's journal says; empty where it cannot be read."""
         try:
             return msgspec.json.decode(path.read_bytes(), type=JournalState)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *DAMAGED):
             return JournalState()
 
     def load(self, boot_id: str) -> None:
@@ -114,7 +125,7 @@ class Journal:
                 raise msgspec.ValidationError(f"version {state.version} is of a newer agent")
         except FileNotFoundError:
             state = JournalState()
-        except msgspec.DecodeError as error:
+        except DAMAGED as error:
             aside = self._path.with_suffix(".damaged")
             self._path.replace(aside)
             self.complaint = f"the journal could not be read ({error}); it was put aside as {aside}"

@@ -3,15 +3,17 @@
 Unbinding a driver runs its remove function inside the write: with a user left, NVIDIA's waits for ever
 (uninterruptible, beyond SIGKILL) and vfio's until the VM is gone. So such writes happen in a child process that is
 given up on, not waited for, once a deadline has passed. A child that has returned makes the next write too: starting
-one takes longer than a write. While it writes, it goes by a name that holds the function's address, so that a later
-agent on the same boot can see that the write is still in flight.
+one takes longer than a write.
+
+A later agent on the same boot must see that a write is still in flight. So each child is noted in a folder of the
+agent's while it writes: its process id, when that process started, and the function. Names and command lines would
+not do: a process of any container can give itself whichever it likes.
 """
 
 import asyncio
 import contextlib
 import errno
 import os
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,40 +22,30 @@ from typing import Protocol
 
 from poolmgr.domain.identifiers import PciAddress
 
-MARK = "pw"
-"""Before the address in a writing child's name. Linux keeps 15 characters of it: room for a five-digit PCI domain."""
-IDLE = "poolmgr-writer"
-FORMER_MARK = "poolmgr-write"
-"""Name of the children of earlier agents, one for each write; their command line holds file and text."""
-_WRITING = re.compile(MARK + r"([0-9a-f]{4,5}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
+NAME = "poolmgr-writer"
+"""Of the child, for who lists processes; it is not recognised by that."""
 _WORK = """
 import os, sys
-comm = os.open('/proc/self/comm', os.O_WRONLY)
-def name_process(name):
-    os.write(comm, name)
 def write(path, text):
     file = os.open(path, os.O_WRONLY)
     try:
         os.write(file, text + b'\\n')
     finally:
         os.close(file)
-mark, idle = os.fsencode(sys.argv[1]), os.fsencode(sys.argv[2])
-name_process(idle)
+with open('/proc/self/comm', 'w') as comm:
+    comm.write(sys.argv[1])
 for line in sys.stdin.buffer:
-    about, path, text = line[:-1].split(b'\\0')
+    path, text = line[:-1].split(b'\\0')
     answer = 0
     try:
-        name_process(mark + about)
         write(path, text)
     except OSError as error:
         answer = error.errno
-    name_process(idle)
     try:
         os.write(1, b'%d\\n' % answer)
     except BrokenPipeError:
         break
 """
-"""Without the name nothing is written. The name goes before the answer: who has it may look at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +75,19 @@ class KernelWriter(Protocol):
         """Write `text` and a newline to `path`; an empty text is a bare newline. One write at a time."""
         ...
 
-    def in_flight(self) -> frozenset[str]:
-        """Words that name the functions of all writes, of this or an earlier agent, that have not returned."""
+    def in_flight(self) -> frozenset[PciAddress]:
+        """The functions of all writes, of this or an earlier agent, that have not returned. Raises OSError."""
         ...
 
 
 class ChildWriter:
-    """Writes in a child process, which ends with this one unless the kernel holds it."""
+    """Writes in a child process, which ends with this one unless the kernel holds it.
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
+    `notes`: a folder that only the agent can write to, kept over its restarts.
+    """
+
+    def __init__(self, notes: Path, proc: Path = Path("/proc")) -> None:
+        self._notes = notes
         self._proc = proc
         self._child: subprocess.Popen[bytes] | None = None
         self._left_behind: list[subprocess.Popen[bytes]] = []
@@ -105,7 +101,7 @@ class ChildWriter:
         # A session of its own, so that a signal to the agent's group does not reach it. Not by asyncio, whose
         # transport would wait for it, or kill it, when the loop ends.
         self._child = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _WORK, MARK, IDLE],
+            [sys.executable, "-I", "-S", "-c", _WORK, NAME],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -115,7 +111,11 @@ class ChildWriter:
         self.prepare()
         child = self._child
         assert child is not None and child.stdin is not None and child.stdout is not None
-        words = (os.fsencode(word) for word in (about, path, text))
+        try:
+            self._note(child.pid, about)
+        except OSError as error:  # a later agent would not know of it: nothing is written
+            return WriteOutcome(error_number=error.errno or errno.EIO)
+        words = (os.fsencode(word) for word in (path, text))
         answer = b""
         self._child = None  # until it has answered
         try:
@@ -130,6 +130,7 @@ class ChildWriter:
             return WriteOutcome(error_number=errno.EINTR)
         finally:
             if answer:
+                self._strike(child.pid)  # before the answer is told: who has it may look at once
                 self._child = child
             else:
                 self._leave(child)
@@ -142,18 +143,44 @@ class ChildWriter:
                 pipe.close()
         self._left_behind.append(child)
 
-    def in_flight(self) -> frozenset[str]:
-        found: set[str] = set()
-        for entry in self._proc.iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):  # it ended meanwhile
-                    name = (entry / "comm").read_text().strip()
-                    if writing := _WRITING.fullmatch(name):
-                        found.add(writing[1])
-                    elif name == FORMER_MARK:
-                        words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                        found.update(words[words.index(FORMER_MARK) + 1 :])
+    def in_flight(self) -> frozenset[PciAddress]:
+        found: set[PciAddress] = set()
+        with contextlib.suppress(FileNotFoundError):  # nothing was ever written
+            for note in self._notes.iterdir():
+                if not note.name.isdigit():
+                    continue
+                pid = int(note.name)
+                with contextlib.suppress(FileNotFoundError):  # struck out meanwhile
+                    started, _, about = note.read_text(errors="replace").strip().partition(" ")
+                    if started and started == process_start(self._proc, pid):
+                        found.add(PciAddress(about))
+                    else:  # it has ended, and whoever has its number now is another process
+                        self._strike(pid)
         return frozenset(found)
+
+    def _note(self, pid: int, about: PciAddress) -> None:
+        """Say that the child is about to write. Raises OSError."""
+        started = process_start(self._proc, pid)
+        if not started:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        self._notes.mkdir(mode=0o700, parents=True, exist_ok=True)
+        beside = self._notes / f"{pid}.new"
+        beside.write_text(f"{started} {about}\n")
+        beside.replace(self._notes / str(pid))
+
+    def _strike(self, pid: int) -> None:
+        with contextlib.suppress(OSError):  # gone, or not ours to remove: it is looked at anew each time
+            (self._notes / str(pid)).unlink()
+
+
+def process_start(proc: Path, pid: int) -> str:
+    """When a process began, in clock ticks since boot: with its number, that names it. Empty where it has ended; proc(5),
+    fields 3 and 22 of stat. The second field, its name, may hold anything."""
+    try:
+        fields = (proc / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return ""
+    return "" if len(fields) < 20 or fields[0] in (b"Z", b"X") else fields[19].decode("ascii", "replace")
 
 
 async def _read(file: int) -> bytes:

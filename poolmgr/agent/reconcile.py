@@ -192,19 +192,19 @@ def _blocked(sight: Sight, record: DeviceRecord, wish: _Wish, now: float) -> Dec
     if trouble is None:
         return None
     same_wish = (trouble.plan_id, trouble.to_mode) == (wish.plan_id, wish.to_mode)
-    if trouble.reason == Reason.UNBIND_TIMED_OUT:
+    if trouble.code is Reason.UNBIND_TIMED_OUT:
         # Never a second unbind after a hung one; a bare device may still be brought onto a driver.
         given_up = sight.gpu.driver is not None
     else:
         # Another plan, or the way back of the same one, may succeed where this one cannot.
         given_up = trouble.quarantined and same_wish
     if given_up:
-        return Decision(at, Act.NOTHING, Reason(trouble.reason), trouble.message, wish.to_mode, wish.plan_id)
+        return Decision(at, Act.NOTHING, trouble.code, trouble.message, wish.to_mode, wish.plan_id)
     if same_wish and now < trouble.at + FIRST_RETRY_SECONDS * 2 ** (trouble.attempts - 1):
         return Decision(
             at,
             Act.WAIT,
-            Reason(trouble.reason),
+            trouble.code,
             f"{trouble.message}; tried {trouble.attempts} of {MAX_ATTEMPTS} times",
             wish.to_mode,
             wish.plan_id,

@@ -74,7 +74,7 @@ def build_agent(
 ) -> NodeAgent:
     """The agent on this machine's own sysfs, proc and NVML."""
     catalogue = load_catalogue(settings.accelerators)
-    sysfs = Sysfs(ChildWriter(settings.proc_root), settings.sys_root)
+    sysfs = Sysfs(ChildWriter(settings.writes_dir, settings.proc_root), settings.sys_root)
     kubelet = PodResources(settings.kubelet_dir / "pod-resources/kubelet.sock")
     observer = NodeObserver(sysfs, catalogue, kubelet, plugins, proc=settings.proc_root)
     nvml = Nvml(driver_root=settings.driver_root)
@@ -138,6 +138,11 @@ class Loop:
         except (PoolError, OSError) as error:
             log.warning("round_failed", error=str(error))
             return FAILED_ROUND_SECONDS
+        except Exception:
+            # Of something that the node or the cluster holds and nobody thought of. An agent that ended here would
+            # end again at each start, and nothing of its node would be offered or moved; the journal has what was begun.
+            log.exception("round_failed")
+            return FAILED_ROUND_SECONDS
         if acted:
             return 0.0
         moving = read_spec(self._settings.node, self._body).transition is not None
@@ -159,6 +164,9 @@ class Loop:
                 await self._clock.sleep(1.0)
             except (PoolError, OSError) as error:
                 log.warning("watch_interrupted", error=str(error))
+                await self._clock.sleep(FAILED_ROUND_SECONDS)
+            except Exception:
+                log.exception("watch_interrupted")
                 await self._clock.sleep(FAILED_ROUND_SECONDS)
 
     def _take(self, body: dict[str, Any]) -> None:

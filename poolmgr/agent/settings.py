@@ -36,3 +36,8 @@ class AgentSettings:
     hook_place: HookPlace = HookPlace()
     hook_settings: Mapping[str, str] = field(default_factory=lambda: DEFAULT_SETTINGS)
     """libhook's settings for every container of the node (docs/reference/hook-settings.md)."""
+
+    @property
+    def writes_dir(self) -> Path:
+        """Notes of writes that have not returned; see `kernelwrite`."""
+        return self.state_dir / "writes"

@@ -88,9 +88,8 @@ class Sysfs:
         return (self._drivers / driver).is_dir()
 
     def addresses_in_flight(self) -> frozenset[PciAddress]:
-        """Functions about which a write by us, now or before a restart, has not returned from the kernel."""
-        words = self._writer.in_flight()
-        return frozenset(a for a in self.list_addresses() if any(a in word for word in words))
+        """Functions about which a write by us, now or before a restart, has not returned. Raises OSError."""
+        return self._writer.in_flight()
 
     def prepare_writes(self) -> None:
         """Say that writes are about to come."""

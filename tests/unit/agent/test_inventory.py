@@ -125,6 +125,21 @@ def test_an_open_vfio_device_counts_where_the_kernel_names_it(tmp_path: Path) ->
     assert [h.pid for h in holders] == [pid]
 
 
+def test_a_holder_may_call_itself_anything(tmp_path: Path) -> None:
+    """A container's process chooses its name, and with its own /dev the name of its device file."""
+    node = FakeNode(tmp_path)
+    nvidia(node, driver="vfio-pci", group=7)
+    path = os.fsdecode(b"/dev/\xff\x1b[31m")
+    node._numbers[path] = (243, 7)
+    pid = node.start_process(path)
+    (node.proc / str(pid) / "comm").write_bytes(b"\xff\xfe\x80\x1b[2J\n")
+    (node.proc / str(pid) / "cgroup").write_bytes(b"0::/\xff/kubepods\n")
+    (holder,) = find_holders(look(node).values(), node.proc, node.number_of)[PciAddress(A)]
+    assert holder.pid == pid
+    assert holder.command.encode() and holder.command.isprintable()
+    assert holder.path.encode() and holder.path.isprintable()
+
+
 def test_a_process_that_ends_meanwhile_is_no_error(tmp_path: Path) -> None:
     node = FakeNode(tmp_path)
     nvidia(node, driver="vfio-pci", group=7)

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import DataObject, data, integers
 
 from poolmgr.agent.journal import Journal, Move, Trouble, replace_durably
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.reasons import Reason
 
 A = PciAddress("0000:00:04.0")
 
@@ -47,13 +50,55 @@ def test_the_first_start_ever_is_no_reboot(tmp_path: Path) -> None:
     assert not journal(tmp_path).rebooted
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"version": 99}', b'{"devices": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b'{"version": 99}',
+        b'{"devices": 3}',
+        b"\xff\xfe",
+        b'{"bootId": "\xff"}',
+        b'{"version": 1' + b"0" * 5000 + b"}",
+        b'{"newer": ' + b"[" * 100_000,
+    ],
+    ids=["empty", "cut", "newer", "odd", "no UTF-8", "no UTF-8 in a text", "huge number", "deep"],
+)
 def test_a_damaged_file_is_put_aside_and_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "journal.json").write_bytes(content)
     begun = journal(tmp_path)
     assert "put aside" in begun.complaint
     assert (tmp_path / "journal.damaged").read_bytes() == content
     assert begun.state.devices == {}
+
+
+@pytest.mark.parametrize(
+    ("quarantined", "code"), [(True, Reason.UNBIND_TIMED_OUT), (False, Reason.BIND_FAILED)]
+)
+def test_a_trouble_of_a_newer_release_counts_as_the_more_careful_of_ours(
+    tmp_path: Path, quarantined: bool, code: Reason
+) -> None:
+    trouble = Trouble("OfTomorrow", "its sentence", "p", Mode.PASSTHROUGH, 1.0, quarantined=quarantined)
+    journal(tmp_path).update(A, trouble=trouble)
+    kept = journal(tmp_path).state.device(A).trouble
+    assert kept == trouble
+    assert kept.code is code
+
+
+@settings(max_examples=400, deadline=None)
+@given(data())
+def test_a_file_damaged_anywhere_never_stops_the_start(
+    tmp_path_factory: pytest.TempPathFactory, drawn: DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("journal")
+    journal(folder).update(A, uuid="GPU-a", move=Move("p", 7, Mode.PASSTHROUGH, 1.0))
+    file = folder / "journal.json"
+    content = bytearray(file.read_bytes())
+    for _ in range(drawn.draw(integers(1, 4))):
+        content[drawn.draw(integers(0, len(content) - 1))] = drawn.draw(integers(0, 255))
+    file.write_bytes(content[: drawn.draw(integers(0, len(content)))])
+    begun = journal(folder)
+    assert begun.complaint or begun.state.boot_id
 
 
 def test_an_older_epoch_does_not_lower_the_highest(tmp_path: Path) -> None:
