@@ -106,6 +106,7 @@ class FakeKubelet:
     def __init__(self, node: FakeNode) -> None:
         self._node = node
         self.known = True
+        self.given_by_others: dict[str, PodName] = {}
 
     async def read(self, resource_names: Iterable[str]) -> KubeletView:
         self._node.tripwire.pass_by("ask the kubelet")
@@ -115,6 +116,7 @@ class FakeKubelet:
             True,
             frozenset((RESOURCE, PciAddress(a)) for a in self._node.offered),
             {(RESOURCE, PciAddress(a)): PodName("default", pod) for a, pod in self._node.given.items()},
+            self.given_by_others,
         )
 
 

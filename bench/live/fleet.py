@@ -202,6 +202,7 @@ def device(size: Size, node: int, gpu: int, launcher: str = "") -> Json:
         "numaNode": gpu // 4,
         "resourceName": model.resource,
         "modeSince": CREATED,
+        "rebind": {"possible": True},
         "advertised": passthrough,
         **({"allocatedTo": launcher} if launcher else {}),
     }

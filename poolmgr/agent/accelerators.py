@@ -42,6 +42,8 @@ class Vendor(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     character_devices: str = ""
     """`nvidia`: its device files are not below the PCI function in sysfs but /dev/nvidia<minor>."""
     nvswitch_class: str = ""
+    nvml: bool = False
+    """NVML tells the UUIDs of its GPUs, by which HAMi gives slices away, and whether they are in MIG mode."""
 
     def product(self, device_id: str) -> Product:
         """The listed product, or one named by its device id."""

@@ -4,10 +4,11 @@ The same checks as the agent's own; the only thing left out is the plan.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from poolmgr.agent import preflight
 from poolmgr.agent.accelerators import VFIO_PCI, load_catalogue
+from poolmgr.agent.evidence import check_evidence
 from poolmgr.agent.inventory import Accelerator
 from poolmgr.agent.journal import Journal
 from poolmgr.agent.kernelmodules import KernelModules
@@ -75,17 +76,21 @@ class ByHand:
     async def look(self, *, ask_nvml: bool = True) -> tuple[Finding, ...]:
         """Every GPU with its holders. The journal adds what NVML cannot tell of a GPU on vfio-pci."""
         report = await self._nvml.read() if ask_nvml else NvmlReport()
-        mig = frozenset(a for a, gpu in report.gpus.items() if gpu.mig_enabled)
-        seen = await self._observer.observe({}, mig, Pods())
+        mig = {a: gpu.mig_enabled for a, gpu in report.gpus.items()}
         records = Journal.peek(self._settings.state_dir / "journal.json").devices
+        uuids = {PciAddress(a): record.uuid for a, record in records.items()}
+        uuids |= {a: gpu.uuid for a, gpu in report.gpus.items()}
+        seen = await self._observer.observe(uuids, mig, Pods())
+        # A machine without a kubelet, such as a workstation, has no pods that it could be asked about.
+        alone = not self._settings.kubelet_dir.exists()
         findings = []
         for address, sight in sorted(seen.sights.items()):
             product = sight.gpu.vendor.product(sight.gpu.function.device_id)
             known, record = report.gpus.get(address), records.get(address)
             findings.append(
                 Finding(
-                    sight,
-                    (known.uuid if known else "") or (record.uuid if record else ""),
+                    replace(sight, kubelet_known=sight.kubelet_known or alone),
+                    sight.uuid,
                     (known.model if known else "") or (record.model if record else "") or product.model,
                     (known.memory_mib if known else 0)
                     or (record.memory_mib if record else 0)
@@ -125,6 +130,12 @@ def checks(sight: Sight, to_mode: Mode) -> tuple[tuple[str, Verdict], ...]:
     return (
         ("hardware", preflight.check_hardware(gpu, to_mode)),
         ("card state", preflight.check_state(gpu, to_mode, mig_enabled=sight.mig_enabled)),
+        (
+            "evidence",
+            check_evidence(
+                gpu, uuid=sight.uuid, mig_enabled=sight.mig_enabled, kubelet_known=sight.kubelet_known
+            ),
+        ),
         ("kernel", in_flight),
         ("kubelet", offered),
         ("holders", preflight.check_holders(gpu, sight.holders)),

@@ -1,5 +1,6 @@
 """What PCI says: the node's GPUs with their IOMMU group, driver and device numbers, as values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ class PciFunction:
     class_id: str
     """Four hex digits: class and subclass."""
     driver: str | None
+    virtual: bool = False
+    """A virtual function of SR-IOV."""
 
     @property
     def bridge(self) -> bool:
@@ -56,8 +59,12 @@ class Accelerator:
     numa_node: int | None = None
     boot_display: bool = False
     virtual_functions: int = 0
+    mediated_devices: bool = False
+    """Parts of it are given out as mediated devices (vGPU)."""
     nvswitch_domain: str = ""
     device_files: tuple[DeviceFile, ...] = ()
+    device_files_known: bool = False
+    """All through which a process can hold it are in `device_files`: an open one cannot be overlooked."""
     vfio_group_present: bool = False
     """The kernel offers /dev/vfio/<group>."""
 
@@ -110,7 +117,7 @@ class Accelerator:
 def scan(sysfs: Sysfs, catalogue: Catalogue, proc: Path = Path("/proc")) -> tuple[Accelerator, ...]:
     """All GPUs of the catalogue on this node, by address. Reads sysfs and `proc`/driver only."""
     functions = {a: _read_function(sysfs, a) for a in sysfs.list_addresses()}
-    ours = {a for a, f in functions.items() if catalogue.match(f.vendor_id, f.class_id)}
+    ours = _cards(catalogue, functions)
     switched = any(catalogue.is_nvswitch(f.vendor_id, f.class_id) for f in functions.values())
     return tuple(
         _read_accelerator(sysfs, catalogue, functions, ours, address, switched, proc)
@@ -125,7 +132,7 @@ def inspect(
     where the function is gone or is no GPU of the catalogue."""
     members = (address, *sysfs.list_group(address))
     functions = {a: _read_function(sysfs, a) for a in members if sysfs.exists(a)}
-    ours = {a for a, f in functions.items() if catalogue.match(f.vendor_id, f.class_id)}
+    ours = _cards(catalogue, functions)
     if address not in ours:
         return None
     return _read_accelerator(sysfs, catalogue, functions, ours, address, False, proc)
@@ -144,6 +151,11 @@ def _mode(function: PciFunction, vendor: Vendor) -> Mode | None:
     return Mode.SHARED if function.driver in vendor.host_drivers else None
 
 
+def _cards(catalogue: Catalogue, functions: Mapping[PciAddress, PciFunction]) -> set[PciAddress]:
+    """GPUs of the catalogue. A virtual function is a part of one, whatever it calls itself."""
+    return {a for a, f in functions.items() if not f.virtual and catalogue.match(f.vendor_id, f.class_id)}
+
+
 def _read_function(sysfs: Sysfs, address: PciAddress) -> PciFunction:
     return PciFunction(
         address=address,
@@ -151,6 +163,7 @@ def _read_function(sysfs: Sysfs, address: PciAddress) -> PciFunction:
         device_id=sysfs.read_hex(address, "device"),
         class_id=sysfs.read_hex(address, "class")[:4],
         driver=sysfs.read_driver(address),
+        virtual=sysfs.is_virtual(address),
     )
 
 
@@ -183,13 +196,16 @@ def _read_accelerator(
             strangers.append(other)
     numa = sysfs.read_attribute(address, "numa_node")
     group_number = sysfs.read_vfio_group_device(group) if group is not None else None
+    own = [DeviceFile(*entry) for entry in sysfs.list_character_devices(address)]
     files = [
-        DeviceFile(*entry)
-        for f in (*companions, function)
-        for entry in sysfs.list_character_devices(f.address)
-    ]
-    if vendor.character_devices == "nvidia" and (minor := _nvidia_minor(proc, address)) is not None:
-        files.append(DeviceFile(f"nvidia{minor}", NVIDIA_MAJOR, minor))
+        DeviceFile(*entry) for f in companions for entry in sysfs.list_character_devices(f.address)
+    ] + own
+    files_known = bool(own)
+    if vendor.character_devices == "nvidia":
+        minor = _nvidia_minor(proc, address)
+        files_known = minor is not None
+        if minor is not None:
+            files.append(DeviceFile(f"nvidia{minor}", NVIDIA_MAJOR, minor))
     if group_number is not None:
         files.append(DeviceFile(f"vfio/{group}", *group_number))
     return Accelerator(
@@ -202,20 +218,27 @@ def _read_accelerator(
         numa_node=int(numa) if numa is not None and numa.isdigit() else None,
         boot_display=sysfs.read_attribute(address, "boot_vga") == "1",
         virtual_functions=int(sysfs.read_attribute(address, "sriov_numvfs") or 0),
+        mediated_devices=sysfs.has_mediated_devices(address),
         nvswitch_domain="nvswitch" if switched and vendor.nvswitch_class else "",
         device_files=tuple(files),
+        device_files_known=files_known,
         vfio_group_present=group_number is not None,
     )
 
 
 def _nvidia_minor(proc: Path, address: PciAddress) -> int | None:
-    """From the NVIDIA driver's own file; the card's index says nothing about its minor."""
-    try:
-        text = (proc / "driver/nvidia/gpus" / address / "information").read_text()
-    except OSError:
-        return None
-    for line in text.splitlines():
-        label, _, value = line.partition(":")
-        if label.strip() == "Device Minor" and value.strip().isdigit():
-            return int(value)
+    """From the NVIDIA driver's own file; the card's index says nothing about its minor.
+
+    NVIDIA's container runtime mounts a file system over that folder which has the GPUs of the container's start alone, so
+    it is looked at as the host's first process sees it, too.
+    """
+    for folder in (proc, proc / "1/root/proc"):
+        try:
+            text = (folder / "driver/nvidia/gpus" / address / "information").read_text(errors="replace")
+        except OSError:
+            continue
+        for line in text.splitlines():
+            label, _, value = line.partition(":")
+            if label.strip() == "Device Minor" and value.strip().isdigit():
+                return int(value)
     return None

@@ -73,9 +73,10 @@ class NodeObserver:
         self._number_of = number_of
 
     async def observe(
-        self, uuids: Mapping[PciAddress, str], mig: frozenset[PciAddress], pods: Pods
+        self, uuids: Mapping[PciAddress, str], mig: Mapping[PciAddress, bool], pods: Pods
     ) -> Observation:
-        """All GPUs as they are now. `uuids` are those known of old, `mig` the GPUs in MIG mode."""
+        """All GPUs as they are now. `uuids` are those known of old, `mig` says which are in MIG mode, of those that NVML
+        shows."""
         gpus = scan(self._sysfs, self._catalogue, self._proc)
         holders = find_holders(gpus, self._proc, self._number_of)
         resources = {gpu.resource_name for gpu in gpus} | self._plugins.resource_names
@@ -85,12 +86,13 @@ class NodeObserver:
             gpu.address: Sight(
                 gpu=gpu,
                 holders=holders[gpu.address],
-                allocated_to=self._allocated_to(gpu, kubelet, pods),
+                allocated_to=self._allocated_to(gpu, uuids.get(gpu.address, ""), kubelet, pods),
                 shared_pods=pods.slices.get(uuids.get(gpu.address, ""), ()),
                 listed=(gpu.resource_name, gpu.address) in kubelet.listed,
                 kubelet_known=kubelet.known,
                 write_in_flight=any(f.address in stuck for f in gpu.functions),
-                mig_enabled=gpu.address in mig,
+                mig_enabled=mig.get(gpu.address),
+                uuid=uuids.get(gpu.address, ""),
             )
             for gpu in gpus
         }
@@ -101,8 +103,10 @@ class NodeObserver:
         now = inspect(self._sysfs, self._catalogue, gpu.address, self._proc)
         return find_holders([now], self._proc, self._number_of)[gpu.address] if now is not None else ()
 
-    def _allocated_to(self, gpu: Accelerator, kubelet: KubeletView, pods: Pods) -> str:
-        pod = kubelet.given.get((gpu.resource_name, gpu.address))
+    def _allocated_to(self, gpu: Accelerator, uuid: str, kubelet: KubeletView, pods: Pods) -> str:
+        pod = kubelet.given.get((gpu.resource_name, gpu.address)) or kubelet.given_by_others.get(gpu.address)
+        if pod is None and uuid:
+            pod = kubelet.given_by_others.get(uuid)
         if pod is not None:
             return pods.uids.get(pod, f"{pod.namespace}/{pod.name}")
         return BEING_ADMITTED if self._plugins.recently_granted(gpu.address) else ""

@@ -41,7 +41,7 @@ def check_hardware(gpu: Accelerator, to_mode: Mode) -> Verdict:
     return OK
 
 
-def check_state(gpu: Accelerator, to_mode: Mode, *, mig_enabled: bool = False) -> Verdict:
+def check_state(gpu: Accelerator, to_mode: Mode, *, mig_enabled: bool | None = False) -> Verdict:
     """What an operator set on the card and has to take back first."""
     at = gpu.address
     if to_mode is Mode.PASSTHROUGH and gpu.virtual_functions:
@@ -49,6 +49,13 @@ def check_state(gpu: Accelerator, to_mode: Mode, *, mig_enabled: bool = False) -
             False,
             Reason.SRIOV_ACTIVE,
             f"{at} has {gpu.virtual_functions} virtual functions: write 0 to its sriov_numvfs first",
+        )
+    if to_mode is Mode.PASSTHROUGH and gpu.mediated_devices:
+        return Verdict(
+            False,
+            Reason.MEDIATED_DEVICES,
+            f"parts of {at} are given out as mediated devices (vGPU): end the virtual machines that have them and "
+            "remove the devices first",
         )
     if to_mode is Mode.PASSTHROUGH and mig_enabled:
         return Verdict(False, Reason.MIG_ENABLED, f"{at} is in MIG mode: run nvidia-smi -i {at} -mig 0 first")

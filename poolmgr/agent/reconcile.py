@@ -8,11 +8,12 @@ Invariants, each asserted by the sweep in tests/integration/agent/test_sweep.py:
 - a GPU with a hung unbind is not touched again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from poolmgr.agent import preflight
+from poolmgr.agent.evidence import check_evidence
 from poolmgr.agent.inventory import Accelerator
 from poolmgr.agent.journal import DeviceRecord
 from poolmgr.domain.fleet import Holder, Transition
@@ -50,7 +51,10 @@ class Sight:
     """False when the kubelet could not be asked."""
     write_in_flight: bool = False
     """A write about it has not returned from the kernel."""
-    mig_enabled: bool = False
+    mig_enabled: bool | None = False
+    """None: NVML does not say."""
+    uuid: str = ""
+    """Empty: NVML has never told it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,32 +217,44 @@ def _blocked(sight: Sight, record: DeviceRecord, wish: _Wish, now: float) -> Dec
     return None
 
 
+def could_move(sight: Sight) -> Verdict:
+    """Could it go to its other mode, its present users apart? What the manager goes by before it disturbs anything for a
+    move."""
+    return _first_no(
+        _of_the_card(sight, Mode.SHARED if sight.gpu.mode is Mode.PASSTHROUGH else Mode.PASSTHROUGH)
+    )
+
+
 def _may_move(sight: Sight, to_mode: Mode) -> Verdict:
     gpu = sight.gpu
-    for verdict in (
+    in_shared = sight.shared_pods if to_mode is Mode.PASSTHROUGH else ()
+    verdict = _first_no(
+        (
+            *_of_the_card(sight, to_mode),
+            preflight.check_holders(gpu, sight.holders),
+            preflight.check_pods(gpu, sight.allocated_to, in_shared),
+        )
+    )
+    if verdict and gpu.mode is Mode.PASSTHROUGH and to_mode is Mode.SHARED and sight.listed:
+        return Verdict(
+            False,
+            Reason.STEP_WAITING,
+            f"{gpu.address} is withdrawn; the kubelet still lists it as allocatable",
+        )
+    return verdict
+
+
+def _of_the_card(sight: Sight, to_mode: Mode) -> tuple[Verdict, ...]:
+    gpu, mig = sight.gpu, sight.mig_enabled
+    return (
         preflight.check_hardware(gpu, to_mode),
-        preflight.check_state(gpu, to_mode, mig_enabled=sight.mig_enabled),
-        preflight.check_holders(gpu, sight.holders),
-        preflight.check_pods(
-            gpu, sight.allocated_to, sight.shared_pods if to_mode is Mode.PASSTHROUGH else ()
-        ),
-    ):
-        if not verdict:
-            return verdict
-    if gpu.mode is Mode.PASSTHROUGH and to_mode is Mode.SHARED:
-        if not sight.kubelet_known:
-            return Verdict(
-                False,
-                Reason.KUBELET_UNREACHABLE,
-                f"whether a pod has {gpu.address} is not known while the kubelet does not answer: it stays",
-            )
-        if sight.listed:
-            return Verdict(
-                False,
-                Reason.STEP_WAITING,
-                f"{gpu.address} is withdrawn; the kubelet still lists it as allocatable",
-            )
-    return preflight.OK
+        preflight.check_state(gpu, to_mode, mig_enabled=mig),
+        check_evidence(gpu, uuid=sight.uuid, mig_enabled=mig, kubelet_known=sight.kubelet_known),
+    )
+
+
+def _first_no(verdicts: Iterable[Verdict]) -> Verdict:
+    return next((verdict for verdict in verdicts if not verdict), preflight.OK)
 
 
 def _hold_back_split_group(

@@ -28,7 +28,7 @@ from poolmgr.kit.clock import Clock
 from poolmgr.wire.node_specs import read_spec
 
 NVML_AGAIN_SECONDS = 60.0
-"""How often NVML is asked while a GPU on its vendor driver is still unknown to it: each question opens the
+"""How often NVML is asked at least: MIG may be switched on at any time. Not more often, because each question opens the
 GPUs for a moment, which a GPU about to leave cannot have."""
 
 log = structlog.get_logger()
@@ -123,11 +123,13 @@ class NodeAgent:
     ) -> tuple[tuple[Decision, ...], Observation]:
         """Look and decide. `slices` (pods by GPU UUID) are asked for only before something is moved."""
         seen = await self._look(slices or {})
-        unknown = [p for p in seen.kubelet.given.values() if p not in self._pods.uids]
+        given = (*seen.kubelet.given.values(), *seen.kubelet.given_by_others.values())
+        unknown = [p for p in given if p not in self._pods.uids]
         if unknown and spec is not None:
             self._pods = Pods(*await self._api.list_pods())
             seen = await self._look(slices or {})
-        await self._identify(seen)
+        if await self._identify(seen, anew=slices is not None):
+            seen = await self._look(slices or {})
         decisions = decide(
             spec,
             seen.sights,
@@ -139,19 +141,23 @@ class NodeAgent:
 
     async def _look(self, slices: Mapping[str, tuple[str, ...]]) -> Observation:
         uuids = {PciAddress(a): r.uuid for a, r in self._journal.state.devices.items()}
-        mig = frozenset(a for a, g in self._identity.report.gpus.items() if g.mig_enabled)
+        mig = {a: g.mig_enabled for a, g in self._identity.report.gpus.items()}
         return await self._observer.observe(uuids, mig, Pods(self._pods.uids, slices))
 
-    async def _identify(self, seen: Observation) -> None:
-        """Learn names and UUIDs while a GPU is on its vendor driver; on vfio-pci nobody can tell them."""
+    async def _identify(self, seen: Observation, *, anew: bool) -> bool:
+        """Learn names and UUIDs while a GPU is on its vendor driver; on vfio-pci nobody can tell them. NVML is asked when
+        the set of GPUs has changed, once a minute, since MIG may be switched on at any time, and, with `anew`, right
+        before something is moved. Whether it was asked."""
         on_host = frozenset(a for a, s in seen.sights.items() if s.gpu.mode is Mode.SHARED)
-        nameless = any(not self._journal.state.device(a).uuid for a in on_host)
         last = self._identity
-        due = nameless and self._clock.monotonic() - last.asked_at > NVML_AGAIN_SECONDS
-        if on_host and (on_host != last.asked_for or due):
+        age = self._clock.monotonic() - last.asked_at
+        due = age > NVML_AGAIN_SECONDS
+        asking = bool(on_host) and (anew or due or on_host != last.asked_for)
+        if asking:
             self._identity = _Identity(await self._nvml.read(), on_host, self._clock.monotonic())
         for address, sight in seen.sights.items():
             self._journal.update(address, **self._identity_of(sight, self._journal.state.device(address)))
+        return asking
 
     def _identity_of(self, sight: Sight, record: DeviceRecord) -> dict[str, object]:
         function = sight.gpu.function

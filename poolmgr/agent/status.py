@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from poolmgr import wire
 from poolmgr.agent.journal import DeviceRecord
-from poolmgr.agent.reconcile import Act, Decision, Sight
+from poolmgr.agent.reconcile import Act, Decision, Sight, could_move
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.usage import GpuState, unusable_state
-from poolmgr.wire.gpu_nodes import DeviceStatus, HolderStatus, NodeStatus, NodeSummary
+from poolmgr.wire.gpu_nodes import DeviceStatus, HolderStatus, NodeStatus, NodeSummary, RebindStatus
 from poolmgr.wire.instants import to_rfc3339
 
 MAX_HOLDERS = 16
@@ -56,6 +56,7 @@ def device_status(
     gpu = sight.gpu
     phase = phase_of(sight, record, decision)
     reason, message = _words(record, decision, phase)
+    rebind = could_move(sight)
     return DeviceStatus(
         pci_address=gpu.address,
         uuid=record.uuid,
@@ -80,6 +81,7 @@ def device_status(
         advertised=advertised,
         reason=reason,
         message=message[:1024],
+        rebind=RebindStatus(bool(rebind), rebind.reason, rebind.message[:1024]),
         mode_since=to_rfc3339(record.mode_since) if record.mode_since else None,
     )
 

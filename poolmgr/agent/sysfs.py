@@ -37,6 +37,20 @@ class Sysfs:
     def exists(self, address: PciAddress) -> bool:
         return (self._devices / address).exists()
 
+    def is_virtual(self, address: PciAddress) -> bool:
+        """A virtual function of SR-IOV: it hangs on its physical one."""
+        return _link_name(f"{self._devices}/{address}/physfn") is not None
+
+    def has_mediated_devices(self, address: PciAddress) -> bool:
+        """Parts of it were given out as mediated devices (vGPU)."""
+        try:
+            kinds = os.listdir(f"{self._devices}/{address}/mdev_supported_types")
+        except OSError:
+            return False
+        return any(
+            _entries(f"{self._devices}/{address}/mdev_supported_types/{kind}/devices") for kind in kinds
+        )
+
     def read_attribute(self, address: PciAddress, name: str) -> str | None:
         """An attribute's text without its newline; None where the function or attribute is not there."""
         text = _read(f"{self._devices}/{address}/{name}")
@@ -125,6 +139,13 @@ def _read(path: str) -> str | None:
         return None
     finally:
         os.close(file)
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _link_name(link: str) -> str | None:

@@ -86,6 +86,8 @@ def _may_move(move: Move, node: Node | None, gpu: Gpu | None, occupancy: Occupan
         return Verdict(False, Reason.GPU_UNHEALTHY, f"{where} is not fit to move: {detail}")
     if gpu.observed_mode is move.to_mode:
         return Verdict(False, Reason.IN_PLACE, f"{where} already is {move.to_mode.value}")
+    if not gpu.rebind:
+        return Verdict(False, gpu.rebind.reason, f"{where} stays as it is: {gpu.rebind.message}")
     if gpu.desired_mode is not gpu.observed_mode:
         return Verdict(False, Reason.GPU_MOVING, f"{where} is not yet where an earlier plan wants it")
     # Pods that are evicted by rule, or left to end behind the fence, do not stand in the way of a start: the

@@ -5,7 +5,11 @@ from enum import StrEnum
 
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId, PoolName
 from poolmgr.domain.modes import DevicePhase, Mode, Step
+from poolmgr.domain.plan import Verdict
+from poolmgr.domain.reasons import Reason
 from poolmgr.domain.sharing import SharingState
+
+REBINDABLE = Verdict(True, Reason.IN_PLACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,9 @@ class Gpu:
     message: str = ""
     mode_since: float = 0.0
     """Unix seconds of the last completed change of mode."""
+    rebind: Verdict = REBINDABLE
+    """Whether its agent would move it to the other mode now, its users apart: hardware, settings of the card, and whether
+    enough is known to say who uses it."""
 
     @property
     def settled(self) -> bool:

@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
-from poolmgr.domain.fleet import Gpu, Holder
+from poolmgr.domain.fleet import REBINDABLE, Gpu, Holder
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress, PlanId, PoolName
 from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire.instants import unix_or_zero
 from poolmgr.wire.meta import Condition, ObjectMeta, Wire
@@ -46,6 +47,14 @@ class HolderStatus(Wire, frozen=True, omit_defaults=False):
     path: str = ""
 
 
+class RebindStatus(Wire, frozen=True, omit_defaults=False):
+    """Whether the agent would move the GPU to its other mode, its users apart."""
+
+    possible: bool = False
+    reason: str = ""
+    message: str = ""
+
+
 class DeviceStatus(Wire, frozen=True, omit_defaults=False):
     pci_address: str
     uuid: str = ""
@@ -69,6 +78,8 @@ class DeviceStatus(Wire, frozen=True, omit_defaults=False):
     reason: str = ""
     message: str = ""
     mode_since: str | None = None
+    rebind: RebindStatus | None = None
+    """None: the agent is of a release that does not say."""
 
 
 class NodeSummary(Wire, frozen=True, omit_defaults=False):
@@ -98,6 +109,11 @@ class GpuNode(Wire, frozen=True):
 NO_NUMA = -1
 """What sysfs says where the platform tells no NUMA node."""
 
+_AGENT_IS_SILENT = Verdict(
+    False,
+    Reason.CANNOT_TELL,
+    "its agent is of a release that does not say whether the GPU could be rebound: update the agent",
+)
 _MODES = {mode.value: mode for mode in Mode}
 _PHASES = {phase.value: phase for phase in DevicePhase}
 
@@ -168,4 +184,18 @@ def _gpu(node: NodeName, device: DeviceStatus, desired: DesiredDevice | None, po
         reason=reason,
         message=message,
         mode_since=unix_or_zero(device.mode_since),
+        rebind=_rebind(device),
     )
+
+
+def _rebind(device: DeviceStatus) -> Verdict:
+    said = device.rebind
+    if said is None:
+        return _AGENT_IS_SILENT
+    if said.possible:
+        return REBINDABLE
+    try:
+        reason = Reason(said.reason)
+    except ValueError:  # of a newer agent: its sentence says it
+        reason = Reason.CANNOT_TELL
+    return Verdict(False, reason, said.message or f"its agent says {said.reason or 'no'}")

@@ -16,19 +16,6 @@ from poolmgr.planner.inventory.usage import Usage
 Denial = tuple[Reason, str]
 """Why something is not done: code and sentence."""
 
-PREFLIGHT_REASONS = frozenset(
-    reason.value
-    for reason in (
-        Reason.NO_IOMMU,
-        Reason.GROUP_NOT_VIABLE,
-        Reason.BOOT_DISPLAY,
-        Reason.SRIOV_ACTIVE,
-        Reason.MIG_ENABLED,
-        Reason.DRIVER_MISSING,
-    )
-)
-"""What the agent's preflight says of a GPU that is in use as it is but could not be rebound."""
-
 
 def name_of(gpu: Gpu) -> str:
     return f"GPU {gpu.pci_address} of {gpu.node}"
@@ -77,8 +64,8 @@ def gpu_denial(gpu: Gpu, node: Node, pool: Pool) -> Denial | None:
         return denial
     if not gpu.settled:
         return Reason.GPU_MOVING, f"{name_of(gpu)} is wanted in {gpu.desired_mode} and not there yet"
-    if gpu.reason in PREFLIGHT_REASONS:
-        return Reason(gpu.reason), f"{name_of(gpu)} cannot be rebound: {gpu.message or gpu.reason}"
+    if not gpu.rebind:
+        return gpu.rebind.reason, f"{name_of(gpu)} stays as it is: {gpu.rebind.message}"
     if gpu.iommu_group is None:
         return Reason.NO_IOMMU, f"{name_of(gpu)} is in no IOMMU group; enable the IOMMU on {node.name}"
     if sum(other.iommu_group == gpu.iommu_group for other in node.gpus) > 1:

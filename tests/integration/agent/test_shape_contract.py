@@ -14,7 +14,9 @@ import pytest
 
 from e2e.node.shape import Shape
 from e2e.node.shaped import ACCELERATORS, SHAPES
+from poolmgr.agent import preflight
 from poolmgr.agent.accelerators import load_catalogue
+from poolmgr.agent.evidence import check_evidence
 from poolmgr.agent.holders import find_holders
 from poolmgr.agent.inventory import Accelerator, DeviceFile, scan
 from poolmgr.agent.kernelmodules import KernelModules
@@ -22,6 +24,8 @@ from poolmgr.agent.rebind import Rebinder
 from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.plan import Verdict
+from poolmgr.domain.reasons import Reason
 from tests import node_bench
 from tests.fake_node import FakeNode
 from tests.fake_nvidia import FakeNvidia
@@ -191,7 +195,6 @@ def test_virtual_functions_hang_on_their_physical_function(bench: Bench) -> None
 
 
 @whole
-@pytest.mark.xfail(strict=True, reason="virtual functions are offered as cards of their own")
 def test_virtual_functions_are_no_cards(bench: Bench) -> None:
     assert set(bench.all()) == set(bench.shape.gpus)
 
@@ -207,6 +210,14 @@ def test_mediated_devices_hang_on_their_parent(bench: Bench) -> None:
     assert (folder / made / "mdev_type").readlink().name == "nvidia-558"
     link = (bench.node.root / "sys/bus/mdev/devices" / made).readlink()
     assert link.parts[-2:] == (bench.shape.gpus[SECOND], made)
+
+
+@whole
+def test_a_gpu_with_mediated_devices_stays(bench: Bench) -> None:
+    assert [bench.gpu(index).mediated_devices for index in (FIRST, SECOND, VGPU_HOST)] == [False, True, False]
+    verdict = preflight.check_state(bench.gpu(SECOND), Mode.PASSTHROUGH)
+    assert verdict.reason is Reason.MEDIATED_DEVICES
+    assert preflight.check_state(bench.gpu(VGPU_HOST), Mode.PASSTHROUGH).reason is Reason.SRIOV_ACTIVE
 
 
 @whole
@@ -238,8 +249,20 @@ def test_a_mask_shows_the_gpus_that_were_put_in(bench: Bench) -> None:
 
 
 @masked
-@pytest.mark.xfail(strict=True, reason="a GPU whose minor number is masked counts as held by nobody")
-def test_a_holder_of_a_masked_gpu_is_not_overlooked(bench: Bench) -> None:
+def test_a_masked_gpu_is_not_taken_for_one_that_nobody_holds(bench: Bench) -> None:
+    def verdict(index: int) -> Verdict:
+        return check_evidence(bench.gpu(index), uuid="GPU-1", mig_enabled=False, kubelet_known=True)
+
+    assert verdict(FIRST)
+    assert verdict(SECOND).reason is Reason.CANNOT_TELL
+    assert f"gpus/{bench.shape.gpus[SECOND]}/information is not there" in verdict(SECOND).message
+
+
+@masked
+def test_a_masked_gpus_holder_is_found_where_the_hosts_first_process_can_be_looked_at(bench: Bench) -> None:
+    folder = bench.node.root / "proc/1/root/proc/driver/nvidia/gpus" / bench.shape.gpus[SECOND]
+    folder.mkdir(parents=True)
+    (folder / "information").write_text(bench.shape.information(SECOND))
     pid = bench.hold("/dev/nvidia1")
     assert bench.holders(SECOND) == [(pid, "/dev/nvidia1")]
 

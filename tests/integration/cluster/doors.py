@@ -127,5 +127,6 @@ def device(pci_address: str = "0000:00:04.0", **over: Any) -> dict[str, Any]:
         "mode": "Shared",
         "phase": "Ready",
         "resourceName": "nvidia.com/GA102GL_A10",
+        "rebind": {"possible": True},
         **over,
     }

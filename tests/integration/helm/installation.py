@@ -25,6 +25,7 @@ DEVICE: dict[str, Any] = {
     "resourceName": A10_RESOURCE,
     "mode": "Shared",
     "phase": "Ready",
+    "rebind": {"possible": True},
 }
 
 MINIMAL_KUBEVIRT = [

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from poolmgr.agent.podresources import PodName
 from poolmgr.domain.modes import Mode, Step
 from tests.fake_cluster_of_agent import AgentUnderTest
 from tests.fake_node import FakeNode
@@ -331,3 +332,50 @@ async def test_an_unreadable_spec_moves_nothing_and_is_told(tmp_path: Path) -> N
     assert under.node.writes == []
     ready = next(c for c in under.api.body["status"]["conditions"] if c["type"] == "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "InvalidRequest")
+
+
+async def test_what_stands_in_the_way_of_a_move_is_said_before_anybody_asks_for_one(tmp_path: Path) -> None:
+    """The manager would otherwise cordon the node and take HAMi down first, and hear of it at the last step."""
+    node = FakeNode(tmp_path)
+    node.add_device(A, group=9)
+    node.add_device(B)
+    node.add_driver("e1000e")
+    node.add_device("0000:00:06.0", vendor="8086", pci_class="020000", group=9, host_driver="e1000e")
+    under = AgentUnderTest(node, {A: "GPU-a", B: "GPU-b"})
+    await under.rounds()
+    assert under.api.device(A)["phase"] == "Ready"
+    told = under.api.device(A)["rebind"]
+    assert (told["possible"], told["reason"]) == (False, "GroupNotViable")
+    assert "0000:00:06.0" in told["message"]
+    assert under.api.device(B)["rebind"] == {"possible": True, "reason": "InPlace", "message": ""}
+
+
+async def test_a_gpu_in_use_could_be_rebound_once_its_users_have_gone(tmp_path: Path) -> None:
+    under = two_gpus(tmp_path)
+    under.node.start_process("/dev/dri/card0", command="Xorg")
+    under.node.given[B] = "launcher"
+    await under.rounds()
+    assert under.api.device(A)["rebind"]["possible"]
+    assert under.api.device(B)["rebind"]["possible"]
+
+
+async def test_a_silent_kubelet_is_said_of_every_gpu_and_taken_back(tmp_path: Path) -> None:
+    under = two_gpus(tmp_path)
+    under.kubelet.known = False
+    await under.rounds()
+    assert {under.api.device(a)["rebind"]["reason"] for a in (A, B)} == {"KubeletUnreachable"}
+    under.kubelet.known = True
+    await under.rounds()
+    assert all(under.api.device(a)["rebind"]["possible"] for a in (A, B))
+
+
+async def test_a_gpu_that_another_device_plugin_gave_away_stays(tmp_path: Path) -> None:
+    under = two_gpus(tmp_path)
+    await under.rounds()
+    under.kubelet.given_by_others = {"GPU-a": PodName("ml", "notebook")}
+    under.api.pods[PodName("ml", "notebook")] = "uid-7"
+    under.api.want({A: Mode.PASSTHROUGH}, step=Step.REBIND, moving=[A])
+    await under.rounds(3)
+    assert under.node.writes == []
+    assert under.api.device(A)["allocatedTo"] == "uid-7"
+    assert under.api.device(A)["reason"] == "KubeletAllocated"

@@ -64,6 +64,7 @@ def device(pci_address: str = "0000:00:04.0", **over: Any) -> Json:
         "iommuGroup": 12,
         "resourceName": A10,
         "modeSince": CREATED,
+        "rebind": {"possible": True},
         **over,
     }
 

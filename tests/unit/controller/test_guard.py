@@ -7,6 +7,7 @@ import pytest
 from poolmgr.controller import guard
 from poolmgr.domain.fleet import EvictionRule, Holder, RebalanceMode, SideLimits
 from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 from tests.builders import gpu, move, node, pod, pool, snapshot, transition, vm
 
@@ -25,6 +26,9 @@ def test_an_idle_gpu_may_move() -> None:
     assert accepted == (move(G0),) and not refused
 
 
+NO_EVIDENCE = Verdict(False, Reason.CANNOT_TELL, "its UUID is not known")
+
+
 @pytest.mark.parametrize(
     ("snap", "reason"),
     [
@@ -35,6 +39,7 @@ def test_an_idle_gpu_may_move() -> None:
         (snapshot(node(G0, G1, transition=transition(G1))), Reason.NODE_IN_TRANSITION),
         (snapshot(node(replace(G0, phase=DevicePhase.QUARANTINED))), Reason.GPU_UNHEALTHY),
         (snapshot(node(replace(G0, observed_mode=Mode.PASSTHROUGH))), Reason.IN_PLACE),
+        (snapshot(node(replace(G0, rebind=NO_EVIDENCE))), Reason.CANNOT_TELL),
         (snapshot(node(replace(G0, desired_mode=Mode.PASSTHROUGH))), Reason.GPU_MOVING),
         (snapshot(node(G0), pods=(pod(on=G0),)), Reason.GPU_BUSY),
         (snapshot(node(replace(G0, pool=None))), Reason.NOT_IN_POOL),

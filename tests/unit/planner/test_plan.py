@@ -6,7 +6,7 @@ import pytest
 
 from poolmgr.domain.fleet import EvictionRule, Granularity, Quota, RebalanceMode, SideLimits
 from poolmgr.domain.modes import DevicePhase, Mode
-from poolmgr.domain.plan import Plan, SubjectKind
+from poolmgr.domain.plan import Plan, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.plan import PoolPlanner
@@ -148,7 +148,8 @@ def test_node_that_may_not_be_touched_is_left_alone(reason: Reason, overrides: d
         (Reason.GPU_UNHEALTHY, {"phase": DevicePhase.QUARANTINED}),
         (Reason.GPU_UNHEALTHY, {"phase": DevicePhase.UNBOUND, "observed_mode": None}),
         (Reason.GPU_MOVING, {"desired_mode": Mode.PASSTHROUGH}),
-        (Reason.BOOT_DISPLAY, {"reason": "BootDisplay", "message": "the console is on it"}),
+        (Reason.BOOT_DISPLAY, {"rebind": Verdict(False, Reason.BOOT_DISPLAY, "the console is on it")}),
+        (Reason.CANNOT_TELL, {"rebind": Verdict(False, Reason.CANNOT_TELL, "its UUID is not known")}),
         (Reason.NOT_IN_POOL, {"pool": None}),
     ],
 )

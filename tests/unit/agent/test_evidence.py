@@ -1,0 +1,59 @@
+"""Not knowing who uses a GPU never counts as nobody using it."""
+
+import itertools
+
+import pytest
+
+from poolmgr.agent.accelerators import load_catalogue
+from poolmgr.agent.evidence import check_evidence
+from poolmgr.agent.inventory import Accelerator, DeviceFile, PciFunction
+from poolmgr.domain.identifiers import PciAddress
+from poolmgr.domain.reasons import Reason
+
+AT = PciAddress("0000:3b:00.0")
+NVIDIA, EMULATED = load_catalogue(["nvidia", "emulated"]).vendors
+
+
+def gpu(driver: str | None = "nvidia", *, files_known: bool = True, emulated: bool = False) -> Accelerator:
+    vendor = EMULATED if emulated else NVIDIA
+    function = PciFunction(AT, vendor.vendor_id, "2235", "0302", driver)
+    files = (DeviceFile("renderD128", 226, 128),)  # there is one in any case; it is not all there is
+    return Accelerator(function, vendor, 7, device_files=files, device_files_known=files_known)
+
+
+@pytest.mark.parametrize(
+    ("kubelet", "files", "uuid", "mig"),
+    [
+        missing
+        for missing in itertools.product((True, False), (True, False), ("GPU-1", ""), (False, None))
+        if missing != (True, True, "GPU-1", False)
+    ],
+)
+def test_any_witness_that_is_missing_keeps_a_shared_gpu(
+    kubelet: bool, files: bool, uuid: str, mig: bool | None
+) -> None:
+    verdict = check_evidence(gpu(files_known=files), uuid=uuid, mig_enabled=mig, kubelet_known=kubelet)
+    assert not verdict
+    assert verdict.reason is (Reason.CANNOT_TELL if kubelet else Reason.KUBELET_UNREACHABLE)
+    assert AT in verdict.message
+
+
+def test_with_all_witnesses_it_may_go() -> None:
+    assert check_evidence(gpu(), uuid="GPU-1", mig_enabled=False, kubelet_known=True)
+
+
+def test_mig_that_is_on_is_no_lack_of_evidence() -> None:
+    assert check_evidence(gpu(), uuid="GPU-1", mig_enabled=True, kubelet_known=True)
+
+
+@pytest.mark.parametrize("driver", ["vfio-pci", None])
+def test_off_its_host_driver_the_kubelet_and_open_files_tell_all(driver: str | None) -> None:
+    assert check_evidence(gpu(driver, files_known=False), uuid="", mig_enabled=None, kubelet_known=True)
+    assert not check_evidence(gpu(driver), uuid="", mig_enabled=None, kubelet_known=False)
+
+
+def test_a_vendor_without_nvml_needs_none_but_the_numbers_of_its_files() -> None:
+    shared = gpu("bochs-drm", emulated=True)
+    assert check_evidence(shared, uuid="", mig_enabled=None, kubelet_known=True)
+    hidden = gpu("bochs-drm", emulated=True, files_known=False)
+    assert not check_evidence(hidden, uuid="", mig_enabled=None, kubelet_known=True)
