@@ -80,6 +80,9 @@ def _gpu(use: GpuUse) -> schemas.Gpu:
         mode_since=to_rfc3339(gpu.mode_since) if gpu.mode_since else None,
         reason=gpu.reason,
         message=gpu.message,
+        rebindable=bool(gpu.rebind),
+        rebind_reason="" if gpu.rebind else gpu.rebind.reason,
+        rebind_message=gpu.rebind.message,
     )
 
 

@@ -73,6 +73,11 @@ class Gpu:
     mode_since: str | None
     reason: Annotated[str, Field(description="Reason code of the agent; empty when all is well.")]
     message: str
+    rebindable: Annotated[
+        bool, Field(description="Its agent would move it to the other mode, its users apart.")
+    ]
+    rebind_reason: Annotated[str, Field(description="Why not, as a code; empty when it would.")]
+    rebind_message: Annotated[str, Field(description="The same in a sentence, with what to do.")]
 
     __pydantic_config__ = MANY
 

@@ -298,7 +298,10 @@ def _as_row(finding: "Finding") -> tuple[str, ...]:
 
 
 def _as_json(finding: "Finding") -> dict[str, Any]:
+    from poolmgr.agent.reconcile import could_move
+
     gpu = finding.sight.gpu
+    rebind = could_move(finding.sight)
     return {
         "pciAddress": gpu.address,
         "uuid": finding.uuid,
@@ -318,6 +321,7 @@ def _as_json(finding: "Finding") -> dict[str, Any]:
         ],
         "allocatedTo": finding.sight.allocated_to,
         "advertised": finding.sight.listed,
+        "rebind": {"possible": bool(rebind), "reason": rebind.reason, "message": rebind.message},
     }
 
 

@@ -76,9 +76,7 @@ class Reason(StrEnum):
     HOLDER_PRESENT = "HolderPresent"  # a process has the device open
     KUBELET_ALLOCATED = "KubeletAllocated"  # the kubelet gave it to a pod
     MEDIATED_DEVICES = "MediatedDevices"  # parts of the GPU are given out as mediated devices (vGPU)
-    CANNOT_TELL = (
-        "CannotTell"  # whether the GPU is in use is not known, so it stays; the sentence says what is missing
-    )
+    CANNOT_TELL = "CannotTell"  # whether the GPU is in use is not known, so it stays; the sentence says why
     UNBIND_TIMED_OUT = "UnbindTimedOut"  # the driver did not let go in time: quarantined until a reboot
     BIND_FAILED = "BindFailed"  # the driver did not take the GPU; the sentence has the kernel's error
     VERIFY_FAILED = "VerifyFailed"  # read back after a write, the result is not what was written
