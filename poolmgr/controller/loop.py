@@ -115,6 +115,8 @@ class Controller:
         self._census: Census | None = None
         self.snapshot: ClusterSnapshot | None = None
         """The newest view, for readers such as the API."""
+        self.unforeseen = 0
+        """Exceptions that were met and are a defect of this program; each is in the log with its traceback."""
         self.plan: Plan | None = None
         """The newest decision."""
         self.standing = Verdict(False, Reason.NOT_SYNCED, "the manager has not looked at the cluster yet")
@@ -132,7 +134,8 @@ class Controller:
         return self._census
 
     async def run(self) -> None:
-        """Tick until cancelled. No error of a dependency ends the loop."""
+        """Tick until cancelled. No error ends the loop: a manager that ended over one odd object would end again at each
+        start, for the whole cluster."""
         clock, pace = self._dependencies.clock, self._pace
         while True:
             begun = clock.monotonic()
@@ -141,6 +144,8 @@ class Controller:
                 planned = await self._tick()
             except PoolError as error:
                 log.warning("tick_failed", reason=error.reason.value, message=error.message)
+            except Exception:  # noqa: BLE001 - see above
+                self._unforeseen("tick_failed")
             if planned:
                 # Whatever comes, half of the time is left to those who read.
                 await clock.sleep(min(clock.monotonic() - begun, self._settings.settle_seconds))
@@ -347,20 +352,26 @@ class Controller:
         return tuple(m for name, group in groups.items() if name in started for m in group), refused
 
     async def _guarded(self, node: Node, work: Awaitable[Outcome]) -> Outcome | None:
-        """Await one node's write; a lost race or an API server that does not answer concerns that node and this tick only."""
+        """Await one node's step; whatever goes wrong with it concerns that node and this tick only."""
         try:
             outcome = await work
         except Stale as error:
             log.info("write_lost_race", node=node.name, reason=error.reason.value, message=error.message)
             return None
-        except Unavailable as error:
-            log.warning(
-                "cluster_unavailable", node=node.name, reason=error.reason.value, message=error.message
-            )
+        except PoolError as error:
+            log.warning("step_failed", node=node.name, reason=error.reason.value, message=error.message)
+            return None
+        except Exception:  # noqa: BLE001 - no node stops another
+            self._unforeseen("step_failed", node=node.name)
             return None
         if outcome.wrote_intent:
             self._superseded[node.name] = node.revision
         return outcome
+
+    def _unforeseen(self, event: str, **about: str) -> None:
+        """To be called where an exception is handled that nothing here raises on purpose."""
+        self.unforeseen += 1
+        log.exception(event, **about)
 
     async def _learn(self, snapshot: ClusterSnapshot) -> None:
         """A standby sees the same demand as the leader: what it learns of it spares a takeover the first days."""

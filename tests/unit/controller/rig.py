@@ -94,6 +94,7 @@ class Rig:
         end = self.fleet.clock.now() + seconds
         while self.fleet.clock.now() < end:
             await controller.tick()
+            assert not controller.unforeseen
             await self.fleet.clock.run_for(every)
             self.check()
 
