@@ -1,5 +1,6 @@
 """What an operator sees and is refused at one node by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,16 +43,19 @@ async def test_a_gpu_is_found_by_its_short_address_and_named_without_nvml(tmp_pa
 
 
 async def test_every_check_is_named_and_a_holder_is_told(tmp_path: Path) -> None:
-    sight = await sight_of(tmp_path)
+    seen = await sight_of(tmp_path)
+    assert [name for name, v in checks(seen, Mode.PASSTHROUGH) if not v] == ["evidence"]
+    gpu = replace(seen.gpu, device_files_known=True)
+    sight = replace(seen, gpu=gpu, uuid="GPU-1", mig_enabled=False, kubelet_known=True)
     assert all(verdict for _, verdict in checks(sight, Mode.PASSTHROUGH))
-    held = Sight(sight.gpu, holders=(Holder(7, "python3", "", "/dev/nvidia0"),))
+    held = replace(sight, holders=(Holder(7, "python3", "", "/dev/nvidia0"),))
     refusals = {name: v.message for name, v in checks(held, Mode.PASSTHROUGH) if not v}
     assert refusals == {"holders": f"{A} is held by python3 (pid 7) by /dev/nvidia0"}
 
 
 async def test_a_gpu_that_the_kubelet_offers_is_not_taken_from_it_by_hand(tmp_path: Path) -> None:
     sight = await sight_of(tmp_path, driver="vfio-pci")
-    offered = Sight(sight.gpu, listed=True)
+    offered = replace(sight, listed=True, kubelet_known=True)
     assert [name for name, v in checks(offered, Mode.SHARED) if not v] == ["kubelet"]
 
 
