@@ -183,7 +183,7 @@ def _part(
             part.shared += 1
             part.shared_busy += busy
         kept = still or arriving or phase is not ready or held_by_others(gpu, pods)
-        if not kept and (gpu.reason or gpu.iommu_group is None or mode is None or off):
+        if not kept and (not gpu.rebind.ok or gpu.iommu_group is None or mode is None or off):
             kept = gpu_denial(gpu, node, pool) is not None
         if whole or gpu.nvswitch_domain:
             bundles.setdefault("" if whole else gpu.nvswitch_domain, []).append((gpu, kept, busy))

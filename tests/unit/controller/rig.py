@@ -67,14 +67,15 @@ class Rig:
         self.ledger = MemoryLedger()
         self.orders = Orders()
 
-    def controller(self, planner: Any = None) -> Controller:
+    def controller(self, planner: Any = None, sharing: Any = None) -> Controller:
+        """`sharing`: in place of the simulated HAMi's own."""
         doors = self.fleet.doors
         return Controller(
             Dependencies(
                 clock=self.fleet.clock,
                 view=self.fleet,
                 fleet=doors,
-                sharing=doors,
+                sharing=sharing or doors,
                 evictor=doors,
                 recorder=doors,
                 ledger=self.ledger,

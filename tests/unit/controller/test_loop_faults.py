@@ -1,6 +1,7 @@
 """What goes wrong with one node stays with that node."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -26,24 +27,25 @@ UNFORESEEN = (
 )
 
 
-def broken_on(rig: Rig, node: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step that closes a GPU of that node fails."""
-    doors = rig.fleet.doors
-    works = doors.ensure_gpus_fenced
+class BrokenSharing:
+    """HAMi's levers, of which the first of a move does not work on one node."""
 
-    async def fails(name: NodeName, *rest: object) -> None:
-        if name == node:
-            raise error
-        await works(name, *rest)  # type: ignore[arg-type]
+    def __init__(self, works: Any, node: str, error: Exception) -> None:
+        self._works, self._node, self._error = works, node, error
 
-    monkeypatch.setattr(doors, "ensure_gpus_fenced", fails)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._works, name)
+
+    async def ensure_gpus_fenced(self, node: NodeName, *rest: Any) -> None:
+        if node == self._node:
+            raise self._error
+        await self._works.ensure_gpus_fenced(node, *rest)
 
 
 @pytest.mark.parametrize("error", [*FORESEEN, *UNFORESEEN], ids=lambda error: type(error).__name__)
-async def test_other_nodes_move_on_time(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_other_nodes_move_on_time(error: Exception) -> None:
     rig = Rig(nodes=2)
-    broken_on(rig, "node-1", error, monkeypatch)
-    controller = rig.controller()
+    controller = rig.controller(sharing=BrokenSharing(rig.fleet.doors, "node-1", error))
     rig.want(Mode.PASSTHROUGH, 0, node="node-1")
     rig.want(Mode.PASSTHROUGH, 0, node="node-2")
     for _ in range(60):
