@@ -14,8 +14,8 @@ HEAD = """\
 poolmgr takes GPUs from HAMi and gives them back, so it depends on what HAMi's scheduler, webhook and device plugin do.
 This page lists that, statement by statement, for the releases 2.8.3 and 2.10.0. Each statement has a test
 (`e2e/hami/test_contract_*.py`, `e2e/node/test_hami_plugin.py`) that runs on whatever HAMi stands: the real one where
-its parts can be had, or with `POOLMGR_HAMI=stand-in` the stand-in of this project under `e2e/hami/standin`. A run says which one it was on, at its
-head and in its last line; one on the stand-in shows that the stand-in keeps to this page, and nothing about HAMi.
+its parts can be had, elsewhere the stand-in of this project under `e2e/hami/standin`. A run says which one it was on, at
+its head and in its last line; one on the stand-in shows that the stand-in keeps to this page, and nothing about HAMi.
 
 *checked* is the day on which the statement's tests last passed on the real HAMi of that release; a dash: not yet.
 **Not so** marks what was believed before the real one was asked.

@@ -1,8 +1,7 @@
 """Which HAMi stands here: the real one where its parts can be had, else the stand-in of this project.
 
-The real one is taken where it can be had, the stand-in where `POOLMGR_HAMI=stand-in` asks for it; `POOLMGR_HAMI=real`
-says that a run on anything else would be a mistake. Every other module asks here, so that both are run by the same code
-with the same values.
+`POOLMGR_HAMI=stand-in` takes the stand-in in any case; `POOLMGR_HAMI=real` says that a run on anything else would be a
+mistake. Every other module asks here, so that both are run by the same code with the same values.
 """
 
 import os
@@ -10,6 +9,7 @@ import shlex
 import shutil
 import sys
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import yaml
 
 from e2e.cache import PROJECT_ROOT
 from e2e.hami.standin.release import RELEASES, VARIABLE
-from e2e.parts import PartMissing, obtain, part
+from e2e.parts import Part, PartMissing, PartRefused, obtain, part
 
 CHOICE = "POOLMGR_HAMI"
 REAL, STAND_IN = "real", "stand-in"
@@ -97,21 +97,20 @@ class Edition:
         return folder / "hami"
 
 
-def choose(version: str) -> Edition:
-    """What a run on that release would run on. Raises PartMissing where the real one was demanded and is not here, and
-    PartRefused."""
-    wish = os.environ.get(CHOICE, "")
+def choose(version: str, wish: str | None = None, find: Callable[[str], Part] = obtain) -> Edition:
+    """What a run on that release would run on: the real one if its parts can be had, else the stand-in, or what `wish`
+    says (None: CHOICE). Raises PartRefused for another wish, and where the real one is wished for and is not here or
+    is damaged; PartMissing for a release that neither is of."""
+    wish = os.environ.get(CHOICE, "") if wish is None else wish
     if wish not in ("", REAL, STAND_IN):
-        raise PartMissing(f"{CHOICE}={wish}: set it to {REAL} or {STAND_IN}, or leave it out")
+        raise PartRefused(f"{CHOICE}={wish}: set it to {REAL} or {STAND_IN}, or leave it out")
     if wish != STAND_IN:
         try:
-            parts = [obtain(f"hami-{version}/{name}") for name in _NEEDED]
+            parts = [find(f"hami-{version}/{name}") for name in _NEEDED]
+            return Edition(version, parts[0].origin)
         except PartMissing as missing:
-            if wish == REAL:
-                raise
-            # To be taken by default once the story and the recipe have been seen to pass on it.
-            raise PartMissing(f"{missing}; {CHOICE}={STAND_IN} takes this project's stand-in") from missing
-        return Edition(version, parts[0].origin)
+            if wish == REAL:  # a run that is green because it was skipped would not be what was asked for
+                raise PartRefused(f"{CHOICE}={REAL}, and {missing}") from missing
     if version not in RELEASES:
         raise PartMissing(f"the stand-in speaks HAMi {', '.join(RELEASES)}, not {version}")
     return Edition(version)
