@@ -119,8 +119,8 @@ def _limits(pool: Pool, fleet: FleetView) -> Iterator[str]:
 
 
 def _idle_settings(pool: Pool) -> Iterator[str]:
-    if pool.idle_vm.action is not IdleVmAction.IGNORE:
-        yield f"idleVM.action {pool.idle_vm.action} is stored, but this release does not look for idle machines yet"
+    if pool.idle_vm.action is IdleVmAction.STOP:
+        yield "idleVM.action Stop stops no virtual machine yet: owners are told, as with Notify, and have to stop it"
     if pool.rebalance is RebalanceMode.OFF:
         if pool.passthrough.headroom or pool.shared.headroom:
             yield "headroom has no effect while rebalance.mode is Off"

@@ -10,9 +10,7 @@ from webhooks.review import AdmissionRequest, Answer, admitted, refused
 from webhooks.virtual_machine import UnknownResources
 from webhooks.wording import gpus_word, listing
 
-NOT_YET = (
-    "this release keeps reservations, but does not move GPUs for them yet: raise the pool's min for the time"
-)
+KEEPS_NOBODY_OUT = "poolmgr moves GPUs for this window, but keeps nobody else from using them"
 
 
 def decide_gpu_reservation(
@@ -30,7 +28,7 @@ def decide_gpu_reservation(
         return refused(
             Reason.INVALID_REQUEST, f"The window ended at {spec.end}, which is past: give a later end."
         )
-    warnings: tuple[str, ...] = (NOT_YET,)
+    warnings: tuple[str, ...] = (KEEPS_NOBODY_OUT,)
     if start < now:
         warnings = (*warnings, "start is past: the window begins at once")
     if fleet is None:

@@ -97,7 +97,7 @@ def test_warns_of_an_overlap_that_a_new_node_would_bring() -> None:
         ),
         (
             {"idleVM": {"action": "Stop"}},
-            "idleVM.action Stop is stored, but this release does not look for idle machines yet",
+            "idleVM.action Stop stops no virtual machine yet: owners are told, as with Notify, and have to stop it",
         ),
         ({"models": ["NVIDIA A1O"]}, "no GPU of this cluster is in reach of this pool; there are NVIDIA A10"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire.instants import from_rfc3339
 from tests.unit.webhooks.objects import request, small_fleet
-from webhooks.gpu_reservation import NOT_YET, decide_gpu_reservation
+from webhooks.gpu_reservation import KEEPS_NOBODY_OUT, decide_gpu_reservation
 from webhooks.review import Answer
 from webhooks.virtual_machine import UnknownResources
 
@@ -34,7 +34,7 @@ def decide(new: dict[str, Any], old: dict[str, Any] | None = None, **pool_spec: 
 
 def test_a_reservation_that_can_be_met_passes() -> None:
     answer = decide(reservation())
-    assert (answer.verdict.ok, answer.warnings) == (True, (NOT_YET,))
+    assert (answer.verdict.ok, answer.warnings) == (True, (KEEPS_NOBODY_OUT,))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_refuses_what_can_never_be_met(
 
 def test_warns_when_the_start_is_past() -> None:
     answer = decide(reservation(start="2026-11-22T08:00:00Z"))
-    assert answer.warnings == (NOT_YET, "start is past: the window begins at once")
+    assert answer.warnings == (KEEPS_NOBODY_OUT, "start is past: the window begins at once")
 
 
 def test_an_unchanged_spec_passes_even_after_its_end() -> None:
