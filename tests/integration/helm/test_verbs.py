@@ -17,10 +17,12 @@ from poolmgr.agent.apiserver import ApiServer
 from poolmgr.agent.credentials import from_kubeconfig
 from poolmgr.cli.reflected_fleet import ReflectedFleet
 from poolmgr.cluster import transport as door
+from poolmgr.cluster.access import KubernetesAccess
 from poolmgr.cluster.client import Client
 from poolmgr.cluster.connect import ClusterSettings, KubernetesCluster, assemble
 from poolmgr.cluster.serving_certificate import SecretCertificateStore
 from poolmgr.controller.interfaces import PoolStatus
+from poolmgr.domain.access import READ
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PciAddress, PlanId, WorkloadUid
 from poolmgr.domain.modes import Mode
@@ -187,6 +189,8 @@ async def pull_every_lever(cluster: KubernetesCluster, release: Installation, ep
     victim = release.plane.api.get("/api/v1/namespaces/verbs/pods/victim")
     assert victim["metadata"]["annotations"] == {"nvidia.com/nouse-gpuuuid": "GPU-x"}
     assert (await cluster.evictor.evict(WorkloadUid(uid), "verbs", "victim")).ok
+    token = release.plane.kubectl("create", "token", "poolmgr-manager", "-n", NAMESPACE).strip()
+    assert (await KubernetesAccess(cluster.client).admit(token, "", READ)).endswith(":poolmgr-manager")
     await asyncio.sleep(3)  # one renewal of the lease, and the queued Events
 
 
