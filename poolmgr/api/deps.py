@@ -50,6 +50,9 @@ RecordToken = Annotated[
     str,
     Query(alias="pageToken", pattern="^[0-9]{0,18}$", description="nextPageToken of the page before."),
 ]
+NO_NUL = r"^[^\x00]*$"
+"""No database can hold that character; `request_limits` refuses it in any request."""
 PageToken = Annotated[
-    str, Query(alias="pageToken", max_length=400, description="nextPageToken of the page before.")
+    str,
+    Query(alias="pageToken", max_length=400, pattern=NO_NUL, description="nextPageToken of the page before."),
 ]

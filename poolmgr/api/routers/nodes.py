@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from poolmgr.api import present, schemas
 from poolmgr.api.answers import written
-from poolmgr.api.deps import CensusDep, PageSize, PageToken
+from poolmgr.api.deps import NO_NUL, CensusDep, PageSize, PageToken
 from poolmgr.api.problems import documented
 
 router = APIRouter(prefix="/nodes", tags=["nodes"])
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/nodes", tags=["nodes"])
 )
 async def list_nodes(
     census: CensusDep,
-    pool: Annotated[str, Query(max_length=253, description="Only GPUs of this pool.")] = "",
+    pool: Annotated[str, Query(max_length=253, pattern=NO_NUL, description="Only GPUs of this pool.")] = "",
     page_size: PageSize = 100,
     page_token: PageToken = "",
 ) -> Response:

@@ -15,7 +15,8 @@ from poolmgr.domain.reasons import Reason
 router = APIRouter(prefix="/pools", tags=["pools"])
 
 PoolName = Annotated[
-    str, Path(max_length=253, pattern=r"^[^:]+$", description="Name of the GPUPool.", examples=["desktops"])
+    str,
+    Path(max_length=253, pattern=r"^[^:\x00]+$", description="Name of the GPUPool.", examples=["desktops"]),
 ]
 
 

@@ -7,14 +7,14 @@ from fastapi import APIRouter, Query, Response
 from poolmgr.api import present, schemas
 from poolmgr.api.answers import written
 from poolmgr.api.auth import AUDITOR
-from poolmgr.api.deps import ControlDep, HistoryDep, PageSize, RecordToken, SnapshotDep
+from poolmgr.api.deps import NO_NUL, ControlDep, HistoryDep, PageSize, RecordToken, SnapshotDep
 from poolmgr.api.problems import documented
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.reasons import Reason
 
 router = APIRouter()
 
-PoolFilter = Annotated[str, Query(max_length=253, description="Only of this pool.")]
+PoolFilter = Annotated[str, Query(max_length=253, pattern=NO_NUL, description="Only of this pool.")]
 DAY = 86_400
 
 
@@ -59,7 +59,7 @@ async def latest_plan(control: ControlDep, snapshot: SnapshotDep) -> Response:
 async def list_transitions(
     history: HistoryDep,
     snapshot: SnapshotDep,
-    node: Annotated[str, Query(max_length=253, description="Only of this node.")] = "",
+    node: Annotated[str, Query(max_length=253, pattern=NO_NUL, description="Only of this node.")] = "",
     page_size: PageSize = 20,
     page_token: RecordToken = "",
 ) -> schemas.TransitionList:
