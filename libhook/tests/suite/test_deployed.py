@@ -261,7 +261,7 @@ def test_a_tenant_that_claims_to_have_paid_is_not_believed(node: Node) -> None:
 def test_a_tenant_that_claims_to_be_busy_makes_others_pay_less(node: Node) -> None:
     """Open: nobody can tell such a claim from the turns of a busy neighbour."""
     claims, _ = beside_a_hostile_tenant(node, "posted")
-    assert claims > 60
+    assert claims > 45, "its limit is 30; how much more it gets depends on how the machine runs both"
 
 
 def test_best_effort_waits_for_whoever_claims_to_be_busy(machine: Machine, tmp_path: Path) -> None:

@@ -59,7 +59,11 @@ addEventListener("pointerover", (event) => {
   if (gpu) show(gpu.getAttribute("aria-label"), gpu.getBoundingClientRect());
   else if (!event.target.closest?.(".plot")) hide();
 });
+// A region that is drawn anew gets its focus back: what was put away by Escape stays away until the focus moves on.
+let dismissed = "";
 addEventListener("focusin", (event) => {
+  if (dismissed && event.target.id === dismissed) return;
+  dismissed = "";
   if (event.target.matches(".nodes .gpu")) show(event.target.getAttribute("aria-label"), event.target.getBoundingClientRect());
   else if (!event.target.matches(".plot")) hide();
 });
@@ -67,7 +71,7 @@ addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
 
 // --- one stop for Tab in the picture, arrows inside it --------------------------------------------------------
 addEventListener("keydown", (event) => {
-  if (event.key === "Escape") hide();
+  if (event.key === "Escape") { dismissed = event.target.id ?? ""; hide(); }
   if (event.target.matches?.(".nodes .gpu")) walk(event);
   else if (event.target.matches?.(".plot")) step(event);
 });
