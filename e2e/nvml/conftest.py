@@ -1,18 +1,5 @@
-"""The driver that the tests of this folder ask."""
+"""What the tests of this folder need."""
 
-from pathlib import Path
+from e2e.nvml.fixtures import driver
 
-import pytest
-
-from e2e.nvml.driver import Driver
-from e2e.parts import PartMissing
-
-
-@pytest.fixture
-def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
-    try:
-        made = Driver(tmp_path)
-    except PartMissing as missing:
-        pytest.skip(str(missing))
-    monkeypatch.setenv("FAKE_NVML_STATE", str(made.state))
-    return made
+__all__ = ["driver"]

@@ -6,7 +6,7 @@ view that is unsynced, old, or behind its own writes, nor without holding the le
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,22 +29,19 @@ from poolmgr.controller.interfaces import (
 )
 from poolmgr.controller.lending import Lending
 from poolmgr.controller.pace import Pace
+from poolmgr.controller.pool_plan import of_pool
+from poolmgr.controller.side_by_side import side_by_side
 from poolmgr.controller.status import pool_statuses
 from poolmgr.domain.census import Census, CensusMemory
 from poolmgr.domain.errors import PoolError, Rejected, Stale, Unavailable
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import NodeName
-from poolmgr.domain.plan import Move, Plan, Refusal, Subject, SubjectKind, Verdict
+from poolmgr.domain.plan import Move, Plan, Refusal, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.interfaces import Planner
 
 log = structlog.get_logger()
-
-
-NODES_AT_ONCE = 16
-"""A step on one node is some requests to the API server, one after another. With dozens of nodes on the move a new VM
-would wait for all of them; more at once would be a burst that nobody needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +131,7 @@ class Controller:
         return self._census
 
     async def run(self) -> None:
-        """Tick until cancelled. No error ends the loop: a manager that ended over one odd object would end again at each
-        start, for the whole cluster."""
+        """Tick until cancelled. No error ends the loop: one odd object would end it again at each start."""
         clock, pace = self._dependencies.clock, self._pace
         while True:
             begun = clock.monotonic()
@@ -236,7 +232,7 @@ class Controller:
             if not dry_run and not self.standing:
                 raise Unavailable(self.standing.reason, self.standing.message)
             view = guard.operator_view(snapshot, pool)
-            plan = _of_pool(self._planner.decide(view, await self._recall()).plan, pool, view)
+            plan = of_pool(self._planner.decide(view, await self._recall()).plan, pool, view)
             accepted, refused = guard.passed(plan.moves, view)
             if dry_run:
                 return RebalanceResult(plan, accepted, refused, True)
@@ -402,41 +398,3 @@ class Controller:
                 await self._dependencies.reporter.report(pool, statuses[pool.name])
             except PoolError as error:
                 log.warning("pool_status_not_written", pool=pool.name, message=error.message)
-
-
-async def side_by_side(nodes: Iterable[Node], work: Callable[[Node], Awaitable[None]]) -> None:
-    """Do `work` on every node, NODES_AT_ONCE at a time, begun in their order. Raises the first error once the others
-    have ended: one node's trouble is no other's."""
-    places = asyncio.Semaphore(NODES_AT_ONCE)
-
-    async def one(node: Node) -> None:
-        async with places:
-            await work(node)
-
-    for result in await asyncio.gather(*map(one, nodes), return_exceptions=True):
-        if isinstance(result, BaseException):
-            raise result
-
-
-def _of_pool(plan: Plan, pool: str, snapshot: ClusterSnapshot) -> Plan:
-    """The part of a plan that concerns one pool."""
-    members = {(g.node, g.pci_address) for n in snapshot.nodes for g in n.gpus if g.pool == pool}
-
-    def concerns(subject: Subject) -> bool:
-        match subject.kind:
-            case SubjectKind.GPU:
-                return (subject.namespace, subject.name) in members
-            case SubjectKind.POOL:
-                return subject.name == pool
-            case SubjectKind.NODE:
-                return any(node == subject.name for node, _ in members)
-        return True
-
-    return Plan(
-        plan_id=plan.plan_id,
-        snapshot_generation=plan.snapshot_generation,
-        made_at=plan.made_at,
-        moves=tuple(m for m in plan.moves if m.pool == pool),
-        refusals=tuple(r for r in plan.refusals if concerns(r.subject)),
-        targets=tuple(t for t in plan.targets if t.pool == pool),
-    )

@@ -10,22 +10,11 @@ import pytest
 from e2e.nvml.driver import Driver
 from e2e.nvml.library import LIBRARY, ensure_nvml_library
 from e2e.nvml.state import A100, L40S, gpu, write
-from e2e.parts import PartMissing
 from poolmgr.agent.nvml import Nvml
 from poolmgr.domain.identifiers import PciAddress
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may set anything through NVML")
 FIRST, SECOND = PciAddress("0000:3b:00.0"), PciAddress("0000:af:00.0")
-
-
-@pytest.fixture
-def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
-    try:
-        made = Driver(tmp_path)
-    except PartMissing as missing:
-        pytest.skip(str(missing))
-    monkeypatch.setenv("FAKE_NVML_STATE", str(made.state))
-    return made
 
 
 async def test_gpus_are_known_by_their_addresses_in_sysfs(driver: Driver) -> None:
