@@ -1,4 +1,4 @@
-"""The agent's door to the API server: its own GPUNode, its Node's UID, the pods on its node. Nothing else.
+"""The agent's client of the API server: its own GPUNode, its Node's UID, the pods on its node. Nothing else.
 
 Plain HTTP on purpose (docs/adr/0006-agent-http-client.md): four requests do not need the 65 MiB that the
 official client takes on every node.

@@ -46,7 +46,7 @@ class Api(Protocol):
     async def list_limits(self) -> dict[str, ContainerLimits]: ...
 
 
-class NvmlDoor(Protocol):
+class NvmlReader(Protocol):
     async def read(self) -> NvmlReport: ...
 
 
@@ -69,7 +69,7 @@ class NodeAgent:
         observer: NodeObserver,
         rebinder: Rebinder,
         plugins: Plugins,
-        nvml: NvmlDoor,
+        nvml: NvmlReader,
         journal: Journal,
         reporter: Reporter,
         clock: Clock,

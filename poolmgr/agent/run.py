@@ -1,4 +1,4 @@
-"""The agent's process: wires the doors and runs rounds until it is told to stop.
+"""The agent's process: puts its parts together and runs rounds until it is told to stop.
 
 Woken by a change of our GPUNode and by time; a failed round is logged and repeated, never fatal.
 """

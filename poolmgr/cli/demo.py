@@ -31,8 +31,8 @@ from poolmgr.controller.loop import Controller, Dependencies, LoopSettings
 from poolmgr.domain.errors import Fault
 from poolmgr.kit.clock import SystemClock
 from poolmgr.kit.log import configure
+from poolmgr.sim.actuators import FixedLeadership
 from poolmgr.sim.desktop_day import DesktopDay, desktop_day
-from poolmgr.sim.doors import FixedLeadership
 from poolmgr.sim.fleet import SimulatedFleet
 from poolmgr.store.database import Database
 from poolmgr.store.history import SqlHistory
@@ -141,13 +141,13 @@ def compose(day: DesktopDay, seed: int, speed: float, url: str) -> _Demo:
     dependencies = Dependencies(
         clock=fleet.clock,
         view=fleet,
-        fleet=fleet.doors,
-        sharing=fleet.doors,
-        evictor=fleet.doors,
-        recorder=fleet.doors,
+        fleet=fleet.actuators,
+        sharing=fleet.actuators,
+        evictor=fleet.actuators,
+        recorder=fleet.actuators,
         ledger=ledger,
         leadership=FixedLeadership(),
-        reporter=fleet.doors,
+        reporter=fleet.actuators,
     )
     controller = Controller(dependencies, live_planner(), LoopSettings(busy_seconds=2.0))
     return _Demo(fleet, controller, database, ledger, speed)

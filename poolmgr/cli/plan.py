@@ -220,22 +220,22 @@ def _example(hour: float) -> ClusterSnapshot:
 
     from poolmgr.controller.loop import Controller, Dependencies, LoopSettings
     from poolmgr.sim import desktop_day
-    from poolmgr.sim.doors import FixedLeadership, MemoryLedger
+    from poolmgr.sim.actuators import FixedLeadership, MemoryLedger
 
     async def watch() -> ClusterSnapshot:
         fleet = desktop_day(1)
-        doors = fleet.doors
+        actuators = fleet.actuators
         controller = Controller(
             Dependencies(
                 fleet.clock,
                 fleet,
-                doors,
-                doors,
-                doors,
-                doors,
+                actuators,
+                actuators,
+                actuators,
+                actuators,
                 MemoryLedger(),
                 FixedLeadership(),
-                doors,
+                actuators,
             ),
             _planner(),
             LoopSettings(),

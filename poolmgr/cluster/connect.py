@@ -1,4 +1,4 @@
-"""All doors to one cluster, built together: what a composition root needs."""
+"""Everything that reads and writes one cluster, built together: what a composition root needs."""
 
 import asyncio
 import random
@@ -55,7 +55,7 @@ class KubernetesCluster:
 
 
 def assemble(client: Client, settings: ClusterSettings) -> KubernetesCluster:
-    """Build the doors on `client`; nothing runs yet."""
+    """Build all of it on `client`; nothing runs yet."""
     identity = f"{settings.identity or 'poolmgr'}_{client.rng.getrandbits(32):08x}"
     view = KubernetesView(client, settings.view)
     elector = Elector(client, identity=identity, floor=view.highest_epoch, settings=settings.lease)

@@ -1,4 +1,4 @@
-"""Errors named by what the caller must do next. Each door translates foreign exceptions into these four.
+"""Errors named by what the caller must do next. Each adapter translates foreign exceptions into these four.
 
 PoolError
 ├── Rejected      a rule says no: do not retry, tell the user

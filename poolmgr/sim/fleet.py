@@ -1,8 +1,8 @@
-"""The simulated fleet: a whole cluster in memory behind the controller's own ports.
+"""The simulated fleet: a whole cluster in memory behind the controller's own interfaces.
 
-`SimulatedFleet` is the `ClusterView`; `doors` are the actuators; `clock` is the time. The live controller
-runs on it unchanged. Read `world` for what exists, `agent`, `hami` and `kube` for how it behaves, `doors` for
-the ports and their faults.
+`SimulatedFleet` is the `ClusterView`; `actuators` change it; `clock` is the time. The live controller
+runs on it unchanged. Read `world` for what exists, `agent`, `hami` and `kube` for how it behaves, `actuators` for
+the calls and their faults.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from poolmgr.domain.identifiers import Generation, GpuUuid, NodeName, PciAddress
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.sharing import SharingState
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.sim.actuators import Actuators, Faults
 from poolmgr.sim.agent import SimAgents
 from poolmgr.sim.clock import VirtualClock
-from poolmgr.sim.doors import Doors, Faults
 from poolmgr.sim.hami import SimHami
 from poolmgr.sim.kube import SimKube
 from poolmgr.sim.world import NVIDIA, VFIO, SimGpu, SimNode, SimPod, SimSharing, SimVm, Timings, World
@@ -114,7 +114,7 @@ class SimulatedFleet:
             self.kube.pod_started,
         )
         self.kube.agents, self.kube.hami = self.agents, self.hami
-        self.doors = Doors(
+        self.actuators = Actuators(
             self.world, self.clock, self.faults, self.agents, self.hami, self.kube, self._touch
         )
         for node in nodes:

@@ -15,7 +15,7 @@ from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.domain.modes import Mode
 from poolmgr.planner.plan import PoolPlanner
-from poolmgr.sim.doors import FixedLeadership, MemoryLedger
+from poolmgr.sim.actuators import FixedLeadership, MemoryLedger
 from poolmgr.sim.fleet import A10_RESOURCE, NodeShape, SimulatedFleet
 from poolmgr.sim.world import PodRequest, VmRequest
 
@@ -58,10 +58,18 @@ async def on_the_fleet(case: Case) -> tuple[int, float, int, dict[Mode | None, i
         for n, (at, seconds) in enumerate(case.pods)
     ]
     fleet.kube.schedule(pods)
-    doors = fleet.doors
+    actuators = fleet.actuators
     controller = Controller(
         Dependencies(
-            fleet.clock, fleet, doors, doors, doors, doors, MemoryLedger(), FixedLeadership(), doors
+            fleet.clock,
+            fleet,
+            actuators,
+            actuators,
+            actuators,
+            actuators,
+            MemoryLedger(),
+            FixedLeadership(),
+            actuators,
         ),
         PoolPlanner(),
         LoopSettings(),

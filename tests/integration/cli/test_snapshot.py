@@ -10,7 +10,7 @@ import pytest
 
 from e2e.controlplane.plane import ControlPlane
 from e2e.fixtures import running_control_plane
-from tests.integration.cluster.doors import device, ensure_crds, report_gpus
+from tests.integration.cluster.real_cluster import device, ensure_crds, report_gpus
 
 pytestmark = pytest.mark.integration
 

@@ -1,4 +1,4 @@
-"""The doors on a real API server, controller manager and KWOK."""
+"""The manager's side of the cluster, on a real API server, controller manager and KWOK."""
 
 import asyncio
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from poolmgr.domain.modes import Mode, Step
 from poolmgr.domain.node_spec import NodeIntent
 from poolmgr.domain.plan import Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
-from tests.integration.cluster.doors import (
+from tests.integration.cluster.real_cluster import (
     GPU_NODES,
     GPU_POOLS,
+    connected_cluster,
     device,
-    doors,
     ensure_crds,
     eventually,
     evictor_of,
@@ -41,7 +41,7 @@ CHART = Path(__file__).parents[3] / "helm/poolmgr"
 @pytest.fixture(scope="module")
 def plane(artifacts: Path) -> Iterator[ControlPlane]:
     """A control plane of our own: it loses its API server and gains KubeVirt's CRDs on the way."""
-    for started in running_control_plane(artifacts / "cluster-doors"):
+    for started in running_control_plane(artifacts / "cluster"):
         started.ensure_kwok()
         ensure_crds(started)
         yield started
@@ -76,7 +76,7 @@ async def test_view_joins_nodes_pools_and_reports_and_follows_changes(plane: Con
         }
     )
     report_gpus(plane, "view-1", [device()])
-    async with doors(plane) as cluster:
+    async with connected_cluster(plane) as cluster:
         snapshot = await seen(cluster, "a synced view", lambda s: s.synced and node_of(s, "view-1"))
         found = node_of(snapshot, "view-1")
         assert found is not None
@@ -96,7 +96,7 @@ async def test_view_joins_nodes_pools_and_reports_and_follows_changes(plane: Con
 async def test_view_without_kubevirt_is_whole_and_picks_it_up_when_it_appears(
     plane: ControlPlane, kubevirt_crds: Path
 ) -> None:
-    async with doors(plane) as cluster:
+    async with connected_cluster(plane) as cluster:
         snapshot = await seen(cluster, "a synced view", lambda s: s.synced)
         assert snapshot.vms == ()
         await asyncio.to_thread(plane.apply, kubevirt_crds)
@@ -123,7 +123,7 @@ async def test_view_without_kubevirt_is_whole_and_picks_it_up_when_it_appears(
 async def test_outage_is_noticed_survived_and_caught_up(plane: ControlPlane) -> None:
     await asyncio.to_thread(plane.add_fake_node, "outage-1")
     report_gpus(plane, "outage-1", [device()])
-    async with doors(plane) as cluster:
+    async with connected_cluster(plane) as cluster:
         await seen(cluster, "a synced view", lambda s: s.synced and node_of(s, "outage-1"))
         outage = plane.outage(killed=True)
         await asyncio.to_thread(outage.__enter__)
@@ -144,7 +144,7 @@ async def test_outage_is_noticed_survived_and_caught_up(plane: ControlPlane) -> 
 async def test_intent_is_written_by_compare_and_swap_and_read_back(plane: ControlPlane) -> None:
     await asyncio.to_thread(plane.add_fake_node, "cas-1")
     report_gpus(plane, "cas-1", [device()])
-    async with doors(plane) as cluster:
+    async with connected_cluster(plane) as cluster:
         snapshot = await seen(cluster, "the node", lambda s: s.synced and node_of(s, "cas-1"))
         found = node_of(snapshot, "cas-1")
         assert found is not None
@@ -176,7 +176,7 @@ async def test_intent_is_written_by_compare_and_swap_and_read_back(plane: Contro
 async def test_leader_of_the_past_cannot_write(plane: ControlPlane) -> None:
     await asyncio.to_thread(plane.add_fake_node, "past-1")
     report_gpus(plane, "past-1", [device()])
-    async with doors(plane) as cluster:
+    async with connected_cluster(plane) as cluster:
         snapshot = await seen(cluster, "the node", lambda s: s.synced and node_of(s, "past-1"))
         found = node_of(snapshot, "past-1")
         assert found is not None
@@ -193,7 +193,10 @@ async def test_leader_of_the_past_cannot_write(plane: ControlPlane) -> None:
 
 
 async def test_second_manager_takes_over_at_once_when_the_first_stops(plane: ControlPlane) -> None:
-    async with doors(plane, identity="one") as one, doors(plane, identity="two") as two:
+    async with (
+        connected_cluster(plane, identity="one") as one,
+        connected_cluster(plane, identity="two") as two,
+    ):
         led: list[int] = []
 
         async def lead(epoch: LeaseEpoch) -> None:
@@ -248,7 +251,7 @@ async def test_eviction_keeps_to_the_disruption_budget(plane: ControlPlane) -> N
 
     await eventually("running pods under a budget", settled)
     uids = {name: plane.api.get(f"{base}/{name}")["metadata"]["uid"] for name in ("kept", "free")}
-    async with doors(plane) as cluster:
+    async with connected_cluster(plane) as cluster:
         evictor = evictor_of(cluster)
         denied = await evictor.evict(WorkloadUid(uids["kept"]), "evict", "kept")
         assert (denied.ok, denied.reason) == (False, Reason.EVICTION_DENIED)
@@ -266,7 +269,7 @@ async def test_eviction_keeps_to_the_disruption_budget(plane: ControlPlane) -> N
 async def test_events_show_in_kubectl_describe_and_equal_ones_count_up(plane: ControlPlane) -> None:
     await asyncio.to_thread(plane.add_fake_node, "event-1")
     report_gpus(plane, "event-1", [device()])
-    async with doors(plane) as cluster:
+    async with connected_cluster(plane) as cluster:
         await seen(cluster, "the node", lambda s: s.synced and node_of(s, "event-1"))
         subject = Subject(SubjectKind.NODE, "", "event-1")
         for _ in range(3):
@@ -301,7 +304,7 @@ async def test_pool_status_is_written_once_and_shown_by_kubectl(plane: ControlPl
         reason=Reason.NO_CANDIDATE,
         message="2 VM(s) and 4 pod(s) wait",
     )
-    async with doors(plane) as cluster:
+    async with connected_cluster(plane) as cluster:
         snapshot = await seen(
             cluster, "the pool", lambda s: s.synced and any(p.name == "told" for p in s.pools)
         )
@@ -338,7 +341,7 @@ async def test_charts_rights_are_enough_to_see_lead_and_write(plane: ControlPlan
     await asyncio.to_thread(plane.add_fake_node, "rights-1")
     report_gpus(plane, "rights-1", [device()])
     account = plane.service_account_kubeconfig("poolmgr-system", "poolmgr-manager")
-    async with doors(plane, kubeconfig=str(account), lease=LeaseSettings()) as cluster:
+    async with connected_cluster(plane, kubeconfig=str(account), lease=LeaseSettings()) as cluster:
         leading = asyncio.ensure_future(cluster.elector.run(lambda _: asyncio.sleep(3600)))
         try:
             await eventually("the lease in the chart's namespace", lambda: cluster.elector.epoch)

@@ -20,9 +20,9 @@ from poolmgr.domain.errors import Stale
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PlanId
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.sharing import SharingState
-from tests.integration.cluster.doors import (
+from tests.integration.cluster.real_cluster import (
+    connected_cluster,
     device,
-    doors,
     ensure_crds,
     eventually,
     node_of,
@@ -135,7 +135,7 @@ async def shown(
 async def check_take_and_give_back(node: Node, version: tuple[int, int], tell: Callable[[str], None]) -> None:
     """The recipe of docs/explanation/taking-a-gpu-from-hami.md for GPU one, there and back."""
     hami = node.hami
-    async with doors(node.plane) as cluster:
+    async with connected_cluster(node.plane) as cluster:
         lever = sharing_of(cluster, 3)
         state = await shown(cluster, node, "HAMi's plugin on the node", lambda s: s.plugin_ready)
         assert state.version == version
@@ -188,7 +188,7 @@ async def check_take_and_give_back(node: Node, version: tuple[int, int], tell: C
 async def test_2_10_fence_closes_one_gpu_and_unfence_opens_it(hami: Hami, record_property: Any) -> None:
     node = await asyncio.to_thread(Node(hami, "recipe-fence").start)
     try:
-        async with doors(node.plane) as cluster:
+        async with connected_cluster(node.plane) as cluster:
             lever = sharing_of(cluster, 3)
             state = await shown(cluster, node, "HAMi 2.10", lambda s: s.registered)
             assert state.version == (2, 10)
@@ -219,7 +219,7 @@ async def test_2_10_annotation_alone_is_not_live_which_is_why_the_handshake_goes
         await asyncio.sleep(20)
         placed = await asyncio.to_thread(node.place, "slips-in", **{"nvidia.com/use-gpuuuid": ONE})
         assert placed == ONE
-        async with doors(node.plane) as cluster:
+        async with connected_cluster(node.plane) as cluster:
             state = await shown(cluster, node, "the node", lambda s: s.registered)
             assert state.fenced == frozenset()
     finally:
@@ -238,7 +238,7 @@ async def test_2_8_takes_a_gpu_and_gives_the_other_back(hami_2_8: Hami) -> None:
     node = await asyncio.to_thread(Node(hami_2_8, "recipe-take").start)
     try:
         await check_take_and_give_back(node, (2, 8), lambda line: log.info("recipe", hami="2.8", seen=line))
-        async with doors(node.plane) as cluster:
+        async with connected_cluster(node.plane) as cluster:
             await shown(cluster, node, "the node", lambda s: s.registered)
             await sharing_of(cluster, 4).ensure_gpus_fenced(node.name, frozenset({TWO}))
             assert "hami.io/device-cordon" not in node.found()["metadata"]["annotations"]
@@ -249,7 +249,7 @@ async def test_2_8_takes_a_gpu_and_gives_the_other_back(hami_2_8: Hami) -> None:
 async def test_foreign_cordon_and_later_leader_are_respected(hami: Hami) -> None:
     node = await asyncio.to_thread(Node(hami, "recipe-foreign").start)
     try:
-        async with doors(node.plane) as cluster:
+        async with connected_cluster(node.plane) as cluster:
             await shown(cluster, node, "the node", lambda s: s.registered)
             node.plane.kubectl("cordon", node.name)
             await sharing_of(cluster, 3).ensure_cordoned(node.name, True)

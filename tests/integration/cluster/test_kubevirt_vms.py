@@ -8,7 +8,7 @@ from e2e.controlplane.kubevirt import NODE_LABELS, NODE_RESOURCES, KubeVirt, lau
 from e2e.fixtures import PERMITTED_DEVICES
 from poolmgr.domain.demand import DeviceClaim, Vm
 from poolmgr.domain.snapshot import ClusterSnapshot
-from tests.integration.cluster.doors import device, doors, ensure_crds, report_gpus, seen
+from tests.integration.cluster.real_cluster import connected_cluster, device, ensure_crds, report_gpus, seen
 
 pytestmark = pytest.mark.integration
 
@@ -26,7 +26,7 @@ async def test_vm_is_seen_waiting_then_on_its_node_with_its_gpu_then_gone(kubevi
     ensure_crds(plane)
     await asyncio.to_thread(plane.ensure_namespace, NAMESPACE)
     try:
-        async with doors(plane) as cluster:
+        async with connected_cluster(plane) as cluster:
             plane.apply(virtual_machine("jane", NAMESPACE, [A10]))
             snapshot = await seen(
                 cluster, "jane waiting with a launcher", lambda s: (vm := jane(s)) and vm.launcher_uid

@@ -16,7 +16,7 @@ from e2e.processes import PATIENCE_SECONDS
 from poolmgr.agent.apiserver import ApiServer
 from poolmgr.agent.credentials import from_kubeconfig
 from poolmgr.cli.reflected_fleet import ReflectedFleet
-from poolmgr.cluster import transport as door
+from poolmgr.cluster import transport
 from poolmgr.cluster.access import KubernetesAccess
 from poolmgr.cluster.client import Client
 from poolmgr.cluster.connect import ClusterSettings, KubernetesCluster, assemble
@@ -67,7 +67,7 @@ def right_of(method: str, path: str, *, watch: bool = False) -> Right:
 class RecordingTransport:
     """The real transport; every request is noted as the right it needs."""
 
-    def __init__(self, inner: door.KubernetesTransport) -> None:
+    def __init__(self, inner: transport.KubernetesTransport) -> None:
         self._inner = inner
         self.used: set[Right] = set()
 
@@ -79,13 +79,13 @@ class RecordingTransport:
         body: object | None,
         content_type: str,
         timeout_seconds: float,
-    ) -> door.Response:
+    ) -> transport.Response:
         self.used.add(right_of(method, path))
         return await self._inner.request(method, path, query, body, content_type, timeout_seconds)
 
     def stream(
         self, path: str, query: Mapping[str, str], read_timeout_seconds: float
-    ) -> AbstractAsyncContextManager[door.Response | AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[transport.Response | AsyncIterator[bytes]]:
         self.used.add(right_of("GET", path, watch=True))
         return self._inner.stream(path, query, read_timeout_seconds)
 
@@ -143,7 +143,7 @@ def release(control_plane: ControlPlane) -> Iterator[Installation]:
 
 @asynccontextmanager
 async def recorded(kubeconfig: Path) -> AsyncIterator[tuple[Client, set[Right]]]:
-    recorder = RecordingTransport(await door.connect(str(kubeconfig)))
+    recorder = RecordingTransport(await transport.connect(str(kubeconfig)))
     client = Client(recorder, clock=SystemClock(), rng=random.Random(1))
     try:
         yield client, recorder.used

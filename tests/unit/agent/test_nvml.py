@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from poolmgr.agent import nvml as door
+from poolmgr.agent import nvml as nvml_module
 from poolmgr.agent.nvml import LIBRARY, Nvml, library_below
 from poolmgr.domain.identifiers import PciAddress
 
@@ -104,7 +104,7 @@ async def test_quiesce_ends_persistence_before_it_drains_and_resume_takes_both_b
 
 
 async def test_a_hanging_library_is_given_up_and_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(nvml_module, "ANSWER_SECONDS", 0.05)
     library = FakeLibrary()
     release = threading.Event()
     asked = []

@@ -14,8 +14,8 @@ from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress
 from poolmgr.domain.modes import Mode, Step
 from poolmgr.domain.node_spec import NodeIntent
 from poolmgr.domain.reasons import Reason
+from tests.unit.cluster.api_bench import GPU_NODES, NODES, ApiBench, Held
 from tests.unit.cluster.builders import GPU_A, as_wire, gpu_node, node, plugin, register
-from tests.unit.cluster.doors import GPU_NODES, NODES, Doors, Held
 
 N1 = NodeName("n1")
 INTENT = NodeIntent(((PciAddress("0000:00:04.0"), Mode.PASSTHROUGH, PlanId("ab12")),), None)
@@ -34,16 +34,16 @@ def move(epoch: int) -> Transition:
     )
 
 
-def revision(doors: Doors) -> str:
-    found: str = doors.api.get(f"{GPU_NODES}/n1")["metadata"]["resourceVersion"]
+def revision(cluster: ApiBench) -> str:
+    found: str = cluster.api.get(f"{GPU_NODES}/n1")["metadata"]["resourceVersion"]
     return found
 
 
 async def test_intent_is_written_with_the_epoch_and_answers_the_new_revision() -> None:
-    doors = Doors()
-    doors.api.put(GPU_NODES, gpu_node())
-    written = await KubernetesFleet(doors.client, Held(3)).write_intent(N1, INTENT, revision(doors))
-    stored = doors.api.get(f"{GPU_NODES}/n1")
+    cluster = ApiBench()
+    cluster.api.put(GPU_NODES, gpu_node())
+    written = await KubernetesFleet(cluster.client, Held(3)).write_intent(N1, INTENT, revision(cluster))
+    stored = cluster.api.get(f"{GPU_NODES}/n1")
     assert stored["metadata"]["resourceVersion"] == written
     assert stored["metadata"]["annotations"] == {"poolmgr.io/epoch": "3"}
     assert stored["spec"] == {
@@ -52,14 +52,14 @@ async def test_intent_is_written_with_the_epoch_and_answers_the_new_revision() -
 
 
 async def test_intent_on_an_old_revision_is_stale_and_changes_nothing() -> None:
-    doors = Doors()
-    doors.api.put(GPU_NODES, gpu_node())
-    old = revision(doors)
-    doors.api.put(GPU_NODES, gpu_node(observed=2))
+    cluster = ApiBench()
+    cluster.api.put(GPU_NODES, gpu_node())
+    old = revision(cluster)
+    cluster.api.put(GPU_NODES, gpu_node(observed=2))
     with pytest.raises(Stale) as refused:
-        await KubernetesFleet(doors.client, Held(3)).write_intent(N1, INTENT, old)
+        await KubernetesFleet(cluster.client, Held(3)).write_intent(N1, INTENT, old)
     assert refused.value.reason is Reason.STALE_GENERATION
-    assert doors.api.get(f"{GPU_NODES}/n1")["spec"] == {}
+    assert cluster.api.get(f"{GPU_NODES}/n1")["spec"] == {}
 
 
 @pytest.mark.parametrize(
@@ -68,34 +68,36 @@ async def test_intent_on_an_old_revision_is_stale_and_changes_nothing() -> None:
 async def test_nothing_is_sent_without_the_lease_or_from_the_past(
     held: int | None, epoch: int, reason: Reason
 ) -> None:
-    doors = Doors()
-    doors.api.put(GPU_NODES, gpu_node())
+    cluster = ApiBench()
+    cluster.api.put(GPU_NODES, gpu_node())
     with pytest.raises(Stale) as refused:
         intent = NodeIntent(INTENT.desired, move(epoch))
-        await KubernetesFleet(doors.client, Held(held)).write_intent(N1, intent, revision(doors))
+        await KubernetesFleet(cluster.client, Held(held)).write_intent(N1, intent, revision(cluster))
     assert refused.value.reason is reason
-    assert doors.api.requests == []
+    assert cluster.api.requests == []
 
 
 async def test_transition_of_an_earlier_leader_is_taken_over_in_our_epoch() -> None:
-    doors = Doors()
-    doors.api.put(GPU_NODES, gpu_node())
-    await KubernetesFleet(doors.client, Held(9)).write_intent(N1, NodeIntent((), move(3)), revision(doors))
-    assert doors.api.get(f"{GPU_NODES}/n1")["spec"]["transition"]["epoch"] == 9
+    cluster = ApiBench()
+    cluster.api.put(GPU_NODES, gpu_node())
+    await KubernetesFleet(cluster.client, Held(9)).write_intent(
+        N1, NodeIntent((), move(3)), revision(cluster)
+    )
+    assert cluster.api.get(f"{GPU_NODES}/n1")["spec"]["transition"]["epoch"] == 9
 
 
 async def test_crds_own_word_against_an_older_epoch_is_stale() -> None:
-    doors = Doors()
-    doors.api.put(GPU_NODES, gpu_node())
-    doors.transport.answers.append(
+    cluster = ApiBench()
+    cluster.api.put(GPU_NODES, gpu_node())
+    cluster.transport.answers.append(
         Response(422, b'{"message":"spec: transition.epoch must not go back: this"}')
     )
     with pytest.raises(Stale) as refused:
-        await KubernetesFleet(doors.client, Held(3)).write_intent(N1, INTENT, revision(doors))
+        await KubernetesFleet(cluster.client, Held(3)).write_intent(N1, INTENT, revision(cluster))
     assert refused.value.reason is Reason.STALE_EPOCH
 
 
-class Levers(Doors):
+class Levers(ApiBench):
     def __init__(self, epoch: int | None = 3, version: tuple[int, int] | None = (2, 10), **over: Any) -> None:
         super().__init__()
         self.api.put(NODES, node(**over))

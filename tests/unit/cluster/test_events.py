@@ -9,12 +9,12 @@ from poolmgr.cluster.events import BURST, MERGE_SECONDS, QUEUE_LENGTH, REFILL_SE
 from poolmgr.cluster.references import ObjectReference
 from poolmgr.domain.plan import Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
-from tests.unit.cluster.doors import Doors
+from tests.unit.cluster.api_bench import ApiBench
 
 POD = Subject(SubjectKind.POD, "ml", "p1")
 
 
-class Bench(Doors):
+class Bench(ApiBench):
     def __init__(self) -> None:
         super().__init__()
         self.recorder = KubernetesRecorder(self.client, self.resolve, instance="me")

@@ -10,19 +10,19 @@ from poolmgr.domain.errors import Rejected, Stale
 from poolmgr.domain.identifiers import WorkloadUid
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
-from tests.unit.cluster.doors import Doors, Held
+from tests.unit.cluster.api_bench import ApiBench, Held
 
 
-async def evicted(status: int, message: str = "said", epoch: int | None = 3) -> tuple[Doors, Verdict]:
-    doors = Doors()
-    doors.transport.answers.append(Response(status, f'{{"message":"{message}"}}'.encode()))
-    return doors, await KubernetesEvictor(doors.client, Held(epoch)).evict(WorkloadUid("u"), "ml", "p1")
+async def evicted(status: int, message: str = "said", epoch: int | None = 3) -> tuple[ApiBench, Verdict]:
+    cluster = ApiBench()
+    cluster.transport.answers.append(Response(status, f'{{"message":"{message}"}}'.encode()))
+    return cluster, await KubernetesEvictor(cluster.client, Held(epoch)).evict(WorkloadUid("u"), "ml", "p1")
 
 
 async def test_granted_eviction() -> None:
-    doors, verdict = await evicted(201)
+    cluster, verdict = await evicted(201)
     assert (verdict.ok, verdict.reason) == (True, Reason.EVICTED)
-    assert doors.api.requests == [("POST", "/api/v1/namespaces/ml/pods/p1/eviction")]
+    assert cluster.api.requests == [("POST", "/api/v1/namespaces/ml/pods/p1/eviction")]
 
 
 async def test_budgets_no_is_a_verdict_in_its_own_words() -> None:
@@ -49,7 +49,7 @@ async def test_without_the_lease_nobody_is_evicted() -> None:
 
 @pytest.mark.parametrize(("there", "hit"), [("u", True), ("successor", False)])
 async def test_a_successor_of_the_same_name_is_not_hit(there: str, hit: bool) -> None:
-    doors = Doors()
+    cluster = ApiBench()
     evicted: list[str] = []
 
     def evict(method: str, path: str, query: object, body: Any, content_type: str) -> Response:
@@ -59,7 +59,7 @@ async def test_a_successor_of_the_same_name_is_not_hit(there: str, hit: bool) ->
         evicted.append(there)
         return Response(201, b"{}")
 
-    doors.api.handle = evict  # type: ignore[method-assign]
-    verdict = await KubernetesEvictor(doors.client, Held(3)).evict(WorkloadUid("u"), "ml", "p1")
+    cluster.api.handle = evict  # type: ignore[method-assign]
+    verdict = await KubernetesEvictor(cluster.client, Held(3)).evict(WorkloadUid("u"), "ml", "p1")
     assert verdict.ok
     assert bool(evicted) is hit

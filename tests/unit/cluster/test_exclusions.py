@@ -12,7 +12,7 @@ from poolmgr.wire.annotations import EXCLUDED_BY_US
 from poolmgr.wire.gpu_nodes import DesiredDevice, DeviceStatus, NodeStatus, TransitionSpec, WireSpec
 from poolmgr.wire.hami.names import NOUSE_UUID
 from poolmgr.wire.node_specs import leaving
-from tests.unit.cluster.doors import Doors, Held
+from tests.unit.cluster.api_bench import ApiBench, Held
 from webhooks.fleet_reader import FleetReader
 
 PODS = "/api/v1/pods"
@@ -60,24 +60,24 @@ def pod(name: str, **annotations: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "ml", "annotations": annotations}}
 
 
-def doors_with(*pods: dict[str, Any]) -> Doors:
-    doors = Doors()
+def cluster_with(*pods: dict[str, Any]) -> ApiBench:
+    cluster = ApiBench()
     for one in pods:
-        doors.api.put(PODS, one)
-    return doors
+        cluster.api.put(PODS, one)
+    return cluster
 
 
 async def test_waiting_pods_get_back_what_returned() -> None:
-    doors = doors_with(
+    cluster = cluster_with(
         pod("waits", **{NOUSE_UUID: "mine,GPU-x", EXCLUDED_BY_US: "GPU-x"}),
         pod("plain", **{NOUSE_UUID: "mine"}),
     )
-    exclusions = KubernetesExclusions(doors.client, Held(), lambda: frozenset({Y}))
+    exclusions = KubernetesExclusions(cluster.client, Held(), lambda: frozenset({Y}))
     assert await exclusions.lift() == 1
-    assert doors.api.get("/api/v1/namespaces/ml/pods/waits")["metadata"]["annotations"] == {
+    assert cluster.api.get("/api/v1/namespaces/ml/pods/waits")["metadata"]["annotations"] == {
         NOUSE_UUID: "mine"
     }
-    assert doors.api.get("/api/v1/namespaces/ml/pods/plain")["metadata"]["annotations"] == {
+    assert cluster.api.get("/api/v1/namespaces/ml/pods/plain")["metadata"]["annotations"] == {
         NOUSE_UUID: "mine"
     }
     assert await exclusions.lift() == 0
@@ -85,11 +85,11 @@ async def test_waiting_pods_get_back_what_returned() -> None:
 
 @pytest.mark.parametrize("epoch", [None, 3])
 async def test_nothing_is_touched_without_the_lease_or_without_a_trusted_view(epoch: int | None) -> None:
-    doors = doors_with(pod("waits", **{NOUSE_UUID: "GPU-x", EXCLUDED_BY_US: "GPU-x"}))
+    cluster = cluster_with(pod("waits", **{NOUSE_UUID: "GPU-x", EXCLUDED_BY_US: "GPU-x"}))
     unknown = epoch is not None
-    exclusions = KubernetesExclusions(doors.client, Held(epoch), lambda: None if unknown else frozenset())
+    exclusions = KubernetesExclusions(cluster.client, Held(epoch), lambda: None if unknown else frozenset())
     assert await exclusions.lift() == 0
-    assert doors.api.requests == []
+    assert cluster.api.requests == []
 
 
 @pytest.mark.parametrize("observed", ["Shared", "Passthrough", ""])

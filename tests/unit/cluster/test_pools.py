@@ -11,13 +11,13 @@ from poolmgr.controller.interfaces import PoolStatus
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire.gpu_pools import pool_from
+from tests.unit.cluster.api_bench import GPU_POOLS, ApiBench, Held
 from tests.unit.cluster.builders import as_wire, pool
-from tests.unit.cluster.doors import GPU_POOLS, Doors, Held
 
 STATUS = PoolStatus(1, 8, 3, 2, 5, 1, 0, 0, 2, 4, Reason.NO_CANDIDATE, "2 VM(s) wait")
 
 
-class Bench(Doors):
+class Bench(ApiBench):
     def __init__(self, epoch: int | None = 3) -> None:
         super().__init__()
         self.api.put(GPU_POOLS, pool())

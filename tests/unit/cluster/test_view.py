@@ -9,8 +9,8 @@ from poolmgr.cluster.connect import ClusterSettings, KubernetesCluster, assemble
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.plan import Subject, SubjectKind
 from poolmgr.domain.snapshot import ClusterSnapshot
+from tests.unit.cluster.api_bench import GPU_NODES, GPU_POOLS, NODES, ApiBench
 from tests.unit.cluster.builders import CREATED, gpu_node, launcher, node, pod, pool, scheduler, vm, vmi
-from tests.unit.cluster.doors import GPU_NODES, GPU_POOLS, NODES, Doors
 
 PODS = "/api/v1/pods"
 CONFIG_MAPS = "/api/v1/configmaps"
@@ -43,7 +43,7 @@ MOVING = {
 }
 
 
-class Bench(Doors):
+class Bench(ApiBench):
     def __init__(self) -> None:
         super().__init__()
         self.api.kinds.update(REQUIRED)

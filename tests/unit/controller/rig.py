@@ -11,7 +11,7 @@ from poolmgr.domain.plan import Move, Plan
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.interfaces import Decision
-from poolmgr.sim.doors import FixedLeadership, MemoryLedger
+from poolmgr.sim.actuators import FixedLeadership, MemoryLedger
 from poolmgr.sim.fleet import A10, NodeShape, SimulatedFleet
 
 POOL = Pool(PoolName("a10"), models=(A10,), max_in_flight=8, cooldown_seconds=0)
@@ -69,18 +69,18 @@ class Rig:
 
     def controller(self, planner: Any = None, sharing: Any = None) -> Controller:
         """`sharing`: in place of the simulated HAMi's own."""
-        doors = self.fleet.doors
+        actuators = self.fleet.actuators
         return Controller(
             Dependencies(
                 clock=self.fleet.clock,
                 view=self.fleet,
-                fleet=doors,
-                sharing=sharing or doors,
-                evictor=doors,
-                recorder=doors,
+                fleet=actuators,
+                sharing=sharing or actuators,
+                evictor=actuators,
+                recorder=actuators,
                 ledger=self.ledger,
                 leadership=self.leadership,
-                reporter=doors,
+                reporter=actuators,
             ),
             planner or self.orders,
             LoopSettings(),

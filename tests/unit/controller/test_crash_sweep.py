@@ -7,7 +7,7 @@ failing, with a new manager (and a new lease epoch) after each death.
 import pytest
 
 from poolmgr.domain.modes import Mode
-from poolmgr.sim.doors import Crash
+from poolmgr.sim.actuators import Crash
 from poolmgr.sim.fleet import A10_RESOURCE
 from poolmgr.sim.world import PodRequest, VmRequest
 from tests.unit.controller.rig import Rig

@@ -6,7 +6,7 @@ from poolmgr.controller.event_reporter import EventReporter, same_refusals
 from poolmgr.domain.identifiers import Generation, PlanId, PoolName
 from poolmgr.domain.plan import Plan, Refusal, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
-from poolmgr.sim.doors import MemoryLedger
+from poolmgr.sim.actuators import MemoryLedger
 from tests.builders import NOW, gpu, move
 
 

@@ -8,7 +8,7 @@ from poolmgr.domain.plan import Plan
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.interfaces import Decision
-from poolmgr.sim.doors import MemoryLedger
+from poolmgr.sim.actuators import MemoryLedger
 from tests.unit.controller.rig import Rig
 
 

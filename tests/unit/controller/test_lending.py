@@ -11,7 +11,7 @@ from poolmgr.domain.identifiers import NodeName, PoolName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import SubjectKind
 from poolmgr.domain.reasons import Reason
-from poolmgr.sim.doors import Crash, FixedLeadership
+from poolmgr.sim.actuators import Crash, FixedLeadership
 from poolmgr.wire.annotations import BEST_EFFORT_ONLY
 from tests.builders import gpu, node, pool, snapshot
 from tests.unit.controller.rig import POOL, Rig
@@ -32,7 +32,7 @@ def told(rig: Rig) -> list[tuple[str, str]]:
     """(node, first words of the sentence) of every Event about lending."""
     return [
         (subject.name, "lent" if "is lent" in message else "back")
-        for _, subject, reason, message, _ in rig.fleet.doors.events
+        for _, subject, reason, message, _ in rig.fleet.actuators.events
         if reason is Reason.LENT_TO_BEST_EFFORT and subject.kind is SubjectKind.NODE
     ]
 
@@ -97,7 +97,7 @@ async def test_label_set_by_hand_is_taken_off_each_time() -> None:
     rig = rig_of()
     controller = rig.controller()
     for _ in range(2):
-        await rig.fleet.doors.ensure_best_effort_only(NodeName("node-2"), True)
+        await rig.fleet.actuators.ensure_best_effort_only(NodeName("node-2"), True)
         await rig.run(controller, 5)
         assert labelled(rig) == set()
     assert told(rig) == [("node-2", "back")] * 2
@@ -130,7 +130,7 @@ async def test_at_most_so_many_labels_change_in_a_tick_and_removals_come_first()
     controller = rig.controller()
     names = sorted(rig.fleet.world.nodes)
     for name in names[:5]:
-        await rig.fleet.doors.ensure_best_effort_only(name, True)
+        await rig.fleet.actuators.ensure_best_effort_only(name, True)
     rig.orders.lent = set(names[5:])
     await controller.tick()
     assert labelled(rig) == set(names[5 : 5 + CHANGES_A_TICK - 5])
@@ -204,8 +204,8 @@ async def test_dry_run_and_rebalance_change_nothing_of_it() -> None:
 
 
 @dataclass
-class Door:
-    """The label's door alone, with errors by node; without the lease after `lease_lasts` writes."""
+class LabelWriter:
+    """Writes the label alone, with errors by node; without the lease after `lease_lasts` writes."""
 
     leadership: FixedLeadership = field(default_factory=FixedLeadership)
     errors: dict[str, PoolError] = field(default_factory=dict)
@@ -220,38 +220,38 @@ class Door:
             raise self.errors[node]
 
 
-async def follow_all(door: Door, *, ticks: int = 1) -> list[list[str]]:
+async def follow_all(writer: LabelWriter, *, ticks: int = 1) -> list[list[str]]:
     """Lend three nodes that the view never shows as lent; the nodes asked for in each tick."""
     taken = snapshot(
         *(node(gpu(node=name), name=name) for name in ("n1", "n2", "n3")),
         pools=(pool(eviction=EvictionRule.BEST_EFFORT),),
     )
-    lending = Lending(door, door.leadership)  # type: ignore[arg-type]
+    lending = Lending(writer, writer.leadership)  # type: ignore[arg-type]
     found = []
     for _ in range(ticks):
         await lending.follow(frozenset(n.name for n in taken.nodes), taken)
-        found.append(list(door.asked))
-        door.asked.clear()
+        found.append(list(writer.asked))
+        writer.asked.clear()
     return found
 
 
 async def test_lease_that_is_lost_between_two_labels_ends_the_writing() -> None:
-    assert await follow_all(Door(lease_lasts=2)) == [["n1", "n2"]]
+    assert await follow_all(LabelWriter(lease_lasts=2)) == [["n1", "n2"]]
 
 
 async def test_node_that_is_gone_or_written_by_others_keeps_no_other_from_its_turn() -> None:
     gone = Rejected(Reason.NOT_FOUND, "there is no such node")
     raced = Stale(Reason.STALE_GENERATION, "written by others all the time")
-    assert await follow_all(Door(errors={"n1": gone, "n2": raced})) == [["n1", "n2", "n3"]]
+    assert await follow_all(LabelWriter(errors={"n1": gone, "n2": raced})) == [["n1", "n2", "n3"]]
 
 
 async def test_api_server_that_is_gone_is_asked_once_a_tick_beginning_with_another_node() -> None:
     away = Unavailable(Reason.API_UNAVAILABLE, "no answer", retry_after_seconds=1.0)
-    door = Door(errors=dict.fromkeys(("n1", "n2", "n3"), away))
-    assert await follow_all(door, ticks=4) == [["n1"], ["n2"], ["n3"], ["n1"]]
+    writer = LabelWriter(errors=dict.fromkeys(("n1", "n2", "n3"), away))
+    assert await follow_all(writer, ticks=4) == [["n1"], ["n2"], ["n3"], ["n1"]]
 
 
-async def test_door_that_stays_closed_for_some_nodes_does_not_close_it_for_the_others() -> None:
+async def test_writes_that_fail_for_some_nodes_do_not_keep_others_from_their_turn() -> None:
     away = Unavailable(Reason.API_UNAVAILABLE, "no answer", retry_after_seconds=1.0)
-    asked = await follow_all(Door(errors={"n1": away, "n2": away}), ticks=3)
+    asked = await follow_all(LabelWriter(errors={"n1": away, "n2": away}), ticks=3)
     assert asked == [["n1"], ["n2"], ["n3", "n1"]]

@@ -45,7 +45,7 @@ class BrokenSharing:
 @pytest.mark.parametrize("error", [*FORESEEN, *UNFORESEEN], ids=lambda error: type(error).__name__)
 async def test_other_nodes_move_on_time(error: Exception) -> None:
     rig = Rig(nodes=2)
-    controller = rig.controller(sharing=BrokenSharing(rig.fleet.doors, "node-1", error))
+    controller = rig.controller(sharing=BrokenSharing(rig.fleet.actuators, "node-1", error))
     rig.want(Mode.PASSTHROUGH, 0, node="node-1")
     rig.want(Mode.PASSTHROUGH, 0, node="node-2")
     for _ in range(60):

@@ -32,7 +32,7 @@ async def test_who_waits_is_told_that_the_move_is_recommended_and_the_ledger_kee
     assert all(gpu.observed_mode is Mode.SHARED for node in seen.nodes for gpu in node.gpus)
     told = [
         (reason, message)
-        for _, subject, reason, message, _ in rig.fleet.doors.events
+        for _, subject, reason, message, _ in rig.fleet.actuators.events
         if subject.kind is SubjectKind.VM
     ]
     assert [reason for reason, _ in told] == [Reason.RECOMMEND_ONLY]

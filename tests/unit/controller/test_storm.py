@@ -11,7 +11,7 @@ from poolmgr.domain.fleet import EvictionRule, Pool, SideLimits
 from poolmgr.domain.identifiers import NodeName, PoolName
 from poolmgr.domain.modes import Mode
 from poolmgr.planner.plan import PoolPlanner
-from poolmgr.sim.doors import Crash
+from poolmgr.sim.actuators import Crash
 from poolmgr.sim.fleet import A10, A10_RESOURCE
 from poolmgr.sim.world import PodRequest, VmRequest
 from tests.unit.controller.rig import Rig

@@ -10,7 +10,7 @@ from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PciAddress, PlanId,
 from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.node_spec import NodeIntent
 from poolmgr.domain.reasons import Reason
-from poolmgr.sim.doors import Crash
+from poolmgr.sim.actuators import Crash
 from poolmgr.sim.fleet import A10_RESOURCE, NodeShape, SimulatedFleet
 from poolmgr.sim.world import PodRequest, VmRequest
 
@@ -39,11 +39,11 @@ def intent(step: Step, to: Mode, *, epoch: int = 1, device: PciAddress = FIRST) 
 
 async def write(fleet: SimulatedFleet, spec: NodeIntent) -> None:
     node = (await fleet.snapshot()).nodes[0]
-    await fleet.doors.write_intent(NODE, spec, node.revision)
+    await fleet.actuators.write_intent(NODE, spec, node.revision)
 
 
 async def stop_plugin(fleet: SimulatedFleet) -> None:
-    await fleet.doors.ensure_plugin(NODE, False)
+    await fleet.actuators.ensure_plugin(NODE, False)
     await fleet.clock.run_for(10)
 
 
@@ -111,7 +111,7 @@ async def test_gpu_wanted_shared_is_withdrawn_but_stays_with_its_vm() -> None:
 
 async def test_fence_takes_effect_at_hamis_next_tick() -> None:
     fleet = fleet_of(gpus=1)
-    await fleet.doors.ensure_gpus_fenced(NODE, frozenset({"GPU-node-1-0"}))  # type: ignore[arg-type]
+    await fleet.actuators.ensure_gpus_fenced(NODE, frozenset({"GPU-node-1-0"}))  # type: ignore[arg-type]
     fleet.kube.create_pod(pod("early"))
     await fleet.clock.run_for(20)
     fleet.kube.create_pod(pod("late"))
@@ -122,10 +122,10 @@ async def test_fence_takes_effect_at_hamis_next_tick() -> None:
 async def test_new_registration_holds_only_what_is_on_the_driver() -> None:
     fleet = fleet_of()
     await stop_plugin(fleet)
-    await fleet.doors.ensure_unregistered(NODE)
+    await fleet.actuators.ensure_unregistered(NODE)
     await write(fleet, intent(Step.REBIND, Mode.PASSTHROUGH))
     await fleet.clock.run_for(40)
-    await fleet.doors.ensure_plugin(NODE, True)
+    await fleet.actuators.ensure_plugin(NODE, True)
     await fleet.clock.run_for(10)
     sharing = (await fleet.snapshot()).nodes[0].sharing
     assert sharing is not None
@@ -160,7 +160,7 @@ async def test_agent_killed_between_unbind_and_bind_repairs_on_return() -> None:
 async def test_after_a_reboot_a_gpu_waits_for_the_manager_to_move_it_back() -> None:
     fleet = fleet_of(passthrough=1)
     await write(fleet, NodeIntent(((FIRST, Mode.PASSTHROUGH, PlanId("p0")),), None))
-    await fleet.doors.ensure_plugin(NODE, False)
+    await fleet.actuators.ensure_plugin(NODE, False)
     fleet.reboot(NODE)
     assert fleet.modes() == {Mode.SHARED: 2}
     await fleet.clock.run_for(300)
@@ -174,8 +174,8 @@ async def test_eviction_obeys_the_budget_and_the_pod_starts_again() -> None:
     lost = fleet.kube.create_pod(pod("lost", evictable=True))
     await fleet.clock.run_for(30)
     pods = (await fleet.snapshot()).pods
-    denied = await fleet.doors.evict(pods[0].uid, "notebooks", "kept")
-    granted = await fleet.doors.evict(pods[1].uid, "notebooks", "lost")
+    denied = await fleet.actuators.evict(pods[0].uid, "notebooks", "kept")
+    granted = await fleet.actuators.evict(pods[1].uid, "notebooks", "lost")
     assert (denied.ok, denied.reason, granted.ok) == (False, Reason.EVICTION_DENIED, True)
     await fleet.clock.run_for(30)
     assert {p.uid for p in (await fleet.snapshot()).pods} == {kept.uid, lost.uid[:-1] + "2"}
@@ -186,13 +186,13 @@ async def test_lent_node_takes_best_effort_pods_only_and_any_once_it_is_taken_ba
     there = fleet.kube.create_pod(pod("there"))
     await fleet.clock.run_for(30)
     for _ in range(2):
-        await fleet.doors.ensure_best_effort_only(NODE, True)
+        await fleet.actuators.ensure_best_effort_only(NODE, True)
     assert (await fleet.snapshot()).nodes[0].best_effort_only
     waits = fleet.kube.create_pod(pod("waits"))
     lent = fleet.kube.create_pod(replace(pod("lent"), best_effort=True))
     await fleet.clock.run_for(60)
     assert (there.node, waits.node, lent.node) == (NODE, None, NODE)
-    await fleet.doors.ensure_best_effort_only(NODE, False)
+    await fleet.actuators.ensure_best_effort_only(NODE, False)
     await fleet.clock.run_for(5)
     assert not (await fleet.snapshot()).nodes[0].best_effort_only
     assert waits.node == NODE
@@ -200,7 +200,7 @@ async def test_lent_node_takes_best_effort_pods_only_and_any_once_it_is_taken_ba
 
 async def test_lent_node_takes_virtual_machines_all_the_same() -> None:
     fleet = fleet_of(passthrough=1)
-    await fleet.doors.ensure_best_effort_only(NODE, True)
+    await fleet.actuators.ensure_best_effort_only(NODE, True)
     machine = fleet.kube.create_vm(vm("desk"))
     await fleet.clock.run_for(30)
     assert machine.node == NODE
@@ -210,7 +210,7 @@ async def test_write_with_an_old_revision_changes_nothing() -> None:
     fleet = fleet_of()
     await write(fleet, intent(Step.FENCE, Mode.PASSTHROUGH))
     with pytest.raises(Stale):
-        await fleet.doors.write_intent(NODE, intent(Step.REBIND, Mode.PASSTHROUGH), "1")
+        await fleet.actuators.write_intent(NODE, intent(Step.REBIND, Mode.PASSTHROUGH), "1")
     transition = (await fleet.snapshot()).nodes[0].transition
     assert transition is not None
     assert transition.step is Step.FENCE
@@ -221,21 +221,21 @@ async def test_faults_strike_before_or_after_the_call_took_effect() -> None:
     fleet.faults.fail_at = {1: "before", 2: "after"}
     fleet.faults.crash_at = {3: "before"}
     with pytest.raises(Unavailable):
-        await fleet.doors.ensure_cordoned(NODE, True)
+        await fleet.actuators.ensure_cordoned(NODE, True)
     assert not (await fleet.snapshot()).nodes[0].cordoned
     with pytest.raises(Unavailable):
-        await fleet.doors.ensure_cordoned(NODE, True)
+        await fleet.actuators.ensure_cordoned(NODE, True)
     assert (await fleet.snapshot()).nodes[0].cordoned_by_us
     with pytest.raises(Crash):
-        await fleet.doors.ensure_cordoned(NODE, False)
+        await fleet.actuators.ensure_cordoned(NODE, False)
     assert fleet.faults.by_name == {"ensure_cordoned": 3}
 
 
 async def test_cordon_of_somebody_else_is_not_lifted() -> None:
     fleet = fleet_of()
     fleet.world.nodes[NODE].unschedulable = True
-    await fleet.doors.ensure_cordoned(NODE, True)
-    await fleet.doors.ensure_cordoned(NODE, False)
+    await fleet.actuators.ensure_cordoned(NODE, True)
+    await fleet.actuators.ensure_cordoned(NODE, False)
     assert (await fleet.snapshot()).nodes[0].cordoned
 
 
@@ -254,4 +254,4 @@ async def test_api_that_is_gone_gives_no_synced_view() -> None:
     fleet.faults.api_gone = True
     assert (await fleet.snapshot()).synced is False
     with pytest.raises(Unavailable):
-        await fleet.doors.ensure_plugin(NODE, False)
+        await fleet.actuators.ensure_plugin(NODE, False)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from poolmgr.domain.errors import Unavailable
-from poolmgr.sim.doors import MemoryLedger
+from poolmgr.sim.actuators import MemoryLedger
 from poolmgr.store.queue import LONGEST, QueuedLedger
 from tests.showcase import plan
 

@@ -1,4 +1,4 @@
-"""What happens to GPUPools at the door."""
+"""What happens to GPUPools at admission."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What happens to GPUReservations at the door."""
+"""What happens to GPUReservations at admission."""
 
 from typing import Any
 

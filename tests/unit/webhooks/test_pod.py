@@ -1,4 +1,4 @@
-"""What happens to pods at the door."""
+"""What happens to pods at admission."""
 
 import json
 from typing import Any

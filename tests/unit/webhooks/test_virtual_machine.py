@@ -1,4 +1,4 @@
-"""What happens to virtual machines at the door."""
+"""What happens to virtual machines at admission."""
 
 from typing import Any
 

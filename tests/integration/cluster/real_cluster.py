@@ -1,4 +1,4 @@
-"""The manager's doors on a real API server, as the tests here use them."""
+"""The manager's client on a real API server, as the tests here use them."""
 
 import asyncio
 import random
@@ -41,7 +41,7 @@ def ensure_crds(plane: ControlPlane) -> None:
 
 
 @asynccontextmanager
-async def doors(plane: ControlPlane, **settings: Any) -> AsyncIterator[KubernetesCluster]:
+async def connected_cluster(plane: ControlPlane, **settings: Any) -> AsyncIterator[KubernetesCluster]:
     lease = LeaseSettings(namespace="default", name="poolmgr-test")
     chosen = ClusterSettings(**{"kubeconfig": str(plane.kubeconfig), "lease": lease, **settings})
     async with connected(chosen, clock=SystemClock(), rng=random.Random()) as cluster:

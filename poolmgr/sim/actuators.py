@@ -1,6 +1,6 @@
-"""The controller's ports over the simulated cluster, with a fault for every call that a test asks for.
+"""The controller's interfaces over the simulated cluster, with a fault for every call that a test asks for.
 
-Every call goes through `_Door.enter` first: that is where a call is counted, refused, lost or made to crash
+Every call goes through `Faults.enter` first: that is where a call is counted, refused, lost or made to crash
 its caller. "before" leaves nothing done; "after" has done it and the answer is lost: the two ways in which a
 write can fail. `leave` is the other end.
 """
@@ -35,7 +35,7 @@ class Crash(BaseException):
 
 @dataclass(slots=True)
 class Faults:
-    """What is to go wrong. Calls are numbered from 1 over all doors, in order."""
+    """What is to go wrong. Calls are numbered from 1 over all actuators, in order."""
 
     fail_at: dict[int, When] = field(default_factory=dict)
     """Call number → raise Unavailable before or after it took effect."""
@@ -46,7 +46,7 @@ class Faults:
     calls: int = 0
     by_name: Counter[str] = field(default_factory=Counter)
     log: list[tuple[int, str, str]] = field(default_factory=list)
-    """(number, door, subject) of every call: what a sweep walks."""
+    """(number, call, subject) of every call: what a sweep walks."""
 
     def enter(self, name: str, subject: str) -> int:
         self.calls += 1
@@ -67,7 +67,7 @@ class Faults:
 
 
 @dataclass(slots=True)
-class Doors:
+class Actuators:
     """FleetActuator, SharingActuator, Evictor, Recorder and PoolReporter of one simulated cluster."""
 
     world: World

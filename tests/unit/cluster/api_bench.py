@@ -18,7 +18,7 @@ class Held:
         self.epoch = LeaseEpoch(epoch) if epoch is not None else None
 
 
-class Doors:
+class ApiBench:
     def __init__(self) -> None:
         self.clock = VirtualClock()
         self.api = FakeApi(self.clock)
