@@ -10,12 +10,12 @@ from poolmgr.agent.deviceplugin.allocation import Offer
 from poolmgr.agent.hook_keeper import HookKeeper
 from poolmgr.agent.hook_node import ContainerLimits
 from poolmgr.agent.journal import Journal
+from poolmgr.agent.node_agent import NodeAgent
 from poolmgr.agent.nvml import NvmlGpu, NvmlReport
 from poolmgr.agent.observe import NodeObserver
 from poolmgr.agent.podresources import KubeletView, PodName
 from poolmgr.agent.rebind import Rebinder
 from poolmgr.agent.report import Reporter
-from poolmgr.agent.rounds import NodeAgent
 from poolmgr.agent.status import NodeFacts
 from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.errors import Stale
@@ -217,19 +217,19 @@ class AgentUnderTest:
             self.hook,
         )
 
-    async def rounds(self, count: int = 6) -> None:
-        """So many rounds as the process would run them."""
+    async def passes(self, count: int = 6) -> None:
+        """So many passes as the process would run them."""
         for _ in range(count):
             with contextlib.suppress(Stale):
-                await self.agent.round(copy.deepcopy(self.api.body))
+                await self.agent.reconcile(copy.deepcopy(self.api.body))
             self.clock.time += 5.0
 
     async def until(self, done: Callable[[], bool], count: int = 40) -> None:
         for _ in range(count):
             if done():
                 return
-            await self.rounds(1)
-        raise AssertionError(f"not reached in {count} rounds: {self.api.body.get('status')}")
+            await self.passes(1)
+        raise AssertionError(f"not reached after {count} passes: {self.api.body.get('status')}")
 
     def _journal_write(self, path: Any, content: bytes) -> None:
         self.node.tripwire.pass_by("before journal")

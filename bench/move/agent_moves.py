@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from poolmgr.agent.accelerators import load_catalogue
-from poolmgr.agent.byhand import NoPlugins
 from poolmgr.agent.inventory import Accelerator
 from poolmgr.agent.kernelmodules import KernelModules
 from poolmgr.agent.kernelwrite import ChildWriter, WriteOutcome
+from poolmgr.agent.manual import NoPlugins
 from poolmgr.agent.nvml import Nvml
 from poolmgr.agent.observe import NodeObserver
 from poolmgr.agent.podresources import PodResources

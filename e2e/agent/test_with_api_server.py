@@ -19,11 +19,11 @@ from poolmgr.agent.apiserver import ApiServer
 from poolmgr.agent.credentials import from_kubeconfig
 from poolmgr.agent.deviceplugin.registry import PluginRegistry
 from poolmgr.agent.journal import Journal
+from poolmgr.agent.node_agent import NodeAgent
 from poolmgr.agent.observe import NodeObserver
 from poolmgr.agent.podresources import PodResources
 from poolmgr.agent.rebind import Rebinder
 from poolmgr.agent.report import Reporter
-from poolmgr.agent.rounds import NodeAgent
 from poolmgr.agent.run import Loop
 from poolmgr.agent.settings import AgentSettings
 from poolmgr.agent.status import NodeFacts

@@ -147,7 +147,7 @@ def _set_theirs_aside(place: HookPlace, target: Path) -> bool:
 
 
 def ensure_hook(place: HookPlace, *, dry_run: bool = False) -> InstallResult:
-    """Makes the names lead to libhook. Idempotent; call it again and again (every agent round).
+    """Makes the names lead to libhook. Idempotent; call it again and again (every pass of the agent).
 
     Raises Fault where the library is missing or for another machine, Unavailable where the folder cannot be written.
     """

@@ -1,5 +1,5 @@
-"""What an agent's round does about libhook, and how `GPUNode.status` tells it. A failure is reported and never
-stops a round: GPUs are moved whether or not the hook is in place."""
+"""What a pass of the agent does about libhook, and how `GPUNode.status` tells it. A failure is reported and never
+stops a pass: GPUs are moved whether or not the hook is in place."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -27,7 +27,7 @@ class HookMode(StrEnum):
 
 
 class HookKeeper:
-    """Called once a round."""
+    """Called once a pass."""
 
     def __init__(
         self,

@@ -103,7 +103,7 @@ def _write(path: Path, text: str) -> None:
 
 
 class HookNode:
-    """Called once a round. `folder` is HAMi's `/usr/local/vgpu`; `seen_as` is where each container sees its own folder,
+    """Called once a pass. `folder` is HAMi's `/usr/local/vgpu`; `seen_as` is where each container sees its own folder,
     by HAMi's plugin the same path."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str], seen_as: Path | None = None) -> None:

@@ -79,7 +79,7 @@ def prune_copies(place: HookPlace, now: float, proc: Path = Path("/proc")) -> li
 
 
 class CopyPruner:
-    """Called every round; looks once an hour."""
+    """Called every pass; looks once an hour."""
 
     def __init__(self, place: HookPlace, clock: Clock, proc: Path) -> None:
         self._place = place

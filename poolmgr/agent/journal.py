@@ -22,7 +22,7 @@ DAMAGED = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoding raises, whatever the file holds: other bytes than UTF-8 and brackets without end, too."""
 
 
-class Move(msgspec.Struct, frozen=True, rename="camel"):
+class RebindIntent(msgspec.Struct, frozen=True, rename="camel"):
     """A rebind that was begun and not yet confirmed."""
 
     plan_id: str
@@ -31,7 +31,7 @@ class Move(msgspec.Struct, frozen=True, rename="camel"):
     started_at: float
 
 
-class Trouble(msgspec.Struct, frozen=True, rename="camel"):
+class Failure(msgspec.Struct, frozen=True, rename="camel"):
     """The last thing that went wrong with a device."""
 
     reason: str
@@ -68,8 +68,8 @@ class DeviceRecord(msgspec.Struct, frozen=True, rename="camel"):
     mode: Mode | None = None
     """Last verified mode."""
     mode_since: float = 0.0
-    move: Move | None = None
-    trouble: Trouble | None = None
+    move: RebindIntent | None = None
+    failure: Failure | None = msgspec.field(default=None, name="trouble")
     note_reason: str = ""
     """Why the last change of mode happened outside a plan: recovered, restored after a reboot."""
     note_message: str = ""
@@ -90,7 +90,7 @@ def void_by_reboot(state: JournalState, boot_id: str) -> JournalState:
     if state.boot_id == boot_id:
         return state
     devices = {
-        address: replace(record, move=None, trouble=None, note_reason="", note_message="")
+        address: replace(record, move=None, failure=None, note_reason="", note_message="")
         for address, record in state.devices.items()
     }
     return replace(state, boot_id=boot_id, devices=devices)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from poolmgr.agent.accelerators import Catalogue
+from poolmgr.agent.decisions import ObservedGpu
 from poolmgr.agent.holders import DeviceNumber, device_number_of, find_holders
 from poolmgr.agent.inventory import Accelerator, inspect, scan
 from poolmgr.agent.podresources import KubeletView, PodName
-from poolmgr.agent.reconcile import Sight
 from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.fleet import Holder
 from poolmgr.domain.identifiers import PciAddress
@@ -48,7 +48,7 @@ class Pods:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    sights: dict[PciAddress, Sight]
+    gpus: dict[PciAddress, ObservedGpu]
     kubelet: KubeletView
 
 
@@ -82,8 +82,8 @@ class NodeObserver:
         resources = {gpu.resource_name for gpu in gpus} | self._plugins.resource_names
         stuck = self._sysfs.addresses_in_flight()
         kubelet = await self._kubelet.read(resources)
-        sights = {
-            gpu.address: Sight(
+        observed = {
+            gpu.address: ObservedGpu(
                 gpu=gpu,
                 holders=holders[gpu.address],
                 allocated_to=self._allocated_to(gpu, uuids.get(gpu.address, ""), kubelet, pods),
@@ -96,7 +96,7 @@ class NodeObserver:
             )
             for gpu in gpus
         }
-        return Observation(sights, kubelet)
+        return Observation(observed, kubelet)
 
     def holders_of(self, gpu: Accelerator) -> tuple[Holder, ...]:
         """The last look before an unbind: device files are read anew, too."""

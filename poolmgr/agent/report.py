@@ -1,11 +1,11 @@
-"""Puts one round's findings together into `GPUNode.status`."""
+"""Puts the findings of one pass together into `GPUNode.status`."""
 
 from typing import Any
 
+from poolmgr.agent.decisions import GpuDecision, ObservedGpu
 from poolmgr.agent.journal import Journal
 from poolmgr.agent.nvml import NvmlReport
 from poolmgr.agent.observe import Observation
-from poolmgr.agent.reconcile import Decision, Sight
 from poolmgr.agent.status import Condition, NodeFacts, device_status, gone_status, node_status
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.node_spec import NodeSpec
@@ -22,29 +22,29 @@ class Reporter:
         body: dict[str, Any],
         spec: NodeSpec,
         seen: Observation,
-        decisions: tuple[Decision, ...],
+        decisions: tuple[GpuDecision, ...],
         journal: Journal,
         plugin_error: str,
         nvml: NvmlReport,
         hook: Condition | None,
         now: float,
     ) -> dict[str, Any]:
-        """The status that says what this round found."""
+        """The status that says what this pass found."""
         previous = read_status(body)
         advertised = {device.pci_address: device.advertised for device in previous.devices}
         devices = [
             device_status(
-                seen.sights[d.address],
+                seen.gpus[d.address],
                 journal.state.device(d.address),
                 d,
-                advertised=_advertised(seen.sights[d.address], advertised.get(d.address, False)),
+                advertised=_advertised(seen.gpus[d.address], advertised.get(d.address, False)),
             )
             for d in decisions
         ]
         devices += [
             gone_status(PciAddress(address), record)
             for address, record in sorted(journal.state.devices.items())
-            if address not in seen.sights
+            if address not in seen.gpus
         ]
         status = node_status(
             self._facts,
@@ -77,7 +77,7 @@ def _ready(spec: NodeSpec, journal: Journal) -> Condition:
 
 
 def _iommu(seen: Observation) -> Condition:
-    without = sorted(a for a, s in seen.sights.items() if s.gpu.iommu_group is None)
+    without = sorted(a for a, s in seen.gpus.items() if s.gpu.iommu_group is None)
     if without:
         sentence = f"no IOMMU group for {', '.join(without)}: boot with intel_iommu=on or amd_iommu=on"
         return Condition("IOMMU", False, Reason.NO_IOMMU, sentence)
@@ -85,7 +85,7 @@ def _iommu(seen: Observation) -> Condition:
 
 
 def _nvml(seen: Observation, nvml: NvmlReport) -> Condition:
-    if not any(s.gpu.mode is not None and s.gpu.mode.value == "Shared" for s in seen.sights.values()):
+    if not any(s.gpu.mode is not None and s.gpu.mode.value == "Shared" for s in seen.gpus.values()):
         return Condition("NVML", None, Reason.NVML_UNAVAILABLE, "no GPU is on its vendor driver: not asked")
     if nvml.error:
         sentence = f"{nvml.error}; models are taken from the accelerator files, UUIDs are not known"
@@ -99,6 +99,6 @@ def _device_plugin(seen: Observation, error: str) -> Condition:
     return Condition("DevicePlugin", True, Reason.PLUGIN_REGISTERED, "the kubelet knows all that is offered")
 
 
-def _advertised(sight: Sight, before: bool) -> bool:
+def _advertised(observed: ObservedGpu, before: bool) -> bool:
     """The kubelet's word; while it gives none, the last one stands: "not advertised" lets a move go on."""
-    return sight.listed if sight.kubelet_known else before
+    return observed.listed if observed.kubelet_known else before

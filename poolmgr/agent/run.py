@@ -1,6 +1,6 @@
-"""The agent's process: puts its parts together and runs rounds until it is told to stop.
+"""The agent's process: puts its parts together and reconciles until it is told to stop.
 
-Woken by a change of our GPUNode and by time; a failed round is logged and repeated, never fatal.
+Woken by a change of our GPUNode and by time; a failed pass is logged and repeated, never fatal.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from poolmgr.agent.hook_prune import CopyPruner
 from poolmgr.agent.journal import Journal
 from poolmgr.agent.kernelmodules import KernelModules
 from poolmgr.agent.kernelwrite import ChildWriter
+from poolmgr.agent.node_agent import NodeAgent
 from poolmgr.agent.nvml import Nvml
 from poolmgr.agent.observe import NodeObserver
 from poolmgr.agent.podresources import PodResources
 from poolmgr.agent.rebind import Rebinder
 from poolmgr.agent.report import Reporter
-from poolmgr.agent.rounds import NodeAgent
 from poolmgr.agent.settings import AgentSettings
 from poolmgr.agent.status import NodeFacts
 from poolmgr.agent.sysfs import Sysfs
@@ -37,7 +37,7 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock, SystemClock
 from poolmgr.wire.node_specs import read_spec
 
-FAILED_ROUND_SECONDS = 3.0
+FAILED_PASS_SECONDS = 3.0
 
 log = structlog.get_logger()
 
@@ -116,7 +116,7 @@ class Loop:
         watcher = asyncio.create_task(self._watch())
         try:
             while True:
-                pause = await self._round()
+                pause = await self._reconcile()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), pause)
                 self._changed.clear()
@@ -124,25 +124,25 @@ class Loop:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
 
-    async def _round(self) -> float:
-        """One round; returns how long to wait before the next."""
+    async def _reconcile(self) -> float:
+        """One pass; returns how long to wait before the next."""
         try:
             if not self._body:
                 self._body = await self._api.read_or_create()
-            body, acted = await self._agent.round(self._body)
+            body, acted = await self._agent.reconcile(self._body)
             self._take(body)
         except Stale:
             # Somebody else wrote the object since: read it again, decide again.
             self._body = {}
             return 0.05
         except (PoolError, OSError) as error:
-            log.warning("round_failed", error=str(error))
-            return FAILED_ROUND_SECONDS
+            log.warning("reconcile_failed", error=str(error))
+            return FAILED_PASS_SECONDS
         except Exception:
             # Of something that the node or the cluster holds and nobody thought of. An agent that ended here would
             # end again at each start, and nothing of its node would be offered or moved; the journal has what was begun.
-            log.exception("round_failed")
-            return FAILED_ROUND_SECONDS
+            log.exception("reconcile_failed")
+            return FAILED_PASS_SECONDS
         if acted:
             return 0.0
         moving = read_spec(self._settings.node, self._body).transition is not None
@@ -164,14 +164,14 @@ class Loop:
                 await self._clock.sleep(1.0)
             except (PoolError, OSError) as error:
                 log.warning("watch_interrupted", error=str(error))
-                await self._clock.sleep(FAILED_ROUND_SECONDS)
+                await self._clock.sleep(FAILED_PASS_SECONDS)
             except Exception:
                 log.exception("watch_interrupted")
-                await self._clock.sleep(FAILED_ROUND_SECONDS)
+                await self._clock.sleep(FAILED_PASS_SECONDS)
 
     def _take(self, body: dict[str, Any]) -> None:
         """Keep the newer of what the watch and our own writes brought; wake up on a new spec."""
-        if not body:  # deleted: it is made again in the next round
+        if not body:  # deleted: it is made again in the next pass
             self._body = {}
             self._changed.set()
             return

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from poolmgr import wire
+from poolmgr.agent.decisions import Action, GpuDecision, ObservedGpu, could_move
 from poolmgr.agent.journal import DeviceRecord
-from poolmgr.agent.reconcile import Act, Decision, Sight, could_move
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import DevicePhase, Mode
@@ -46,17 +46,17 @@ class NodeFacts:
 
 
 def device_status(
-    sight: Sight,
+    observed: ObservedGpu,
     record: DeviceRecord,
-    decision: Decision,
+    decision: GpuDecision,
     *,
     advertised: bool,
 ) -> DeviceStatus:
     """One entry of `status.devices` for a GPU that is there."""
-    gpu = sight.gpu
-    phase = phase_of(sight, record, decision)
+    gpu = observed.gpu
+    phase = phase_of(observed, record, decision)
     reason, message = _words(record, decision, phase)
-    rebind = could_move(sight)
+    rebind = could_move(observed)
     return DeviceStatus(
         pci_address=gpu.address,
         uuid=record.uuid,
@@ -75,9 +75,9 @@ def device_status(
         group_devices=tuple(gpu.group_devices),
         resource_name=gpu.resource_name,
         holders=tuple(
-            HolderStatus(h.pid, h.command, h.pod_uid, h.path[:256]) for h in sight.holders[:MAX_HOLDERS]
+            HolderStatus(h.pid, h.command, h.pod_uid, h.path[:256]) for h in observed.holders[:MAX_HOLDERS]
         ),
-        allocated_to=sight.allocated_to[:64],
+        allocated_to=observed.allocated_to[:64],
         advertised=advertised,
         reason=reason,
         message=message[:1024],
@@ -104,24 +104,24 @@ def gone_status(address: PciAddress, record: DeviceRecord) -> DeviceStatus:
     )
 
 
-def phase_of(sight: Sight, record: DeviceRecord, decision: Decision) -> DevicePhase:
+def phase_of(observed: ObservedGpu, record: DeviceRecord, decision: GpuDecision) -> DevicePhase:
     """Where a GPU stands. Trouble first: a hung device is Quarantined whatever else is true of it."""
-    trouble = record.trouble
-    if sight.write_in_flight:
+    failure = record.failure
+    if observed.write_in_flight:
         return DevicePhase.QUARANTINED
-    if trouble is not None and trouble.quarantined and decision.act is Act.NOTHING and decision.to_mode:
+    if failure is not None and failure.quarantined and decision.action is Action.NOTHING and decision.to_mode:
         return DevicePhase.QUARANTINED
-    if sight.gpu.driver is None:
+    if observed.gpu.driver is None:
         return DevicePhase.UNBOUND
-    if sight.gpu.mode is None:
+    if observed.gpu.mode is None:
         return DevicePhase.FOREIGN
-    if decision.act in (Act.REBIND, Act.WAIT):
+    if decision.action in (Action.REBIND, Action.WAIT):
         return DevicePhase.MOVING
     return DevicePhase.READY
 
 
-def _words(record: DeviceRecord, decision: Decision, phase: DevicePhase) -> tuple[str, str]:
-    if decision.act is not Act.NOTHING or decision.message:
+def _words(record: DeviceRecord, decision: GpuDecision, phase: DevicePhase) -> tuple[str, str]:
+    if decision.action is not Action.NOTHING or decision.message:
         return decision.reason, decision.message
     if phase is DevicePhase.FOREIGN:
         return Reason.UNSUITABLE, "it is on a driver that poolmgr does not manage and is left alone"

@@ -25,7 +25,7 @@ from poolmgr.domain.modes import Mode
 from poolmgr.kit import log
 
 if TYPE_CHECKING:
-    from poolmgr.agent.byhand import ByHand, Finding
+    from poolmgr.agent.manual import Finding, ManualControl
 
 # gRPC reads these when it is first imported, which the commands do. Children are only ever exec'ed, so its
 # care for forks is not needed, and its notes about them are not for an operator's eyes.
@@ -186,7 +186,7 @@ def show(
     """
     if os.geteuid() != 0:
         typer.echo("not root: holders that belong to other users are not shown", err=True)
-    found = asyncio.run(_by_hand(accelerators, state_dir, kubelet_dir, driver_root).look())
+    found = asyncio.run(_manual(accelerators, state_dir, kubelet_dir, driver_root).look())
     if as_json:
         print(json.dumps([_as_json(f) for f in found], indent=2))
         return
@@ -216,9 +216,9 @@ def preflight(
     from poolmgr.agent.holders import check_sees_all_processes
 
     check_sees_all_processes()
-    sight = asyncio.run(_by_hand(accelerators, state_dir, kubelet_dir, driver_root).find(pci))
-    mode = to.mode if to else (sight.gpu.mode or Mode.PASSTHROUGH).other
-    if not _print_checks(sight, mode):
+    observed = asyncio.run(_manual(accelerators, state_dir, kubelet_dir, driver_root).find(pci))
+    mode = to.mode if to else (observed.gpu.mode or Mode.PASSTHROUGH).other
+    if not _print_checks(observed, mode):
         raise typer.Exit(1)
 
 
@@ -241,40 +241,42 @@ def rebind(
     poolmgr agent rebind 3b:00.0 --to passthrough --dry-run
     poolmgr agent rebind 0000:3b:00.0 --to shared
     """
-    from poolmgr.agent.byhand import describe_steps
     from poolmgr.agent.holders import check_sees_all_processes
+    from poolmgr.agent.manual import describe_steps
 
     check_sees_all_processes()
-    hand = _by_hand(accelerators, state_dir, kubelet_dir, driver_root)
+    hand = _manual(accelerators, state_dir, kubelet_dir, driver_root)
 
     async def work() -> int:
-        sight = await hand.find(pci)
-        allowed = _print_checks(sight, to.mode)
-        for step in describe_steps(sight.gpu, to.mode):
+        observed = await hand.find(pci)
+        allowed = _print_checks(observed, to.mode)
+        for step in describe_steps(observed.gpu, to.mode):
             print(f"  {'would ' if dry_run else ''}{step}")
         if not allowed:
             print("refused: see above; nothing was touched")
             return 1
         if dry_run:
             return 0
-        result = await hand.rebind(sight.gpu, to.mode)
+        result = await hand.rebind(observed.gpu, to.mode)
         print(f"{'done' if result.ok else 'FAILED'}: {result.message} ({result.reason})")
         return 0 if result.ok else 1
 
     raise typer.Exit(asyncio.run(work()))
 
 
-def _by_hand(accelerators: str, state_dir: Path, kubelet_dir: Path, driver_root: Path | None) -> "ByHand":
-    from poolmgr.agent.byhand import ByHand
+def _manual(
+    accelerators: str, state_dir: Path, kubelet_dir: Path, driver_root: Path | None
+) -> "ManualControl":
+    from poolmgr.agent.manual import ManualControl
 
-    return ByHand(_settings(accelerators, state_dir, kubelet_dir, driver_root=driver_root))
+    return ManualControl(_settings(accelerators, state_dir, kubelet_dir, driver_root=driver_root))
 
 
-def _print_checks(sight: Any, mode: Mode) -> bool:
-    from poolmgr.agent.byhand import checks
+def _print_checks(observed: Any, mode: Mode) -> bool:
+    from poolmgr.agent.manual import checks
 
-    answers = checks(sight, mode)
-    print(f"{sight.gpu.address} ({sight.gpu.driver or 'no driver'}) to {mode}:")
+    answers = checks(observed, mode)
+    print(f"{observed.gpu.address} ({observed.gpu.driver or 'no driver'}) to {mode}:")
     for name, verdict in answers:
         print(
             f"  {'ok' if verdict else 'NO':>2}  {name:<10}  {verdict.message if not verdict else ''}".rstrip()
@@ -283,8 +285,8 @@ def _print_checks(sight: Any, mode: Mode) -> bool:
 
 
 def _as_row(finding: "Finding") -> tuple[str, ...]:
-    gpu = finding.sight.gpu
-    holders = ", ".join(f"{h.command}[{h.pid}]" for h in finding.sight.holders[:3])
+    gpu = finding.observed.gpu
+    holders = ", ".join(f"{h.command}[{h.pid}]" for h in finding.observed.holders[:3])
     return (
         gpu.address,
         finding.model,
@@ -292,16 +294,16 @@ def _as_row(finding: "Finding") -> tuple[str, ...]:
         gpu.driver or "none",
         "-" if gpu.iommu_group is None else str(gpu.iommu_group),
         "-" if gpu.numa_node is None else str(gpu.numa_node),
-        holders or finding.sight.allocated_to or "-",
+        holders or finding.observed.allocated_to or "-",
         gpu.resource_name,
     )
 
 
 def _as_json(finding: "Finding") -> dict[str, Any]:
-    from poolmgr.agent.reconcile import could_move
+    from poolmgr.agent.decisions import could_move
 
-    gpu = finding.sight.gpu
-    rebind = could_move(finding.sight)
+    gpu = finding.observed.gpu
+    rebind = could_move(finding.observed)
     return {
         "pciAddress": gpu.address,
         "uuid": finding.uuid,
@@ -317,10 +319,10 @@ def _as_json(finding: "Finding") -> dict[str, Any]:
         "virtualFunctions": gpu.virtual_functions,
         "holders": [
             {"pid": h.pid, "command": h.command, "podUid": h.pod_uid, "path": h.path}
-            for h in finding.sight.holders
+            for h in finding.observed.holders
         ],
-        "allocatedTo": finding.sight.allocated_to,
-        "advertised": finding.sight.listed,
+        "allocatedTo": finding.observed.allocated_to,
+        "advertised": finding.observed.listed,
         "rebind": {"possible": bool(rebind), "reason": rebind.reason, "message": rebind.message},
     }
 

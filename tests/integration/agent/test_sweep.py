@@ -44,7 +44,7 @@ async def there(under: AgentUnderTest) -> None:
         lambda: reported(under, A, "Passthrough", "there") and under.api.device(A)["advertised"]
     )
     under.api.want(THERE, "there")
-    await under.rounds(1)
+    await under.passes(1)
 
 
 async def back(under: AgentUnderTest) -> None:
@@ -53,7 +53,7 @@ async def back(under: AgentUnderTest) -> None:
     under.api.want(BACK, "back", step=Step.REBIND, moving=[A])
     await under.until(lambda: reported(under, A, "Shared", "back"))
     under.api.want(BACK, "back")
-    await under.rounds(1)
+    await under.passes(1)
 
 
 async def there_and_back(under: AgentUnderTest) -> None:
@@ -126,7 +126,7 @@ async def test_after_dying_anywhere_the_spec_alone_brings_the_gpu_home(
         with pytest.raises(Crash):
             await there_and_back(under)
         under.restart()
-        await under.rounds(4)
+        await under.passes(4)
         check_truth(under)
         gpu = under.api.device(A)
         assert gpu["phase"] == "Ready", gpu
@@ -151,7 +151,7 @@ async def test_dying_while_somebody_opens_the_gpu_takes_it_from_nobody(tmp_path:
             under.node.start_process(held)
         before = under.node.driver_of(A)
         under.restart()
-        await under.rounds(4)
+        await under.passes(4)
         assert under.node.violations == []
         if held is not None:
             assert under.node.driver_of(A) == before
@@ -181,12 +181,12 @@ async def test_any_one_write_may_hang(tmp_path: Path, capsys: pytest.CaptureFixt
         node = under.node
         node.faults.hang_write.add(write)
         under.api.want(THERE, "there", step=Step.REBIND, moving=[A])
-        await under.rounds(4)
+        await under.passes(4)
         if not node.hung:
             under.api.want(BACK, "back", step=Step.FENCE, moving=[A])
-            await under.rounds(2)
+            await under.passes(2)
             under.api.want(BACK, "back", step=Step.REBIND, moving=[A])
-            await under.rounds(4)
+            await under.passes(4)
         assert node.hung, "the write that hangs was reached"
         assert node.violations == [], write
         stuck = under.api.device(A)
@@ -195,7 +195,7 @@ async def test_any_one_write_may_hang(tmp_path: Path, capsys: pytest.CaptureFixt
         assert under.api.device(B)["phase"] == "Ready"
         written = len(node.writes)
         under.restart()
-        await under.rounds(4)
+        await under.passes(4)
         assert len(node.writes) == written, "nothing more is tried"
         node.faults.hang_write.clear()
         node.reboot()

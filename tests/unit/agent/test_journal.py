@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import DataObject, data, integers
 
-from poolmgr.agent.journal import Journal, Move, Trouble, replace_durably
+from poolmgr.agent.journal import Failure, Journal, RebindIntent, replace_durably
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
@@ -23,7 +23,9 @@ def journal(path: Path, boot_id: str = "boot-1") -> Journal:
 def test_what_was_saved_is_there_for_the_next_process(tmp_path: Path) -> None:
     first = journal(tmp_path)
     first.raise_epoch(7)
-    first.update(A, uuid="GPU-a", desired_mode=Mode.PASSTHROUGH, move=Move("p", 7, Mode.PASSTHROUGH, 1.0))
+    first.update(
+        A, uuid="GPU-a", desired_mode=Mode.PASSTHROUGH, move=RebindIntent("p", 7, Mode.PASSTHROUGH, 1.0)
+    )
     second = journal(tmp_path)
     assert second.state == first.state
     assert not second.rebooted
@@ -36,13 +38,13 @@ def test_a_reboot_voids_moves_and_keeps_wishes_names_and_epoch(tmp_path: Path) -
         A,
         uuid="GPU-a",
         desired_mode=Mode.PASSTHROUGH,
-        move=Move("p", 7, Mode.PASSTHROUGH, 1.0),
-        trouble=Trouble("UnbindTimedOut", "hung", "p", Mode.PASSTHROUGH, 1.0, quarantined=True),
+        move=RebindIntent("p", 7, Mode.PASSTHROUGH, 1.0),
+        failure=Failure("UnbindTimedOut", "hung", "p", Mode.PASSTHROUGH, 1.0, quarantined=True),
     )
     second = journal(tmp_path, "boot-2")
     record = second.state.device(A)
     assert second.rebooted
-    assert (record.move, record.trouble) == (None, None)
+    assert (record.move, record.failure) == (None, None)
     assert (record.uuid, record.desired_mode, second.state.highest_epoch) == ("GPU-a", Mode.PASSTHROUGH, 7)
 
 
@@ -78,10 +80,10 @@ def test_a_damaged_file_is_put_aside_and_told(tmp_path: Path, content: bytes) ->
 def test_a_trouble_of_a_newer_release_counts_as_the_more_careful_of_ours(
     tmp_path: Path, quarantined: bool, code: Reason
 ) -> None:
-    trouble = Trouble("OfTomorrow", "its sentence", "p", Mode.PASSTHROUGH, 1.0, quarantined=quarantined)
-    journal(tmp_path).update(A, trouble=trouble)
-    kept = journal(tmp_path).state.device(A).trouble
-    assert kept == trouble
+    failure = Failure("OfTomorrow", "its sentence", "p", Mode.PASSTHROUGH, 1.0, quarantined=quarantined)
+    journal(tmp_path).update(A, failure=failure)
+    kept = journal(tmp_path).state.device(A).failure
+    assert kept == failure
     assert kept.code is code
 
 
@@ -91,7 +93,7 @@ def test_a_file_damaged_anywhere_never_stops_the_start(
     tmp_path_factory: pytest.TempPathFactory, drawn: DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("journal")
-    journal(folder).update(A, uuid="GPU-a", move=Move("p", 7, Mode.PASSTHROUGH, 1.0))
+    journal(folder).update(A, uuid="GPU-a", move=RebindIntent("p", 7, Mode.PASSTHROUGH, 1.0))
     file = folder / "journal.json"
     content = bytearray(file.read_bytes())
     for _ in range(drawn.draw(integers(1, 4))):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from poolmgr.agent.run import FAILED_ROUND_SECONDS, Loop
+from poolmgr.agent.run import FAILED_PASS_SECONDS, Loop
 from poolmgr.agent.settings import AgentSettings
 from poolmgr.domain.errors import Unavailable
 from poolmgr.domain.identifiers import NodeName
@@ -28,7 +28,7 @@ class Rounds:
     def __init__(self, error: Exception) -> None:
         self._errors = [error]
 
-    async def round(self, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    async def reconcile(self, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         if self._errors:
             raise self._errors.pop()
         return body, False
@@ -38,8 +38,8 @@ class Rounds:
 async def test_a_round_that_fails_is_followed_by_another(error: Exception) -> None:
     settings = AgentSettings(NodeName("n"))
     loop = Loop(Rounds(error), Api(), settings, FakeClock())  # type: ignore[arg-type]
-    assert await loop._round() == FAILED_ROUND_SECONDS
-    assert await loop._round() == settings.poll_seconds
+    assert await loop._reconcile() == FAILED_PASS_SECONDS
+    assert await loop._reconcile() == settings.poll_seconds
 
 
 class Api:

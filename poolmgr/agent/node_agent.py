@@ -1,4 +1,4 @@
-"""One round of the agent: look, decide, withdraw or offer, rebind, report. Level-triggered: a round needs
+"""One pass of the agent: look, decide, withdraw or offer, rebind, report. Level-triggered: a pass needs
 no memory of the one before but the journal, so it can be cut off anywhere and be begun again.
 """
 
@@ -9,15 +9,15 @@ from typing import Any, Protocol
 
 import structlog
 
+from poolmgr.agent.decisions import MAX_ATTEMPTS, Action, GpuDecision, ObservedGpu, arrived, decide
 from poolmgr.agent.deviceplugin.allocation import Offer
 from poolmgr.agent.hook_keeper import HookKeeper
 from poolmgr.agent.hook_node import ContainerLimits
-from poolmgr.agent.journal import DeviceRecord, Journal, Move, Trouble
+from poolmgr.agent.journal import DeviceRecord, Failure, Journal, RebindIntent
 from poolmgr.agent.nvml import NvmlReport
 from poolmgr.agent.observe import NodeObserver, Observation, Plugins, Pods
 from poolmgr.agent.podresources import PodName
 from poolmgr.agent.rebind import Rebinder, RebindResult
-from poolmgr.agent.reconcile import MAX_ATTEMPTS, Act, Decision, Sight, arrived, decide
 from poolmgr.agent.report import Reporter
 from poolmgr.domain.errors import PoolError
 from poolmgr.domain.identifiers import NodeName, PciAddress
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 
 class Api(Protocol):
-    """What a round needs of the API server; `apiserver.ApiServer` provides it."""
+    """What a pass needs of the API server; `apiserver.ApiServer` provides it."""
 
     async def read_or_create(self) -> dict[str, Any]: ...
 
@@ -60,7 +60,7 @@ class _Identity:
 
 
 class NodeAgent:
-    """The agent of one node. Not concurrent: one round at a time."""
+    """The agent of one node. Not concurrent: one pass at a time."""
 
     def __init__(
         self,
@@ -88,39 +88,39 @@ class NodeAgent:
         self._identity = _Identity(NvmlReport(), frozenset(), 0.0)
         self._pods = Pods()
 
-    async def round(self, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    async def reconcile(self, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """Act on our GPUNode `body` and report. Returns the object as it is afterwards, and whether the
-        next round should follow at once."""
+        next pass should follow at once."""
         spec = read_spec(self._node, body)
-        self._remember_wishes(spec)
+        self._record_desired(spec)
         decisions, seen = await self._decide(spec)
         await self._plugins.set_offers(self._offers(spec, seen, decisions))
         acted = False
-        if any(d.act is Act.REBIND for d in decisions):
+        if any(d.action is Action.REBIND for d in decisions):
             # What follows cannot be taken back. The spec is read anew, and the kubelet, the holders and the
             # pods once more, now that no withdrawn device can be allocated any more.
             body = await self._api.read_or_create()
             spec = read_spec(self._node, body)
-            self._remember_wishes(spec)
+            self._record_desired(spec)
             self._pods = Pods(*await self._api.list_pods())
             decisions, seen = await self._decide(spec, self._pods.slices)
             body = await self._report(body, spec, seen, decisions)
             await self._plugins.set_offers(self._offers(spec, seen, decisions))
             for decision in decisions:
-                if decision.act is Act.REBIND:
+                if decision.action is Action.REBIND:
                     await self._carry_out(decision)
                     acted = True
             decisions, seen = await self._decide(spec, self._pods.slices)
             await self._plugins.set_offers(self._offers(spec, seen, decisions))
         self._confirm(spec, seen, decisions)
         if self._hook and self._hook.wants_limits():
-            with contextlib.suppress(PoolError):  # the next round asks again; GPUs do not wait for it
+            with contextlib.suppress(PoolError):  # the next pass asks again; GPUs do not wait for it
                 self._hook.learn(await self._api.list_limits())
         return await self._report(body, spec, seen, decisions), acted
 
     async def _decide(
         self, spec: NodeSpec | None, slices: Mapping[str, tuple[str, ...]] | None = None
-    ) -> tuple[tuple[Decision, ...], Observation]:
+    ) -> tuple[tuple[GpuDecision, ...], Observation]:
         """Look and decide. `slices` (pods by GPU UUID) are asked for only before something is moved."""
         seen = await self._look(slices or {})
         given = (*seen.kubelet.given.values(), *seen.kubelet.given_by_others.values())
@@ -132,7 +132,7 @@ class NodeAgent:
             seen = await self._look(slices or {})
         decisions = decide(
             spec,
-            seen.sights,
+            seen.gpus,
             {PciAddress(a): r for a, r in self._journal.state.devices.items()},
             self._journal.state.highest_epoch,
             self._clock.now(),
@@ -148,21 +148,21 @@ class NodeAgent:
         """Learn names and UUIDs while a GPU is on its vendor driver; on vfio-pci nobody can tell them. NVML is asked when
         the set of GPUs has changed, once a minute, since MIG may be switched on at any time, and, with `anew`, right
         before something is moved. Whether it was asked."""
-        on_host = frozenset(a for a, s in seen.sights.items() if s.gpu.mode is Mode.SHARED)
+        on_host = frozenset(a for a, s in seen.gpus.items() if s.gpu.mode is Mode.SHARED)
         last = self._identity
         age = self._clock.monotonic() - last.asked_at
         due = age > NVML_AGAIN_SECONDS
         asking = bool(on_host) and (anew or due or on_host != last.asked_for)
         if asking:
             self._identity = _Identity(await self._nvml.read(), on_host, self._clock.monotonic())
-        for address, sight in seen.sights.items():
-            self._journal.update(address, **self._identity_of(sight, self._journal.state.device(address)))
+        for address, observed in seen.gpus.items():
+            self._journal.update(address, **self._identity_of(observed, self._journal.state.device(address)))
         return asking
 
-    def _identity_of(self, sight: Sight, record: DeviceRecord) -> dict[str, object]:
-        function = sight.gpu.function
-        known = self._identity.report.gpus.get(sight.gpu.address)
-        product = sight.gpu.vendor.product(function.device_id)
+    def _identity_of(self, observed: ObservedGpu, record: DeviceRecord) -> dict[str, object]:
+        function = observed.gpu.function
+        known = self._identity.report.gpus.get(observed.gpu.address)
+        product = observed.gpu.vendor.product(function.device_id)
         same_card = record.device_id in ("", function.device_id)
         return {
             "uuid": known.uuid if known else (record.uuid if same_card else ""),
@@ -176,7 +176,7 @@ class NodeAgent:
             "seen_boot_id": self._journal.state.boot_id,
         }
 
-    def _remember_wishes(self, spec: NodeSpec) -> None:
+    def _record_desired(self, spec: NodeSpec) -> None:
         """Before anything is done about them, so that they outlive a crash or reboot."""
         if spec.complaint:
             return
@@ -189,30 +189,30 @@ class NodeAgent:
                 self._journal.update(PciAddress(name), desired_mode=None, desired_plan_id="")
 
     def _offers(
-        self, spec: NodeSpec, seen: Observation, decisions: tuple[Decision, ...]
+        self, spec: NodeSpec, seen: Observation, decisions: tuple[GpuDecision, ...]
     ) -> tuple[Offer, ...]:
         """Passthrough GPUs that a VM may get: verified, wanted there, and nothing is wrong with them."""
         offers = []
         for decision in decisions:
-            gpu = seen.sights[decision.address].gpu
+            gpu = seen.gpus[decision.address].gpu
             wanted = spec.desired.get(gpu.address)
             if (
                 wanted is not None
                 and wanted.mode is Mode.PASSTHROUGH
                 and gpu.usable_by_vm
                 and gpu.iommu_group is not None
-                and not seen.sights[gpu.address].write_in_flight
+                and not seen.gpus[gpu.address].write_in_flight
             ):
                 offers.append(Offer(gpu.address, gpu.resource_name, gpu.iommu_group, gpu.numa_node))
         return tuple(offers)
 
-    async def _carry_out(self, decision: Decision) -> None:
+    async def _carry_out(self, decision: GpuDecision) -> None:
         """Intent → act → confirm."""
         assert decision.to_mode is not None
         at = decision.address
         now = self._clock.now()
         interrupted = self._journal.state.device(at).move is not None
-        self._journal.update(at, move=Move(decision.plan_id, decision.epoch, decision.to_mode, now))
+        self._journal.update(at, move=RebindIntent(decision.plan_id, decision.epoch, decision.to_mode, now))
         log.info(
             "rebind_started",
             gpu=at,
@@ -228,7 +228,7 @@ class NodeAgent:
             self._journal.update(
                 at,
                 move=None,
-                trouble=None,
+                failure=None,
                 mode=result.mode,
                 mode_since=self._clock.now(),
                 done_plan_id=decision.plan_id or record.done_plan_id,
@@ -236,19 +236,19 @@ class NodeAgent:
                 note_message="" if planned else result.message,
             )
         else:
-            self._journal.update(at, move=None, trouble=self._trouble(decision, record, result))
+            self._journal.update(at, move=None, failure=self._failure(decision, record, result))
         log.info("rebind_ended", gpu=at, ok=result.ok, reason=result.reason, message=result.message)
 
-    def _trouble(self, decision: Decision, record: DeviceRecord, result: RebindResult) -> Trouble | None:
+    def _failure(self, decision: GpuDecision, record: DeviceRecord, result: RebindResult) -> Failure | None:
         """A holder that was there first is no trouble: nothing was touched, and it may leave at any time."""
         if result.reason is Reason.HOLDER_PRESENT:
-            return record.trouble
+            return record.failure
         assert decision.to_mode is not None
-        before = record.trouble
+        before = record.failure
         same = before is not None and (before.plan_id, before.to_mode) == (decision.plan_id, decision.to_mode)
         attempts = before.attempts + 1 if before is not None and same else 1
         reason = Reason.UNBIND_TIMED_OUT if result.hung else result.reason
-        return Trouble(
+        return Failure(
             reason=reason,
             message=result.message,
             plan_id=decision.plan_id,
@@ -258,36 +258,40 @@ class NodeAgent:
             quarantined=result.hung or attempts >= MAX_ATTEMPTS,
         )
 
-    def _confirm(self, spec: NodeSpec, seen: Observation, decisions: tuple[Decision, ...]) -> None:
-        """Write down what was reached: by this round, or by an agent that did not live to say so."""
+    def _confirm(self, spec: NodeSpec, seen: Observation, decisions: tuple[GpuDecision, ...]) -> None:
+        """Write down what was reached: by this pass, or by an agent that did not live to say so."""
         for name, known in self._journal.state.devices.items():
             # Taken out on purpose: the manager wants nothing of it any more and a reboot did not bring it back.
             # Until both are true it is reported as gone.
-            here = PciAddress(name) in seen.sights or known.seen_boot_id == self._journal.state.boot_id
+            here = PciAddress(name) in seen.gpus or known.seen_boot_id == self._journal.state.boot_id
             if not here and known.desired_mode is None:
                 self._journal.forget(PciAddress(name))
         for decision in decisions:
-            sight = seen.sights[decision.address]
+            observed = seen.gpus[decision.address]
             record = self._journal.state.device(decision.address)
             changes: dict[str, object] = {}
-            if sight.gpu.mode is not None and sight.gpu.mode is not record.mode:
-                changes |= {"mode": sight.gpu.mode, "mode_since": self._clock.now()}
+            if observed.gpu.mode is not None and observed.gpu.mode is not record.mode:
+                changes |= {"mode": observed.gpu.mode, "mode_since": self._clock.now()}
             wanted = spec.desired.get(decision.address)
-            if decision.act is Act.NOTHING and not sight.write_in_flight and decision.to_mode is None:
+            if (
+                decision.action is Action.NOTHING
+                and not observed.write_in_flight
+                and decision.to_mode is None
+            ):
                 if record.move is not None:
-                    message = f"{decision.address} was being moved when the agent ended; it is on {sight.gpu.driver}"
+                    message = f"{decision.address} was being moved when the agent ended; it is on {observed.gpu.driver}"
                     changes |= {"move": None, "note_reason": Reason.RECOVERED, "note_message": message}
                 if (
                     wanted is not None
-                    and arrived(sight.gpu, wanted.mode)
+                    and arrived(observed.gpu, wanted.mode)
                     and decision.reason is Reason.IN_PLACE
                 ):
-                    changes |= {"done_plan_id": wanted.plan_id, "trouble": None}
+                    changes |= {"done_plan_id": wanted.plan_id, "failure": None}
             if changes:
                 self._journal.update(decision.address, **changes)
 
     async def _report(
-        self, body: dict[str, Any], spec: NodeSpec, seen: Observation, decisions: tuple[Decision, ...]
+        self, body: dict[str, Any], spec: NodeSpec, seen: Observation, decisions: tuple[GpuDecision, ...]
     ) -> dict[str, Any]:
         status = self._reporter.status(
             body,

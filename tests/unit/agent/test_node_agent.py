@@ -21,15 +21,15 @@ def two_gpus(tmp_path: Path, **more: str) -> AgentUnderTest:
 async def in_passthrough(tmp_path: Path) -> AgentUnderTest:
     under = two_gpus(tmp_path)
     under.api.want({A: Mode.PASSTHROUGH, B: Mode.SHARED}, step=Step.REBIND, moving=[A])
-    await under.rounds(3)
+    await under.passes(3)
     under.api.want({A: Mode.PASSTHROUGH, B: Mode.SHARED})
-    await under.rounds(2)
+    await under.passes(2)
     return under
 
 
 async def test_reports_every_gpu_without_touching_it(tmp_path: Path) -> None:
     under = two_gpus(tmp_path)
-    await under.rounds()
+    await under.passes()
     gpu = under.api.device(A)
     assert (gpu["driver"], gpu["mode"], gpu["phase"]) == ("bochs-drm", "Shared", "Ready")
     assert (gpu["uuid"], gpu["model"], gpu["memoryMiB"]) == ("GPU-a", "NVIDIA A10", 23028)
@@ -42,16 +42,16 @@ async def test_reports_every_gpu_without_touching_it(tmp_path: Path) -> None:
 
 async def test_reports_only_when_something_changed(tmp_path: Path) -> None:
     under = two_gpus(tmp_path)
-    await under.rounds(2)
+    await under.passes(2)
     before = under.api.patches
-    await under.rounds(5)
+    await under.passes(5)
     assert under.api.patches == before
 
 
 async def test_moves_a_gpu_at_the_rebind_step_and_offers_it_at_once(tmp_path: Path) -> None:
     under = two_gpus(tmp_path)
     under.api.want({A: Mode.PASSTHROUGH, B: Mode.SHARED}, step=Step.REBIND, moving=[A])
-    await under.rounds(1)
+    await under.passes(1)
     gpu = under.api.device(A)
     assert under.node.driver_of(A) == "vfio-pci"
     assert (gpu["mode"], gpu["phase"], gpu["planId"], gpu["advertised"]) == (
@@ -60,7 +60,7 @@ async def test_moves_a_gpu_at_the_rebind_step_and_offers_it_at_once(tmp_path: Pa
         "plan-1",
         False,
     )
-    await under.rounds(1)
+    await under.passes(1)
     assert under.api.device(A)["advertised"] is True
     assert under.api.device(A)["uuid"] == "GPU-a", "a GPU keeps its name where nobody can ask it"
     assert under.node.driver_of(B) == "bochs-drm"
@@ -70,7 +70,7 @@ async def test_rebinds_at_no_earlier_step(tmp_path: Path) -> None:
     under = two_gpus(tmp_path)
     for step in (Step.INTEND, Step.FENCE, Step.DRAIN, Step.DETACH):
         under.api.want({A: Mode.PASSTHROUGH}, step=step, moving=[A])
-        await under.rounds(2)
+        await under.passes(2)
     assert under.node.writes == []
     assert under.api.body["status"]["observedGeneration"] == under.api.body["metadata"]["generation"]
 
@@ -80,14 +80,14 @@ async def test_a_held_gpu_is_left_alone_and_says_by_whom(tmp_path: Path) -> None
     pod = "12345678-1234-1234-1234-123456789abc"
     pid = under.node.start_process("/dev/dri/card4", command="python3", pod_uid=pod)
     under.api.want({A: Mode.PASSTHROUGH}, step=Step.REBIND, moving=[A])
-    await under.rounds(3)
+    await under.passes(3)
     gpu = under.api.device(A)
     assert under.node.writes == []
     assert (gpu["phase"], gpu["reason"]) == ("Moving", "HolderPresent")
     assert gpu["message"] == f"{A} is held by python3 (pid {pid}, pod {pod}) by /dev/dri/card4"
     assert gpu["holders"] == [{"pid": pid, "command": "python3", "podUid": pod, "path": "/dev/dri/card4"}]
     under.node.end_process(pid)
-    await under.rounds(2)
+    await under.passes(2)
     assert under.node.driver_of(A) == "vfio-pci"
 
 
@@ -95,11 +95,11 @@ async def test_a_leaving_gpu_is_withdrawn_before_anything_else(tmp_path: Path) -
     under = await in_passthrough(tmp_path)
     assert under.api.device(A)["advertised"] is True
     under.api.want({A: Mode.SHARED, B: Mode.SHARED}, "plan-2", step=Step.FENCE, moving=[A])
-    await under.rounds(2)
+    await under.passes(2)
     gpu = under.api.device(A)
     assert (gpu["advertised"], gpu["driver"]) == (False, "vfio-pci")
     under.api.want({A: Mode.SHARED, B: Mode.SHARED}, "plan-2", step=Step.REBIND, moving=[A])
-    await under.rounds(2)
+    await under.passes(2)
     gpu = under.api.device(A)
     assert (gpu["driver"], gpu["mode"], gpu["planId"]) == ("bochs-drm", "Shared", "plan-2")
     assert under.node.devices[A].override == "", "no reservation is left behind"
@@ -110,7 +110,7 @@ async def test_a_gpu_given_to_a_pod_stays(tmp_path: Path) -> None:
     under = await in_passthrough(tmp_path)
     under.node.given[A] = "launcher"
     under.api.want({A: Mode.SHARED, B: Mode.SHARED}, "plan-2", step=Step.REBIND, moving=[A])
-    await under.rounds(3)
+    await under.passes(3)
     assert under.node.driver_of(A) == "vfio-pci"
     assert under.api.device(A)["reason"] == "KubeletAllocated"
 
@@ -119,7 +119,7 @@ async def test_a_gpu_stays_while_the_kubelet_does_not_say_who_has_it(tmp_path: P
     under = await in_passthrough(tmp_path)
     under.kubelet.known = False
     under.api.want({A: Mode.SHARED, B: Mode.SHARED}, "plan-2", step=Step.REBIND, moving=[A])
-    await under.rounds(3)
+    await under.passes(3)
     assert under.node.driver_of(A) == "vfio-pci"
     assert under.api.device(A)["reason"] == "KubeletUnreachable"
     assert under.api.device(A)["advertised"] is True, "the kubelet's last word stands"
@@ -127,10 +127,10 @@ async def test_a_gpu_stays_while_the_kubelet_does_not_say_who_has_it(tmp_path: P
 
 async def test_a_gpu_with_slices_of_a_pod_stays(tmp_path: Path) -> None:
     under = two_gpus(tmp_path)
-    await under.rounds(1)
+    await under.passes(1)
     under.api.slices["GPU-a"] = ("ml/train-0",)
     under.api.want({A: Mode.PASSTHROUGH}, step=Step.REBIND, moving=[A])
-    await under.rounds(3)
+    await under.passes(3)
     assert under.node.writes == []
     assert under.api.device(A)["message"] == f"{A} has slices given to ml/train-0"
 
@@ -138,10 +138,10 @@ async def test_a_gpu_with_slices_of_a_pod_stays(tmp_path: Path) -> None:
 async def test_an_older_leader_is_not_obeyed(tmp_path: Path) -> None:
     under = two_gpus(tmp_path)
     under.api.want({A: Mode.SHARED, B: Mode.PASSTHROUGH}, "new", step=Step.FENCE, moving=[B], epoch=7)
-    await under.rounds(1)
+    await under.passes(1)
     under.restart()  # what was seen survives the process
     under.api.want({A: Mode.PASSTHROUGH, B: Mode.SHARED}, "old", step=Step.REBIND, moving=[A], epoch=6)
-    await under.rounds(3)
+    await under.passes(3)
     assert under.node.writes == []
     assert under.api.device(A)["reason"] == "StaleEpoch"
     assert under.api.device(A)["planId"] != "old"
@@ -151,12 +151,12 @@ async def test_a_hung_unbind_is_quarantined_and_never_repeated(tmp_path: Path) -
     under = two_gpus(tmp_path)
     under.node.faults.hang_unbind_of.add(A)
     under.api.want({A: Mode.PASSTHROUGH, B: Mode.SHARED}, step=Step.REBIND, moving=[A])
-    await under.rounds(5)
+    await under.passes(5)
     gpu = under.api.device(A)
     assert (gpu["phase"], gpu["reason"]) == ("Quarantined", "UnbindTimedOut")
     assert under.node.writes.count(f"unbind {A}") == 1
     under.restart()
-    await under.rounds(5)
+    await under.passes(5)
     assert under.node.writes.count(f"unbind {A}") == 1
     assert under.api.device(A)["phase"] == "Quarantined"
     assert under.api.device(B)["phase"] == "Ready", "the agent and the other GPU go on"
@@ -167,11 +167,11 @@ async def test_a_reboot_frees_a_hung_gpu_and_brings_it_where_it_belongs(tmp_path
     under = two_gpus(tmp_path)
     under.node.faults.hang_unbind_of.add(A)
     under.api.want({A: Mode.PASSTHROUGH, B: Mode.SHARED}, step=Step.REBIND, moving=[A])
-    await under.rounds(2)
+    await under.passes(2)
     under.node.faults.hang_unbind_of.clear()
     under.node.reboot()
     under.restart()
-    await under.rounds(3)
+    await under.passes(3)
     assert under.node.driver_of(A) == "vfio-pci"
     assert under.api.device(A)["phase"] == "Ready"
 
@@ -180,7 +180,7 @@ async def test_a_bind_that_fails_brings_the_gpu_back_and_says_so(tmp_path: Path)
     under = two_gpus(tmp_path)
     under.node.faults.probe_binds_nothing.add(f"{A} vfio-pci")
     under.api.want({A: Mode.PASSTHROUGH, B: Mode.SHARED}, step=Step.REBIND, moving=[A])
-    await under.rounds(1)
+    await under.passes(1)
     gpu = under.api.device(A)
     assert (gpu["driver"], gpu["reason"], gpu["planId"]) == ("bochs-drm", "BindFailed", "")
     assert "it is back on Shared" in gpu["message"]
@@ -191,14 +191,14 @@ async def test_a_move_that_keeps_failing_is_given_up(tmp_path: Path) -> None:
     under = two_gpus(tmp_path)
     under.node.faults.probe_binds_nothing.add(f"{A} vfio-pci")
     under.api.want({A: Mode.PASSTHROUGH, B: Mode.SHARED}, step=Step.REBIND, moving=[A])
-    await under.rounds(60)
+    await under.passes(60)
     unbinds = under.node.writes.count(f"unbind {A}")
     assert unbinds == 5
     assert under.api.device(A)["phase"] == "Quarantined"
-    await under.rounds(30)
+    await under.passes(30)
     assert under.node.writes.count(f"unbind {A}") == unbinds
     under.api.want({A: Mode.SHARED, B: Mode.SHARED}, "plan-2")
-    await under.rounds(2)
+    await under.passes(2)
     assert under.api.device(A)["phase"] == "Ready", "a plan that leaves it where it is ends the quarantine"
 
 
@@ -208,7 +208,7 @@ async def test_after_a_reboot_a_gpu_waits_for_a_transition_since_hami_may_have_r
     under = await in_passthrough(tmp_path)
     under.node.reboot()
     under.restart()
-    await under.rounds(3)
+    await under.passes(3)
     gpu = under.api.device(A)
     assert under.node.driver_of(A) == "bochs-drm"
     assert (gpu["reason"], gpu["advertised"]) == ("Drifted", False)
@@ -219,7 +219,7 @@ async def test_after_a_reboot_a_gpu_that_somebody_already_holds_is_left_alone(tm
     under.node.reboot()
     under.node.start_process("/dev/dri/card4", command="nvidia-device-p")
     under.restart()
-    await under.rounds(3)
+    await under.passes(3)
     assert under.node.driver_of(A) == "bochs-drm"
     assert under.node.violations == []
 
@@ -228,16 +228,16 @@ async def test_a_gpu_on_no_driver_and_in_no_plan_goes_to_its_host_driver(tmp_pat
     node = FakeNode(tmp_path)
     node.add_device(A, driver="")
     under = AgentUnderTest(node)
-    await under.rounds(2)
+    await under.passes(2)
     assert node.driver_of(A) == "bochs-drm"
     assert under.api.device(A)["reason"] == "Recovered"
 
 
 async def test_a_gpu_that_left_the_bus_is_reported_gone(tmp_path: Path) -> None:
     under = two_gpus(tmp_path)
-    await under.rounds(2)
+    await under.passes(2)
     under.node.remove_from_bus(B)
-    await under.rounds(2)
+    await under.passes(2)
     gone = under.api.device(B)
     assert (gone["phase"], gone["reason"], gone["uuid"]) == ("Quarantined", "DeviceGone", "GPU-b")
     assert under.api.body["status"]["summary"]["trouble"] == 1
@@ -246,14 +246,14 @@ async def test_a_gpu_that_left_the_bus_is_reported_gone(tmp_path: Path) -> None:
 async def test_a_gpu_taken_out_on_purpose_is_forgotten_after_a_reboot(tmp_path: Path) -> None:
     under = two_gpus(tmp_path)
     under.api.want({A: Mode.SHARED, B: Mode.SHARED})
-    await under.rounds(2)
+    await under.passes(2)
     under.node.remove_from_bus(B)
     under.node.reboot()
     under.restart()
-    await under.rounds(2)
+    await under.passes(2)
     assert under.api.device(B)["reason"] == "DeviceGone", "the manager still wants it"
     under.api.want({A: Mode.SHARED})
-    await under.rounds(2)
+    await under.passes(2)
     assert [d["pciAddress"] for d in under.api.body["status"]["devices"]] == [A]
 
 
@@ -264,13 +264,13 @@ async def test_companion_functions_travel_first_and_come_back(tmp_path: Path) ->
     node.add_device(sound, device="2222", pci_class="040300", group=9, host_driver="snd_hda_intel")
     under = AgentUnderTest(node)
     under.api.want({A: Mode.PASSTHROUGH}, step=Step.REBIND, moving=[A])
-    await under.rounds(2)
+    await under.passes(2)
     assert (node.driver_of(A), node.driver_of(sound)) == ("vfio-pci", "vfio-pci")
     assert node.writes.index(f"unbind {sound}") < node.writes.index(f"unbind {A}")
     under.api.want({A: Mode.SHARED}, "plan-2", step=Step.FENCE, moving=[A])
-    await under.rounds(2)
+    await under.passes(2)
     under.api.want({A: Mode.SHARED}, "plan-2", step=Step.REBIND, moving=[A])
-    await under.rounds(2)
+    await under.passes(2)
     assert (node.driver_of(A), node.driver_of(sound)) == ("bochs-drm", "snd_hda_intel")
     assert node.violations == []
 
@@ -284,7 +284,7 @@ async def test_a_group_with_a_stranger_is_refused(tmp_path: Path) -> None:
     )
     under = AgentUnderTest(node)
     under.api.want({A: Mode.PASSTHROUGH}, step=Step.REBIND, moving=[A])
-    await under.rounds(2)
+    await under.passes(2)
     assert under.node.writes == []
     gpu = under.api.device(A)
     assert gpu["reason"] == "GroupNotViable"
@@ -297,11 +297,11 @@ async def test_gpus_of_one_group_move_together_or_not_at_all(tmp_path: Path) -> 
     node.add_device(B, group=9)
     under = AgentUnderTest(node)
     under.api.want({A: Mode.PASSTHROUGH, B: Mode.SHARED}, step=Step.REBIND, moving=[A])
-    await under.rounds(2)
+    await under.passes(2)
     assert node.writes == []
     assert under.api.device(A)["reason"] == "GroupNotViable"
     under.api.want({A: Mode.PASSTHROUGH, B: Mode.PASSTHROUGH}, "plan-2", step=Step.REBIND, moving=[A, B])
-    await under.rounds(2)
+    await under.passes(2)
     assert (node.driver_of(A), node.driver_of(B)) == ("vfio-pci", "vfio-pci")
     assert node.offered == {A, B}
 
@@ -312,7 +312,7 @@ async def test_a_foreign_driver_is_left_alone(tmp_path: Path) -> None:
     node.add_device(A, driver="nouveau")
     under = AgentUnderTest(node)
     under.api.want({A: Mode.PASSTHROUGH}, step=Step.REBIND, moving=[A])
-    await under.rounds(2)
+    await under.passes(2)
     assert node.writes == []
     assert under.api.device(A)["phase"] == "Foreign"
 
@@ -320,7 +320,7 @@ async def test_a_foreign_driver_is_left_alone(tmp_path: Path) -> None:
 async def test_a_spec_that_contradicts_itself_moves_nothing(tmp_path: Path) -> None:
     under = two_gpus(tmp_path)
     under.api.want({A: Mode.SHARED}, step=Step.REBIND, moving=[A], to_mode=Mode.PASSTHROUGH)
-    await under.rounds(2)
+    await under.passes(2)
     assert under.node.writes == []
     assert under.api.device(A)["reason"] == "InvariantBroken"
 
@@ -328,7 +328,7 @@ async def test_a_spec_that_contradicts_itself_moves_nothing(tmp_path: Path) -> N
 async def test_an_unreadable_spec_moves_nothing_and_is_told(tmp_path: Path) -> None:
     under = two_gpus(tmp_path)
     under.api.body["spec"] = {"devices": [{"pciAddress": A, "mode": "Sideways"}]}
-    await under.rounds(2)
+    await under.passes(2)
     assert under.node.writes == []
     ready = next(c for c in under.api.body["status"]["conditions"] if c["type"] == "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "InvalidRequest")
@@ -342,7 +342,7 @@ async def test_what_stands_in_the_way_of_a_move_is_said_before_anybody_asks_for_
     node.add_driver("e1000e")
     node.add_device("0000:00:06.0", vendor="8086", pci_class="020000", group=9, host_driver="e1000e")
     under = AgentUnderTest(node, {A: "GPU-a", B: "GPU-b"})
-    await under.rounds()
+    await under.passes()
     assert under.api.device(A)["phase"] == "Ready"
     told = under.api.device(A)["rebind"]
     assert (told["possible"], told["reason"]) == (False, "GroupNotViable")
@@ -354,7 +354,7 @@ async def test_a_gpu_in_use_could_be_rebound_once_its_users_have_gone(tmp_path: 
     under = two_gpus(tmp_path)
     under.node.start_process("/dev/dri/card0", command="Xorg")
     under.node.given[B] = "launcher"
-    await under.rounds()
+    await under.passes()
     assert under.api.device(A)["rebind"]["possible"]
     assert under.api.device(B)["rebind"]["possible"]
 
@@ -362,20 +362,20 @@ async def test_a_gpu_in_use_could_be_rebound_once_its_users_have_gone(tmp_path: 
 async def test_a_silent_kubelet_is_said_of_every_gpu_and_taken_back(tmp_path: Path) -> None:
     under = two_gpus(tmp_path)
     under.kubelet.known = False
-    await under.rounds()
+    await under.passes()
     assert {under.api.device(a)["rebind"]["reason"] for a in (A, B)} == {"KubeletUnreachable"}
     under.kubelet.known = True
-    await under.rounds()
+    await under.passes()
     assert all(under.api.device(a)["rebind"]["possible"] for a in (A, B))
 
 
 async def test_a_gpu_that_another_device_plugin_gave_away_stays(tmp_path: Path) -> None:
     under = two_gpus(tmp_path)
-    await under.rounds()
+    await under.passes()
     under.kubelet.given_by_others = {"GPU-a": PodName("ml", "notebook")}
     under.api.pods[PodName("ml", "notebook")] = "uid-7"
     under.api.want({A: Mode.PASSTHROUGH}, step=Step.REBIND, moving=[A])
-    await under.rounds(3)
+    await under.passes(3)
     assert under.node.writes == []
     assert under.api.device(A)["allocatedTo"] == "uid-7"
     assert under.api.device(A)["reason"] == "KubeletAllocated"

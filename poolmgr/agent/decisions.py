@@ -28,7 +28,7 @@ FIRST_RETRY_SECONDS = 10.0
 """Wait after a first failed attempt; doubles with each further one."""
 
 
-class Act(StrEnum):
+class Action(StrEnum):
     NOTHING = "Nothing"
     REBIND = "Rebind"
     WAIT = "Wait"
@@ -36,8 +36,8 @@ class Act(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """One GPU as observed in this round."""
+class ObservedGpu:
+    """One GPU as observed in this pass."""
 
     gpu: Accelerator
     holders: tuple[Holder, ...] = ()
@@ -58,9 +58,9 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class GpuDecision:
     address: PciAddress
-    act: Act
+    action: Action
     reason: Reason
     message: str
     to_mode: Mode | None = None
@@ -70,44 +70,48 @@ class Decision:
 
 def decide(
     spec: NodeSpec | None,
-    sights: Mapping[PciAddress, Sight],
+    gpus: Mapping[PciAddress, ObservedGpu],
     records: Mapping[PciAddress, DeviceRecord],
     highest_epoch: int,
     now: float,
-) -> tuple[Decision, ...]:
+) -> tuple[GpuDecision, ...]:
     """One decision per GPU. `spec` is None while the API server has not been read in this process: then
     only what the journal still wants is restored."""
     decisions = {
-        address: _decide_one(spec, sight, records.get(address, DeviceRecord()), highest_epoch, now)
-        for address, sight in sights.items()
+        address: _decide_one(spec, observed, records.get(address, DeviceRecord()), highest_epoch, now)
+        for address, observed in gpus.items()
     }
-    return tuple(_hold_back_split_group(decisions, sights, d) for d in decisions.values())
+    return tuple(_hold_back_split_group(decisions, gpus, d) for d in decisions.values())
 
 
 def _decide_one(
-    spec: NodeSpec | None, sight: Sight, record: DeviceRecord, highest_epoch: int, now: float
-) -> Decision:
-    at = sight.gpu.address
-    wish = _wish(spec, sight, record, highest_epoch)
-    if sight.write_in_flight:
+    spec: NodeSpec | None, observed: ObservedGpu, record: DeviceRecord, highest_epoch: int, now: float
+) -> GpuDecision:
+    at = observed.gpu.address
+    target = _target(spec, observed, record, highest_epoch)
+    if observed.write_in_flight:
         message = (
             f"a write about {at} has not returned from the kernel: it is left alone. If it stays so, find out "
             "who holds it (poolmgr agent show), drain the node and reboot it"
         )
-        return Decision(at, Act.NOTHING, Reason.UNBIND_TIMED_OUT, message)
-    if isinstance(wish, Decision):
-        return wish
-    blocked = _blocked(sight, record, wish, now)
+        return GpuDecision(at, Action.NOTHING, Reason.UNBIND_TIMED_OUT, message)
+    if isinstance(target, GpuDecision):
+        return target
+    blocked = _blocked(observed, record, target, now)
     if blocked is not None:
         return blocked
-    verdict = _may_move(sight, wish.to_mode)
+    verdict = _may_move(observed, target.to_mode)
     if not verdict:
-        return Decision(at, Act.WAIT, verdict.reason, verdict.message, wish.to_mode, wish.plan_id, wish.epoch)
-    return Decision(at, Act.REBIND, wish.reason, wish.message, wish.to_mode, wish.plan_id, wish.epoch)
+        return GpuDecision(
+            at, Action.WAIT, verdict.reason, verdict.message, target.to_mode, target.plan_id, target.epoch
+        )
+    return GpuDecision(
+        at, Action.REBIND, target.reason, target.message, target.to_mode, target.plan_id, target.epoch
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _Target:
     to_mode: Mode
     reason: Reason
     message: str
@@ -115,22 +119,22 @@ class _Wish:
     epoch: LeaseEpoch = LeaseEpoch(0)
 
 
-def _wish(
-    spec: NodeSpec | None, sight: Sight, record: DeviceRecord, highest_epoch: int
-) -> "_Wish | Decision":
+def _target(
+    spec: NodeSpec | None, observed: ObservedGpu, record: DeviceRecord, highest_epoch: int
+) -> "_Target | GpuDecision":
     """Where the GPU should go, or why it should go nowhere."""
-    at = sight.gpu.address
+    at = observed.gpu.address
     if spec is not None and spec.complaint:
-        return Decision(at, Act.NOTHING, Reason.INVALID_REQUEST, spec.complaint)
+        return GpuDecision(at, Action.NOTHING, Reason.INVALID_REQUEST, spec.complaint)
     transition = spec.transition_of(at) if spec is not None else None
     if spec is not None and transition is not None:
-        return _wish_of_transition(spec, transition, sight.gpu, highest_epoch)
-    return _wish_without_plan(spec, sight.gpu, record)
+        return _target_of_transition(spec, transition, observed.gpu, highest_epoch)
+    return _target_without_plan(spec, observed.gpu, record)
 
 
-def _wish_of_transition(
+def _target_of_transition(
     spec: NodeSpec, transition: Transition, gpu: Accelerator, highest_epoch: int
-) -> "_Wish | Decision":
+) -> "_Target | GpuDecision":
     at = gpu.address
     plan, to_mode, epoch = transition.plan_id, transition.to_mode, transition.epoch
     if epoch < highest_epoch:
@@ -138,42 +142,44 @@ def _wish_of_transition(
             f"plan {plan} comes from leader {epoch}, but leader {highest_epoch} has already written here: "
             "it is ignored"
         )
-        return Decision(at, Act.NOTHING, Reason.STALE_EPOCH, message)
+        return GpuDecision(at, Action.NOTHING, Reason.STALE_EPOCH, message)
     wanted = spec.desired.get(at)
     if wanted is None or wanted.mode is not to_mode:
         message = (
             f"plan {plan} moves {at} to {to_mode}, but its desired mode is "
             f"{wanted.mode if wanted else 'not set'}: nothing is done until they agree"
         )
-        return Decision(at, Act.NOTHING, Reason.INVARIANT_BROKEN, message)
+        return GpuDecision(at, Action.NOTHING, Reason.INVARIANT_BROKEN, message)
     # Before Rebind the GPU is still in use or in somebody's books, after it possibly again; on no driver it is
     # in nobody's.
     acting = transition.step is Step.REBIND or (
         transition.step.order > Step.REBIND.order and gpu.driver is None
     )
     if not acting or arrived(gpu, to_mode):
-        return Decision(at, Act.NOTHING, Reason.IN_PLACE, "")
-    return _Wish(to_mode, Reason.STEP_STARTED, transition.message, plan, epoch)
+        return GpuDecision(at, Action.NOTHING, Reason.IN_PLACE, "")
+    return _Target(to_mode, Reason.STEP_STARTED, transition.message, plan, epoch)
 
 
-def _wish_without_plan(spec: NodeSpec | None, gpu: Accelerator, record: DeviceRecord) -> "_Wish | Decision":
+def _target_without_plan(
+    spec: NodeSpec | None, gpu: Accelerator, record: DeviceRecord
+) -> "_Target | GpuDecision":
     at = gpu.address
     mode, plan_id = _desired(spec, at, record)
     if mode is None and (gpu.driver is None or gpu.left_over_companions):
         mode = gpu.mode or Mode.SHARED
     if mode is None or arrived(gpu, mode):
-        return Decision(at, Act.NOTHING, Reason.IN_PLACE, "")
+        return GpuDecision(at, Action.NOTHING, Reason.IN_PLACE, "")
     if gpu.driver is None:
-        return _Wish(mode, Reason.RECOVERED, f"{at} was on no driver and goes to {mode}", plan_id)
+        return _Target(mode, Reason.RECOVERED, f"{at} was on no driver and goes to {mode}", plan_id)
     if gpu.mode is mode:
-        return _Wish(mode, Reason.RECOVERED, f"{at} had functions left on the other side's driver", plan_id)
+        return _Target(mode, Reason.RECOVERED, f"{at} had functions left on the other side's driver", plan_id)
     # A GPU on a driver may be in somebody's books: after a reboot HAMi's plugin registers what it finds before
     # this agent runs. Only the manager can have it taken out of them, so only a transition moves it.
     message = (
         f"{at} is on {gpu.driver} and its desired mode is {mode}: the manager has to take it from the side "
         "that shows it first"
     )
-    return Decision(at, Act.NOTHING, Reason.DRIFTED, message, mode, plan_id)
+    return GpuDecision(at, Action.NOTHING, Reason.DRIFTED, message, mode, plan_id)
 
 
 def _desired(spec: NodeSpec | None, address: PciAddress, record: DeviceRecord) -> tuple[Mode | None, PlanId]:
@@ -189,53 +195,53 @@ def arrived(gpu: Accelerator, mode: Mode) -> bool:
     return gpu.passthrough_complete if mode is Mode.PASSTHROUGH else not gpu.left_over_companions
 
 
-def _blocked(sight: Sight, record: DeviceRecord, wish: _Wish, now: float) -> Decision | None:
+def _blocked(observed: ObservedGpu, record: DeviceRecord, target: _Target, now: float) -> GpuDecision | None:
     """A device that failed too often is left alone; a failed attempt is repeated with growing waits."""
-    at = sight.gpu.address
-    trouble = record.trouble
-    if trouble is None:
+    at = observed.gpu.address
+    failure = record.failure
+    if failure is None:
         return None
-    same_wish = (trouble.plan_id, trouble.to_mode) == (wish.plan_id, wish.to_mode)
-    if trouble.code is Reason.UNBIND_TIMED_OUT:
+    same_target = (failure.plan_id, failure.to_mode) == (target.plan_id, target.to_mode)
+    if failure.code is Reason.UNBIND_TIMED_OUT:
         # Never a second unbind after a hung one; a bare device may still be brought onto a driver.
-        given_up = sight.gpu.driver is not None
+        given_up = observed.gpu.driver is not None
     else:
         # Another plan, or the way back of the same one, may succeed where this one cannot.
-        given_up = trouble.quarantined and same_wish
+        given_up = failure.quarantined and same_target
     if given_up:
-        return Decision(at, Act.NOTHING, trouble.code, trouble.message, wish.to_mode, wish.plan_id)
-    if same_wish and now < trouble.at + FIRST_RETRY_SECONDS * 2 ** (trouble.attempts - 1):
-        return Decision(
+        return GpuDecision(at, Action.NOTHING, failure.code, failure.message, target.to_mode, target.plan_id)
+    if same_target and now < failure.at + FIRST_RETRY_SECONDS * 2 ** (failure.attempts - 1):
+        return GpuDecision(
             at,
-            Act.WAIT,
-            trouble.code,
-            f"{trouble.message}; tried {trouble.attempts} of {MAX_ATTEMPTS} times",
-            wish.to_mode,
-            wish.plan_id,
-            wish.epoch,
+            Action.WAIT,
+            failure.code,
+            f"{failure.message}; tried {failure.attempts} of {MAX_ATTEMPTS} times",
+            target.to_mode,
+            target.plan_id,
+            target.epoch,
         )
     return None
 
 
-def could_move(sight: Sight) -> Verdict:
+def could_move(observed: ObservedGpu) -> Verdict:
     """Could it go to its other mode, its present users apart? What the manager goes by before it disturbs anything for a
     move."""
     return _first_no(
-        _of_the_card(sight, Mode.SHARED if sight.gpu.mode is Mode.PASSTHROUGH else Mode.PASSTHROUGH)
+        _of_the_card(observed, Mode.SHARED if observed.gpu.mode is Mode.PASSTHROUGH else Mode.PASSTHROUGH)
     )
 
 
-def _may_move(sight: Sight, to_mode: Mode) -> Verdict:
-    gpu = sight.gpu
-    in_shared = sight.shared_pods if to_mode is Mode.PASSTHROUGH else ()
+def _may_move(observed: ObservedGpu, to_mode: Mode) -> Verdict:
+    gpu = observed.gpu
+    in_shared = observed.shared_pods if to_mode is Mode.PASSTHROUGH else ()
     verdict = _first_no(
         (
-            *_of_the_card(sight, to_mode),
-            preflight.check_holders(gpu, sight.holders),
-            preflight.check_pods(gpu, sight.allocated_to, in_shared),
+            *_of_the_card(observed, to_mode),
+            preflight.check_holders(gpu, observed.holders),
+            preflight.check_pods(gpu, observed.allocated_to, in_shared),
         )
     )
-    if verdict and gpu.mode is Mode.PASSTHROUGH and to_mode is Mode.SHARED and sight.listed:
+    if verdict and gpu.mode is Mode.PASSTHROUGH and to_mode is Mode.SHARED and observed.listed:
         return Verdict(
             False,
             Reason.STEP_WAITING,
@@ -244,12 +250,12 @@ def _may_move(sight: Sight, to_mode: Mode) -> Verdict:
     return verdict
 
 
-def _of_the_card(sight: Sight, to_mode: Mode) -> tuple[Verdict, ...]:
-    gpu, mig = sight.gpu, sight.mig_enabled
+def _of_the_card(observed: ObservedGpu, to_mode: Mode) -> tuple[Verdict, ...]:
+    gpu, mig = observed.gpu, observed.mig_enabled
     return (
         preflight.check_hardware(gpu, to_mode),
         preflight.check_state(gpu, to_mode, mig_enabled=mig),
-        check_evidence(gpu, uuid=sight.uuid, mig_enabled=mig, kubelet_known=sight.kubelet_known),
+        check_evidence(gpu, uuid=observed.uuid, mig_enabled=mig, kubelet_known=observed.kubelet_known),
     )
 
 
@@ -258,21 +264,21 @@ def _first_no(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def _hold_back_split_group(
-    decisions: Mapping[PciAddress, Decision], sights: Mapping[PciAddress, Sight], decision: Decision
-) -> Decision:
+    decisions: Mapping[PciAddress, GpuDecision], gpus: Mapping[PciAddress, ObservedGpu], decision: GpuDecision
+) -> GpuDecision:
     """GPUs of one IOMMU group move together or not at all: half a group on vfio serves no VM, and a group
     of which one is given away is pulled from under the other."""
-    gpu = sights[decision.address].gpu
-    if decision.act is not Act.REBIND or gpu.driver is None:
+    gpu = gpus[decision.address].gpu
+    if decision.action is not Action.REBIND or gpu.driver is None:
         return decision
     for peer in gpu.peers:
         other = decisions.get(peer.address)
-        moves = other is not None and other.act is Act.REBIND and other.to_mode is decision.to_mode
-        there = peer.address in sights and sights[peer.address].gpu.mode is decision.to_mode
+        moves = other is not None and other.action is Action.REBIND and other.to_mode is decision.to_mode
+        there = peer.address in gpus and gpus[peer.address].gpu.mode is decision.to_mode
         if not moves and not there:
             return replace(
                 decision,
-                act=Act.WAIT,
+                action=Action.WAIT,
                 reason=Reason.GROUP_NOT_VIABLE,
                 message=f"{gpu.address} shares IOMMU group {gpu.iommu_group} with {peer.address}, which does "
                 "not move with it: plan both together",

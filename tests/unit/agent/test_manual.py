@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from poolmgr.agent.byhand import ByHand, checks, describe_steps
-from poolmgr.agent.reconcile import Sight
+from poolmgr.agent.decisions import ObservedGpu
+from poolmgr.agent.manual import ManualControl, checks, describe_steps
 from poolmgr.agent.settings import AgentSettings
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.fleet import Holder
@@ -17,10 +17,10 @@ from tests.fake_node import FakeNode
 A = "0000:3b:00.0"
 
 
-def by_hand(tmp_path: Path, **device: str) -> ByHand:
+def by_hand(tmp_path: Path, **device: str) -> ManualControl:
     node = FakeNode(tmp_path)
     node.add_device(A, vendor="10de", device="2236", pci_class="030200", host_driver="nvidia", **device)  # type: ignore[arg-type]
-    return ByHand(
+    return ManualControl(
         AgentSettings(
             NodeName("n1"),
             sys_root=node.sys,
@@ -31,36 +31,36 @@ def by_hand(tmp_path: Path, **device: str) -> ByHand:
     )
 
 
-async def sight_of(tmp_path: Path, **device: str) -> Sight:
+async def observed_gpu(tmp_path: Path, **device: str) -> ObservedGpu:
     return await by_hand(tmp_path, **device).find("3b:00.0")
 
 
 async def test_a_gpu_is_found_by_its_short_address_and_named_without_nvml(tmp_path: Path) -> None:
     (found,) = await by_hand(tmp_path).look(ask_nvml=False)
-    assert (found.sight.gpu.address, found.model, found.memory_mib) == (A, "NVIDIA A10", 23028)
+    assert (found.observed.gpu.address, found.model, found.memory_mib) == (A, "NVIDIA A10", 23028)
     with pytest.raises(Rejected, match=r"0000:99:00.0 is no GPU of this node \(there are: 0000:3b:00.0\)"):
         await by_hand(tmp_path / "other").find("99:00.0")
 
 
 async def test_every_check_is_named_and_a_holder_is_told(tmp_path: Path) -> None:
-    seen = await sight_of(tmp_path)
+    seen = await observed_gpu(tmp_path)
     assert [name for name, v in checks(seen, Mode.PASSTHROUGH) if not v] == ["evidence"]
     gpu = replace(seen.gpu, device_files_known=True)
-    sight = replace(seen, gpu=gpu, uuid="GPU-1", mig_enabled=False, kubelet_known=True)
-    assert all(verdict for _, verdict in checks(sight, Mode.PASSTHROUGH))
-    held = replace(sight, holders=(Holder(7, "python3", "", "/dev/nvidia0"),))
+    observed = replace(seen, gpu=gpu, uuid="GPU-1", mig_enabled=False, kubelet_known=True)
+    assert all(verdict for _, verdict in checks(observed, Mode.PASSTHROUGH))
+    held = replace(observed, holders=(Holder(7, "python3", "", "/dev/nvidia0"),))
     refusals = {name: v.message for name, v in checks(held, Mode.PASSTHROUGH) if not v}
     assert refusals == {"holders": f"{A} is held by python3 (pid 7) by /dev/nvidia0"}
 
 
-async def test_a_gpu_that_the_kubelet_offers_is_not_taken_from_it_by_hand(tmp_path: Path) -> None:
-    sight = await sight_of(tmp_path, driver="vfio-pci")
-    offered = replace(sight, listed=True, kubelet_known=True)
+async def test_a_gpu_that_the_kubelet_offers_is_not_taken_from_it_manual(tmp_path: Path) -> None:
+    observed = await observed_gpu(tmp_path, driver="vfio-pci")
+    offered = replace(observed, listed=True, kubelet_known=True)
     assert [name for name, v in checks(offered, Mode.SHARED) if not v] == ["kubelet"]
 
 
 async def test_a_dry_run_says_each_step_and_that_nothing_is_to_do_when_it_is_there(tmp_path: Path) -> None:
-    gpu = (await sight_of(tmp_path)).gpu
+    gpu = (await observed_gpu(tmp_path)).gpu
     steps = describe_steps(gpu, Mode.PASSTHROUGH)
     assert f"unbind {A} from nvidia" in steps
     assert steps[-1] == f"read back that {A} is on vfio-pci and answers"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from poolmgr.agent import preflight
 from poolmgr.agent.accelerators import VFIO_PCI, load_catalogue
+from poolmgr.agent.decisions import ObservedGpu
 from poolmgr.agent.evidence import check_evidence
 from poolmgr.agent.inventory import Accelerator
 from poolmgr.agent.journal import Journal
@@ -17,7 +18,6 @@ from poolmgr.agent.nvml import Nvml, NvmlReport
 from poolmgr.agent.observe import NodeObserver, Pods
 from poolmgr.agent.podresources import PodResources
 from poolmgr.agent.rebind import Rebinder, RebindResult
-from poolmgr.agent.reconcile import Sight
 from poolmgr.agent.settings import AgentSettings
 from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.errors import Rejected
@@ -47,13 +47,13 @@ class NoPlugins:
 class Finding:
     """A GPU and all that is known of it here."""
 
-    sight: Sight
+    observed: ObservedGpu
     uuid: str
     model: str
     memory_mib: int
 
 
-class ByHand:
+class ManualControl:
     """Reads the node directly; needs no API server and no running agent."""
 
     def __init__(self, settings: AgentSettings) -> None:
@@ -84,13 +84,13 @@ class ByHand:
         # A machine without a kubelet, such as a workstation, has no pods that it could be asked about.
         alone = not self._settings.kubelet_dir.exists()
         findings = []
-        for address, sight in sorted(seen.sights.items()):
-            product = sight.gpu.vendor.product(sight.gpu.function.device_id)
+        for address, observed in sorted(seen.gpus.items()):
+            product = observed.gpu.vendor.product(observed.gpu.function.device_id)
             known, record = report.gpus.get(address), records.get(address)
             findings.append(
                 Finding(
-                    replace(sight, kubelet_known=sight.kubelet_known or alone),
-                    sight.uuid,
+                    replace(observed, kubelet_known=observed.kubelet_known or alone),
+                    observed.uuid,
                     (known.model if known else "") or (record.model if record else "") or product.model,
                     (known.memory_mib if known else 0)
                     or (record.memory_mib if record else 0)
@@ -99,29 +99,29 @@ class ByHand:
             )
         return tuple(findings)
 
-    async def find(self, address: str) -> Sight:
+    async def find(self, address: str) -> ObservedGpu:
         """One GPU. Raises Rejected with the ones there are."""
-        sights = {f.sight.gpu.address: f.sight for f in await self.look()}
+        gpus = {f.observed.gpu.address: f.observed for f in await self.look()}
         wanted = PciAddress(address.lower() if address.count(":") == 2 else f"0000:{address.lower()}")
-        if wanted not in sights:
-            have = ", ".join(sights) or "none; see --accelerators"
+        if wanted not in gpus:
+            have = ", ".join(gpus) or "none; see --accelerators"
             raise Rejected(Reason.NOT_FOUND, f"{wanted} is no GPU of this node (there are: {have})")
-        return sights[wanted]
+        return gpus[wanted]
 
     async def rebind(self, gpu: Accelerator, to_mode: Mode) -> RebindResult:
         """Move it now. The caller has looked at `checks` first."""
         return await self._rebinder.rebind(gpu.address, to_mode)
 
 
-def checks(sight: Sight, to_mode: Mode) -> tuple[tuple[str, Verdict], ...]:
+def checks(observed: ObservedGpu, to_mode: Mode) -> tuple[tuple[str, Verdict], ...]:
     """Every question that is asked before a GPU goes to `to_mode`, with its answer."""
-    gpu = sight.gpu
+    gpu = observed.gpu
     in_flight = Verdict(True, Reason.IN_PLACE)
-    if sight.write_in_flight:
+    if observed.write_in_flight:
         sentence = f"an earlier write about {gpu.address} has not returned from the kernel: reboot the node"
         in_flight = Verdict(False, Reason.UNBIND_TIMED_OUT, sentence)
     offered = Verdict(True, Reason.IN_PLACE)
-    if sight.listed and to_mode is Mode.SHARED:
+    if observed.listed and to_mode is Mode.SHARED:
         sentence = (
             f"the kubelet offers {gpu.address} to pods, so one may get it at any moment: let the agent withdraw "
             "it (change the GPUPool) or stop the agent first"
@@ -129,17 +129,20 @@ def checks(sight: Sight, to_mode: Mode) -> tuple[tuple[str, Verdict], ...]:
         offered = Verdict(False, Reason.STEP_WAITING, sentence)
     return (
         ("hardware", preflight.check_hardware(gpu, to_mode)),
-        ("card state", preflight.check_state(gpu, to_mode, mig_enabled=sight.mig_enabled)),
+        ("card state", preflight.check_state(gpu, to_mode, mig_enabled=observed.mig_enabled)),
         (
             "evidence",
             check_evidence(
-                gpu, uuid=sight.uuid, mig_enabled=sight.mig_enabled, kubelet_known=sight.kubelet_known
+                gpu,
+                uuid=observed.uuid,
+                mig_enabled=observed.mig_enabled,
+                kubelet_known=observed.kubelet_known,
             ),
         ),
         ("kernel", in_flight),
         ("kubelet", offered),
-        ("holders", preflight.check_holders(gpu, sight.holders)),
-        ("pods", preflight.check_pods(gpu, sight.allocated_to, sight.shared_pods)),
+        ("holders", preflight.check_holders(gpu, observed.holders)),
+        ("pods", preflight.check_pods(gpu, observed.allocated_to, observed.shared_pods)),
     )
 
 
