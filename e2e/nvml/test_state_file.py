@@ -1,5 +1,6 @@
 """State files that are damaged or just being written: an error, never a crash, never half a file."""
 
+import os
 import threading
 
 import pytest
@@ -40,6 +41,14 @@ def test_a_damaged_file_gives_an_error_until_it_is_whole_again(
     assert code(other, other.nvmlInit) == nvml.NVML_ERROR_UNKNOWN
     driver.shows(l40s(FIRST))
     assert nvml.nvmlDeviceGetUUID(handle) == UUID[FIRST]
+
+
+def test_what_is_no_regular_file_gives_an_error_and_holds_nobody_up(
+    driver: Driver, capfd: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(driver.state)
+    assert code(driver.nvml, driver.nvml.nvmlInit) == driver.nvml.NVML_ERROR_UNKNOWN
+    assert "is no regular file" in capfd.readouterr().err
 
 
 def test_no_reader_sees_half_a_file(driver: Driver) -> None:

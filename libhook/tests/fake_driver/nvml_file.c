@@ -33,10 +33,12 @@
 #include "nvml_view.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define MIB(number) ((unsigned long long)(number) << 20)
 static struct nv_view fresh;
@@ -113,7 +115,7 @@ static bool read_refusal(char *text, int gpu) {
 }
 
 /* The words of `key=value` that a line ends with, by name. NULL in `to`: a number is not asked for here. */
-struct wish {
+struct field {
     const char *name;
     unsigned int *number;
     unsigned long long *mib;
@@ -122,19 +124,19 @@ struct wish {
     bool given;
 };
 
-static bool read_wishes(char *text, struct wish *wishes, size_t count) {
+static bool read_fields(char *text, struct field *fields, size_t count) {
     char *at = NULL;
     for (char *word = strtok_r(text, " ", &at); word; word = strtok_r(NULL, " ", &at)) {
         char *value = strchr(word, '=');
         if (!value) return wrong("wants name=value");
         *value++ = 0;
         size_t i = 0;
-        while (i < count && strcmp(wishes[i].name, word) != 0) i++;
+        while (i < count && strcmp(fields[i].name, word) != 0) i++;
         if (i == count) return wrong("no such name=value");
-        wishes[i].given = true;
-        if (wishes[i].number && !read_unsigned(value, 0xFFFFFFFEu, wishes[i].number)) return false;
-        if (wishes[i].mib && !read_mib(value, wishes[i].mib)) return false;
-        if (wishes[i].text && !read_text(value, wishes[i].text, wishes[i].room)) return false;
+        fields[i].given = true;
+        if (fields[i].number && !read_unsigned(value, 0xFFFFFFFEu, fields[i].number)) return false;
+        if (fields[i].mib && !read_mib(value, fields[i].mib)) return false;
+        if (fields[i].text && !read_text(value, fields[i].text, fields[i].room)) return false;
     }
     return true;
 }
@@ -142,12 +144,12 @@ static bool read_wishes(char *text, struct wish *wishes, size_t count) {
 static bool read_mig_device(char *text, int gpu) {
     if (fresh.mig_count == NV_MIGS) return wrong("too many");
     struct nv_mig *m = &fresh.mig[fresh.mig_count++];
-    struct wish wishes[] = { { "gi", .number = &m->gi }, { "ci", .number = &m->ci }, { "memory_mib", .mib = &m->bytes },
+    struct field fields[] = { { "gi", .number = &m->gi }, { "ci", .number = &m->ci }, { "memory_mib", .mib = &m->bytes },
                              { "profile", .text = m->profile, .room = sizeof m->profile }, { "uuid", .text = m->uuid, .room = sizeof m->uuid } };
     m->gpu = gpu;
-    if (!read_wishes(text, wishes, 5)) return false;
+    if (!read_fields(text, fields, 5)) return false;
     for (int i = 0; i < 5; i++)
-        if (!wishes[i].given) return wrong("wants gi=, ci=, profile=, memory_mib= and uuid=");
+        if (!fields[i].given) return wrong("wants gi=, ci=, profile=, memory_mib= and uuid=");
     return true;
 }
 
@@ -155,7 +157,7 @@ static bool read_process(char *text, int gpu) {
     if (fresh.process_count == NV_PROCESSES) return wrong("too many");
     struct nv_process *p = &fresh.process[fresh.process_count++];
     *p = (struct nv_process){ .gpu = gpu, .gi = NV_NO_INSTANCE, .ci = NV_NO_INSTANCE, .bytes = NV_BYTES_UNKNOWN };
-    struct wish wishes[] = { { "gi", .number = &p->gi }, { "ci", .number = &p->ci }, { "sm", .number = &p->sm },
+    struct field fields[] = { { "gi", .number = &p->gi }, { "ci", .number = &p->ci }, { "sm", .number = &p->sm },
                              { "memory", .number = &p->memory }, { "used_mib", .mib = &p->bytes } };
     char *rest = NULL, *kinds = strtok_r(text, " ", &rest), *pid = strtok_r(NULL, " ", &rest), *at = NULL;
     for (char *kind = kinds ? strtok_r(kinds, "+", &at) : NULL; kind; kind = strtok_r(NULL, "+", &at)) {
@@ -164,7 +166,7 @@ static bool read_process(char *text, int gpu) {
         p->kinds |= known;
     }
     if (!pid || !read_unsigned(pid, 1u << 22, &p->pid)) return wrong("wants a pid");
-    return read_wishes(rest, wishes, 5);
+    return read_fields(rest, fields, 5);
 }
 
 static bool read_event(char *text, int gpu) {
@@ -176,7 +178,7 @@ static bool read_event(char *text, int gpu) {
     if (fresh.event_count == NV_EVENTS) return wrong("too many");
     struct nv_event *e = &fresh.event[fresh.event_count++];
     *e = (struct nv_event){ .gpu = gpu, .gi = NV_NO_INSTANCE, .ci = NV_NO_INSTANCE };
-    struct wish wishes[] = { { "gi", .number = &e->gi }, { "ci", .number = &e->ci } };
+    struct field fields[] = { { "gi", .number = &e->gi }, { "ci", .number = &e->ci } };
     char *rest = NULL, *number = strtok_r(text, " ", &rest), *type = strtok_r(NULL, " ", &rest);
     if (!number || !type || !read_number(number, UINT64_MAX, &e->number) || e->number == 0) return wrong("wants a number from 1 and a type, such as 1 xid 79");
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
@@ -186,7 +188,7 @@ static bool read_event(char *text, int gpu) {
         char *xid = strtok_r(NULL, " ", &rest);
         if (!xid || !read_number(xid, 999, &e->data)) return wrong("wants the Xid's number");
     }
-    return read_wishes(rest, wishes, 2);
+    return read_fields(rest, fields, 2);
 }
 
 static bool read_mig_mode(const char *text, struct nv_gpu *gpu) {
@@ -301,8 +303,11 @@ static nvmlReturn_t refresh(void) {
     static struct stat seen;
     static bool good;
     const char *path = getenv("FAKE_NVML_STATE");
-    FILE *file = path ? fopen(path, "re") : NULL;
+    /* A FIFO without a writer would hold the caller up; of a regular file O_NONBLOCK says nothing. */
+    int descriptor = path ? open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
+    FILE *file = descriptor < 0 ? NULL : fdopen(descriptor, "r");
     if (!file) {
+        if (descriptor >= 0) close(descriptor);
         good = false;
         memset(&seen, 0, sizeof seen);
         memset(&nv_view, 0, sizeof nv_view);
@@ -313,7 +318,8 @@ static nvmlReturn_t refresh(void) {
                 now.st_mtim.tv_sec == seen.st_mtim.tv_sec && now.st_mtim.tv_nsec == seen.st_mtim.tv_nsec;
     if (!same) {
         seen = now;
-        good = read_file(file, path);
+        good = S_ISREG(now.st_mode) && read_file(file, path);
+        if (!S_ISREG(now.st_mode)) fprintf(stderr, "fake NVML: %s is no regular file\n", path);
         if (good) nv_view = fresh;
     }
     fclose(file);
