@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock
-from webhooks.decide import Policy, decide, decisions, read
+from webhooks.decide import Policy, decide, handlers, read
 from webhooks.fleet_view import FleetFeed
 from webhooks.review import encode_review
 
@@ -47,7 +47,7 @@ class Admission:
         self, rest: ASGIApp, policy: Policy, feed: FleetFeed, clock: Clock, registry: CollectorRegistry
     ) -> None:
         self._rest = rest
-        self._known = decisions(policy, clock.now)
+        self._known = handlers(policy, clock.now)
         self._feed = feed
         requests = Counter(
             "poolmgr_webhook_requests_total", "Reviews answered.", ["kind", "reason"], registry=registry

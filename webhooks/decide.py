@@ -1,4 +1,4 @@
-"""Which decision answers which path, and what a decision that breaks means: let the request pass, loudly."""
+"""Which handler answers which path, and what a handler that breaks means: let the request pass, loudly."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,15 +26,15 @@ class Policy:
     unknown: UnknownResources = UnknownResources.REFUSE
 
 
-Decision = Callable[[AdmissionRequest, FleetView | None], Answer]
+Handler = Callable[[AdmissionRequest, FleetView | None], Answer]
 
 
 def read(kind: str, body: bytes) -> AdmissionRequest:
-    """The review in `body`, as far as the decision for `kind` looks at it. Raises Rejected where it is none."""
+    """The review in `body`, as far as the handler for `kind` looks at it. Raises Rejected where it is none."""
     return decode_pod_review(body) if kind == "pods" else decode_review(body)
 
 
-def decisions(policy: Policy, now: Callable[[], float]) -> Mapping[str, Decision]:
+def handlers(policy: Policy, now: Callable[[], float]) -> Mapping[str, Handler]:
     """By the last part of the path that the webhook configurations name."""
 
     def virtual_machine(request: AdmissionRequest, fleet: FleetView | None) -> Answer:
@@ -51,11 +51,11 @@ def decisions(policy: Policy, now: Callable[[], float]) -> Mapping[str, Decision
     }
 
 
-def decide(kind: str, decision: Decision, request: AdmissionRequest, feed: FleetFeed) -> Answer:
+def decide(kind: str, handler: Handler, request: AdmissionRequest, feed: FleetFeed) -> Answer:
     """Fails open: a defect of ours must not keep a cluster from working. It is logged with the request's
     uid, counted as `broken`, and the user is told that nothing was checked."""
     try:
-        return decision(request, feed.current())
+        return handler(request, feed.current())
     except Exception:
         log.exception("admission_decision_broken", kind=kind, uid=request.uid, namespace=request.namespace)
         return admitted(

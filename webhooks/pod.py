@@ -28,32 +28,32 @@ def decide_pod(request: AdmissionRequest, fleet: FleetView | None, config: HamiC
     if labels.get(WEBHOOK_LABEL) == "ignore":
         return admitted(Reason.NOT_OURS)
     try:
-        wishes = slice_requests(pod, config)
+        asks = slice_requests(pod, config)
     except ValueError:
         # The API server's own validation refuses it with a better sentence than ours would be.
         return admitted(Reason.NOT_OURS)
-    if not wishes:
+    if not asks:
         return admitted(Reason.NOT_OURS)
     constraints = constraints_of(metadata.get("annotations") or {})
-    contradiction = _contradiction(wishes, constraints, config)
+    contradiction = _contradiction(asks, constraints, config)
     if contradiction:
         return refused(Reason.INVALID_REQUEST, contradiction)
     if fleet is None:
         return admitted(Reason.FLEET_UNKNOWN, patch=kept_off_lent_nodes(pod))
     if not fleet.uncovered and not fleet.empty:
-        impossible = _impossible(wishes, constraints, fleet, config)
+        impossible = _impossible(asks, constraints, fleet, config)
         if impossible:
             return refused(*impossible)
     return _placed_around(pod, constraints, fleet)
 
 
 def _contradiction(
-    wishes: tuple[tuple[str, Ask], ...], constraints: Constraints, config: HamiConfig
+    asks: tuple[tuple[str, Ask], ...], constraints: Constraints, config: HamiConfig
 ) -> str | None:
-    for container, wish in wishes:
+    for container, ask in asks:
         for amount, name in (
-            (wish.memory_percent, config.memory_percent),
-            (wish.cores_percent, config.cores),
+            (ask.memory_percent, config.memory_percent),
+            (ask.cores_percent, config.cores),
         ):
             if amount > 100:
                 return (
@@ -66,10 +66,10 @@ def _contradiction(
             f"The annotations {USE_UUID} and {NOUSE_UUID} name the same {gpus_word(len(both))} "
             f"({listing(sorted(both))}), so none is left: remove it from one of them."
         )
-    for container, wish in wishes:
-        if constraints.uuids and wish.cards > len(set(constraints.uuids)):
+    for container, ask in asks:
+        if constraints.uuids and ask.cards > len(set(constraints.uuids)):
             return (
-                f"Container {container} asks for slices of {wish.cards} GPUs, but the annotation {USE_UUID} "
+                f"Container {container} asks for slices of {ask.cards} GPUs, but the annotation {USE_UUID} "
                 f"names only {len(set(constraints.uuids))}: name more, or ask for fewer."
             )
     clash = [
@@ -86,7 +86,7 @@ def _contradiction(
 
 
 def _impossible(
-    wishes: tuple[tuple[str, Ask], ...],
+    asks: tuple[tuple[str, Ask], ...],
     constraints: Constraints,
     fleet: FleetView,
     config: HamiConfig,
@@ -106,28 +106,28 @@ def _impossible(
             f"No GPU of this cluster is named {listing(unknown)}, which is all that the annotation {USE_UUID} "
             f"allows. `kubectl get gpunodes -o yaml` shows the names there are.",
         )
-    for container, wish in wishes:
+    for container, ask in asks:
         most = max(view.most_on_a_node for view in models)
-        if wish.cards > most and wish.cards > (most := _most_on_a_node(constraints, fleet)):
+        if ask.cards > most and ask.cards > (most := _most_on_a_node(constraints, fleet)):
             return (
                 Reason.MORE_THAN_ANY_NODE,
-                f"Container {container} asks for slices of {wish.cards} GPUs, but no node of this cluster "
+                f"Container {container} asks for slices of {ask.cards} GPUs, but no node of this cluster "
                 f"has more than {most} that the pod accepts. Ask for fewer, or spread the work over several "
                 f"pods.",
             )
         largest = max(models, key=lambda view: view.memory_mib)
         offered = int(largest.memory_mib * config.memory_scaling)
-        if offered and wish.memory_mib > offered:
+        if offered and ask.memory_mib > offered:
             return (
                 Reason.MORE_MEMORY_THAN_ANY_CARD,
-                f"Container {container} asks for {wish.memory_mib} MiB on one GPU, but the largest card "
+                f"Container {container} asks for {ask.memory_mib} MiB on one GPU, but the largest card "
                 f"that the pod accepts, {largest.model}, has {offered} MiB. Ask for less, or for several GPUs.",
             )
         reach = sum(view.limits[Mode.SHARED] for view in models)
-        if wish.cards > reach:
+        if ask.cards > reach:
             return (
                 Reason.AT_MAXIMUM,
-                f"Container {container} asks for slices of {wish.cards} GPUs, but the pools' limits "
+                f"Container {container} asks for slices of {ask.cards} GPUs, but the pools' limits "
                 f"(shared.max) let containers have {reach} of the cards it accepts: "
                 f"{_pools_of(models)}. Ask for fewer, or ask your administrator to raise the limit.",
             )

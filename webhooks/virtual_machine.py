@@ -36,13 +36,13 @@ def decide_virtual_machine(
     """The answer for a VirtualMachine or VirtualMachineInstance being created or changed."""
     machine = request.object or {}
     metadata = machine.get("metadata") or {}
-    wishes = device_requests(machine)
-    if not wishes or metadata.get("deletionTimestamp"):
+    devices = device_requests(machine)
+    if not devices or metadata.get("deletionTimestamp"):
         return admitted(Reason.NOT_OURS)
-    if request.operation == "UPDATE" and wishes == device_requests(request.old_object or {}):
+    if request.operation == "UPDATE" and devices == device_requests(request.old_object or {}):
         # Controllers must always be able to update and finalise what once was admitted.
         return admitted(Reason.ADMITTED)
-    for name in wishes:
+    for name in devices:
         if name in config.names:
             return refused(
                 Reason.INVALID_REQUEST,
@@ -51,13 +51,13 @@ def decide_virtual_machine(
             )
     if fleet is None:
         return admitted(Reason.FLEET_UNKNOWN)
-    impossible = _impossible(wishes, fleet)
+    impossible = _impossible(devices, fleet)
     if impossible:
         reason, message, certain = impossible
         if certain or unknown is UnknownResources.REFUSE:
             return refused(reason, message)
         return admitted(Reason.WILL_WAIT, warnings=(message,))
-    ours = Counter({name: number for name, number in wishes.items() if name in fleet.rooms})
+    ours = Counter({name: number for name, number in devices.items() if name in fleet.rooms})
     if not ours or not starts_now(machine) or _one_node_has(ours, fleet, free=True):
         return admitted()
     return admitted(Reason.WILL_WAIT, warnings=_what_happens_next(ours, fleet, request, metadata))
@@ -88,9 +88,9 @@ def starts_now(machine: Mapping[str, Any]) -> bool:
     return bool(spec.get("running"))
 
 
-def _impossible(wishes: Counter[str], fleet: FleetView) -> tuple[Reason, str, bool] | None:
+def _impossible(devices: Counter[str], fleet: FleetView) -> tuple[Reason, str, bool] | None:
     """(reason, sentence, certain). Uncertain where a node that is not there yet could bring the resource."""
-    for name, number in wishes.items():
+    for name, number in devices.items():
         if name not in fleet.rooms and name not in fleet.foreign_resources:
             if name.split("/")[0] != NVIDIA and not _vendor_is_ours(name, fleet):
                 continue
@@ -117,7 +117,7 @@ def _impossible(wishes: Counter[str], fleet: FleetView) -> tuple[Reason, str, bo
                 f"most {reach} of them ({_limits(views)}). Ask your administrator to raise the limit.",
                 True,
             )
-    ours = Counter({name: number for name, number in wishes.items() if name in fleet.rooms})
+    ours = Counter({name: number for name, number in devices.items() if name in fleet.rooms})
     if len(ours) > 1 and not _one_node_has(ours, fleet):
         return (
             Reason.MORE_THAN_ANY_NODE,
@@ -133,29 +133,29 @@ def _vendor_is_ours(name: str, fleet: FleetView) -> bool:
     return any(resource.split("/")[0] == vendor for resource in fleet.rooms)
 
 
-def _one_node_has(wishes: Counter[str], fleet: FleetView, *, free: bool = False) -> bool:
+def _one_node_has(devices: Counter[str], fleet: FleetView, *, free: bool = False) -> bool:
     """Whether some node has all of them, or has them `free`."""
-    if len(wishes) == 1:
-        ((name, number),) = wishes.items()
+    if len(devices) == 1:
+        ((name, number),) = devices.items()
         rooms = fleet.rooms[name]
         return number <= (rooms.most_free if free else rooms.most)
     nothing = Room(0, 0)
-    rarest = min(wishes, key=lambda name: len(fleet.rooms[name].by_node))
+    rarest = min(devices, key=lambda name: len(fleet.rooms[name].by_node))
     for node in fleet.rooms[rarest].by_node:
-        rooms_here = [(fleet.rooms[name].by_node.get(node, nothing), wishes[name]) for name in wishes]
+        rooms_here = [(fleet.rooms[name].by_node.get(node, nothing), devices[name]) for name in devices]
         if all(number <= (room.free if free else room.total) for room, number in rooms_here):
             return True
     return False
 
 
 def _what_happens_next(
-    wishes: Counter[str], fleet: FleetView, request: AdmissionRequest, metadata: Mapping[str, Any]
+    devices: Counter[str], fleet: FleetView, request: AdmissionRequest, metadata: Mapping[str, Any]
 ) -> tuple[str, ...]:
     short = next(
-        (name for name, number in wishes.items() if number > fleet.rooms[name].most_free),
-        next(iter(wishes)),
+        (name for name, number in devices.items() if number > fleet.rooms[name].most_free),
+        next(iter(devices)),
     )
-    number = wishes[short]
+    number = devices[short]
     views = _views(short, fleet)
     model = listing(fleet.models_of_resource[short])
     if number == 1:
@@ -218,8 +218,8 @@ def _called(resource: str, fleet: FleetView) -> str:
     return f"{resource} ({listing(models)})" if models else resource
 
 
-def _all_called(wishes: Counter[str], fleet: FleetView) -> str:
-    return listing(f"{number} {_called(name, fleet)}" for name, number in wishes.items())
+def _all_called(devices: Counter[str], fleet: FleetView) -> str:
+    return listing(f"{number} {_called(name, fleet)}" for name, number in devices.items())
 
 
 def _offer(fleet: FleetView | None) -> str:

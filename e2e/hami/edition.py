@@ -97,19 +97,19 @@ class Edition:
         return folder / "hami"
 
 
-def choose(version: str, wish: str | None = None, find: Callable[[str], Part] = obtain) -> Edition:
-    """What a run on that release would run on: the real one if its parts can be had, else the stand-in, or what `wish`
-    says (None: CHOICE). Raises PartRefused for another wish, and where the real one is wished for and is not here or
+def choose(version: str, chosen: str | None = None, find: Callable[[str], Part] = obtain) -> Edition:
+    """What a run on that release would run on: the real one if its parts can be had, else the stand-in, or what `chosen`
+    says (None: CHOICE). Raises PartRefused for another value, and where the real one is chosen and is not here or
     is damaged; PartMissing for a release that neither is of."""
-    wish = os.environ.get(CHOICE, "") if wish is None else wish
-    if wish not in ("", REAL, STAND_IN):
-        raise PartRefused(f"{CHOICE}={wish}: set it to {REAL} or {STAND_IN}, or leave it out")
-    if wish != STAND_IN:
+    chosen = os.environ.get(CHOICE, "") if chosen is None else chosen
+    if chosen not in ("", REAL, STAND_IN):
+        raise PartRefused(f"{CHOICE}={chosen}: set it to {REAL} or {STAND_IN}, or leave it out")
+    if chosen != STAND_IN:
         try:
             parts = [find(f"hami-{version}/{name}") for name in _NEEDED]
             return Edition(version, parts[0].origin)
         except PartMissing as missing:
-            if wish == REAL:  # a run that is green because it was skipped would not be what was asked for
+            if chosen == REAL:  # a run that is green because it was skipped would not be what was asked for
                 raise PartRefused(f"{CHOICE}={REAL}, and {missing}") from missing
     if version not in RELEASES:
         raise PartMissing(f"the stand-in speaks HAMi {', '.join(RELEASES)}, not {version}")

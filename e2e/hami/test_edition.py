@@ -1,4 +1,4 @@
-"""Which HAMi a run is on follows from what can be had and what was wished for."""
+"""Which HAMi a run is on follows from what can be had and what was chosen."""
 
 from pathlib import Path
 

@@ -32,7 +32,7 @@ from poolmgr.controller.pace import Pace
 from poolmgr.controller.pool_plan import of_pool
 from poolmgr.controller.side_by_side import side_by_side
 from poolmgr.controller.status import pool_statuses
-from poolmgr.domain.census import Census, CensusMemory
+from poolmgr.domain.census import Census, CensusCache
 from poolmgr.domain.errors import PoolError, Rejected, Stale, Unavailable
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import NodeName
@@ -108,7 +108,7 @@ class Controller:
         self._pace = Pace(self._settings.settle_seconds)
         self._superseded: dict[NodeName, str] = {}
         self._at_rest: dict[NodeName, Node] = {}
-        self._census_memory = CensusMemory()
+        self._census_cache = CensusCache()
         self._census: Census | None = None
         self.snapshot: ClusterSnapshot | None = None
         """The newest view, for readers such as the API."""
@@ -127,7 +127,7 @@ class Controller:
     def _counted(self, snapshot: ClusterSnapshot) -> Census:
         """Once for each snapshot, by whoever asks first."""
         if self._census is None or self._census.snapshot is not snapshot:
-            self._census = self._census_memory.take(snapshot)
+            self._census = self._census_cache.take(snapshot)
         return self._census
 
     async def run(self) -> None:

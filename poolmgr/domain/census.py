@@ -125,7 +125,7 @@ class Census:
         return total(count for (name, _), count in self.counts.items() if name == pool)
 
 
-class CensusMemory:
+class CensusCache:
     """The nodes of the census before: it saves time and alters no number. A part is used again only for the very same
     `Node` value with equal pods and VMs on it."""
 
@@ -149,7 +149,7 @@ class CensusMemory:
 
 def take_census(snapshot: ClusterSnapshot) -> Census:
     """A census of this snapshot alone."""
-    return CensusMemory().take(snapshot)
+    return CensusCache().take(snapshot)
 
 
 def _count_node(node: Node, names: Names, tenants: Tenants) -> NodeCensus:
@@ -241,10 +241,10 @@ def _counts(snapshot: ClusterSnapshot, nodes: dict[NodeName, NodeCensus]) -> dic
     first: dict[tuple[tuple[str, ...], ...], Key] = {}
     for pod in snapshot.pods:
         if pod.waiting:
-            wish = (pod.models, pod.excluded_models, pod.allowed_uuids, pod.excluded_uuids)
-            if wish not in first:
-                first[wish] = next((k for k in kinds if pod.accepts(k[1], GpuUuid(""))), NOWHERE)
-            pods[first[wish]] += 1
+            constraints = (pod.models, pod.excluded_models, pod.allowed_uuids, pod.excluded_uuids)
+            if constraints not in first:
+                first[constraints] = next((k for k in kinds if pod.accepts(k[1], GpuUuid(""))), NOWHERE)
+            pods[first[constraints]] += 1
     counts += [(key, Count(running_vms=number)) for key, number in running.items()]
     counts += [(key, Count(waiting_vms=number)) for key, number in waiting.items()]
     counts += [(key, Count(waiting_pods=number)) for key, number in pods.items()]

@@ -64,4 +64,4 @@ void fg_choose(int device, int64_t time); /* whom a device serves next */
 bool fg_active(const struct context *c);
 void fg_pass_time(int64_t to);
 void fg_catch_up(void);     /* real time: serve until now */
-void fg_let_time_pass(void); /* until the wish in fg_self is fulfilled */
+void fg_let_time_pass(void); /* until what fg_self waits for is so */

@@ -100,7 +100,7 @@ static bool anybody_running(void) {
     return false;
 }
 
-/* With the lock held and this thread's wish in `fg_self`; returns with the lock held and the wish fulfilled. */
+/* With the lock held and what this thread waits for in `fg_self`; returns with the lock held once it is so. */
 void fg_let_time_pass(void) {
     while (fg_self->state != FG_RUNNING) {
         if (!anybody_running()) {

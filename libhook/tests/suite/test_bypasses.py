@@ -201,14 +201,14 @@ def test_usage_written_into_the_shared_file_is_believed_and_harms_nobody(machine
 
 
 @pytest.mark.parametrize(
-    "wish", [{"GPU_CORE_UTILIZATION_POLICY": "disable"}, {"CUDA_DEVICE_SM_LIMIT": "90"}, {"POOLMGR_HOOK_MODE": "burst"}]
+    "environment", [{"GPU_CORE_UTILIZATION_POLICY": "disable"}, {"CUDA_DEVICE_SM_LIMIT": "90"}, {"POOLMGR_HOOK_MODE": "burst"}]
 )  # fmt: skip
 def test_a_tenants_policy_mode_or_share_does_not_beat_the_nodes(
-    machine: Machine, wish: dict[str, str]
+    machine: Machine, environment: dict[str, str]
 ) -> None:
     done = machine.run(
         "share", "--seconds", "3", virtual=True, hook=BUILD / "libvgpu_paths.so",
-        PH_TEST_CONFIG=nodes_file(machine, "core_limit = 20\n"), **wish,
+        PH_TEST_CONFIG=nodes_file(machine, "core_limit = 20\n"), **environment,
     )  # fmt: skip
     assert share_of(done.stdout) == pytest.approx(20, abs=2)
 

@@ -155,26 +155,26 @@ def test_contexts_count_by_default(node: Node) -> None:
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "environment",
     [
         {"CUDA_DEVICE_MEMORY_LIMIT_0": "4g"},
         {"CUDA_DEVICE_MEMORY_LIMIT_0": ""},
         {"POOLMGR_HOOK_CONTEXT_MEMORY": "off", "CUDA_DEVICE_MEMORY_LIMIT_0": "0"},
     ],
 )
-def test_a_tenants_memory_limit_does_not_beat_hamis(node: Node, wish: dict[str, str]) -> None:
+def test_a_tenants_memory_limit_does_not_beat_hamis(node: Node, environment: dict[str, str]) -> None:
     node.add("a", 0, 128)
     node.round()
-    assert node.run("a", "bypass", "plain", str(200 * MIB), **wish) == "refused\n"
+    assert node.run("a", "bypass", "plain", str(200 * MIB), **environment) == "refused\n"
 
 
 @pytest.mark.parametrize(
-    "wish", [{"GPU_CORE_UTILIZATION_POLICY": "disable"}, {"CUDA_DEVICE_SM_LIMIT": "90"}, {"POOLMGR_HOOK_MODE": "burst"}]
+    "environment", [{"GPU_CORE_UTILIZATION_POLICY": "disable"}, {"CUDA_DEVICE_SM_LIMIT": "90"}, {"POOLMGR_HOOK_MODE": "burst"}]
 )  # fmt: skip
-def test_a_tenants_policy_mode_or_share_does_not_beat_hamis(node: Node, wish: dict[str, str]) -> None:
+def test_a_tenants_policy_mode_or_share_does_not_beat_hamis(node: Node, environment: dict[str, str]) -> None:
     node.add("a", 20)
     node.round()
-    assert share_of(node.run("a", "share", "--seconds", "3", virtual=True, **wish)) == pytest.approx(
+    assert share_of(node.run("a", "share", "--seconds", "3", virtual=True, **environment)) == pytest.approx(
         20, abs=2
     )
 

@@ -109,10 +109,10 @@ def test_an_agent_makes_its_own_gpunode_only_and_without_a_will_of_its_own(relea
     new = {"apiVersion": "poolmgr.io/v1alpha1", "kind": "GPUNode", "metadata": {"name": "gpu-4"}}
     with pytest.raises(ApiError, match="of its own node only"):
         agent.create(GPUNODES, new)
-    wishful = {"devices": [{"pciAddress": DEVICE["pciAddress"], "mode": "Passthrough"}]}
+    desired = {"devices": [{"pciAddress": DEVICE["pciAddress"], "mode": "Passthrough"}]}
     new["metadata"] = {"name": "gpu-3"}
     with pytest.raises(ApiError, match="written by the manager only"):
-        agent.create(GPUNODES, new | {"spec": wishful})
+        agent.create(GPUNODES, new | {"spec": desired})
     agent.create(GPUNODES, new)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from bench.speed.planner import random_cluster
-from poolmgr.domain.census import CensusMemory, Count, take_census
+from poolmgr.domain.census import CensusCache, Count, take_census
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.usage import GpuState
@@ -80,7 +80,7 @@ def test_waiting_vm_counts_where_the_first_pool_has_its_resource() -> None:
 
 def test_census_that_remembers_counts_as_one_that_does_not() -> None:
     view = random_cluster(nodes=24, gpus=8, pods=400, seed=3)
-    memory = CensusMemory()
+    cache = CensusCache()
     for step in range(8):
         now = replace(
             view,
@@ -93,14 +93,14 @@ def test_census_that_remembers_counts_as_one_that_does_not() -> None:
             now = replace(now, nodes=(*view.nodes[:5], changed, *view.nodes[6:]))
         if step == 5:
             now = replace(now, nodes=now.nodes[10:])
-        assert memory.take(now) == take_census(now)
+        assert cache.take(now) == take_census(now)
 
 
 def test_node_with_the_same_workloads_keeps_its_part() -> None:
     view = random_cluster(nodes=4, gpus=2, pods=20, seed=1)
-    memory = CensusMemory()
-    before = memory.take(view)
+    cache = CensusCache()
+    before = cache.take(view)
     gone = next(pod for pod in view.pods if pod.node == view.nodes[0].name)
-    after = memory.take(replace(view, pods=tuple(pod for pod in view.pods if pod is not gone)))
+    after = cache.take(replace(view, pods=tuple(pod for pod in view.pods if pod is not gone)))
     assert after.nodes[0] is not before.nodes[0]
     assert all(one is other for one, other in zip(after.nodes[1:], before.nodes[1:], strict=True))

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from poolmgr.domain.errors import Rejected
 from tests.unit.webhooks.objects import device, fleet, gpu_node, gpu_pool, pod
-from webhooks.decide import Policy, decisions
+from webhooks.decide import Policy, handlers
 from webhooks.pod_review import decode_pod_review
 from webhooks.review import AdmissionRequest, Answer, decode_review
 
 VIEW = fleet(gpu_node("n1", device(0), device(1), moving={1: "Passthrough"}), pools=(gpu_pool(),))
-DECIDE = decisions(Policy(), lambda: 0.0)["pods"]
+DECIDE = handlers(Policy(), lambda: 0.0)["pods"]
 
 
 def answers(body: bytes) -> tuple[Answer | str, Answer | str]:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from poolmgr.api.ui.fleet import NODES_A_PAGE, NodeCard, Picture, node_card
-from poolmgr.domain.census import Census, CensusMemory, take_census
+from poolmgr.domain.census import Census, CensusCache, take_census
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
@@ -90,24 +90,24 @@ def test_counts_come_first_where_one_page_does_not_show_all() -> None:
 
 
 def test_card_is_drawn_again_only_where_something_changed() -> None:
-    memory, drawn = CensusMemory(), Drawn()
+    cache, drawn = CensusCache(), Drawn()
     picture = Picture(drawn)
     nodes = tuple(Node(NodeName(f"n-{n}"), (gpu(f"n-{n}", 1),)) for n in (1, 2))
     view = fleet(nodes=nodes, vms=(), pods=())
-    picture.view(memory.take(view), None, 1)
+    picture.view(cache.take(view), None, 1)
     assert drawn.names() == ["n-1", "n-2"]
-    picture.view(memory.take(replace(view, taken_at=NOW + 1)), None, 1)
+    picture.view(cache.take(replace(view, taken_at=NOW + 1)), None, 1)
     assert drawn.names() == []
     cordoned = replace(nodes[1], cordoned=True)
-    picture.view(memory.take(replace(view, nodes=(nodes[0], cordoned))), None, 1)
+    picture.view(cache.take(replace(view, nodes=(nodes[0], cordoned))), None, 1)
     assert drawn.names() == ["n-2"]
     why = Refusal(Subject(SubjectKind.GPU, "n-1", "0000:01:00.0"), Reason.IN_PLACE, "kept ready")
-    picture.view(memory.take(replace(view, nodes=(nodes[0], cordoned))), replace(plan(), refusals=(why,)), 1)
+    picture.view(cache.take(replace(view, nodes=(nodes[0], cordoned))), replace(plan(), refusals=(why,)), 1)
     assert drawn.names() == ["n-1"]
 
 
 def test_age_on_a_card_is_what_it_says() -> None:
-    memory, drawn = CensusMemory(), Drawn()
+    cache, drawn = CensusCache(), Drawn()
     picture = Picture(drawn)
     node = Node(NodeName("n1"), (gpu("n1", 1, mode_since=NOW - 30),))
     view = fleet(nodes=(node,), vms=(), pods=())
@@ -119,6 +119,6 @@ def test_age_on_a_card_is_what_it_says() -> None:
         (91, "2 min"),
         (200, "3 min"),
     ):
-        now = memory.take(replace(view, taken_at=NOW + later))
+        now = cache.take(replace(view, taken_at=NOW + later))
         [(_, card)] = picture.view(now, None, 1).cards
         assert f"for containers since {says}" in card
