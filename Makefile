@@ -36,6 +36,10 @@ sweep: setup ## a failure at every call or second of a move, on the simulated fl
 search: setup ## properties on examples that chance draws, 2,000 each, and other ones each time
 	@$(PY) -m pytest tests/unit -q -n auto -m hypothesis --hypothesis-profile search -p no:schemathesis
 
+.PHONY: mutate
+mutate: setup ## change one thing at a time in what moves GPUs and see a test fail (ONLY="guard lease", or a module's path; a quarter of an hour a module)
+	@$(PY) -m tools.mutate $(ONLY)
+
 .PHONY: test
 test: setup ## everything, side by side: check, sweep, libhook, integration on real parts, the story (X=-x ends at the first failure)
 	@tools/packages.sh browser hook database node parts bench image

@@ -25,9 +25,24 @@ Out = Annotated[Path, typer.Option(help="The report; each benchmark rewrites onl
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, write no report.")]
 
 
-@app.callback()
+EPILOG = """
+Examples:
+
+  poolmgr bench plan --help
+
+  poolmgr bench scale --ticks 5
+
+  poolmgr bench quality --data ~/traces --quick
+
+  poolmgr bench hook --other HAMi-core=/usr/local/vgpu/libvgpu.so
+
+  poolmgr bench all --data ~/traces
+"""
+
+
+@app.callback(epilog=EPILOG)
 def bench() -> None:
-    """Run the benchmarks."""
+    """Run the benchmarks. They need a checkout; see docs/benchmarks.md for what each one measures."""
 
 
 app.command()(hook)

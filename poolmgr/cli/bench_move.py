@@ -22,7 +22,7 @@ def move(
     """Move a GPU of the emulated node to passthrough and back, by the agent's code and by a shell loop.
 
     Needs this project's checkout and QEMU (`tools/packages.sh node`). The kernel and its writes are real, the CPU is
-    emulated: seconds say nothing, the ratio does. About ten minutes on two cores, two of them for the boot.
+    emulated, so compare the two ways and not their seconds with those of a real node. About ten minutes on two cores.
 
     \b
     Example: poolmgr bench move --write docs/benchmarks.md

@@ -70,7 +70,7 @@ def tiers(workers: int) -> dict[str, Tier]:
             adds_options=True,
         ),
         Tier(
-            "parts",
+            "local",
             "agent, REST API, page, ledger and hook with real sockets, Chromium, PostgreSQL, nvidia-smi",
             pytest("tests/integration", "--ignore", "tests/integration/helm", "-m", "not plane"),
             after=("hook",),
@@ -98,7 +98,7 @@ def tiers(workers: int) -> dict[str, Tier]:
 
 
 CHECK = ("lint", "types", "contracts", "unit")
-QUICK = (*CHECK, "parts")
+QUICK = (*CHECK, "local")
 GROUPS: dict[str, tuple[str, ...]] = {
     "check": CHECK,
     "quick": QUICK,

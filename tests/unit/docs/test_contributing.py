@@ -1,0 +1,70 @@
+"""CONTRIBUTING says only what is true of the tree."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tools.suite.tiers import tiers
+
+ROOT = Path(__file__).parents[3]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text()
+PACKAGES = ("poolmgr", "webhooks")
+LONGEST = 450
+PATCHING = {
+    "agent/test_nvml.py": "a library that hangs is given up sooner",
+    "bench/replay/test_outages.py": "outages that the test chooses",
+    "bench/test_calls.py": "no pauses between calls",
+    "controller/test_loop_faults.py": "each call of the loop fails",
+}
+"""Unit tests that patch code of our own, and why."""
+
+
+def modules() -> list[Path]:
+    found = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+    return [file for file in found if file.parent != ROOT / "poolmgr/agent/wire"]
+
+
+def test_every_file_and_folder_that_it_names_is_there() -> None:
+    where = [ROOT, ROOT / "poolmgr"]
+    named = {word for word in re.findall(r"`([\w./-]+)`", TEXT) if "/" in word or word.endswith(".py")}
+    assert named
+    assert [word for word in named if not any((base / word).exists() for base in where)] == ["build/suite/"]
+
+
+def test_every_make_target_that_it_names_is_there() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"`make ([\w-]+)", TEXT)) <= targets
+
+
+def test_its_tiers_are_those_of_the_suite() -> None:
+    table = TEXT.split("| tier | proves |")[1].split("\n\n")[0]
+    listed = {name for row in re.findall(r"^\| ([\w, ]+) \|", table, re.M) for name in row.split(", ")}
+    assert listed == set(tiers(1))
+
+
+def test_modules_are_no_longer_than_it_says() -> None:
+    assert f"none over {LONGEST}" in TEXT
+    lengths = {file: len(file.read_text().splitlines()) for file in modules()}
+    assert {str(f.relative_to(ROOT)): n for f, n in lengths.items() if n > LONGEST} == {}
+    assert sum(n <= 250 for n in lengths.values()) > 0.9 * len(lengths), "as a rule"
+
+
+def test_folders_of_unit_tests_are_those_of_the_code() -> None:
+    unit = ROOT / "tests/unit"
+    folders = {file.parent.relative_to(unit) for file in unit.rglob("test_*.py")}
+    strangers = [f for f in folders if not any((base / f).is_dir() for base in (ROOT, ROOT / "poolmgr"))]
+    assert strangers == []
+
+
+def test_code_of_our_own_is_patched_only_where_listed() -> None:
+    unit = ROOT / "tests/unit"
+    ours = re.compile(r"monkeypatch\.setattr\(\s*(?!os\b|Path\b|sys\b|rig\.)")
+    found = {str(file.relative_to(unit)) for file in unit.rglob("test_*.py") if ours.search(file.read_text())}
+    assert found == set(PATCHING)
+
+
+@pytest.mark.parametrize("word", ["TODO", "FIXME", "XXX"])
+def test_nothing_is_put_off(word: str) -> None:
+    marked = [file for file in modules() if re.search(rf"#.*\b{word}\b", file.read_text())]
+    assert marked == []

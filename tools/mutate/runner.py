@@ -1,0 +1,216 @@
+"""Runs the tests of one module on each of its mutants, as a plugin of one pytest process.
+
+Everything is imported and collected once. Each mutant is tried in a fork of that process: there the code of the
+changed functions is put in place of the original's, and the tests that run the changed lines are run until one fails.
+What stands outside functions (constants, defaults, classes) is made at import, so such a mutant is tried by a pytest
+of its own that imports it. A mutant whose tests do not end counts as killed.
+"""
+
+import ast
+import contextlib
+import gc
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, FrameType, FunctionType, ModuleType
+from typing import Any
+
+import pytest
+
+from tools.mutate.operators import Mutant, mutants
+
+PATIENCE_SECONDS = 30.0
+"""How long the tests of a mutant may take beyond ten times what they take without it: beside other work everything
+takes longer, and only mutants that never end use it up."""
+PLANTED = "POOLMGR_MUTATE_PLANTED"
+
+
+class Runner:
+    """The plugin: takes the place of pytest's own loop over the tests."""
+
+    def __init__(self, path: Path, results: Path) -> None:
+        self._path = path.resolve()
+        self._source = path.read_text()
+        self._results = results
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if session.testsfailed:
+            raise session.Interrupted("the tests cannot be collected")
+        lines, seconds = self._lines_of_tests(session)
+        with self._results.open("w") as out:
+            for mutant in mutants(self._source):
+                items = [i for i in session.items if self._concerns(mutant, lines[i.nodeid])]
+                items.sort(key=lambda i: seconds[i.nodeid])
+                limit = 10 * sum(seconds[i.nodeid] for i in items) + PATIENCE_SECONDS
+                if not items:
+                    outcome = "survived, no test runs it"
+                elif mutant.in_function:
+                    outcome = _in_fork(lambda mutant=mutant, items=items: self._try(mutant, items), limit)
+                else:
+                    outcome = self._import_anew(mutant, session, limit)
+                row = {
+                    "function": mutant.function,
+                    "line": mutant.line,
+                    "change": mutant.change,
+                    "tests": len(items),
+                    "outcome": outcome,
+                }
+                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+                out.flush()
+        return True
+
+    @staticmethod
+    def _concerns(mutant: Mutant, lines: frozenset[int]) -> bool:
+        return not mutant.in_function or any(n in lines for n in range(mutant.line, mutant.last_line + 1))
+
+    def _lines_of_tests(self, session: pytest.Session) -> tuple[dict[str, frozenset[int]], dict[str, float]]:
+        """Which lines of the module each test runs, and how long it takes. All of them pass."""
+        lines: dict[str, frozenset[int]] = {}
+        seconds: dict[str, float] = {}
+        for item in session.items:
+            begun = time.monotonic()
+            with _trace(str(self._path)) as hit:
+                if not _passes(item):
+                    raise session.Interrupted(f"{item.nodeid} fails without any mutant")
+            lines[item.nodeid], seconds[item.nodeid] = frozenset(hit), time.monotonic() - begun
+        return lines, seconds
+
+    def _try(self, mutant: Mutant, items: list[pytest.Item]) -> bool:
+        """In the fork: whether a test fails."""
+        changed = dict(_codes(compile(mutant.tree, str(self._path), "exec")))
+        for function in [o for o in gc.get_objects() if isinstance(o, FunctionType)]:
+            code = function.__code__
+            if code.co_filename == str(self._path):
+                new = changed.get((code.co_qualname, code.co_firstlineno))
+                if new is not None and len(new.co_freevars) == len(code.co_freevars):
+                    function.__code__ = new
+        return not all(_passes(item) for item in items)
+
+    def _import_anew(self, mutant: Mutant, session: pytest.Session, limit: float) -> str:
+        with tempfile.NamedTemporaryFile(suffix=".pickle") as file:
+            file.write(pickle.dumps((str(self._path), ast.unparse(mutant.tree))))
+            file.flush()
+            command = [sys.executable, "-m", "pytest", "-p", "tools.mutate.runner", "-x", "-q", *QUIET]
+            try:
+                ended = subprocess.run(
+                    [*command, *session.config.args],
+                    env={**os.environ, PLANTED: file.name},
+                    capture_output=True,
+                    check=False,
+                    timeout=limit,
+                )
+            except subprocess.TimeoutExpired:
+                return "killed, did not end"
+        return "survived" if ended.returncode == 0 else "killed"
+
+
+QUIET = (
+    "-p",
+    "no:schemathesis",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:xdist",
+    "-m",
+    "not sweep",
+)
+
+
+def _passes(item: pytest.Item) -> bool:
+    """Runs one test with its fixtures."""
+    from _pytest.runner import runtestprotocol
+
+    reports = runtestprotocol(item, log=False, nextitem=None)
+    return not any(report.failed for report in reports)
+
+
+def _in_fork(attempt: Any, limit: float) -> str:
+    """`attempt` in a child of this process: whether it found the mutant."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        found = True
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        try:
+            found = attempt()
+        except BaseException:  # noqa: BLE001 - a mutant may end the run in any way
+            pass
+        finally:
+            os.write(write, b"k" if found else b"s")
+            os._exit(0)
+    os.close(write)
+    ready, _, _ = select.select([read], [], [], limit)
+    answer = os.read(read, 1) if ready else b"t"
+    os.close(read)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return {b"k": "killed", b"s": "survived", b"t": "killed, did not end", b"": "killed"}[answer]
+
+
+def _codes(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
+    """Every function's code in a module's, by qualified name and line."""
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield (constant.co_qualname, constant.co_firstlineno), constant
+            yield from _codes(constant)
+
+
+@contextlib.contextmanager
+def _trace(filename: str) -> Iterator[set[int]]:
+    """Collects the lines of one file that run, in all of this thread's frames."""
+    hit: set[int] = set()
+
+    def local(frame: FrameType, event: str, _: Any) -> Any:
+        if event == "line":
+            hit.add(frame.f_lineno)
+        return local
+
+    def begin(frame: FrameType, event: str, _: Any) -> Any:
+        if frame.f_code.co_filename != filename:
+            return None
+        hit.add(frame.f_lineno)
+        return local
+
+    sys.settrace(begin)
+    try:
+        yield hit
+    finally:
+        sys.settrace(None)
+
+
+class _Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports one file from a changed source."""
+
+    def __init__(self, path: str, source: str) -> None:
+        self._path, self._source = path, source
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if spec is None or spec.origin != self._path:
+            return None
+        return importlib.util.spec_from_file_location(name, self._path, loader=self)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self._source, self._path, "exec"), module.__dict__)
+
+
+if PLANTED in os.environ:
+    sys.meta_path.insert(0, _Planted(*pickle.loads(Path(os.environ[PLANTED]).read_bytes())))

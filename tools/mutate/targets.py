@@ -1,0 +1,31 @@
+"""What is mutated, and the tests that have to notice."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Some modules and their tests, both as paths of the checkout."""
+
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+
+    def files(self) -> list[Path]:
+        return sorted(f for pattern in self.modules for f in ROOT.glob(pattern) if f.name != "__init__.py")
+
+
+TARGETS = {
+    "guard": Target(("poolmgr/controller/guard.py",), ("tests/unit/controller",)),
+    "executor": Target(("poolmgr/controller/executor/*.py",), ("tests/unit/controller",)),
+    "lease": Target(
+        ("poolmgr/cluster/lease.py", "poolmgr/cluster/lease_settings.py"),
+        ("tests/unit/cluster", "tests/unit/cli/test_settings.py"),
+    ),
+    "rebind": Target(("poolmgr/agent/rebind.py",), ("tests/unit/agent",)),
+    "planner": Target(("poolmgr/planner/**/*.py",), ("tests/unit/planner",)),
+    "webhooks": Target(("webhooks/*.py",), ("tests/unit/webhooks",)),
+}
+"""By name, as in `make mutate ONLY=guard`."""
