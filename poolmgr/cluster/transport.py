@@ -141,6 +141,9 @@ async def connect(kubeconfig: str | None = None, *, context: str | None = None) 
         ) from error
     # Watches each hold one connection for their whole life; the default of 100 is shared with requests.
     configuration.connection_pool_maxsize = 100
+    # By the checks of kubectl: Python 3.13 also refuses certificates without an Authority Key Identifier, which many
+    # clusters' API servers have.
+    configuration.disable_strict_ssl_verification = True
     api = ApiClient(configuration)
     api.user_agent = "poolmgr"
     return KubernetesTransport(api)
