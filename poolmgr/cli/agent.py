@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from poolmgr.agent.accelerators import built_in
@@ -20,6 +19,7 @@ from poolmgr.agent.hook_keeper import HookMode
 from poolmgr.agent.hook_node import parse_settings
 from poolmgr.agent.settings import AgentSettings
 from poolmgr.cli import agent_hook
+from poolmgr.cli.tables import console_for
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
 from poolmgr.kit import log
@@ -196,7 +196,7 @@ def show(
     table = Table("PCI", "Model", "Mode", "Driver", "IOMMU group", "NUMA", "Held by", "Resource", box=None)
     for finding in found:
         table.add_row(*_as_row(finding))
-    Console().print(table)
+    console_for(table).print(table)
 
 
 @app.command()

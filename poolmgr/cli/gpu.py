@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from poolmgr.cli.gpu_selftest import probe, sentence_of
+from poolmgr.cli.tables import console_for
 from poolmgr.hookregion.layout import Region, decode_region
 from poolmgr.hookregion.liveness import forget_if_unused, live_slots
 
@@ -211,7 +212,7 @@ def top(
         if watch:
             console.clear()
         if table.row_count:
-            console.print(table)
+            console_for(table).print(table)
         elif not any(isinstance(found, str) for found in regions.values()):
             console.print("Nobody uses a GPU under the hook. Start something with `poolmgr gpu run`.")
         complaints = [found for found in regions.values() if isinstance(found, str)]

@@ -167,8 +167,9 @@ def _list() -> None:
 
 
 def _print_table(rows: list[dict[str, Any]], scenario: str, load: float) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from poolmgr.cli.tables import console_for
 
     table = Table(
         title=f"{scenario} at load {load}: {rows[0]['gpus']} GPUs, flips of {rows[0]['flip_seconds']:.0f} s"
@@ -178,16 +179,11 @@ def _print_table(rows: list[dict[str, Any]], scenario: str, load: float) -> None
     for row in rows:
         shown = {**row, "_ratio": row["goodput"] / row["bound"] if row["bound"] else 1.0}
         table.add_row(*(form.format(shown[key]) for _, key, form in COLUMNS))
-    console = Console()
-    console = Console(width=max(console.width, NARROWEST))
+    console = console_for(table)
     console.print(table)
     for seed in dict.fromkeys(row["seed"] for row in rows):
         first = next(row for row in rows if row["seed"] == seed)
         console.print(f"seed {seed}: {first['note']}; no policy could exceed goodput {first['bound']:.3f}")
-
-
-NARROWEST = 158
-"""Columns of the table; a narrower terminal wraps lines, which loses less than cut figures."""
 
 
 if __name__ == "__main__":
