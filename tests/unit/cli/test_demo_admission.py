@@ -12,7 +12,7 @@ from poolmgr.domain.demand import DeviceClaim
 from poolmgr.domain.modes import Mode
 from tests.showcase import A10_RESOURCE, fleet, vm
 from tests.unit.api.stand_ins import Steering, StillClock
-from webhooks.decide import Policy, decisions
+from webhooks.decide import Policy, handlers
 from webhooks.review import decode_review
 
 
@@ -38,7 +38,7 @@ def test_view_is_made_again_only_for_a_new_generation() -> None:
 def test_machine_becomes_a_review_that_the_webhook_understands() -> None:
     feed = SnapshotFeed(Steering())  # type: ignore[arg-type]
     request = decode_review(json.dumps(review(vm("greedy", claims=()))).encode())
-    decide = decisions(Policy(), StillClock().now)["virtualmachines"]
+    decide = handlers(Policy(), StillClock().now)["virtualmachines"]
     assert decide(request, feed.current()).verdict
     five = vm("five", claims=(DeviceClaim(A10_RESOURCE, 5),))
     refused = decide(decode_review(json.dumps(review(five)).encode()), feed.current())

@@ -7,7 +7,7 @@ import pytest
 from bench.webhook.bodies import LAUNCHER, PLAIN, VGPU, bodies
 from poolmgr.domain.reasons import Reason
 from tests.unit.webhooks.objects import small_fleet
-from webhooks.decide import Policy, decisions, read
+from webhooks.decide import Policy, handlers, read
 
 
 @pytest.mark.parametrize(("key", "kilobytes"), [(VGPU, 2), (PLAIN, 2), (LAUNCHER, 18)])
@@ -25,7 +25,7 @@ def test_a_review_has_the_size_that_it_is_named_by(key: str, kilobytes: int) -> 
 def test_a_review_takes_the_way_through_our_webhook_that_it_is_for(
     key: str, reason: Reason, patched: bool
 ) -> None:
-    answer = decisions(Policy(), lambda: 0.0)["pods"](read("pods", bodies()[key].content), small_fleet())
+    answer = handlers(Policy(), lambda: 0.0)["pods"](read("pods", bodies()[key].content), small_fleet())
     assert (answer.verdict.reason, bool(answer.patch)) == (reason, patched)
 
 
