@@ -72,11 +72,11 @@ def _overlaps_to_come(
 ) -> Iterator[str]:
     for other in others:
         if other.name in claimed:
-            yield f"some GPUs are in reach of this pool and of GPUPool {other.name}: the older pool has them"
+            yield f"this pool and GPUPool {other.name} both select some GPUs: they belong to the older pool"
         elif not _apart(pool, other):
             yield (
-                f"a node with the labels of both this pool and GPUPool {other.name} would be claimed by both; "
-                f"the older pool would have it"
+                f"a node with the labels of both this pool and GPUPool {other.name} would be selected by both; "
+                f"its GPUs would belong to the older pool"
             )
 
 
@@ -88,7 +88,7 @@ def _limits(pool: Pool, fleet: FleetView) -> Iterator[str]:
     gpus = sum(on_nodes)
     if not gpus:
         if not fleet.empty:
-            yield f"no GPU of this cluster is in reach of this pool; there are {listing(fleet.model_names)}"
+            yield f"this pool selects no GPU of this cluster; there are {listing(fleet.model_names)}"
         return
     least = pool.passthrough.min + pool.shared.min
     if least > gpus:
@@ -120,7 +120,7 @@ def _limits(pool: Pool, fleet: FleetView) -> Iterator[str]:
 
 def _idle_settings(pool: Pool) -> Iterator[str]:
     if pool.idle_vm.action is IdleVmAction.STOP:
-        yield "idleVM.action Stop stops no virtual machine yet: owners are told, as with Notify, and have to stop it"
+        yield "idleVM.action Stop does not stop virtual machines yet: owners are notified, as with Notify, and have to stop them"
     if pool.rebalance is RebalanceMode.OFF:
         if pool.passthrough.headroom or pool.shared.headroom:
             yield "headroom has no effect while rebalance.mode is Off"

@@ -25,12 +25,10 @@ def decide_gpu_reservation(
         return admitted()
     start, end = from_rfc3339(spec.start), from_rfc3339(spec.end)
     if end <= now:
-        return refused(
-            Reason.INVALID_REQUEST, f"The window ended at {spec.end}, which is past: give a later end."
-        )
+        return refused(Reason.INVALID_REQUEST, f"The window ended at {spec.end}: give an end in the future.")
     warnings: tuple[str, ...] = (KEEPS_NOBODY_OUT,)
     if start < now:
-        warnings = (*warnings, "start is past: the window begins at once")
+        warnings = (*warnings, "start is in the past: the window begins at once")
     if fleet is None:
         return admitted(Reason.FLEET_UNKNOWN, warnings=warnings)
     model, gpus, mode = spec.model, spec.gpus, mode_of(spec)
@@ -44,13 +42,16 @@ def decide_gpu_reservation(
         return admitted(warnings=(*warnings, message))
     if mode is None:
         return admitted(
-            warnings=(*warnings, f"this release does not know the mode {spec.mode}: nothing is checked")
+            warnings=(
+                *warnings,
+                f"this release does not know the mode {spec.mode}: the reservation is not checked",
+            )
         )
     if gpus > view.limits[mode]:
         return refused(
             Reason.AT_MAXIMUM,
             f"The reservation asks for {gpus} {view.model} in {mode}, but the cluster has {view.gpus} "
-            f"{gpus_word(view.gpus)} of this model and its pools let {view.limits[mode]} be in {mode}. "
+            f"{gpus_word(view.gpus)} of this model and its pools allow {view.limits[mode]} of them in {mode}. "
             f"Ask for at most {view.limits[mode]}.",
         )
     return admitted(warnings=warnings)

@@ -79,7 +79,7 @@ def _contradiction(
     ]
     if clash and len(clash) == len(constraints.models):
         return (
-            f"The annotation {NOUSE_TYPE} rules out all that {USE_TYPE} allows ({listing(clash)}): "
+            f"The annotation {NOUSE_TYPE} excludes everything that {USE_TYPE} allows ({listing(clash)}): "
             f"change one of them."
         )
     return None
@@ -104,7 +104,7 @@ def _impossible(
         return (
             Reason.UNKNOWN_RESOURCE,
             f"No GPU of this cluster is named {listing(unknown)}, which is all that the annotation {USE_UUID} "
-            f"allows. `kubectl get gpunodes -o yaml` shows the names there are.",
+            f"allows. `kubectl get gpunodes -o yaml` lists the names.",
         )
     for container, ask in asks:
         most = max(view.most_on_a_node for view in models)
@@ -128,7 +128,7 @@ def _impossible(
             return (
                 Reason.AT_MAXIMUM,
                 f"Container {container} asks for slices of {ask.cards} GPUs, but the pools' limits "
-                f"(shared.max) let containers have {reach} of the cards it accepts: "
+                f"(shared.max) allow containers {reach} of the cards that it accepts: "
                 f"{_pools_of(models)}. Ask for fewer, or ask your administrator to raise the limit.",
             )
     return None
@@ -166,15 +166,15 @@ def _placed_around(pod: Mapping[str, Any], constraints: Constraints, fleet: Flee
     if constraints.uuids and set(constraints.uuids) <= fleet.leaving:
         warnings.append(
             f"{listing(constraints.uuids)}, the only GPU that {USE_UUID} allows, is being moved to a virtual "
-            f"machine: the pod waits until it comes back"
+            f"machine: the pod will wait until it comes back"
         )
     else:
         accepted = [view for view in fleet.models.values() if constraints.admit_model(view.model)]
         if accepted and not any(view.in_shared for view in accepted) and not fleet.uncovered:
             names = listing(sorted(view.model for view in accepted))
             warnings.append(
-                f"no {names} serves containers right now: the pod waits until poolmgr can bring one back from "
-                f"the virtual machines"
+                f"no {names} serves containers right now: the pod will wait until poolmgr can convert one that no "
+                f"virtual machine uses"
             )
     reason = Reason.WILL_WAIT if warnings else Reason.GPU_LEAVING if added else Reason.ADMITTED
     return admitted(reason, patch=patch + kept_off_lent_nodes(pod), warnings=tuple(warnings))

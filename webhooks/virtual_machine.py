@@ -122,7 +122,7 @@ def _impossible(devices: Counter[str], fleet: FleetView) -> tuple[Reason, str, b
         return (
             Reason.MORE_THAN_ANY_NODE,
             f"The virtual machine asks for {_all_called(ours, fleet)} together, but no node of this cluster "
-            f"has them all.",
+            f"has all of them.",
             True,
         )
     return None
@@ -176,23 +176,23 @@ def _next(views: list[ModelView], number: int) -> str:
     taken = sum(view.in_passthrough - view.free + view.arriving for view in views)
     automatic = [pool for pool in pools.values() if moves_by_itself(pool)]
     if any(view.arriving for view in views) and number == 1:
-        return "one is on its way over (usually within a minute), and poolmgr brings more if others wait too"
+        return "one is being converted (usually within a minute); more will follow if others wait too"
     if not any(view.in_shared for view in views):
-        return "all of them are with VMs already: it starts when enough of those stop"
+        return "VMs already use all of them: it starts when enough VMs stop"
     if not pools:
-        return "no GPUPool covers them, so poolmgr moves none: ask your administrator for one"
+        return "no GPUPool covers them, so poolmgr moves none: ask your administrator for a GPUPool"
     if not automatic:
         pool = next(iter(pools.values()))
         return (
-            f"poolmgr may not move one over by itself (GPUPool {pool.name}: rebalance.mode {pool.rebalance}): "
-            f"it starts when another VM stops, or when your administrator moves one"
+            f"poolmgr may not convert one by itself (GPUPool {pool.name}: rebalance.mode {pool.rebalance}): "
+            f"it starts when another VM stops or your administrator moves a GPU"
         )
     reach = sum(view.limits[Mode.PASSTHROUGH] for view in views)
     if taken + number > reach:
-        return f"VMs have as many as they may ({_limits(views)}): it starts when another VM stops"
+        return f"VMs already have as many as the limit allows ({_limits(views)}): it starts when another VM stops"
     if number == 1:
-        return "poolmgr moves one over as soon as one is idle in sharing; that takes about a minute"
-    return f"poolmgr will free {number} on one node as soon as so many are idle there"
+        return "poolmgr will convert a shared GPU as soon as one is idle (about a minute)"
+    return f"poolmgr will convert {number} on one node as soon as that many are idle there"
 
 
 def _views(resource: str, fleet: FleetView) -> list[ModelView]:

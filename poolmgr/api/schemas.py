@@ -48,7 +48,7 @@ class Pool(Schema):
     passthrough: Side
     shared: Side
     moving: int
-    trouble: int = Field(description="GPUs that need a human.")
+    trouble: int = Field(description="GPUs that need attention.")
     waiting_vms: int
     waiting_pods: int
 

@@ -33,15 +33,15 @@ class ApiSettings(_Group):
     port: int = Field(default=8080, ge=0, le=65_535)
     """Port of dashboard, REST API, metrics and health; the chart's probes use it."""
     access: Literal["", "open", "token", "kubernetes"] = ""
-    """Who may ask. `kubernetes`: callers with a token of the cluster, by their rights there. `token`: everybody reads,
-    and writes with `token`. `open`: everybody reads and writes. Empty: `token` where one is set, else `open` on a
-    loopback address and `kubernetes` on any other."""
+    """Who has access. `kubernetes`: callers with a token of the cluster, by their RBAC rights. `token`: anybody reads;
+    writing needs `token`. `open`: anybody reads and writes. Empty: `token` if one is set, else `open` on a loopback
+    address and `kubernetes` on any other."""
     token: SecretStr = SecretStr("")
-    """With `token` access, what writing calls must send as `Authorization: Bearer …`."""
+    """The token that writing calls send as `Authorization: Bearer …` with `token` access."""
     token_file: Path | None = None
     """File with that token (a mounted Secret); read at the start."""
     cluster_name: str = ""
-    """Shown on the dashboard; for people who watch several clusters."""
+    """Shown on the dashboard, for operators of several clusters."""
 
     @model_validator(mode="after")
     def _one_token(self) -> Self:
@@ -52,7 +52,7 @@ class ApiSettings(_Group):
             raise ValueError("access is token, and neither token nor token_file is set")
         if self.access in ("open", "kubernetes") and has_token:
             raise ValueError(
-                f"access is {self.access}, which looks at no token of its own: unset token and token_file"
+                f"access is {self.access}, which uses no token of its own: unset token and token_file"
             )
         return self
 
@@ -62,14 +62,14 @@ LEASE = LeaseSettings()
 
 class LeaseGroup(_Group):
     name: str = LEASE.name
-    """Name of the Lease in `namespace`; managers that share it take turns."""
+    """Name of the Lease in `namespace`; of the managers that share it one leads."""
     duration_seconds: int = LEASE.duration_seconds
-    """A standby takes over so long after the leader was last heard of."""
+    """Seconds after the leader's last renewal before a standby takes over."""
     renew_deadline_seconds: float = LEASE.renew_deadline_seconds
-    """A leader that could not renew for so long stops. Shorter than the duration by more than a request takes (4 s), so
-    that two never lead."""
+    """Seconds without a renewal after which the leader stops acting. Shorter than the duration by more than a request
+    takes (4 s), so that two never lead."""
     retry_seconds: float = LEASE.retry_seconds
-    """Between two attempts to get or renew the lease; at most half the deadline."""
+    """Seconds between attempts to acquire or renew the lease; at most half the renew deadline."""
 
     def in_namespace(self, namespace: str) -> LeaseSettings:
         """Raises Rejected where the times do not fit together."""
@@ -88,37 +88,37 @@ class LeaseGroup(_Group):
 
 class LoopSettings(_Group):
     idle_seconds: float = Field(default=10.0, gt=0)
-    """Longest pause between two looks at the cluster while nothing moves or waits."""
+    """Longest pause in seconds between two looks at the cluster while nothing moves or waits."""
     busy_seconds: float = Field(default=1.0, gt=0)
-    """The same while something moves or waits."""
+    """Longest pause in seconds between two looks at the cluster while something moves or waits."""
     settle_seconds: float = Field(default=1.0, ge=0)
-    """Changes are gathered for so long before they are planned for. A VM that begins to wait is planned for at once,
-    and moves under way go on at once."""
+    """Seconds for which changes are gathered before they are planned for. A VM that starts waiting is planned for at
+    once, and moves under way continue at once."""
     stale_after_seconds: float = Field(default=60.0, gt=0)
-    """A view older than this is not acted on."""
+    """Age in seconds beyond which a view of the cluster is not acted on."""
     sample_seconds: float = Field(default=60.0, gt=0)
-    """Between two samples of demand for the chart."""
+    """Seconds between two samples of demand for the chart."""
     forecast: bool = True
-    """Hold GPUs ready beyond the pools' headroom, and close GPUs ahead of demand, as VM demand of earlier days at
-    this hour suggests. Nothing is forecast before a whole week is known, nor while it expected too much in the last
-    days: demand is followed then. `false`: by headroom alone."""
+    """Keep GPUs ready beyond the pools' headroom, and close GPUs ahead of demand, based on VM demand at this hour of
+    earlier days. There is no forecast before a whole week is known, nor while the forecast of the last days was too
+    high: then current demand decides. `false`: the headroom alone."""
 
 
 class LedgerSettings(_Group):
     timeout_seconds: float = Field(default=5.0, gt=0)
-    """Longest wait for the database; history is lost beyond it, control goes on."""
+    """Longest wait for the database in seconds. Beyond it history is lost; moves continue."""
     plans_days: float = Field(default=30.0, gt=0)
-    """How long plans and their refusals are kept."""
+    """Days for which plans and their refusals are kept."""
     transitions_days: float = Field(default=180.0, gt=0)
-    """How long moves with their steps are kept: few, and what an audit asks for."""
+    """Days for which moves and their steps are kept: few rows, and what an audit asks for."""
     samples_days: float = Field(default=70.0, gt=0)
-    """How long demand samples are kept; the forecast looks for a weekly rhythm and wants several weeks."""
+    """Days for which demand samples are kept; the forecast needs several weeks to find a weekly rhythm."""
     rest_calls_days: float = Field(default=180.0, gt=0)
-    """How long the audit of writing REST calls is kept."""
+    """Days for which the audit of writing REST calls is kept."""
 
 
 class ManagerSettings(BaseSettings):
-    """Everything that `poolmgr manager` can be told."""
+    """The settings of `poolmgr manager`."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -139,13 +139,13 @@ class ManagerSettings(BaseSettings):
     """SQLAlchemy URL of the ledger. Empty: SQLite in /var/lib/poolmgr, or in the working folder where there is
     none. Replicas that are to share history need PostgreSQL."""
     hami_version: str = ""
-    """HAMi's release, e.g. 2.10; empty finds it out from the cluster."""
+    """HAMi's release, e.g. 2.10. Empty: detected from the cluster."""
     hami_device_config: str = "hami-scheduler-device"
     """Name of HAMi's device ConfigMap, in any namespace."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least level that is logged."""
+    """Minimum log level."""
     log_text: bool = False
-    """Log lines for people instead of JSON."""
+    """Log readable text instead of JSON."""
     api: ApiSettings = ApiSettings()
     """Dashboard, REST API, metrics, health."""
     lease: LeaseGroup = LeaseGroup()

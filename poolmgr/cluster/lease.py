@@ -60,7 +60,7 @@ class Elector:
         self._seen_at = NEVER
         self.holder = ""
         """Identity of the leader last seen, for people; empty when unknown."""
-        self.standing_by_because = "the lease is not asked for yet; nothing is moved"
+        self.standing_by_because = "the lease has not been requested yet; nothing is moved"
         """See `Leadership`."""
 
     @property
@@ -102,7 +102,7 @@ class Elector:
             except PoolError as error:
                 # Down, forbidden or outrun: not leading is always safe, so it is simply tried again.
                 self.standing_by_because = (
-                    f"the lease {self._where} cannot be had, so nothing is moved: {error.message}"
+                    f"the lease {self._where} cannot be acquired, so nothing is moved: {error.message}"
                 )
                 if not complained:
                     log.warning(
@@ -121,7 +121,9 @@ class Elector:
             return None
         floor = self._floor()
         if floor is None:
-            self.standing_by_because = "the cluster is still being read; the lease is asked for after that"
+            self.standing_by_because = (
+                "the cluster is still being read; the lease will be requested after that"
+            )
             return None
         first = lease is None
         if lease is None:

@@ -24,7 +24,7 @@ NOT_READY = frozenset(
         Reason.INVARIANT_BROKEN,
     }
 )
-"""Reasons with which a pool needs a human: its Ready condition is False. Waiting demand is not among them."""
+"""Reasons with which a pool needs attention: its Ready condition is False. Waiting demand is not among them."""
 
 
 class KubernetesPools:

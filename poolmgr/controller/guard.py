@@ -64,16 +64,16 @@ def passed(
 def _may_move(move: Move, node: Node | None, gpu: Gpu | None, occupancy: Occupancy) -> Verdict:
     where = f"{move.model} {move.pci_address} on {move.node}"
     if node is None or gpu is None:
-        return Verdict(False, Reason.DEVICE_GONE, f"{where} is not there any more")
+        return Verdict(False, Reason.DEVICE_GONE, f"{where} no longer exists")
     if not node.ready:
-        return Verdict(False, Reason.NODE_NOT_READY, f"{node.name} is not Ready; its GPUs stay as they are")
+        return Verdict(False, Reason.NODE_NOT_READY, f"{node.name} is not Ready; its GPUs do not move")
     if node.complaint:
         return Verdict(False, Reason.INVALID_REQUEST, node.complaint)
     if not node.reported:
         return Verdict(
             False,
             Reason.NODE_NOT_REPORTED,
-            f"the agent of {node.name} has not reported on its last orders yet",
+            f"the agent of {node.name} has not reported on its latest spec yet",
         )
     if node.transition is not None:
         return Verdict(
@@ -83,13 +83,15 @@ def _may_move(move: Move, node: Node | None, gpu: Gpu | None, occupancy: Occupan
         )
     if gpu.phase is not DevicePhase.READY or gpu.observed_mode is None:
         detail = gpu.message or gpu.phase.value
-        return Verdict(False, Reason.GPU_UNHEALTHY, f"{where} is not fit to move: {detail}")
+        return Verdict(False, Reason.GPU_UNHEALTHY, f"{where} cannot move: {detail}")
     if gpu.observed_mode is move.to_mode:
         return Verdict(False, Reason.IN_PLACE, f"{where} already is {move.to_mode.value}")
     if not gpu.rebind:
-        return Verdict(False, gpu.rebind.reason, f"{where} stays as it is: {gpu.rebind.message}")
+        return Verdict(False, gpu.rebind.reason, f"{where} stays: {gpu.rebind.message}")
     if gpu.desired_mode is not gpu.observed_mode:
-        return Verdict(False, Reason.GPU_MOVING, f"{where} is not yet where an earlier plan wants it")
+        return Verdict(
+            False, Reason.GPU_MOVING, f"{where} has not yet arrived where an earlier plan wants it"
+        )
     # Pods that are evicted by rule, or left to end behind the fence, do not stand in the way of a start: the
     # executor unbinds nothing before they have gone.
     leaving = frozenset(move.evict) | frozenset(move.wait_for)
@@ -114,7 +116,7 @@ def _may_evict(move: Move, guarded: dict[WorkloadUid, SharedPod]) -> Verdict:
 def _pool_allows(move: Move, pool: Pool | None, tally: _Tally) -> Verdict:
     where = f"{move.model} {move.pci_address} on {move.node}"
     if pool is None:
-        return Verdict(False, Reason.NOT_IN_POOL, f"no GPUPool selects {where}; nothing may move it")
+        return Verdict(False, Reason.NOT_IN_POOL, f"no GPUPool selects {where}, so nothing may move it")
     if pool.rebalance is RebalanceMode.OFF:
         return Verdict(False, Reason.POOL_OFF, f"{where} stays: rebalancing of pool {pool.name} is Off")
     if pool.recommend_only:

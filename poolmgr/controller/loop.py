@@ -64,7 +64,7 @@ class LoopSettings:
     idle_seconds: float = 10.0
     """Longest pause between ticks while nothing moves."""
     busy_seconds: float = 1.0
-    """The same while something moves or waits."""
+    """Longest pause in seconds between two looks at the cluster while something moves or waits."""
     settle_seconds: float = 1.0
     """Changes that nobody waits for are gathered for so long before they are planned for."""
     stale_after_seconds: float = 60.0
@@ -116,7 +116,7 @@ class Controller:
         """Exceptions that were met and are a defect of this program; each is in the log with its traceback."""
         self.plan: Plan | None = None
         """The newest decision."""
-        self.standing = Verdict(False, Reason.NOT_SYNCED, "the manager has not looked at the cluster yet")
+        self.standing = Verdict(False, Reason.NOT_SYNCED, "the manager has not read the cluster yet")
         """Whether this manager acts, and if not, why."""
 
     @property
@@ -226,8 +226,8 @@ class Controller:
             if generation is not None and generation != found.generation:
                 raise Stale(
                     Reason.STALE_GENERATION,
-                    f"pool {pool} is at generation {found.generation}, you saw {generation}; read it again "
-                    "and repeat",
+                    f"pool {pool} is at generation {found.generation}, and you saw {generation}; read it again "
+                    "and repeat the request",
                 )
             if not dry_run and not self.standing:
                 raise Unavailable(self.standing.reason, self.standing.message)

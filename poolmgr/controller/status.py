@@ -68,7 +68,7 @@ def _sentence(
     if not count.gpus:
         return Reason.NOT_IN_POOL, "no GPU of the cluster matches this pool's models and node selector"
     if trouble:
-        return Reason.GPU_UNHEALTHY, f"{count.trouble} GPU(s) need a human, first {trouble}"
+        return Reason.GPU_UNHEALTHY, f"{count.trouble} GPU(s) need attention, first {trouble}"
     if count.moving:
         return Reason.GPU_MOVING, f"{count.moving} GPU(s) on the way between the sides"
     if count.waiting_vms or count.waiting_pods:

@@ -34,7 +34,7 @@ class Reason(StrEnum):
     POOL_OFF = "PoolOff"  # rebalance is Off
     RECOMMEND_ONLY = "RecommendOnly"  # a move is recommended and not made: rebalance is Recommend
     IOMMU_GROUP_SHARED = "IommuGroupShared"  # its IOMMU group holds a device that cannot move with it
-    UNSUITABLE = "Unsuitable"  # a property of the GPU or node rules the move out
+    UNSUITABLE = "Unsuitable"  # a property of the GPU or of the node makes the move impossible
     NO_DEMAND = "NoDemand"  # nobody waits for the other mode
 
     # Demand that cannot be served now
@@ -44,17 +44,17 @@ class Reason(StrEnum):
     MORE_MEMORY_THAN_ANY_CARD = "MoreMemoryThanAnyCard"  # more GPU memory than any card has
     INVALID_REQUEST = "InvalidRequest"  # the request contradicts itself or has a value out of range
     QUOTA_EXCEEDED = "QuotaExceeded"  # the namespace's share of the pool is used up
-    EVICTION_NOT_YET = "EvictionNotYet"  # the work it would throw away is not yet worth this VM's wait
-    LENT_TO_BEST_EFFORT = "LentToBestEffort"  # room for VMs to come; best-effort pods may use it till then
+    EVICTION_NOT_YET = "EvictionNotYet"  # the VM has not waited long enough for what an eviction would lose
+    LENT_TO_BEST_EFFORT = "LentToBestEffort"  # kept for expected VMs; only best-effort pods may start on it
     SERVED = "Served"  # it has what it asked for
     FREE_CAPACITY = "FreeCapacity"  # the right side already has room; the scheduler will place it
     MOVE_UNDER_WAY = "MoveUnderWay"  # a GPU is on its way for this demand
 
     # Admission
     WILL_WAIT = "WillWait"  # admitted, but has to wait; the warning says for what
-    GPU_LEAVING = "GpuLeaving"  # GPUs that leave the shared side are excluded for this pod
-    ADMITTED = "Admitted"  # allowed; beside a GPUNode or a manager: at work
-    NOT_OURS = "NotOurs"  # asks for no GPU; left untouched
+    GPU_LEAVING = "GpuLeaving"  # GPUs that are leaving the shared side are excluded for this pod
+    ADMITTED = "Admitted"  # the request is admitted; as a status: the component works
+    NOT_OURS = "NotOurs"  # it asks for no GPU and is left unchanged
     POOL_OVERLAP = "PoolOverlap"  # two pools would claim the same GPU
     FLEET_UNKNOWN = "FleetUnknown"  # the webhook has no view of the fleet yet and lets the request pass
 
@@ -70,7 +70,7 @@ class Reason(StrEnum):
     PLUGIN_STILL_RUNNING = "PluginStillRunning"  # HAMi's plugin has not ended on this node yet
     REGISTRATION_PENDING = "RegistrationPending"  # a side does not show the GPUs that it should yet
     EVICTED = "Evicted"  # a best-effort pod was asked to leave through the Eviction API
-    EVICTION_DENIED = "EvictionDenied"  # a disruption budget said no
+    EVICTION_DENIED = "EvictionDenied"  # a disruption budget does not allow it
 
     # Agent
     HOLDER_PRESENT = "HolderPresent"  # a process has the device open
@@ -86,10 +86,10 @@ class Reason(StrEnum):
     SRIOV_ACTIVE = "SriovActive"  # it has virtual functions
     MIG_ENABLED = "MigEnabled"  # it is in MIG mode
     DRIVER_MISSING = "DriverMissing"  # the driver that it would go to is not loaded
-    STALE_EPOCH = "StaleEpoch"  # ordered by a manager that has lost the lease since; not done
+    STALE_EPOCH = "StaleEpoch"  # ordered by a manager that has since lost the lease; not done
     RECOVERED = "Recovered"  # an interrupted move was finished or undone after a restart
     DEVICE_GONE = "DeviceGone"  # it is not on the PCI bus any more
-    AGENT_AT_WORK = "AgentAtWork"  # the node's agent reads its orders and acts on them
+    AGENT_AT_WORK = "AgentAtWork"  # the node's agent reads its spec and acts on it
     JOURNAL_DAMAGED = "JournalDamaged"  # the agent's journal was unreadable and begun anew
     IOMMU_PRESENT = "IommuPresent"  # every GPU of the node has an IOMMU group
     NVML_ANSWERS = "NvmlAnswers"  # NVML works, so models and UUIDs are known
@@ -103,14 +103,14 @@ class Reason(StrEnum):
     # Service
     NOT_LEADER = "NotLeader"  # this manager lacks the lease; the sentence says why
     NOT_SYNCED = "NotSynced"  # the cluster has not been read completely yet; nothing is moved before that
-    STALE_SNAPSHOT = "StaleSnapshot"  # what was read is too old to act on
+    STALE_SNAPSHOT = "StaleSnapshot"  # the view of the cluster is too old to act on
     STALE_GENERATION = "StaleGeneration"  # changed since it was read: read it again
     POOL_NOT_FOUND = "PoolNotFound"  # no GPUPool of this name; the sentence lists those there are
     NOT_FOUND = "NotFound"  # no such object or path
     INVALID_BODY = "InvalidBody"  # the request's body is not understood; the sentence names the field
     API_UNAVAILABLE = "ApiUnavailable"  # the Kubernetes API cannot be reached; it is tried again
     STORE_UNAVAILABLE = "StoreUnavailable"  # no ledger: moves go on, history is missing meanwhile
-    INVARIANT_BROKEN = "InvariantBroken"  # what must never be, is; left alone until a human has looked
+    INVARIANT_BROKEN = "InvariantBroken"  # an invariant does not hold; left alone until a person has looked
     UNAUTHENTICATED = "Unauthenticated"  # a writing call without the right bearer token
     FORBIDDEN = "Forbidden"  # the caller is known and lacks the right; the sentence names it
     REQUEST_TOO_LARGE = "RequestTooLarge"  # the request's body is longer than any that is taken

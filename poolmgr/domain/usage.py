@@ -84,7 +84,7 @@ def state_of(gpu: Gpu, transition: Transition | None, used: bool) -> GpuState:
 
 
 def unusable_state(phase: DevicePhase, mode: Mode | None, on_its_way: bool) -> GpuState | None:
-    """TROUBLE for a GPU that needs a human, MOVING for one between the modes, None for one that is ready: on the
+    """TROUBLE for a GPU that needs attention, MOVING for one between the modes, None for one that is ready: on the
     driver of its mode, and staying there."""
     if phase in (DevicePhase.QUARANTINED, DevicePhase.FOREIGN):
         return GpuState.TROUBLE

@@ -187,7 +187,7 @@ def _tile(use: GpuUse, node: Node, now: float, said: dict[str, str]) -> Tile:
 def _state_words(use: GpuUse, node: Node) -> str:
     match use.state:
         case GpuState.TROUBLE:
-            return f"needs a human ({use.gpu.reason or use.gpu.phase.value})"
+            return f"needs attention ({use.gpu.reason or use.gpu.phase.value})"
         case GpuState.MOVING:
             move = node.transition
             return f"moving to {SIDE[move.to_mode]}, {move.step.value}" if move else "moving"

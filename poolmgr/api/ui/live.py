@@ -164,8 +164,8 @@ class LivePage:
 
 
 def _blind(standing: Verdict) -> Regions:
-    text = sentence(standing.message) or "This takes seconds after the manager's start."
+    text = sentence(standing.message) or "This takes a few seconds after the manager starts."
     page = templates().get_template("blind.html")
     return dict.fromkeys(REGIONS, "") | {
-        "headline": page.render(title="The manager does not see the cluster yet", message=text)
+        "headline": page.render(title="The manager cannot see the cluster yet", message=text)
     }

@@ -129,11 +129,11 @@ def make_view(census: Census, plan: Plan | None, standing: Verdict) -> View:
 def _headline(total: Count, waiting: int, moves: int, standing: Verdict) -> tuple[str, str, str]:
     use = f"{total.passthrough_used} in VMs, {total.shared_used} in containers, of {total.gpus} GPUs"
     if not standing:
-        return "blind", "This manager does not act", sentence(standing.message)
+        return "blind", "This manager is not acting", sentence(standing.message)
     if total.trouble:
         return (
             "trouble",
-            f"{plural(total.trouble, 'GPU')} {'needs' if total.trouble == 1 else 'need'} a human",
+            f"{plural(total.trouble, 'GPU')} {'needs' if total.trouble == 1 else 'need'} attention",
             "Everything else goes on: " + use + ".",
         )
     if waiting:

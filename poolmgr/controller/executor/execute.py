@@ -57,9 +57,7 @@ class Executor:
         """This leader's epoch. Raises Stale when the lease is not surely held."""
         epoch = self.leadership.epoch
         if epoch is None:
-            raise Stale(
-                Reason.NOT_LEADER, "the lease is not held any more; another manager goes on from here"
-            )
+            raise Stale(Reason.NOT_LEADER, "this manager no longer holds the lease; another one continues")
         return epoch
 
     async def carry_out(self, node: Node, action: Action, now: float) -> Outcome:

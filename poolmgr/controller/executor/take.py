@@ -36,14 +36,14 @@ def drain(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools: 
     gpus = conditions.to_rebind(node, transition)
     users = conditions.users_of(snapshot, gpus)
     if not users:
-        return Advance(Step.DETACH, Reason.STEP_DONE, f"nobody is left on {conditions.names(gpus)}")
+        return Advance(Step.DETACH, Reason.STEP_DONE, f"{conditions.names(gpus)} is no longer in use")
     rules = {pools[g.pool].eviction for g in gpus if g.pool in pools}
     empty = _empty_units(gpus, users, pools)
     if empty and transition.reason in MOVES_FOR_NOBODY_YET and not transition.rollback:
         return Narrow(
             tuple(g.pci_address for g in empty),
             Reason.STEP_DONE,
-            f"nobody is left on {conditions.names(empty)}: they go on, the other GPUs of this move are opened again",
+            f"{conditions.names(empty)} is no longer in use and moves on; the other GPUs of this move are opened again",
         )
     pods = conditions.pods_on(snapshot, (g.uuid for g in gpus))
     leaving = [p for p in pods if not p.terminating]

@@ -114,8 +114,8 @@ def test_a_machine_that_must_wait_is_admitted_with_what_happens_next(release: In
     printed = apply(release, machine(A10_RESOURCE))
     assert "virtualmachine.kubevirt.io/desk-1 created (server dry run)" in printed
     assert (
-        "Warning: no NVIDIA A10 is free for VMs right now; poolmgr moves one over as soon as one is idle in "
-        "sharing; that takes about a minute"
+        "Warning: no NVIDIA A10 is free for VMs right now; poolmgr will convert a shared GPU as soon as one "
+        "is idle (about a minute)"
     ) in printed
     assert "Warning: follow with `kubectl -n desk get vmi desk-1`" in printed
 

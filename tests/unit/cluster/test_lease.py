@@ -290,7 +290,7 @@ async def test_a_manager_that_stands_by_says_why() -> None:
     bench.floor = 0
     await bench.advance(15)
     assert two.elector.standing_by_because == (
-        "the lease poolmgr-system/poolmgr-manager cannot be had, so nothing is moved: there is no namespace "
+        "the lease poolmgr-system/poolmgr-manager cannot be acquired, so nothing is moved: there is no namespace "
         "poolmgr-system. Install the chart, which makes it, or name another with POOLMGR_NAMESPACE."
     )
     bench.api.missing_namespaces.clear()

@@ -51,14 +51,14 @@ def test_an_overlap_that_came_about_later_does_not_lock_the_pool() -> None:
     old = gpu_pool("all", shared={"min": 0})
     answer = decide_gpu_pool(request(gpu_pool("all", shared={"min": 1}), old), zoned())
     assert answer.verdict.ok
-    assert "some GPUs are in reach of this pool and of GPUPool a: the older pool has them" in answer.warnings
+    assert "this pool and GPUPool a both select some GPUs: they belong to the older pool" in answer.warnings
 
 
 def test_warns_of_an_overlap_that_a_new_node_would_bring() -> None:
     answer = decide_gpu_pool(request(gpu_pool("b", nodeSelector={"matchLabels": {"rack": "2"}})), zoned())
     assert answer.warnings == (
-        "a node with the labels of both this pool and GPUPool a would be claimed by both; the older pool would "
-        "have it",
+        "a node with the labels of both this pool and GPUPool a would be selected by both; its GPUs would "
+        "belong to the older pool",
     )
 
 
@@ -97,9 +97,9 @@ def test_warns_of_an_overlap_that_a_new_node_would_bring() -> None:
         ),
         (
             {"idleVM": {"action": "Stop"}},
-            "idleVM.action Stop stops no virtual machine yet: owners are told, as with Notify, and have to stop it",
+            "idleVM.action Stop does not stop virtual machines yet: owners are notified, as with Notify, and have to stop them",
         ),
-        ({"models": ["NVIDIA A1O"]}, "no GPU of this cluster is in reach of this pool; there are NVIDIA A10"),
+        ({"models": ["NVIDIA A1O"]}, "this pool selects no GPU of this cluster; there are NVIDIA A10"),
     ],
 )
 def test_warns_of_limits_the_fleet_cannot_meet(spec: dict[str, Any], sentence: str) -> None:

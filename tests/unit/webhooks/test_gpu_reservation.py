@@ -51,20 +51,20 @@ def test_a_reservation_that_can_be_met_passes() -> None:
             {},
             Reason.AT_MAXIMUM,
             "The reservation asks for 5 NVIDIA A10 in Passthrough, but the cluster has 4 GPUs of this model and "
-            "its pools let 4 be in Passthrough. Ask for at most 4.",
+            "its pools allow 4 of them in Passthrough. Ask for at most 4.",
         ),
         (
             {"gpus": 2, "mode": "Shared"},
             {"shared": {"max": 1}},
             Reason.AT_MAXIMUM,
             "The reservation asks for 2 NVIDIA A10 in Shared, but the cluster has 4 GPUs of this model and its "
-            "pools let 1 be in Shared. Ask for at most 1.",
+            "pools allow 1 of them in Shared. Ask for at most 1.",
         ),
         (
             {"start": "2026-11-22T08:00:00Z", "end": "2026-11-22T11:59:59Z"},
             {},
             Reason.INVALID_REQUEST,
-            "The window ended at 2026-11-22T11:59:59Z, which is past: give a later end.",
+            "The window ended at 2026-11-22T11:59:59Z: give an end in the future.",
         ),
     ],
 )
@@ -77,7 +77,7 @@ def test_refuses_what_can_never_be_met(
 
 def test_warns_when_the_start_is_past() -> None:
     answer = decide(reservation(start="2026-11-22T08:00:00Z"))
-    assert answer.warnings == (KEEPS_NOBODY_OUT, "start is past: the window begins at once")
+    assert answer.warnings == (KEEPS_NOBODY_OUT, "start is in the past: the window begins at once")
 
 
 def test_an_unchanged_spec_passes_even_after_its_end() -> None:

@@ -64,7 +64,7 @@ REFUSALS = [
         pod(container(gpu=1), annotations={"nvidia.com/use-gpuuuid": "GPU-nope"}),
         Reason.UNKNOWN_RESOURCE,
         "No GPU of this cluster is named GPU-nope, which is all that the annotation nvidia.com/use-gpuuuid "
-        "allows. `kubectl get gpunodes -o yaml` shows the names there are.",
+        "allows. `kubectl get gpunodes -o yaml` lists the names.",
     ),
     (
         pod(container("main", gpu=3)),
@@ -108,7 +108,7 @@ REFUSALS = [
             annotations={"nvidia.com/use-gputype": "A10", "nvidia.com/nouse-gputype": "a10"},
         ),
         Reason.INVALID_REQUEST,
-        "The annotation nvidia.com/nouse-gputype rules out all that nvidia.com/use-gputype allows (A10): "
+        "The annotation nvidia.com/nouse-gputype excludes everything that nvidia.com/use-gputype allows (A10): "
         "change one of them.",
     ),
     (
@@ -132,8 +132,8 @@ def test_refuses_more_gpus_than_the_pools_let_containers_have() -> None:
     verdict = decide(pod(container("main", gpu=2)), two_by_two(shared={"max": 1})).verdict
     assert verdict.reason is Reason.AT_MAXIMUM
     assert verdict.message == (
-        "Container main asks for slices of 2 GPUs, but the pools' limits (shared.max) let containers have 1 of "
-        "the cards it accepts: GPUPool a10. Ask for fewer, or ask your administrator to raise the limit."
+        "Container main asks for slices of 2 GPUs, but the pools' limits (shared.max) allow containers 1 of "
+        "the cards that it accepts: GPUPool a10. Ask for fewer, or ask your administrator to raise the limit."
     )
 
 
@@ -255,8 +255,8 @@ def test_warns_a_pod_that_waits_for_a_gpu_to_come_back() -> None:
     answer = decide(pod(container(gpu=1)), view)
     assert answer.verdict.reason is Reason.WILL_WAIT
     assert answer.warnings == (
-        f"no {A10} serves containers right now: the pod waits until poolmgr can bring one back from the "
-        f"virtual machines",
+        f"no {A10} serves containers right now: the pod will wait until poolmgr can convert one that no "
+        "virtual machine uses",
     )
 
 

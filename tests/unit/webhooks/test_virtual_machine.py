@@ -101,7 +101,7 @@ def test_two_models_that_no_node_has_together_are_refused() -> None:
     t4 = {"model": T4, "resourceName": T4_RESOURCE}
     view = fleet(gpu_node("n1", device(0)), gpu_node("n2", device(0, "n2", **t4)))
     verdict = decide(vmi(A10_RESOURCE, T4_RESOURCE), view).verdict
-    assert "together, but no node of this cluster has them all" in verdict.message
+    assert "together, but no node of this cluster has all of them" in verdict.message
     both = fleet(gpu_node("n1", device(0), device(1, **t4)))
     assert decide(vmi(A10_RESOURCE, T4_RESOURCE), both).verdict.ok
 
@@ -146,50 +146,50 @@ WAITS = [
         (gpu_node("n1", device(0), device(1)),),
         {},
         1,
-        "no NVIDIA A10 is free for VMs right now; poolmgr moves one over as soon as one is idle in sharing; "
-        "that takes about a minute",
+        "no NVIDIA A10 is free for VMs right now; poolmgr will convert a shared GPU as soon as one is "
+        "idle (about a minute)",
     ),
     (
         (gpu_node("n1", device(0), device(1), moving={0: "Passthrough"}),),
         {},
         1,
-        "no NVIDIA A10 is free for VMs right now; one is on its way over (usually within a minute), and poolmgr "
-        "brings more if others wait too",
+        "no NVIDIA A10 is free for VMs right now; one is being converted (usually within a minute); "
+        "more will follow if others wait too",
     ),
     (
         (gpu_node("n1", busy(0), busy(1)),),
         {},
         1,
-        "no NVIDIA A10 is free for VMs right now; all of them are with VMs already: it starts when enough of "
-        "those stop",
+        "no NVIDIA A10 is free for VMs right now; VMs already use all of them: it starts when enough "
+        "VMs stop",
     ),
     (
         (gpu_node("n1", busy(0), device(1)),),
         {"passthrough": {"max": 1}},
         1,
-        "no NVIDIA A10 is free for VMs right now; VMs have as many as they may (GPUPool a10: passthrough.max 1): "
+        "no NVIDIA A10 is free for VMs right now; VMs already have as many as the limit allows (GPUPool a10: passthrough.max 1): "
         "it starts when another VM stops",
     ),
     (
         (gpu_node("n1", device(0)),),
         {"rebalance": {"mode": "Recommend"}},
         1,
-        "no NVIDIA A10 is free for VMs right now; poolmgr may not move one over by itself (GPUPool a10: "
-        "rebalance.mode Recommend): it starts when another VM stops, or when your administrator moves one",
+        "no NVIDIA A10 is free for VMs right now; poolmgr may not convert one by itself (GPUPool a10: "
+        "rebalance.mode Recommend): it starts when another VM stops or your administrator moves a GPU",
     ),
     (
         (gpu_node("n1", device(0), device(1)),),
         {"models": ["Tesla T4"]},
         1,
         "no NVIDIA A10 is free for VMs right now; no GPUPool covers them, so poolmgr moves none: ask your "
-        "administrator for one",
+        "administrator for a GPUPool",
     ),
     (
         (gpu_node("n1", device(0, mode="Passthrough"), device(1)),),
         {},
         2,
-        "no node has 2 NVIDIA A10 free for VMs right now; poolmgr will free 2 on one node as soon as so many are "
-        "idle there",
+        "no node has 2 NVIDIA A10 free for VMs right now; poolmgr will convert 2 on one node as soon as that "
+        "many are idle there",
     ),
 ]
 

@@ -50,7 +50,7 @@ def test_every_tile_has_a_sign_or_is_idle_and_a_label_in_words() -> None:
         "0000:01:00.0 on rack-1: given to a VM\nNVIDIA A10, 24576 MiB\nVM cad/grace"
     )
     assert "moving to VMs, Drain" in tiles[5].label
-    assert "needs a human (UnbindTimedOut)" in tiles[6].label
+    assert "needs attention (UnbindTimedOut)" in tiles[6].label
     assert len({t.key for t in tiles}) == len(tiles)
 
 

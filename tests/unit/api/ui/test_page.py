@@ -55,7 +55,7 @@ async def page(control: Steering | None = None, records: Records | None = None) 
 async def test_page_shows_gpus_moves_waits_pools_and_trouble() -> None:
     html = await page()
     for words in (
-        "1 GPU needs a human",
+        "1 GPU needs attention",
         'id="g-rack-2-0000:03:00.0"',
         "UnbindTimedOut",
         "cad/ada-workstation",
@@ -100,7 +100,7 @@ async def test_ledger_that_is_down_leaves_the_present_and_says_so() -> None:
 
 async def test_before_the_first_view_the_page_says_what_it_waits_for() -> None:
     html = await page(Steering(snapshot=None, standing=Verdict(False, Reason.NOT_SYNCED, "not complete yet")))
-    assert "The manager does not see the cluster yet" in html
+    assert "The manager cannot see the cluster yet" in html
     assert "Not complete yet." in html
 
 

@@ -24,7 +24,7 @@ def quiet_fleet(**changes: object):
 @pytest.mark.parametrize(
     ("snapshot", "mood", "headline"),
     [
-        (fleet(), "trouble", "1 GPU needs a human"),
+        (fleet(), "trouble", "1 GPU needs attention"),
         (quiet_fleet(vms=(vm("a"), vm("b"))), "waiting", "2 workloads wait for a GPU"),
         (quiet_fleet(), "quiet", "All quiet"),
         (
