@@ -18,13 +18,13 @@ class Target:
 
 
 TARGETS = {
-    "guard": Target(("poolmgr/controller/guard.py",), ("tests/unit/controller",)),
-    "executor": Target(("poolmgr/controller/executor/*.py",), ("tests/unit/controller",)),
+    "guard": Target(("poolmgr/controller/guard.py",), ("tests/unit/controller/test_guard.py",)),
+    "executor": Target(("poolmgr/controller/executor/*.py",), ("tests/unit/controller/executor",)),
     "lease": Target(
         ("poolmgr/cluster/lease.py", "poolmgr/cluster/lease_settings.py"),
-        ("tests/unit/cluster", "tests/unit/cli/test_settings.py"),
+        ("tests/unit/cluster/test_lease.py", "tests/unit/cli/test_settings.py"),
     ),
-    "rebind": Target(("poolmgr/agent/rebind.py",), ("tests/unit/agent",)),
+    "rebind": Target(("poolmgr/agent/rebind.py",), ("tests/unit/agent/test_rebind.py",)),
     "planner": Target(("poolmgr/planner/**/*.py",), ("tests/unit/planner",)),
     "webhooks": Target(("webhooks/*.py",), ("tests/unit/webhooks",)),
 }
