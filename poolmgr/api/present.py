@@ -86,8 +86,8 @@ def _gpu(use: GpuUse) -> schemas.Gpu:
     )
 
 
-def move_under_way(transition: Transition) -> schemas.Move:
-    return schemas.Move(
+def move_under_way(transition: Transition) -> schemas.Transition:
+    return schemas.Transition(
         node=transition.node,
         plan_id=transition.plan_id,
         devices=list(transition.devices),
@@ -168,8 +168,8 @@ def rebalance(name: str, result: RebalanceResult) -> schemas.Rebalance:
     )
 
 
-def transition(past: PastTransition) -> schemas.Transition:
-    return schemas.Transition(
+def transition(past: PastTransition) -> schemas.RecordedTransition:
+    return schemas.RecordedTransition(
         plan_id=past.plan_id,
         node=past.node,
         devices=list(past.devices),

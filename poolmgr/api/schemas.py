@@ -82,7 +82,7 @@ class Gpu:
     __pydantic_config__ = MANY
 
 
-class Move(Schema):
+class Transition(Schema):
     """A move of GPUs of one node that is under way."""
 
     node: str
@@ -105,7 +105,7 @@ class Node(Schema):
         description="New containers on it have to be best-effort ones: VMs are expected to want its GPUs."
     )
     reported: bool = Field(description="The agent has answered to its last orders.")
-    transition: Move | None
+    transition: Transition | None
     gpus: list[Gpu]
 
 
@@ -180,7 +180,7 @@ class TransitionStep(Schema):
     epoch: int = Field(description="Lease epoch of the manager that took it.")
 
 
-class Transition(Schema):
+class RecordedTransition(Schema):
     """A move as the ledger has it, with all its steps."""
 
     plan_id: str
@@ -194,8 +194,8 @@ class Transition(Schema):
 
 
 class TransitionList(Schema):
-    running: list[Move] = Field(description="Under way now, from the cluster itself.")
-    items: list[Transition] = Field(description="From the ledger, newest first.")
+    running: list[Transition] = Field(description="Under way now, from the cluster itself.")
+    items: list[RecordedTransition] = Field(description="From the ledger, newest first.")
     next_page_token: str
 
 

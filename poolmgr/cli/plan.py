@@ -65,7 +65,7 @@ def plan(
     decided = PoolPlanner(LearningSizer()).decide(snapshot, None).plan
     if explain:
         line = explain_gpu(snapshot, decided, explain)
-        print(json.dumps(line) if as_json else told(line))
+        print(json.dumps(line) if as_json else sentence_of(line))
     elif as_json:
         print(json.dumps(as_object(decided)))
     else:
@@ -113,7 +113,7 @@ def explain_gpu(snapshot: ClusterSnapshot, decided: Plan, wanted: str) -> dict[s
     }
 
 
-def told(line: dict[str, Any]) -> str:
+def sentence_of(line: dict[str, Any]) -> str:
     """The same for people."""
     stays = f"stays in {line['mode']}" if line["mode"] else "stays on no side"
     if line["reason"] == Reason.GPU_MOVING:

@@ -86,7 +86,7 @@ class LeaseGroup(_Group):
         return self
 
 
-class LoopSettings(_Group):
+class LoopGroup(_Group):
     idle_seconds: float = Field(default=10.0, gt=0)
     """Longest pause in seconds between two looks at the cluster while nothing moves or waits."""
     busy_seconds: float = Field(default=1.0, gt=0)
@@ -150,7 +150,7 @@ class ManagerSettings(BaseSettings):
     """Dashboard, REST API, metrics, health."""
     lease: LeaseGroup = LeaseGroup()
     """Which replica leads."""
-    loop: LoopSettings = LoopSettings()
+    loop: LoopGroup = LoopGroup()
     """How often the manager looks and acts."""
     ledger: LedgerSettings = LedgerSettings()
     """How long history is kept."""

@@ -2,7 +2,7 @@
 
 from poolmgr import wire
 from poolmgr.cluster.client import Client, ContentType
-from poolmgr.cluster.fence import Leadership, refuse_older, require_epoch
+from poolmgr.cluster.fencing import Leadership, refuse_older, require_epoch
 from poolmgr.domain.errors import Rejected, Stale
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.node_spec import NodeIntent

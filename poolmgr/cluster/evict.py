@@ -1,7 +1,7 @@
 """Evicts a pod through the Eviction API, which keeps to disruption budgets."""
 
 from poolmgr.cluster.client import Client, ok
-from poolmgr.cluster.fence import Leadership, require_epoch
+from poolmgr.cluster.fencing import Leadership, require_epoch
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.identifiers import WorkloadUid
 from poolmgr.domain.plan import Verdict

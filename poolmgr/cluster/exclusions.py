@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from poolmgr.cluster.client import LIST_TIMEOUT_SECONDS, Client, ContentType
-from poolmgr.cluster.fence import Leadership
+from poolmgr.cluster.fencing import Leadership
 from poolmgr.domain.errors import PoolError, Stale
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.wire import Wire, kinds

@@ -7,7 +7,7 @@ import msgspec
 
 from poolmgr import wire
 from poolmgr.cluster.client import Client, ContentType
-from poolmgr.cluster.fence import Leadership, require_epoch
+from poolmgr.cluster.fencing import Leadership, require_epoch
 from poolmgr.controller.interfaces import PoolStatus
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.reasons import Reason

@@ -72,9 +72,11 @@ class SqlHistory:
         """The newest moves begun and workloads told to wait, except for the reasons in `without`; newest first."""
         made = select(MoveRow, col(PlanRow.made_at)).join(PlanRow, col(MoveRow.plan) == col(PlanRow.id))
         moves = made.where(col(PlanRow.dry_run).is_(False)).order_by(col(MoveRow.id).desc()).limit(limit)
-        told = select(RefusalRow, col(PlanRow.made_at)).join(PlanRow, col(RefusalRow.plan) == col(PlanRow.id))
+        refused = select(RefusalRow, col(PlanRow.made_at)).join(
+            PlanRow, col(RefusalRow.plan) == col(PlanRow.id)
+        )
         refusals = (
-            told.where(
+            refused.where(
                 col(RefusalRow.kind).in_((SubjectKind.VM.value, SubjectKind.POD.value)),
                 col(RefusalRow.reason).not_in([reason.value for reason in without]),
             )

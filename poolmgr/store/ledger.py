@@ -154,7 +154,7 @@ def _add_plan(session: Session, plan: Plan, pool: str, dry_run: bool, outcome: s
             )
     if kept:
         # In one statement: a thousand objects of the session would take ten times as long.
-        told = [
+        rows = [
             {
                 "plan": row.id,
                 "kind": refusal.subject.kind.value,
@@ -165,7 +165,7 @@ def _add_plan(session: Session, plan: Plan, pool: str, dry_run: bool, outcome: s
             }
             for refusal in kept
         ]
-        session.execute(insert(RefusalRow), told)
+        session.execute(insert(RefusalRow), rows)
     for target in plan.targets:
         if pool in ("", target.pool):
             session.add(

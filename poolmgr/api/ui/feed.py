@@ -18,15 +18,15 @@ def from_ledger(
     decisions: Iterable[PastDecision], transitions: Iterable[PastTransition], limit: int = 10
 ) -> tuple[Line, ...]:
     """Newest first. Of a workload that is told to wait again for the same reason, only the first time."""
-    told: dict[tuple[Subject, Reason], Line] = {}
+    latest: dict[tuple[Subject, Reason], Line] = {}
     lines: list[Line] = []
     for decision in sorted(decisions, key=lambda found: found.at):
         entry = _told(decision.at, decision.subject, decision.reason, decision.message, moved=decision.moved)
         if decision.moved:
             lines.append(entry)
         else:
-            told.setdefault((decision.subject, decision.reason), entry)
-    lines += told.values()
+            latest.setdefault((decision.subject, decision.reason), entry)
+    lines += latest.values()
     for move in transitions:
         if move.ended_at is not None and move.steps:
             last = move.steps[-1]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from poolmgr import wire
 from poolmgr.cluster.client import Client, ContentType, backoff
-from poolmgr.cluster.fence import Leadership, refuse_older, require_epoch
+from poolmgr.cluster.fencing import Leadership, refuse_older, require_epoch
 from poolmgr.cluster.hami import node_patches
 from poolmgr.cluster.hami.version import Minor
 from poolmgr.domain.errors import Stale

@@ -13,7 +13,7 @@ from poolmgr.planner.inventory.node import GroupKey
 from poolmgr.planner.stages.state import PlanState
 
 
-def pool_of(state: PlanState, vm: Vm) -> Pool | None:
+def pool_of_vm(state: PlanState, vm: Vm) -> Pool | None:
     keys = state.inventory.groups_by_resource.get(vm.claims[0].resource_name) if vm.claims else None
     return state.inventory.groups[keys[0]].pool if keys else None
 
@@ -22,7 +22,7 @@ def idle_for(state: PlanState, vm: Vm) -> float:
     """Seconds beyond the pool's `idleAfterSeconds`; negative while it is in use or not idle for long enough."""
     if vm.idle_since is None or vm.node is None:
         return -1.0
-    pool = pool_of(state, vm)
+    pool = pool_of_vm(state, vm)
     if pool is None:
         return -1.0
     return state.snapshot.taken_at - vm.idle_since - pool.idle_vm.idle_after_seconds
@@ -34,7 +34,7 @@ def explain_idle_vms(state: PlanState) -> list[Refusal]:
     for vm in state.snapshot.vms:
         if vm.idle_since is None:
             continue
-        pool, over = pool_of(state, vm), idle_for(state, vm)
+        pool, over = pool_of_vm(state, vm), idle_for(state, vm)
         if pool is None or over < 0 or pool.idle_vm.action is IdleVmAction.IGNORE:
             continue
         minutes = pool.idle_vm.idle_after_seconds // 60
