@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from poolmgr.domain.backoff import Backoff
 from poolmgr.domain.demand import DeviceClaim, SharedPod, Slice, Vm
 from poolmgr.domain.fleet import Gpu, Node, Pool, Transition
 from poolmgr.domain.identifiers import (
@@ -90,6 +91,14 @@ def transition(
         "reason": Reason.VM_WAITING.value,
     }
     return Transition(**{**defaults, **overrides})
+
+
+def paused(address: PciAddress, seconds: float = 600.0, **overrides: Any) -> Backoff:
+    """The GPU at `address`, or the node with WHOLE_NODE, rests for so long from NOW on."""
+    defaults = {"failures": 1, "failed_at": NOW - 60, "until": NOW + seconds}
+    return Backoff(
+        address, Reason.BIND_FAILED.value, "the driver did not take it", **{**defaults, **overrides}
+    )
 
 
 def pool(name: str = "a10", **overrides: Any) -> Pool:

@@ -71,6 +71,11 @@ async def require_operator(name: str, request: Request, credentials: Credentials
     return await admitted(request, credentials, access.rebalance(name))
 
 
+async def require_node_operator(name: str, request: Request, credentials: Credentials = None) -> str:
+    """For a call about the node in the path; the caller's name."""
+    return await admitted(request, credentials, access.retry(name))
+
+
 async def require_scraper(request: Request, credentials: Credentials = None) -> None:
     """For the metrics."""
     await admitted(request, credentials, access.METRICS)
@@ -80,3 +85,4 @@ READER = Depends(require_reader)
 SCRAPER = Depends(require_scraper)
 AUDITOR = Depends(require_auditor)
 Operator = Annotated[str, Depends(require_operator)]
+NodeOperator = Annotated[str, Depends(require_node_operator)]

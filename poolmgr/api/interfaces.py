@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from poolmgr.controller.loop import RebalanceResult
+from poolmgr.domain.backoff import Backoff
 from poolmgr.domain.census import Census
 from poolmgr.domain.history import DemandSample, Page, PastDecision, PastPlan, PastTransition, RestCall
 from poolmgr.domain.plan import Plan, Verdict
@@ -37,6 +38,12 @@ class Control(Protocol):
         self, pool: str, *, dry_run: bool, generation: int | None = None
     ) -> RebalanceResult:
         """Plan for one pool now and, unless `dry_run`, start it. Raises PoolError; then nothing changed."""
+        ...
+
+    async def request_retry(
+        self, node: str, devices: tuple[str, ...], *, dry_run: bool
+    ) -> tuple[Backoff, ...]:
+        """End pauses after failed moves, unless `dry_run`; whose. Raises PoolError; then nothing changed."""
         ...
 
 

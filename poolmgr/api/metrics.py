@@ -1,4 +1,5 @@
-"""The fleet as Prometheus metrics, counted at scrape time. Labels are bounded: pools, models, modes, states."""
+"""The fleet as Prometheus metrics, counted at scrape time. Labels are bounded: pools, models, modes, states, and the
+nodes that moves disturbed within the last hour."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,6 +8,44 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from poolmgr.api.interfaces import Control
+from poolmgr.domain.backoff import CORDONED_SECONDS_AN_HOUR, PLUGIN_STOPS_AN_HOUR, WHOLE_NODE, spent
+from poolmgr.domain.snapshot import ClusterSnapshot
+
+
+def _costs(snapshot: ClusterSnapshot) -> Iterator[Metric]:
+    """What moves cost of late, and who rests since they failed."""
+    now = snapshot.taken_at
+    resting = GaugeMetricFamily(
+        "poolmgr_paused", "GPUs and nodes that rest since moves failed.", labels=("kind", "reason")
+    )
+    paused = Counter(
+        ("Node" if backoff.pci_address == WHOLE_NODE else "GPU", backoff.reason)
+        for node in snapshot.nodes
+        for backoff in node.backoffs
+        if backoff.until > now
+    )
+    for labels, number in sorted(paused.items()):
+        resting.add_metric(labels, number)
+    yield resting
+    stops = GaugeMetricFamily(
+        "poolmgr_node_plugin_stops_last_hour",
+        f"Times that moves took HAMi's plugin off the node within the last hour; {PLUGIN_STOPS_AN_HOUR} at most. "
+        "Only nodes where it happened.",
+        labels=("node",),
+    )
+    cordoned = GaugeMetricFamily(
+        "poolmgr_node_cordoned_seconds_last_hour",
+        f"Seconds of the last hour for which moves kept the node cordoned; beyond {CORDONED_SECONDS_AN_HOUR:.0f} none is "
+        "begun there. Only nodes where it happened.",
+        labels=("node",),
+    )
+    for node in snapshot.nodes:
+        used = spent(node.disturbances, now)
+        if used.plugin_stops:
+            stops.add_metric((node.name,), used.plugin_stops)
+            cordoned.add_metric((node.name,), used.cordoned_seconds)
+    yield stops
+    yield cordoned
 
 
 class FleetCollector(Collector):
@@ -66,6 +105,7 @@ class FleetCollector(Collector):
         for way, number in sorted(under_way.items()):
             moves.add_metric(way, number)
         yield moves
+        yield from _costs(snapshot)
         plan = self._control.plan
         if plan is not None:
             refusals = GaugeMetricFamily(

@@ -4,6 +4,13 @@ from dataclasses import asdict
 
 from poolmgr.api import schemas
 from poolmgr.controller.loop import RebalanceResult
+from poolmgr.domain.backoff import (
+    CORDONED_SECONDS_AN_HOUR,
+    PLUGIN_STOPS_AN_HOUR,
+    Backoff,
+    Spent,
+    spent,
+)
 from poolmgr.domain.census import Census, Count, GpuUse, NodeCensus
 from poolmgr.domain.fleet import Pool, SideLimits, Transition
 from poolmgr.domain.history import DemandSample, PastPlan, PastTransition, RestCall
@@ -44,8 +51,28 @@ def _side(limits: SideLimits, gpus: int, used: int, target: int | None) -> schem
     )
 
 
-def node(part: NodeCensus, pool: str) -> schemas.Node:
-    """A node with its GPUs, of one pool where given, and who is on them."""
+def pause(found: Backoff) -> schemas.Pause:
+    return schemas.Pause(
+        pci_address=found.pci_address,
+        reason=found.reason,
+        message=found.message,
+        failures=found.failures,
+        failed_at=to_rfc3339(found.failed_at),
+        until=to_rfc3339(found.until),
+    )
+
+
+def _disturbance(found: Spent) -> schemas.Disturbance:
+    return schemas.Disturbance(
+        plugin_stops=found.plugin_stops,
+        cordoned_seconds=round(found.cordoned_seconds),
+        most_plugin_stops=PLUGIN_STOPS_AN_HOUR,
+        most_cordoned_seconds=CORDONED_SECONDS_AN_HOUR,
+    )
+
+
+def node(part: NodeCensus, pool: str, now: float) -> schemas.Node:
+    """A node with its GPUs, of one pool where given, who is on them, and who rests at `now`."""
     found = part.node
     return schemas.Node(
         name=found.name,
@@ -54,6 +81,8 @@ def node(part: NodeCensus, pool: str) -> schemas.Node:
         best_effort_only=found.best_effort_only,
         reported=found.reported,
         transition=move_under_way(found.transition) if found.transition else None,
+        pauses=[pause(b) for b in found.backoffs if b.until > now],
+        disturbance=_disturbance(spent(found.disturbances, now)),
         gpus=[_gpu(use) for use in part.uses if pool in ("", use.gpu.pool)],
     )
 

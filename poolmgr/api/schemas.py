@@ -97,6 +97,26 @@ class Transition(Schema):
     rollback: bool = Field(description="It is being undone; toMode is where it returns to.")
 
 
+class Pause(Schema):
+    """A GPU, or a whole node, that rests since moves failed."""
+
+    pci_address: str = Field(description="Empty for the node itself.")
+    reason: str = Field(description="Reason code of the last failure.")
+    message: str
+    failures: int = Field(description="In a row.")
+    failed_at: str
+    until: str
+
+
+class Disturbance(Schema):
+    """What moves cost the pods of a node within the last hour."""
+
+    plugin_stops: int = Field(description="Times that HAMi's plugin was taken off the node.")
+    cordoned_seconds: float
+    most_plugin_stops: int = Field(description="No more moves are begun there once one of both is reached.")
+    most_cordoned_seconds: float
+
+
 class Node(Schema):
     name: str
     ready: bool
@@ -106,6 +126,8 @@ class Node(Schema):
     )
     reported: bool = Field(description="The agent has answered to its last orders.")
     transition: Transition | None
+    pauses: list[Pause] = Field(description="Who rests, and until when; `:retry` ends it.")
+    disturbance: Disturbance
     gpus: list[Gpu]
 
 
@@ -258,6 +280,32 @@ class RebalanceRequest(BaseModel):
         description="The pool's generation as the caller saw it; when the pool has changed since, nothing is "
         "done and the answer is 412.",
     )
+
+
+class RetryRequest(BaseModel):
+    """Whom to try again. `dryRun` has no default: whether pauses end must be said."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        alias_generator=camel,
+        json_schema_extra={"examples": [{"dryRun": True}, {"dryRun": False, "devices": ["0000:3b:00.0"]}]},
+    )
+
+    dry_run: bool = Field(description="true: only say whose pauses would end. false: end them.")
+    devices: list[Annotated[str, Field(max_length=16)]] = Field(
+        default=[],
+        max_length=64,
+        description="PCI addresses; the node's own pause ends with theirs. None: everybody on the node.",
+    )
+
+
+class Retry(Schema):
+    """Whose pauses ended, or with dryRun would end."""
+
+    node: str
+    dry_run: bool
+    ended: list[Pause]
 
 
 class Rebalance(Schema):

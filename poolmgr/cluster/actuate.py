@@ -8,7 +8,7 @@ from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.node_spec import NodeIntent
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire import kinds
-from poolmgr.wire.annotations import EPOCH
+from poolmgr.wire.annotations import EPOCH, RETRY
 from poolmgr.wire.node_specs import spec_of
 
 EPOCH_RULE = "transition.epoch must not go back"
@@ -30,8 +30,11 @@ class KubernetesFleet:
         epoch = require_epoch(self._leadership, what)
         if intent.transition is not None:
             refuse_older(str(intent.transition.epoch), epoch, what)
+        annotations: dict[str, str | None] = {EPOCH: str(epoch)}
+        if intent.retry_heeded:
+            annotations[RETRY] = None
         patch = {
-            "metadata": {"resourceVersion": revision, "annotations": {EPOCH: str(epoch)}},
+            "metadata": {"resourceVersion": revision, "annotations": annotations},
             "spec": spec_of(intent, epoch),
         }
         try:

@@ -8,6 +8,7 @@ the first rule that answers wins.
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from poolmgr.domain.backoff import gpu_rests, node_rests
 from poolmgr.domain.demand import SharedPod
 from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, RebalanceMode
 from poolmgr.domain.identifiers import WorkloadUid
@@ -43,7 +44,7 @@ def passed(
     for move in moves:
         node = nodes.get(move.node)
         gpu = node.gpu(move.pci_address) if node else None
-        verdict = _may_move(move, node, gpu, occupancy)
+        verdict = _may_move(move, node, gpu, occupancy, snapshot.taken_at)
         if verdict:
             verdict = _may_evict(move, guarded)
         if verdict and gpu is not None:
@@ -61,7 +62,7 @@ def passed(
     return tuple(accepted), tuple(refused)
 
 
-def _may_move(move: Move, node: Node | None, gpu: Gpu | None, occupancy: Occupancy) -> Verdict:
+def _may_move(move: Move, node: Node | None, gpu: Gpu | None, occupancy: Occupancy, now: float) -> Verdict:
     where = f"{move.model} {move.pci_address} on {move.node}"
     if node is None or gpu is None:
         return Verdict(False, Reason.DEVICE_GONE, f"{where} no longer exists")
@@ -88,6 +89,11 @@ def _may_move(move: Move, node: Node | None, gpu: Gpu | None, occupancy: Occupan
         return Verdict(False, Reason.IN_PLACE, f"{where} already is {move.to_mode.value}")
     if not gpu.rebind:
         return Verdict(False, gpu.rebind.reason, f"{where} stays: {gpu.rebind.message}")
+    rests = node_rests(node.name, node.backoffs, node.disturbances, now) or gpu_rests(
+        node.name, gpu.pci_address, node.backoffs, now
+    )
+    if rests:
+        return Verdict(False, rests.reason, rests.message)
     if gpu.desired_mode is not gpu.observed_mode:
         return Verdict(
             False, Reason.GPU_MOVING, f"{where} has not yet arrived where an earlier plan wants it"

@@ -6,6 +6,8 @@ Desired modes and the transition are written as one value: a reader never sees o
 from collections.abc import Iterable
 from dataclasses import replace
 
+from poolmgr.controller import lessons
+from poolmgr.domain import backoff
 from poolmgr.domain.fleet import Gpu, Node, Transition
 from poolmgr.domain.identifiers import LeaseEpoch, PciAddress, PlanId
 from poolmgr.domain.modes import DevicePhase, Mode, Step
@@ -26,6 +28,8 @@ def current(node: Node) -> NodeIntent:
             if g.desired_mode is not None
         ),
         transition=node.transition,
+        backoffs=node.backoffs,
+        disturbances=node.disturbances,
     )
 
 
@@ -59,7 +63,8 @@ def repair(node: Node, epoch: LeaseEpoch, now: float) -> NodeIntent | None:
     assert to_mode is not None
     same_way = tuple(g for g in gpus if g.desired_mode is to_mode)
     plan_id = same_way[0].desired_plan_id or ADOPTED
-    return NodeIntent(
+    return replace(
+        current(node),
         desired=_with_mode(current(node), tuple(g.pci_address for g in same_way), to_mode, plan_id),
         transition=Transition(
             node=node.name,
@@ -92,7 +97,9 @@ def drifted(node: Node) -> list[Gpu]:
 def at_rest(node: Node) -> bool:
     """True where nothing has to be adopted, repaired or advanced, or where nothing may be: it stays so for as long as
     the node is the same."""
-    return bool(node.complaint) or (node.transition is None and adopt(node) is None and not drifted(node))
+    return bool(node.complaint) or (
+        node.transition is None and adopt(node) is None and not drifted(node) and not node.retry
+    )
 
 
 def begin(node: Node, moves: tuple[Move, ...], plan_id: PlanId, epoch: LeaseEpoch, now: float) -> NodeIntent:
@@ -101,7 +108,8 @@ def begin(node: Node, moves: tuple[Move, ...], plan_id: PlanId, epoch: LeaseEpoc
     if any(m.node != node.name or m.to_mode is not to_mode for m in moves) or node.transition is not None:
         raise ValueError("moves of one intent share their node and direction, and nothing moves there yet")
     devices = tuple(m.pci_address for m in moves)
-    return NodeIntent(
+    return replace(
+        current(node),
         desired=_with_mode(current(node), devices, to_mode, plan_id),
         transition=Transition(
             node=node.name,
@@ -121,7 +129,9 @@ def begin(node: Node, moves: tuple[Move, ...], plan_id: PlanId, epoch: LeaseEpoc
 def advanced(node: Node, to: Step, epoch: LeaseEpoch, now: float) -> NodeIntent:
     """The same transition at its next step, under this leader's epoch."""
     transition = _transition(node)
-    return replace(current(node), transition=replace(transition, step=to, step_started_at=now, epoch=epoch))
+    disturbances = lessons.disturbances_at(node, transition, to, now)
+    following = replace(transition, step=to, step_started_at=now, epoch=epoch)
+    return replace(current(node), transition=following, disturbances=disturbances)
 
 
 def taken_over(node: Node, epoch: LeaseEpoch) -> NodeIntent:
@@ -132,10 +142,11 @@ def taken_over(node: Node, epoch: LeaseEpoch) -> NodeIntent:
 def turned_back(
     node: Node, step: Step, reason: Reason, message: str, epoch: LeaseEpoch, now: float
 ) -> NodeIntent:
-    """The transition reversed: every device is wanted back in the mode that it came from."""
+    """The transition reversed: every device is wanted back in the mode that it came from. Whoever it failed for rests."""
     transition = _transition(node)
     origin = transition.to_mode.other
-    return NodeIntent(
+    return replace(
+        current(node),
         desired=_with_mode(current(node), transition.devices, origin, transition.plan_id),
         transition=replace(
             transition,
@@ -147,6 +158,7 @@ def turned_back(
             message=message,
             rollback=True,
         ),
+        backoffs=lessons.after_failure(node, transition, reason, message, now),
     )
 
 
@@ -155,14 +167,34 @@ def narrowed(node: Node, devices: tuple[PciAddress, ...], epoch: LeaseEpoch) -> 
     clock runs on. Only before Rebind: no agent has acted on any of them yet."""
     transition = _transition(node)
     dropped = tuple(d for d in transition.devices if d not in devices)
-    return NodeIntent(
+    return replace(
+        current(node),
         desired=_with_mode(current(node), dropped, transition.to_mode.other, transition.plan_id),
         transition=replace(transition, devices=devices, epoch=epoch),
     )
 
 
-def finished(node: Node) -> NodeIntent:
-    return replace(current(node), transition=None)
+def finished(node: Node, now: float) -> NodeIntent:
+    transition = _transition(node)
+    return replace(
+        current(node),
+        transition=None,
+        backoffs=lessons.after_end(node, transition, now),
+        disturbances=backoff.ended(node.disturbances, transition.started_at, now),
+    )
+
+
+def heeded(node: Node) -> NodeIntent | None:
+    """An intent that does what an operator asks with an annotation: nobody named there rests any more. None where nothing
+    is asked; while a move is under way it waits."""
+    if not node.retry or node.transition is not None:
+        return None
+    return retried(node, node.retry)
+
+
+def retried(node: Node, asked: str) -> NodeIntent:
+    """`asked` as in `Node.retry`."""
+    return replace(current(node), backoffs=backoff.retried(node.backoffs, asked), retry_heeded=True)
 
 
 def by_node(moves: Iterable[Move]) -> dict[str, tuple[Move, ...]]:

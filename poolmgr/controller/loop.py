@@ -32,10 +32,11 @@ from poolmgr.controller.pace import Pace
 from poolmgr.controller.pool_plan import of_pool
 from poolmgr.controller.side_by_side import side_by_side
 from poolmgr.controller.status import pool_statuses
+from poolmgr.domain.backoff import Backoff
 from poolmgr.domain.census import Census, CensusCache
 from poolmgr.domain.errors import PoolError, Rejected, Stale, Unavailable
 from poolmgr.domain.fleet import Node
-from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.identifiers import NodeName, PciAddress
 from poolmgr.domain.plan import Move, Plan, Refusal, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
@@ -240,6 +241,38 @@ class Controller:
             await self._reporter.plan(plan, started)
             return RebalanceResult(plan, started, refused, False)
 
+    async def request_retry(
+        self, node: str, devices: tuple[str, ...], *, dry_run: bool
+    ) -> tuple[Backoff, ...]:
+        """End the pauses of these GPUs and of their node, or all of the node's where none is named; whose ended.
+
+        Raises Rejected (no such node or GPU), Stale (the node changed meanwhile: ask again) or Unavailable (this manager
+        does not act, or a move is under way there). In all those cases nothing is changed.
+        """
+        async with self._lock:
+            snapshot = await self._observe()
+            if not self.standing:
+                raise Unavailable(self.standing.reason, self.standing.message)
+            found = next((n for n in snapshot.nodes if n.name == node), None)
+            if found is None:
+                raise Rejected(Reason.NOT_FOUND, f"there is no node {node!r} with an agent")
+            missing = [d for d in devices if found.gpu(PciAddress(d)) is None]
+            if missing:
+                have = ", ".join(gpu.pci_address for gpu in found.gpus) or "none"
+                raise Rejected(Reason.NOT_FOUND, f"{node} has no GPU {missing[0]}; it has: {have}")
+            if found.transition is not None:
+                raise Unavailable(
+                    Reason.NODE_IN_TRANSITION,
+                    f"GPUs of {node} are moving; ask again when that is over",
+                    retry_after_seconds=30.0,
+                )
+            intent = intents.retried(found, ",".join(devices) or "all")
+            ended = tuple(b for b in found.backoffs if b not in intent.backoffs)
+            if ended and not dry_run:
+                await self._executor.write(found, intent)
+                self._superseded[found.name] = found.revision
+            return ended
+
     async def _observe(self) -> ClusterSnapshot:
         snapshot = await self._dependencies.view.snapshot()
         self.snapshot = snapshot
@@ -290,7 +323,7 @@ class Controller:
 
     async def _adopt(self, nodes: list[Node]) -> None:
         async def adopt(node: Node) -> None:
-            intent = intents.adopt(node) if node.transition is None else None
+            intent = intents.heeded(node) or (intents.adopt(node) if node.transition is None else None)
             if intent is not None:
                 await self._guarded(node, self._executor.write(node, intent))
 

@@ -38,6 +38,11 @@ def rebalance(pool: str) -> Action:
     return Action("create", "gpupools", "rebalance", name=pool)
 
 
+def retry(node: str) -> Action:
+    """Have GPUs of a node that rest after failed moves tried again."""
+    return Action("create", "gpunodes", "retry", name=node)
+
+
 class Unauthenticated(Rejected):
     """No token, or one that nobody stands behind."""
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from poolmgr.domain.backoff import Backoff, Disturbance
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId, PoolName
 from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.plan import Verdict
@@ -119,6 +120,12 @@ class Node:
     """False until the agent has echoed the current spec generation; nothing is planned for such a node."""
     complaint: str = ""
     """What of its spec this release does not understand: the node is left as it is, and `reported` is False."""
+    backoffs: tuple[Backoff, ...] = ()
+    """Its GPUs, and the node itself, that rest since moves failed."""
+    disturbances: tuple[Disturbance, ...] = ()
+    """What moves cost its pods lately, oldest first."""
+    retry: str = ""
+    """What an operator wants tried again at once: `all`, or PCI addresses with commas between them."""
 
     def gpu(self, pci_address: PciAddress) -> Gpu | None:
         return next((g for g in self.gpus if g.pci_address == pci_address), None)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from poolmgr.domain.backoff import Backoff, Disturbance
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import PciAddress, PlanId
 from poolmgr.domain.modes import Mode
@@ -13,6 +14,10 @@ class NodeIntent:
 
     desired: tuple[tuple[PciAddress, Mode, PlanId], ...]
     transition: Transition | None
+    backoffs: tuple[Backoff, ...] = ()
+    disturbances: tuple[Disturbance, ...] = ()
+    retry_heeded: bool = False
+    """What `Node.retry` asked for is done with this; the annotation goes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ class Reason(StrEnum):
     IOMMU_GROUP_SHARED = "IommuGroupShared"  # its IOMMU group holds a device that cannot move with it
     UNSUITABLE = "Unsuitable"  # a property of the GPU or of the node makes the move impossible
     NO_DEMAND = "NoDemand"  # nobody waits for the other mode
+    RECENTLY_FAILED = "RecentlyFailed"  # a move failed: GPU or node rests until the instant in the sentence
+    DISTURBANCE_SPENT = "DisturbanceSpent"  # moves cost the node's pods as much within an hour as they may
 
     # Demand that cannot be served now
     NO_CANDIDATE = "NoCandidate"  # no GPU of the model can be moved now

@@ -91,20 +91,19 @@ def _fate_of_unmet(state: PlanState, fit: ShapeFit) -> Denial:
 def explain_gpus(state: PlanState) -> list[Refusal]:
     """Why each GPU that does not move stays: kept by a rule, in use, or idle and not needed."""
     found: list[Refusal] = []
-    usage = state.inventory.usage
+    usage, now = state.inventory.usage, state.snapshot.taken_at
     for kept in state.inventory.ineligible:
-        gpu, why = kept.gpu, why_kept(kept, usage)
+        gpu, why = kept.gpu, why_kept(kept, usage, now)
         if kept.pool is None:
             said: Denial = not_in_pool(gpu)
         else:
-            denial = denial_of(gpu, kept.node, kept.pool, usage)
+            denial = denial_of(gpu, kept.node, kept.pool, usage, now)
             if denial is None:
                 denial = (Reason.GPU_BUSY if "may be this one" in why else Reason.NOT_CHOSEN, "")
             said = denial[0], denial[1] or f"{name_of(gpu)} stays: {why}"
             if why and denial[1] and not why.endswith(denial[1]):
                 said = denial[0], f"{denial[1]}; {why}"
         found.append(_about(gpu, said))
-    now = state.snapshot.taken_at
     leaving = {(str(move.node), str(move.pci_address)) for move in state.moves}
     for key, group in state.inventory.groups.items():
         held, headroom = state.held_back.get(key), state.headroom[key]
@@ -126,11 +125,11 @@ def explain_gpus(state: PlanState) -> list[Refusal]:
     return found
 
 
-def why_kept(kept: IneligibleGpu, usage: Usage) -> str:
+def why_kept(kept: IneligibleGpu, usage: Usage, now: float) -> str:
     """What is to be said beyond the GPU's own state: a bundle's members keep each other."""
     if kept.partner is None or kept.pool is None:
         return kept.why
-    denial = denial_of(kept.partner, kept.node, kept.pool, usage)
+    denial = denial_of(kept.partner, kept.node, kept.pool, usage, now)
     partner = denial[1] if denial else "they are in different modes"
     return f"it moves only with its neighbours, and {partner}"
 

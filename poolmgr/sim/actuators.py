@@ -99,6 +99,9 @@ class Actuators:
             )
         at.desired = {address: (mode, plan_id) for address, mode, plan_id in intent.desired}
         at.transition = intent.transition
+        at.backoffs, at.disturbances = intent.backoffs, intent.disturbances
+        if intent.retry_heeded:
+            at.retry = ""
         at.generation += 1
         at.revision += 1
         self.agents.poke(node)

@@ -205,6 +205,9 @@ class SimulatedFleet:
             memory_mib_free=memory,
             best_effort_only=BEST_EFFORT_ONLY in node.labels,
             reported=node.observed_generation == node.generation,
+            backoffs=node.backoffs,
+            disturbances=node.disturbances,
+            retry=node.retry,
         )
         self._nodes[node.name] = view
         return view

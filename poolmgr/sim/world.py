@@ -6,6 +6,7 @@ layer), `kube` (scheduler and life cycles); `fleet` puts them together and shows
 
 from dataclasses import dataclass, field
 
+from poolmgr.domain.backoff import Backoff, Disturbance
 from poolmgr.domain.demand import Slice
 from poolmgr.domain.fleet import Gpu, Transition
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId
@@ -110,6 +111,10 @@ class SimNode:
     cordoned_by_us: bool = False
     desired: dict[PciAddress, tuple[Mode, PlanId]] = field(default_factory=dict)
     transition: Transition | None = None
+    backoffs: tuple[Backoff, ...] = ()
+    disturbances: tuple[Disturbance, ...] = ()
+    retry: str = ""
+    """An operator's annotation."""
     generation: int = 1
     revision: int = 1
     observed_generation: int = 0

@@ -14,6 +14,9 @@ PLUGIN_LABELS = "poolmgr.io/plugin-labels"
 """On a Node: JSON object of the labels that we removed to stop HAMi's plugin, to put back exactly."""
 EPOCH = "poolmgr.io/epoch"
 """On a Node or GPUNode: lease epoch of the last write."""
+RETRY = "poolmgr.io/retry"
+"""On a GPUNode, by an operator: `all`, or PCI addresses with commas between them, of GPUs that rest after failed moves
+and are to be tried again at once. The manager takes it off when it has done so."""
 
 BEST_EFFORT = "poolmgr.io/best-effort"
 """On a Pod: its owner allows its eviction for a waiting virtual machine; only `true` does."""

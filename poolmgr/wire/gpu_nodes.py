@@ -35,9 +35,26 @@ class TransitionSpec(Wire, frozen=True):
     rollback: bool = False
 
 
+class BackoffSpec(Wire, frozen=True, omit_defaults=False):
+    pci_address: str = ""
+    reason: str = ""
+    message: str = ""
+    failures: int = 1
+    failed_at: str = ""
+    until: str = ""
+
+
+class DisturbanceSpec(Wire, frozen=True, omit_defaults=False):
+    started_at: str = ""
+    plugin_stops: int = 1
+    cordoned_seconds: int = 0
+
+
 class WireSpec(Wire, frozen=True):
     devices: tuple[DesiredDevice, ...] = ()
     transition: TransitionSpec | None = None
+    backoffs: tuple[BackoffSpec, ...] = ()
+    disturbances: tuple[DisturbanceSpec, ...] = ()
 
 
 class HolderStatus(Wire, frozen=True, omit_defaults=False):

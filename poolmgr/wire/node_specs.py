@@ -4,13 +4,22 @@ from typing import Any
 
 import msgspec
 
+from poolmgr.domain.backoff import Backoff, Disturbance
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId
 from poolmgr.domain.modes import Mode, Step
 from poolmgr.domain.node_spec import Desired, NodeIntent, NodeSpec
 from poolmgr.domain.usage import is_leaving
 from poolmgr.wire.enums import known
-from poolmgr.wire.gpu_nodes import DesiredDevice, GpuNode, TransitionSpec, WireSpec, gpus_of
+from poolmgr.wire.gpu_nodes import (
+    BackoffSpec,
+    DesiredDevice,
+    DisturbanceSpec,
+    GpuNode,
+    TransitionSpec,
+    WireSpec,
+    gpus_of,
+)
 from poolmgr.wire.instants import to_rfc3339, unix_or_zero
 from poolmgr.wire.meta import Wire
 
@@ -36,6 +45,34 @@ def _transition(node: NodeName, spec: TransitionSpec) -> Transition:
         message=spec.message,
         rollback=spec.rollback,
     )
+
+
+def backoffs_of(node: GpuNode) -> tuple[Backoff, ...]:
+    """Who rests on the node since moves failed."""
+    return tuple(
+        Backoff(
+            PciAddress(spec.pci_address),
+            spec.reason,
+            spec.message,
+            spec.failures,
+            unix_or_zero(spec.failed_at),
+            unix_or_zero(spec.until),
+        )
+        for spec in node.spec.backoffs
+    )
+
+
+def disturbances_of(node: GpuNode) -> tuple[Disturbance, ...]:
+    """What moves cost its pods lately."""
+    return tuple(
+        Disturbance(unix_or_zero(spec.started_at), spec.plugin_stops, float(spec.cordoned_seconds))
+        for spec in node.spec.disturbances
+    )
+
+
+MOST_DISTURBANCES = 32
+"""As the CRD has it; an hour's worth never comes near it."""
+LONGEST_MESSAGE = 1024
 
 
 class _Generation(Wire, frozen=True):
@@ -100,9 +137,19 @@ def spec_of(intent: NodeIntent, epoch: LeaseEpoch) -> dict[str, Any]:
         msgspec.to_builtins(DesiredDevice(pci_address=address, mode=mode.value, plan_id=plan_id))
         for address, mode, plan_id in intent.desired
     ]
+    kept = {
+        "devices": devices,
+        "backoffs": [msgspec.to_builtins(_backoff(b)) for b in intent.backoffs],
+        "disturbances": [
+            msgspec.to_builtins(
+                DisturbanceSpec(to_rfc3339(d.started_at), d.plugin_stops, round(d.cordoned_seconds))
+            )
+            for d in intent.disturbances[-MOST_DISTURBANCES:]
+        ],
+    }
     transition = intent.transition
     if transition is None:
-        return {"devices": devices, "transition": None}
+        return {**kept, "transition": None}
     spec = TransitionSpec(
         plan_id=transition.plan_id,
         epoch=epoch,
@@ -118,4 +165,15 @@ def spec_of(intent: NodeIntent, epoch: LeaseEpoch) -> dict[str, Any]:
         "message": transition.message,
         "rollback": transition.rollback,
     }
-    return {"devices": devices, "transition": written}
+    return {**kept, "transition": written}
+
+
+def _backoff(found: Backoff) -> BackoffSpec:
+    return BackoffSpec(
+        found.pci_address,
+        found.reason,
+        found.message[:LONGEST_MESSAGE],
+        found.failures,
+        to_rfc3339(found.failed_at),
+        to_rfc3339(found.until),
+    )

@@ -8,9 +8,9 @@ from poolmgr.domain.membership import pool_of
 from poolmgr.domain.sharing import SharingState
 from poolmgr.wire import GpuNode
 from poolmgr.wire import Node as WireNode
-from poolmgr.wire.annotations import BEST_EFFORT_ONLY
+from poolmgr.wire.annotations import BEST_EFFORT_ONLY, RETRY
 from poolmgr.wire.gpu_nodes import gpus_of, reported
-from poolmgr.wire.node_specs import complaint_of, transition_of
+from poolmgr.wire.node_specs import backoffs_of, complaint_of, disturbances_of, transition_of
 from poolmgr.wire.quantities import count, mebibytes, milli
 
 
@@ -57,6 +57,9 @@ def node_of(
         best_effort_only=BEST_EFFORT_ONLY in labels,
         reported=reported(gpu_node) and not complaint,
         complaint=complaint,
+        backoffs=backoffs_of(gpu_node),
+        disturbances=disturbances_of(gpu_node),
+        retry=gpu_node.metadata.annotations.get(RETRY, ""),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from poolmgr.api.present import users
 from poolmgr.api.ui.wording import LENT, SIDE, duration, plural, sentence
+from poolmgr.domain.backoff import node_rests
 from poolmgr.domain.census import Census, GpuUse, NodeCensus
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import NodeName
@@ -39,7 +40,7 @@ class NodeCard:
     name: str
     tiles: tuple[Tile, ...]
     note: str
-    """`moving`, `cordoned`, `not ready`, or empty."""
+    """`moving`, `cordoned`, `paused`, `not ready`, or empty."""
     lent: str
     """What it means that new containers have to be best-effort ones; empty where any may come."""
 
@@ -149,6 +150,8 @@ def node_card(part: NodeCensus, said: Iterable[Refusal], now: float) -> NodeCard
         note = node.transition.step.value.lower()
     elif node.cordoned:
         note = "cordoned"
+    elif node.backoffs and node_rests(node.name, node.backoffs, node.disturbances, now):
+        note = "paused"
     of_gpus = {r.subject.name: r.message for r in said if r.subject.kind is SubjectKind.GPU}
     of_node = next((r.message for r in said if r.subject.kind is SubjectKind.NODE), None)
     lent = (sentence(of_node) if of_node is not None else LENT) if node.best_effort_only else ""

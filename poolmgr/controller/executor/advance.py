@@ -58,7 +58,7 @@ def next_action(node: Node, snapshot: ClusterSnapshot, deadlines: StepDeadlines)
         if transition.step is Step.DRAIN:
             following = Step.ATTACH  # never detach what is in use
         return Advance(following, Reason.STEP_TIMED_OUT, f"{late}; going on without it")
-    return TurnBack(Reason.STEP_TIMED_OUT, f"{late}; undoing the move")
+    return TurnBack(Reason.STEP_TIMED_OUT, late)
 
 
 def step_after_turning_back(node: Node, transition: Transition) -> Step:

@@ -6,7 +6,7 @@ step; since each effect is an `ensure`, the next tick repeats it.
 
 from dataclasses import dataclass
 
-from poolmgr.controller import intents
+from poolmgr.controller import intents, lessons
 from poolmgr.controller.executor.actions import (
     Action,
     Advance,
@@ -63,7 +63,7 @@ class Executor:
     async def carry_out(self, node: Node, action: Action, now: float) -> Outcome:
         """Do `action` for `node`. Raises Stale or Unavailable; then nothing or a repeatable part is done."""
         epoch = self.epoch()
-        wrote = True
+        wrote, said = True, action.message
         match action:
             case Wait():
                 return Outcome(action.reason, action.message, changed=False)
@@ -83,14 +83,16 @@ class Executor:
             case TurnBack(reason, message):
                 assert node.transition is not None
                 step = step_after_turning_back(node, node.transition)
-                await self.write(node, intents.turned_back(node, step, reason, message, epoch, now))
+                intent = intents.turned_back(node, step, reason, message, epoch, now)
+                await self.write(node, intent)
+                said += f"; undoing the move{lessons.rest_words(node, intent.backoffs)}"
             case Narrow(devices):
                 await self.write(node, intents.narrowed(node, devices, epoch))
             case Finish():
-                await self.write(node, intents.finished(node))
+                await self.write(node, intents.finished(node, now))
         return Outcome(
             action.reason,
-            action.message,
+            said,
             changed=True,
             wrote_intent=wrote,
             finished=isinstance(action, Finish),

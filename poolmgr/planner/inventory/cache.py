@@ -1,12 +1,14 @@
 """A node's GPUs sorted, and what follows from them: kept from decision to decision while nothing on the node changes.
 
 It saves time and alters no answer. An entry is used only for the very same `Node` value, with equal pods and VMs on
-its GPUs, under equal pools; where only other pods are on the same GPUs, the sorting stays and what follows from the
-pods goes. At 5,000 nodes most are as they were ten seconds ago.
+its GPUs, under equal pools, and until the next pause of the node or one of its GPUs runs out; where only other pods are
+on the same GPUs, the sorting stays and what follows from the pods goes. At 5,000 nodes most are as they were ten seconds
+ago.
 """
 
 from dataclasses import dataclass, field, replace
 
+from poolmgr.domain.backoff import steady_until
 from poolmgr.domain.fleet import Gpu, Node, Pool
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.occupancy import Names, Tenants
@@ -43,6 +45,9 @@ class CachedNode:
     parts: tuple[NodePart, ...]
     unpooled: tuple[IneligibleGpu, ...]
     resources: Resources
+    sorted_at: float
+    holds_until: float
+    """When somebody who rests at `sorted_at` may move again, Unix seconds; infinite where nobody does."""
     capacity: list[SharedCapacity] | None = field(default=None, compare=False)
     """Its shared GPUs that can take more pods, once `shared_fit` has asked."""
 
@@ -63,24 +68,44 @@ class InventoryCache:
             self._pools, self._known = snapshot.pools, {}
         pools = {str(pool.name): pool for pool in snapshot.pools}
         unclear = {name for name, _ in usage.unplaced}
-        known, entries = self._known, []
+        known, entries, now = self._known, [], snapshot.taken_at
         for node in snapshot.nodes:
             found = known.get(node.name)
-            if found is None or found.node is not node or node.name in unclear:
+            if (
+                found is None
+                or found.node is not node
+                or node.name in unclear
+                or _rests_differently(found, now)
+            ):
                 names = Names.of(node)
-                found = CachedNode(node, names, names.tenants(usage), *sort_node(node, pools, usage))
+                found = _sorted(node, names, names.tenants(usage), pools, usage, now)
             elif (tenants := found.names.tenants(usage)) != found.tenants:
-                found = _with_tenants(found, tenants, pools, usage)
+                found = _with_tenants(found, tenants, pools, usage, now)
             if node.name not in unclear:
                 known[node.name] = found
             entries.append(found)
         return entries
 
 
-def _with_tenants(before: CachedNode, tenants: Tenants, pools: dict[str, Pool], usage: Usage) -> CachedNode:
+def _rests_differently(entry: CachedNode, now: float) -> bool:
+    """The clock may have gone back, too."""
+    rests = entry.node.backoffs or entry.node.disturbances
+    return bool(rests) and not entry.sorted_at <= now < entry.holds_until
+
+
+def _sorted(
+    node: Node, names: Names, tenants: Tenants, pools: dict[str, Pool], usage: Usage, now: float
+) -> CachedNode:
+    until = steady_until(node.backoffs, node.disturbances, now)
+    return CachedNode(node, names, tenants, *sort_node(node, pools, usage, now), now, until)
+
+
+def _with_tenants(
+    before: CachedNode, tenants: Tenants, pools: dict[str, Pool], usage: Usage, now: float
+) -> CachedNode:
     """The same node with others on it."""
     if not _sorted_like(before.node, tenants, before.tenants):
-        return CachedNode(before.node, before.names, tenants, *sort_node(before.node, pools, usage))
+        return _sorted(before.node, before.names, tenants, pools, usage, now)
     parts = tuple(
         replace(part, at=replace(part.at, explanations=ExplanationCache())) for part in before.parts
     )

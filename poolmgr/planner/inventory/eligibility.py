@@ -6,6 +6,7 @@ order is from "not ours" through "not now" to "in use", so that the sentence nam
 
 from collections.abc import Sequence
 
+from poolmgr.domain.backoff import gpu_rests, node_rests
 from poolmgr.domain.demand import SharedPod
 from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, RebalanceMode
 from poolmgr.domain.modes import DevicePhase, Mode
@@ -21,7 +22,7 @@ def name_of(gpu: Gpu) -> str:
     return f"GPU {gpu.pci_address} of {gpu.node}"
 
 
-def node_denial(node: Node) -> Denial | None:
+def node_denial(node: Node, now: float) -> Denial | None:
     """What keeps the whole node out of plans."""
     if not node.ready:
         return Reason.NODE_NOT_READY, f"node {node.name} or its agent is not ready"
@@ -38,6 +39,10 @@ def node_denial(node: Node) -> Denial | None:
             Reason.NODE_IN_TRANSITION,
             f"{node.name} is moving {len(move.devices)} GPU(s) to {move.to_mode} and makes one move at a time",
         )
+    if node.backoffs or node.disturbances:
+        rests = node_rests(node.name, node.backoffs, node.disturbances, now)
+        if rests:
+            return rests.reason, rests.message
     return None
 
 
@@ -45,7 +50,7 @@ def not_in_pool(gpu: Gpu) -> Denial:
     return Reason.NOT_IN_POOL, f"no GPUPool selects {name_of(gpu)}"
 
 
-def gpu_denial(gpu: Gpu, node: Node, pool: Pool) -> Denial | None:
+def gpu_denial(gpu: Gpu, node: Node, pool: Pool, now: float) -> Denial | None:
     """What keeps the GPU where it is, apart from its use."""
     move = node.transition
     if gpu.phase is DevicePhase.MOVING or (move is not None and gpu.pci_address in move.devices):
@@ -59,13 +64,16 @@ def gpu_denial(gpu: Gpu, node: Node, pool: Pool) -> Denial | None:
     if gpu.phase is not DevicePhase.READY or gpu.observed_mode is None:
         detail = f": {gpu.message}" if gpu.message else ""
         return Reason.GPU_UNHEALTHY, f"{name_of(gpu)} is {gpu.phase}{detail}"
-    denial = node_denial(node)
+    denial = node_denial(node, now)
     if denial is not None:
         return denial
     if not gpu.settled:
         return Reason.GPU_MOVING, f"{name_of(gpu)} is wanted in {gpu.desired_mode} and not there yet"
     if not gpu.rebind:
         return gpu.rebind.reason, f"{name_of(gpu)} stays as it is: {gpu.rebind.message}"
+    rests = gpu_rests(node.name, gpu.pci_address, node.backoffs, now)
+    if rests:
+        return rests.reason, rests.message
     if gpu.iommu_group is None:
         return Reason.NO_IOMMU, f"{name_of(gpu)} is in no IOMMU group; enable the IOMMU on {node.name}"
     if sum(other.iommu_group == gpu.iommu_group for other in node.gpus) > 1:
@@ -94,9 +102,9 @@ def recommendation_denial(pool: Pool, what: str) -> Denial:
     )
 
 
-def denial_of(gpu: Gpu, node: Node, pool: Pool, usage: Usage) -> Denial | None:
-    """The first rule that keeps this one GPU where it is, with its sentence."""
-    return gpu_denial(gpu, node, pool) or use_denial(gpu, usage)
+def denial_of(gpu: Gpu, node: Node, pool: Pool, usage: Usage, now: float) -> Denial | None:
+    """The first rule that keeps this one GPU where it is at `now`, with its sentence."""
+    return gpu_denial(gpu, node, pool, now) or use_denial(gpu, usage)
 
 
 RESTART_SECONDS = 1_800.0

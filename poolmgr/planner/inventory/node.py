@@ -109,9 +109,9 @@ Resources = dict[str, tuple[int, tuple[GroupKey, ...]]]
 
 
 def sort_node(
-    node: Node, pools: dict[str, Pool], usage: Usage
+    node: Node, pools: dict[str, Pool], usage: Usage, now: float
 ) -> tuple[tuple[NodePart, ...], tuple[IneligibleGpu, ...], Resources]:
-    """Sort one node's GPUs; `pools` by name."""
+    """Sort one node's GPUs; `pools` by name. Of the time only this is asked: who still rests at `now`."""
     members: dict[GroupKey, list[Gpu]] = {}
     counts: dict[str, int] = {}
     keys: dict[str, dict[GroupKey, None]] = {}
@@ -131,7 +131,7 @@ def sort_node(
         if resource:
             counts[resource] = counts.get(resource, 0) + 1
             keys.setdefault(resource, {})[key] = None
-    parts = tuple(_part(key, node, gpus, pools[key[0]], usage, counts) for key, gpus in members.items())
+    parts = tuple(_part(key, node, gpus, pools[key[0]], usage, counts, now) for key, gpus in members.items())
     resources = {name: (count, tuple(keys[name])) for name, count in counts.items()}
     return parts, tuple(unpooled), resources
 
@@ -143,7 +143,13 @@ def no_shared_iommu_group(node: Node) -> bool:
 
 
 def _part(
-    key: GroupKey, node: Node, gpus: list[Gpu], pool: Pool, usage: Usage, resources: dict[str, int]
+    key: GroupKey,
+    node: Node,
+    gpus: list[Gpu],
+    pool: Pool,
+    usage: Usage,
+    resources: dict[str, int],
+    now: float,
 ) -> NodePart:
     """Put one node's GPUs of one group where they belong. The hot loop of a decision: attributes are read once
     and no sentence is made here."""
@@ -154,7 +160,7 @@ def _part(
     move = node.transition
     leaving = move.devices if move is not None else ()
     usable = is_open(node)
-    still = node_denial(node) is not None or not no_shared_iommu_group(node)
+    still = node_denial(node, now) is not None or not no_shared_iommu_group(node)
     whole, off = pool.granularity is Granularity.NODE, pool.rebalance is RebalanceMode.OFF
     # Looking a member of an enumeration up takes ten times as long as a local name (Python 3.11).
     passthrough, shared = Mode.PASSTHROUGH, Mode.SHARED
@@ -183,8 +189,10 @@ def _part(
             part.shared += 1
             part.shared_busy += busy
         kept = still or arriving or phase is not ready or held_by_others(gpu, pods)
-        if not kept and (not gpu.rebind.ok or gpu.iommu_group is None or mode is None or off):
-            kept = gpu_denial(gpu, node, pool) is not None
+        if not kept and (
+            not gpu.rebind.ok or gpu.iommu_group is None or mode is None or off or node.backoffs
+        ):
+            kept = gpu_denial(gpu, node, pool, now) is not None
         if whole or gpu.nvswitch_domain:
             bundles.setdefault("" if whole else gpu.nvswitch_domain, []).append((gpu, kept, busy))
         elif kept:

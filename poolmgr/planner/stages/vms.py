@@ -158,7 +158,7 @@ def _why_nothing(state: PlanState, keys: list[GroupKey], vm: Vm) -> Denial:
                 example[Reason.GPU_BUSY] = f"{name_of(first)} is busy with {usage.why_busy(first)}"
     for kept in state.inventory.ineligible:
         if kept.gpu.resource_name == resource and kept.pool is not None:
-            denial = denial_of(kept.gpu, kept.node, kept.pool, usage)
+            denial = denial_of(kept.gpu, kept.node, kept.pool, usage, state.snapshot.taken_at)
             if denial is not None:
                 counts[denial[0]] = counts.get(denial[0], 0) + 1
                 example.setdefault(*denial)

@@ -9,6 +9,7 @@ from poolmgr.api.app import create_app
 from poolmgr.api.auth import OpenAccess, TokenAccess
 from poolmgr.controller.loop import RebalanceResult
 from poolmgr.domain.access import AccessControl
+from poolmgr.domain.backoff import Backoff
 from poolmgr.domain.census import Census, take_census
 from poolmgr.domain.errors import PoolError, Unavailable
 from poolmgr.domain.history import DemandSample, Page, PastDecision, PastPlan, PastTransition, RestCall
@@ -38,6 +39,8 @@ class Steering:
     standing: Verdict = field(default_factory=lambda: Verdict(True, Reason.ADMITTED, "leading"))
     refuse: PoolError | None = None
     asked: list[tuple[str, bool, int | None]] = field(default_factory=list)
+    resting: tuple[Backoff, ...] = ()
+    retried: list[tuple[str, tuple[str, ...], bool]] = field(default_factory=list)
 
     @property
     def census(self) -> Census | None:
@@ -51,6 +54,14 @@ class Steering:
             raise self.refuse
         assert self.plan is not None
         return RebalanceResult(self.plan, self.plan.moves, (), dry_run)
+
+    async def request_retry(
+        self, node: str, devices: tuple[str, ...], *, dry_run: bool
+    ) -> tuple[Backoff, ...]:
+        self.retried.append((node, devices, dry_run))
+        if self.refuse:
+            raise self.refuse
+        return self.resting
 
 
 @dataclass

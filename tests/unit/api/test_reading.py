@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from poolmgr.domain.backoff import WHOLE_NODE, Backoff, Disturbance
 from poolmgr.domain.census import Count
 from poolmgr.domain.history import DemandSample, PastPlan, PastStep, PastTransition
+from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 from tests.showcase import NOW, fleet, plan
@@ -168,3 +170,25 @@ async def test_framework_errors_are_problems_too(method: str, path: str, status:
         answer = await http.request(method, path)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_who_rests_and_what_moves_cost_is_told_with_each_node() -> None:
+    seen = fleet()
+    first = replace(
+        seen.nodes[0],
+        backoffs=(
+            Backoff(WHOLE_NODE, "StepTimedOut", "Detach took over 240 s", 2, NOW - 60, NOW + 7_200),
+            Backoff(PciAddress("0000:17:00.0"), "BindFailed", "long over", 1, NOW - 9_000, NOW - 60),
+        ),
+        disturbances=(Disturbance(NOW - 300, 2, 90.0), Disturbance(NOW - 9_000, 7, 90.0)),
+    )
+    seen = replace(seen, nodes=(first, *seen.nodes[1:]))
+    async with client(Steering(snapshot=seen)) as http:
+        node = (await http.get("/api/v1/nodes")).json()["items"][0]
+        metrics = (await http.get("/metrics")).text
+    (pause,) = node["pauses"]
+    assert (pause["pciAddress"], pause["failures"], pause["message"]) == ("", 2, "Detach took over 240 s")
+    assert (node["disturbance"]["pluginStops"], node["disturbance"]["cordonedSeconds"]) == (2, 90)
+    assert 'poolmgr_paused{kind="Node",reason="StepTimedOut"} 1.0' in metrics
+    assert f'poolmgr_node_plugin_stops_last_hour{{node="{first.name}"}} 2.0' in metrics
+    assert f'poolmgr_node_cordoned_seconds_last_hour{{node="{first.name}"}} 90.0' in metrics

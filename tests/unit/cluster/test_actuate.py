@@ -1,5 +1,6 @@
 """Writes of intent and HAMi's levers: fenced, compare-and-swap, repeatable."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,6 +40,18 @@ def revision(cluster: ApiBench) -> str:
     return found
 
 
+async def test_what_an_operator_asked_for_goes_with_the_write_that_does_it() -> None:
+    cluster = ApiBench()
+    asked = gpu_node()
+    asked["metadata"]["annotations"] = {"poolmgr.io/retry": "all"}
+    cluster.api.put(GPU_NODES, asked)
+    fleet = KubernetesFleet(cluster.client, Held(3))
+    await fleet.write_intent(N1, INTENT, revision(cluster))
+    assert "poolmgr.io/retry" in cluster.api.get(f"{GPU_NODES}/n1")["metadata"]["annotations"]
+    await fleet.write_intent(N1, replace(INTENT, retry_heeded=True), revision(cluster))
+    assert cluster.api.get(f"{GPU_NODES}/n1")["metadata"]["annotations"] == {"poolmgr.io/epoch": "3"}
+
+
 async def test_intent_is_written_with_the_epoch_and_answers_the_new_revision() -> None:
     cluster = ApiBench()
     cluster.api.put(GPU_NODES, gpu_node())
@@ -47,7 +60,9 @@ async def test_intent_is_written_with_the_epoch_and_answers_the_new_revision() -
     assert stored["metadata"]["resourceVersion"] == written
     assert stored["metadata"]["annotations"] == {"poolmgr.io/epoch": "3"}
     assert stored["spec"] == {
-        "devices": [{"pciAddress": "0000:00:04.0", "mode": "Passthrough", "planId": "ab12"}]
+        "devices": [{"pciAddress": "0000:00:04.0", "mode": "Passthrough", "planId": "ab12"}],
+        "backoffs": [],
+        "disturbances": [],
     }
 
 

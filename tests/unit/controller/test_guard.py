@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from poolmgr.controller import guard
+from poolmgr.domain.backoff import WHOLE_NODE, Disturbance
 from poolmgr.domain.fleet import EvictionRule, Holder, RebalanceMode, SideLimits
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
-from tests.builders import gpu, move, node, pod, pool, snapshot, transition, vm
+from tests.builders import NOW, gpu, move, node, paused, pod, pool, snapshot, transition, vm
 
 G0, G1 = gpu(0), gpu(1)
 PT = gpu(0, mode=Mode.PASSTHROUGH)
@@ -40,6 +41,9 @@ NO_EVIDENCE = Verdict(False, Reason.CANNOT_TELL, "its UUID is not known")
         (snapshot(node(replace(G0, phase=DevicePhase.QUARANTINED))), Reason.GPU_UNHEALTHY),
         (snapshot(node(replace(G0, observed_mode=Mode.PASSTHROUGH))), Reason.IN_PLACE),
         (snapshot(node(replace(G0, rebind=NO_EVIDENCE))), Reason.CANNOT_TELL),
+        (snapshot(node(G0, backoffs=(paused(G0.pci_address),))), Reason.RECENTLY_FAILED),
+        (snapshot(node(G0, backoffs=(paused(WHOLE_NODE),))), Reason.RECENTLY_FAILED),
+        (snapshot(node(G0, disturbances=(Disturbance(NOW - 60, 99, 50.0),))), Reason.DISTURBANCE_SPENT),
         (snapshot(node(replace(G0, desired_mode=Mode.PASSTHROUGH))), Reason.GPU_MOVING),
         (snapshot(node(G0), pods=(pod(on=G0),)), Reason.GPU_BUSY),
         (snapshot(node(replace(G0, pool=None))), Reason.NOT_IN_POOL),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from poolmgr import wire
+from poolmgr.domain.backoff import WHOLE_NODE, Backoff, Disturbance
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PciAddress, PlanId, PoolName
 from poolmgr.domain.modes import DevicePhase, Mode, Step
@@ -19,7 +20,7 @@ from poolmgr.wire.gpu_nodes import (
     reported,
     status_body,
 )
-from poolmgr.wire.node_specs import read_spec, spec_of, transition_of
+from poolmgr.wire.node_specs import backoffs_of, disturbances_of, read_spec, spec_of, transition_of
 from poolmgr.wire.nodes import node_of
 from tests.unit.cluster.builders import CREATED, CREATED_AT, as_wire, device, gpu_node
 
@@ -49,12 +50,24 @@ def test_intent_read_back_is_the_intent_written() -> None:
     assert (gpu.desired_mode, gpu.observed_mode, gpu.pool) == (Mode.PASSTHROUGH, Mode.SHARED, "a10")
 
 
+def test_pauses_and_what_moves_cost_are_kept_in_the_spec() -> None:
+    pauses = (
+        Backoff(WHOLE_NODE, "StepTimedOut", "Detach took over 240 s", 2, CREATED_AT, CREATED_AT + 7_200),
+        Backoff(PciAddress("0000:00:04.0"), "BindFailed", "no", 1, CREATED_AT, CREATED_AT + 600),
+    )
+    cost = (Disturbance(CREATED_AT, 2, 90.0), Disturbance(CREATED_AT + 100, 1))
+    intent = NodeIntent((), None, backoffs=pauses, disturbances=cost)
+    node = as_gpu_node(spec=spec_of(intent, LeaseEpoch(3)))
+    assert (backoffs_of(node), disturbances_of(node)) == (pauses, cost)
+
+
 def test_transition_is_written_in_the_writers_epoch() -> None:
     assert spec_of(NodeIntent((), MOVE), LeaseEpoch(9))["transition"]["epoch"] == 9
 
 
 def test_merge_patch_names_every_field_so_that_none_keeps_an_old_value() -> None:
-    assert spec_of(NodeIntent((), None), LeaseEpoch(3)) == {"devices": [], "transition": None}
+    empty = {"devices": [], "transition": None, "backoffs": [], "disturbances": []}
+    assert spec_of(NodeIntent((), None), LeaseEpoch(3)) == empty
     plain = Transition(
         MOVE.node, MOVE.plan_id, MOVE.epoch, MOVE.to_mode, MOVE.devices, Step.INTEND, CREATED_AT, CREATED_AT
     )

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from poolmgr.api.ui.fleet import NODES_A_PAGE, NodeCard, Picture, node_card
+from poolmgr.domain.backoff import WHOLE_NODE, Backoff
 from poolmgr.domain.census import Census, CensusCache, take_census
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import NodeName
@@ -122,3 +123,10 @@ def test_age_on_a_card_is_what_it_says() -> None:
         now = cache.take(replace(view, taken_at=NOW + later))
         [(_, card)] = picture.view(now, None, 1).cards
         assert f"for containers since {says}" in card
+
+
+def test_a_node_that_rests_after_a_failed_move_says_so_while_it_does() -> None:
+    part = take_census(fleet()).nodes[0]
+    resting = Backoff(WHOLE_NODE, "StepTimedOut", "Detach took over 240 s", 1, NOW - 60, NOW + 60)
+    seen = replace(part, node=replace(part.node, backoffs=(resting,)))
+    assert [node_card(seen, (), at).note for at in (NOW, NOW + 60)] == ["paused", ""]

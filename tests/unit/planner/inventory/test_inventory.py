@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bench.speed.planner import random_cluster
+from poolmgr.domain.backoff import WHOLE_NODE, Backoff, Disturbance
 from poolmgr.domain.demand import Slice
 from poolmgr.domain.fleet import Holder, Node
 from poolmgr.domain.modes import Mode
@@ -124,3 +125,24 @@ def test_gpu_is_waited_for_once_its_process_is_one_of_a_pod_that_has_come() -> N
 
 def _without_allocation(node: Node) -> Node:
     return replace(node, gpus=tuple(replace(g, allocated_to="") for g in node.gpus))
+
+
+def test_cached_nodes_cope_with_pauses_that_run_out_and_with_a_clock_that_goes_back() -> None:
+    view = random_cluster(nodes=12, gpus=8, pods=100, seed=5)
+    start = view.taken_at
+
+    def resting(node: Node, n: int) -> Node:
+        address = WHOLE_NODE if n % 2 else node.gpus[0].pci_address
+        pause = Backoff(address, "BindFailed", "no", 1, start, start + 300.0 * (n // 2 + 1))
+        cost = (Disturbance(start - 3_500.0 + 100.0 * n, 50, 60.0),) if n % 3 == 0 else ()
+        return replace(node, backoffs=(pause,), disturbances=cost)
+
+    view = replace(view, nodes=tuple(resting(node, n) for n, node in enumerate(view.nodes)))
+    caching = PoolPlanner()
+    kept = set()
+    for seconds in (0, 10, 299, 300, 601, 900, 20, 0, 1_799, 1_800, 9_000, 1):
+        now = replace(view, taken_at=start + seconds)
+        decision = caching.decide(now, None)
+        assert decision == PoolPlanner().decide(now, None)
+        kept.add(sum(refusal.reason is Reason.RECENTLY_FAILED for refusal in decision.plan.refusals))
+    assert len(kept) > 4, "who rests differs from one instant to the next"

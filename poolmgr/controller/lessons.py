@@ -1,0 +1,65 @@
+"""What a move teaches: who rests after a failure, and what it cost the pods of its node. Pure."""
+
+from poolmgr.controller.executor.conditions import moving, to_rebind
+from poolmgr.controller.executor.take import MOVES_FOR_NOBODY_YET
+from poolmgr.domain import backoff
+from poolmgr.domain.backoff import WHOLE_NODE, Backoff, Disturbance
+from poolmgr.domain.fleet import Node, Transition
+from poolmgr.domain.identifiers import PciAddress
+from poolmgr.domain.modes import DevicePhase, Step
+from poolmgr.domain.reasons import Reason
+
+
+def after_failure(
+    node: Node, transition: Transition, reason: Reason, message: str, now: float
+) -> tuple[Backoff, ...]:
+    """The pauses of `node` once `transition`, still at the step that failed, is undone."""
+    whom = _blamed(node, transition, reason)
+    return backoff.failed(node.backoffs, node.name, whom, reason.value, message, now)
+
+
+def _blamed(node: Node, transition: Transition, reason: Reason) -> tuple[PciAddress, ...]:
+    step = transition.step
+    if step is Step.DRAIN and (reason is Reason.GPU_BUSY or transition.reason in MOVES_FOR_NOBODY_YET):
+        return ()  # somebody uses it, which the planner sees, or it was closed ahead and its pods ran on: no failure
+    if step in (Step.FENCE, Step.DETACH, Step.ATTACH):
+        return (WHOLE_NODE,)  # kubelet or HAMi: any other GPU of the node would fare the same
+    late = to_rebind(node, transition) or moving(node, transition)
+    gpus = tuple(gpu.pci_address for gpu in late)
+    disturbed = node.sharing is not None and step.order > Step.DETACH.order
+    return (WHOLE_NODE, *gpus) if disturbed else gpus
+
+
+def rest_words(node: Node, after: tuple[Backoff, ...]) -> str:
+    """What a failure on `node` meant for who rests, as the end of a sentence; empty where nobody does."""
+    new = [b for b in after if b not in node.backoffs]
+    if not new:
+        return ""
+    longest = max(new, key=lambda b: b.until)
+    who = node.name if longest.pci_address == WHOLE_NODE else f"GPU {longest.pci_address}"
+    return f"; {who} rests until {backoff.utc(longest.until)}"
+
+
+def after_end(node: Node, transition: Transition, now: float) -> tuple[Backoff, ...]:
+    """The pauses of `node` once `transition` is over. Undone ones were counted when they were turned back, and what was
+    only put right after a reboot is no success of a plan."""
+    if transition.rollback or transition.reason == Reason.DRIFTED:
+        return node.backoffs
+    gpus = moving(node, transition)
+    broken = [g for g in gpus if g.phase is DevicePhase.QUARANTINED]
+    arrived = [g.pci_address for g in gpus if g not in broken and g.observed_mode is transition.to_mode]
+    known = backoff.succeeded(node.backoffs, arrived) if arrived else node.backoffs
+    for gpu in broken:
+        known = backoff.failed(known, node.name, (gpu.pci_address,), gpu.reason, gpu.message, now)
+    return known
+
+
+def disturbances_at(node: Node, transition: Transition, to: Step, now: float) -> tuple[Disturbance, ...]:
+    """What `node` was put to once the transition goes on to `to`: at Detach HAMi's plugin is stopped."""
+    known = node.disturbances
+    if to is not Step.DETACH or node.sharing is None or not node.sharing.plugin_wanted:
+        return known
+    counted = bool(known) and known[-1].started_at >= transition.started_at
+    if counted and not transition.rollback:
+        return known  # somebody came onto the GPU and it was drained once more
+    return backoff.begun(known, now, again=counted)
