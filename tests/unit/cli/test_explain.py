@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolmgr.cli.plan import explain_gpu, told
+from poolmgr.cli.plan import explain_gpu, sentence_of
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.fleet import Granularity, Holder, Node, RebalanceMode
 from poolmgr.domain.modes import DevicePhase, Mode
@@ -86,7 +86,7 @@ def test_every_gpu_has_one_sentence_about_itself_or_its_node(view: ClusterSnapsh
     for host in view.nodes:
         for card in host.gpus:
             line = explain_gpu(view, plan, f"{card.node}/{card.pci_address}")
-            said = told(line)
+            said = sentence_of(line)
             assert "\n" not in said
             assert len(line["message"].split()) >= 4
             first, _, second = line["message"].partition("; it moves only with its neighbours, and ")
@@ -98,7 +98,7 @@ def test_every_gpu_has_one_sentence_about_itself_or_its_node(view: ClusterSnapsh
 
 
 def one(view: ClusterSnapshot, wanted: str = "a/0000:00:00.0") -> str:
-    return told(explain_gpu(view, PoolPlanner(LearningSizer()).decide(view, None).plan, wanted))
+    return sentence_of(explain_gpu(view, PoolPlanner(LearningSizer()).decide(view, None).plan, wanted))
 
 
 def test_what_is_moved_says_for_whom() -> None:
