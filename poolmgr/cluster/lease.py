@@ -5,8 +5,13 @@ Invariants:
   *before* its renewal was sent and stops after `renew_deadline_seconds`; anyone else counts from *after* it
   saw the lease change and waits `duration_seconds`, which is longer. Only monotonic clocks are compared, each
   with itself; the instants in the lease are for people.
+- A lease that somebody deleted may still be held: its holder stops at its next renewal, and anyone else waits
+  `duration_seconds` before making a new one. What nobody can see is a lease that is deleted before others have read it
+  once (`retry_seconds`), or before its first holder in this cluster has written anything: two may then hold it until
+  one of them renews.
 - Epochs strictly rise. Every acquisition, also by the same process again, increments `leaseTransitions`; where
-  the lease was deleted the count goes on from the highest epoch found on the objects that leaders wrote.
+  the lease was deleted the count goes on from the highest epoch that this process saw or finds on the objects that
+  leaders wrote.
 - `epoch` is None as soon as the lease is not surely held, also when this process was stopped for a while and
   has not yet noticed anything.
 """
@@ -28,6 +33,8 @@ from poolmgr.wire.instants import to_rfc3339_micro
 log = structlog.get_logger()
 
 NEVER = float("-inf")
+DELETED = ("", "", "deleted")
+"""In place of a lease's holder, renewal and version."""
 
 
 class Elector:
@@ -58,6 +65,7 @@ class Elector:
         self._deadline = NEVER
         self._seen: tuple[str, str, str] = ("", "", "")
         self._seen_at = NEVER
+        self._highest = 0
         self.holder = ""
         """Identity of the leader last seen, for people; empty when unknown."""
         self.standing_by_because = "the lease has not been requested yet; nothing is moved"
@@ -125,6 +133,9 @@ class Elector:
                 "the cluster is still being read; the lease will be requested after that"
             )
             return None
+        floor = max(floor, self._highest)
+        if lease is None and floor and not self._over_since_deleted(now):
+            return None
         first = lease is None
         if lease is None:
             lease = Lease(metadata=ObjectMeta(name=self._settings.name, namespace=self._settings.namespace))
@@ -156,6 +167,15 @@ class Elector:
         duration = max(self._settings.duration_seconds, spec.lease_duration_seconds or 0)
         return now - self._seen_at >= duration
 
+    def _over_since_deleted(self, now: float) -> bool:
+        """Whether a holder of the lease that is gone has surely stopped."""
+        if self._seen != DELETED:
+            self._seen, self._seen_at = DELETED, now
+        self.standing_by_because = (
+            f"somebody deleted the lease {self._where}; a new one is made once its holder has surely stopped"
+        )
+        return now - self._seen_at >= self._settings.duration_seconds
+
     async def _renew_until_lost(self) -> None:
         pause = self._settings.retry_seconds
         while True:
@@ -172,6 +192,10 @@ class Elector:
                     return
                 # Read again just now, so this try will not conflict; the deadline is near after lost answers.
                 pause = 0.2 if remaining < self._settings.renew_deadline_seconds / 2 else pause
+            except Absent:
+                log.warning("lease_deleted", detail=f"somebody deleted the lease {self._where}")
+                self._deadline = NEVER
+                return
             except Unavailable as error:
                 log.warning("lease_not_renewed", seconds_left=round(remaining, 1), detail=error.message)
             except PoolError as error:
@@ -230,7 +254,9 @@ class Elector:
 
     async def _get(self) -> Lease:
         response = await self._client.call("GET", self._path)
-        return decode(ok(response, f"GET {self._path}").body, Lease, self._path)
+        lease = decode(ok(response, f"GET {self._path}").body, Lease, self._path)
+        self._highest = max(self._highest, lease.spec.lease_transitions or 0)
+        return lease
 
     async def _put(self, lease: Lease, spec: LeaseSpec) -> None:
         """Create or replace by compare-and-swap; on success the lease is held from before the request."""
@@ -243,6 +269,7 @@ class Elector:
         )
         self.holder = spec.holder_identity or ""
         self._deadline = begun + self._settings.renew_deadline_seconds
+        self._highest = max(self._highest, spec.lease_transitions or 0)
 
 
 async def _ended(task: "asyncio.Future[None]") -> None:

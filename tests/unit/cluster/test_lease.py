@@ -45,6 +45,8 @@ class Candidate:
     async def lead(self, epoch: LeaseEpoch) -> None:
         self.led.append(epoch)
         self._bench.epochs.append(epoch)
+        # Every leader writes its epoch on the objects of the cluster.
+        self._bench.floor = max(self._bench.floor or 0, epoch)
         self.working = True
         try:
             await asyncio.Event().wait()
@@ -261,12 +263,53 @@ async def test_lost_answer_to_the_acquisition_costs_one_epoch_and_no_wait() -> N
 async def test_lease_that_someone_deletes_does_not_bring_epochs_back() -> None:
     bench = Bench(floor=41)
     one = bench.candidate("one")
-    await bench.advance(3)
+    await bench.advance(22)
     assert one.elector.epoch == 42
-    bench.floor = 42
     bench.api.remove(LEASE)
-    await bench.advance(20)
+    await bench.advance(25)
     assert one.elector.epoch == 43
+    await bench.close()
+
+
+async def test_a_deleted_lease_is_not_made_anew_while_its_holder_may_lead() -> None:
+    """The holder is cut off, so it cannot learn that the lease is gone."""
+    bench = Bench()
+    one, two = bench.candidate("one"), bench.candidate("two")
+    await bench.advance(6)
+    leader, follower = (one, two) if one.elector.epoch else (two, one)
+    leader.transport.down = True
+    bench.api.remove(LEASE)
+    await bench.advance(9)
+    assert follower.elector.epoch is None
+    assert "deleted the lease poolmgr-system/poolmgr-manager" in follower.elector.standing_by_because
+    await bench.advance(12)
+    assert follower.elector.epoch == 2
+    leader.transport.down = False
+    await bench.close()
+
+
+async def test_a_holder_stops_at_the_renewal_that_finds_its_lease_deleted() -> None:
+    bench = Bench()
+    one = bench.candidate("one")
+    await bench.advance(3)
+    bench.api.remove(LEASE)
+    await bench.advance(3)
+    assert one.elector.epoch is None
+    assert not one.working
+    await bench.close()
+
+
+async def test_an_epoch_that_was_seen_does_not_come_again_where_no_object_carries_it() -> None:
+    bench = Bench()
+    one, two = bench.candidate("one"), bench.candidate("two")
+    await bench.advance(6)
+    bench.floor = 0
+    leader = one if one.elector.epoch else two
+    leader.transport.down = True
+    bench.api.remove(LEASE)
+    await bench.advance(25)
+    assert bench.epochs == [1, 2]
+    leader.transport.down = False
     await bench.close()
 
 
@@ -276,7 +319,7 @@ async def test_nobody_leads_before_the_epochs_in_the_cluster_are_known() -> None
     await bench.advance(30)
     assert one.elector.epoch is None
     bench.floor = 7
-    await bench.advance(5)
+    await bench.advance(22)
     assert one.elector.epoch == 8
     await bench.close()
 
@@ -349,7 +392,7 @@ async def test_three_candidates_under_random_faults_never_lead_together(seed: in
         bench.candidate(name, wall_offset=rng.uniform(-1e6, 1e6))
     for _ in range(60):
         candidate = rng.choice(bench.candidates)
-        match rng.randrange(6):
+        match rng.randrange(7):
             case 0:
                 candidate.transport.down = not candidate.transport.down
             case 1:
@@ -361,6 +404,8 @@ async def test_three_candidates_under_random_faults_never_lead_together(seed: in
             case 4:
                 await candidate.stop()
                 candidate.start()
+            case 5 if LEASE in bench.api.objects:
+                bench.api.remove(LEASE)
             case _:
                 await bench.clock.stop(rng.uniform(0, 20))
                 bench.check()
