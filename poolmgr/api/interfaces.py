@@ -30,7 +30,7 @@ class Control(Protocol):
         ...
 
     @property
-    def standing(self) -> Verdict:
+    def readiness(self) -> Verdict:
         """Whether this manager acts, and if not, why."""
         ...
 

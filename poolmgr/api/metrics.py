@@ -53,9 +53,9 @@ class FleetCollector(Collector):
         self._control = control
 
     def collect(self) -> Iterator[Metric]:
-        standing = self._control.standing
+        readiness = self._control.readiness
         yield GaugeMetricFamily(
-            "poolmgr_leading", "1 while this manager holds the lease and acts.", value=float(bool(standing))
+            "poolmgr_leading", "1 while this manager holds the lease and acts.", value=float(bool(readiness))
         )
         census = self._control.census
         snapshot = self._control.snapshot

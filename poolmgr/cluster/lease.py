@@ -68,7 +68,7 @@ class Elector:
         self._highest = 0
         self.holder = ""
         """Identity of the leader last seen, for people; empty when unknown."""
-        self.standing_by_because = "the lease has not been requested yet; nothing is moved"
+        self.not_leading_message = "the lease has not been requested yet; nothing is moved"
         """See `Leadership`."""
 
     @property
@@ -109,12 +109,12 @@ class Elector:
                 complained = False
             except PoolError as error:
                 # Down, forbidden or outrun: not leading is always safe, so it is simply tried again.
-                self.standing_by_because = (
+                self.not_leading_message = (
                     f"the lease {self._where} cannot be acquired, so nothing is moved: {error.message}"
                 )
                 if not complained:
                     log.warning(
-                        "lease_not_acquired", reason=error.reason.value, detail=self.standing_by_because
+                        "lease_not_acquired", reason=error.reason.value, detail=self.not_leading_message
                     )
                 complained = not isinstance(error, Stale)
             await self._clock.sleep(self._settings.retry_seconds * self._client.rng.uniform(1.0, 1.5))
@@ -129,7 +129,7 @@ class Elector:
             return None
         floor = self._floor()
         if floor is None:
-            self.standing_by_because = (
+            self.not_leading_message = (
                 "the cluster is still being read; the lease will be requested after that"
             )
             return None
@@ -160,7 +160,7 @@ class Elector:
         # Our own name there, without our holding it, is a write of ours whose answer was lost.
         if not self.holder or self.holder == self._identity:
             return True
-        self.standing_by_because = f"manager {self.holder} holds the lease {self._where}; this one stands by"
+        self.not_leading_message = f"manager {self.holder} holds the lease {self._where}; this one stands by"
         seen = (self.holder, spec.renew_time or "", lease.metadata.resource_version)
         if seen != self._seen:
             self._seen, self._seen_at = seen, now

@@ -138,7 +138,7 @@ class Leadership(Protocol):
         ...
 
     @property
-    def standing_by_because(self) -> str:
+    def not_leading_message(self) -> str:
         """A sentence for an operator who asks why this manager moves nothing while `epoch` is None."""
         ...
 

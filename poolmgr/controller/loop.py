@@ -117,7 +117,7 @@ class Controller:
         """Exceptions that were met and are a defect of this program; each is in the log with its traceback."""
         self.plan: Plan | None = None
         """The newest decision."""
-        self.standing = Verdict(False, Reason.NOT_SYNCED, "the manager has not read the cluster yet")
+        self.readiness = Verdict(False, Reason.NOT_SYNCED, "the manager has not read the cluster yet")
         """Whether this manager acts, and if not, why."""
 
     @property
@@ -158,7 +158,7 @@ class Controller:
         seen = self.snapshot
         return (
             seen is None
-            or not self.standing
+            or not self.readiness
             or bool(seen.transitions)
             or any(vm.node is None for vm in seen.vms)
         )
@@ -172,7 +172,7 @@ class Controller:
         async with self._lock:
             snapshot = await self._observe()
             now = self._dependencies.clock.monotonic()
-            if not self.standing:
+            if not self.readiness:
                 self._pace.looked(snapshot, now)
                 await self._learn(snapshot)
                 return False
@@ -218,8 +218,8 @@ class Controller:
         """
         async with self._lock:
             snapshot = await self._observe()
-            if self.standing.reason in (Reason.NOT_SYNCED, Reason.STALE_SNAPSHOT):
-                raise Unavailable(self.standing.reason, self.standing.message)
+            if self.readiness.reason in (Reason.NOT_SYNCED, Reason.STALE_SNAPSHOT):
+                raise Unavailable(self.readiness.reason, self.readiness.message)
             found = next((p for p in snapshot.pools if p.name == pool), None)
             if found is None:
                 have = ", ".join(sorted(p.name for p in snapshot.pools)) or "none"
@@ -230,8 +230,8 @@ class Controller:
                     f"pool {pool} is at generation {found.generation}, and you saw {generation}; read it again "
                     "and repeat the request",
                 )
-            if not dry_run and not self.standing:
-                raise Unavailable(self.standing.reason, self.standing.message)
+            if not dry_run and not self.readiness:
+                raise Unavailable(self.readiness.reason, self.readiness.message)
             view = guard.operator_view(snapshot, pool)
             plan = of_pool(self._planner.decide(view, await self._recall()).plan, pool, view)
             accepted, refused = guard.passed(plan.moves, view)
@@ -251,8 +251,8 @@ class Controller:
         """
         async with self._lock:
             snapshot = await self._observe()
-            if not self.standing:
-                raise Unavailable(self.standing.reason, self.standing.message)
+            if not self.readiness:
+                raise Unavailable(self.readiness.reason, self.readiness.message)
             found = next((n for n in snapshot.nodes if n.name == node), None)
             if found is None:
                 raise Rejected(Reason.NOT_FOUND, f"there is no node {node!r} with an agent")
@@ -276,7 +276,7 @@ class Controller:
     async def _observe(self) -> ClusterSnapshot:
         snapshot = await self._dependencies.view.snapshot()
         self.snapshot = snapshot
-        self.standing = self._trust(snapshot)
+        self.readiness = self._readiness(snapshot)
         now = self._dependencies.clock.monotonic()
         if snapshot.synced and now - self._sampled_at >= self._settings.sample_seconds:
             self._sampled_at = now
@@ -287,7 +287,7 @@ class Controller:
                 await self._reporter.save_learned_state(self._planner.name, self._learned)
         return snapshot
 
-    def _trust(self, snapshot: ClusterSnapshot) -> Verdict:
+    def _readiness(self, snapshot: ClusterSnapshot) -> Verdict:
         if not snapshot.synced:
             return Verdict(
                 False, Reason.NOT_SYNCED, "the view of the cluster is not complete yet; nothing is moved"
@@ -298,7 +298,7 @@ class Controller:
                 False, Reason.STALE_SNAPSHOT, f"the view of the cluster is {age:.0f} s old; nothing is moved"
             )
         if self._dependencies.leadership.epoch is None:
-            return Verdict(False, Reason.NOT_LEADER, self._dependencies.leadership.standing_by_because)
+            return Verdict(False, Reason.NOT_LEADER, self._dependencies.leadership.not_leading_message)
         behind = [n.name for n in snapshot.nodes if n.revision and self._superseded.get(n.name) == n.revision]
         if behind:
             return Verdict(
@@ -406,7 +406,7 @@ class Controller:
         """A standby sees the same demand as the leader: what it learns of it spares a takeover the first days."""
         now = self._dependencies.clock.monotonic()
         if (
-            self.standing.reason is Reason.NOT_LEADER
+            self.readiness.reason is Reason.NOT_LEADER
             and now - self._learnt_at >= self._settings.sample_seconds
         ):
             self._learnt_at = now

@@ -206,7 +206,7 @@ class FixedLeadership:
         return self.held
 
     @property
-    def standing_by_because(self) -> str:
+    def not_leading_message(self) -> str:
         return "another manager holds the lease; this one stands by"
 
     def hand_over(self) -> None:

@@ -21,12 +21,12 @@ async def healthz() -> str:
 async def readyz(control: ControlDep) -> JSONResponse:
     """Ready once the whole cluster has been read. A standby is ready too: it answers everything but moves."""
     synced = control.snapshot is not None and control.snapshot.synced
-    standing = control.standing
+    readiness = control.readiness
     body = {
         "ready": synced,
-        "leading": bool(standing),
-        "reason": standing.reason.value,
-        "message": standing.message,
+        "leading": bool(readiness),
+        "reason": readiness.reason.value,
+        "message": readiness.message,
     }
     return JSONResponse(body, 200 if synced else 503)
 

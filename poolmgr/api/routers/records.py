@@ -50,7 +50,7 @@ async def latest_plan(control: ControlDep, snapshot: SnapshotDep) -> Response:
     if plan is None:
         raise Rejected(
             Reason.NOT_FOUND,
-            f"this manager has made no plan: {control.standing.message or 'it has just started'}",
+            f"this manager has made no plan: {control.readiness.message or 'it has just started'}",
         )
     return await written(lambda: present.plan(plan))
 

@@ -98,17 +98,17 @@ class LivePage:
     async def shown(self, page: int = 1) -> Shown:
         """The newest snapshot, with this page of its nodes."""
         async with self._lock:
-            census, plan, standing = self.control.census, self.control.plan, self.control.standing
+            census, plan, readiness = self.control.census, self.control.plan, self.control.readiness
             if census is None or not census.snapshot.synced:
-                return Shown(_blind(standing))
+                return Shown(_blind(readiness))
             snapshot = census.snapshot
             await self._look_back(snapshot, plan)
-            of = (snapshot.generation, snapshot.taken_at, plan and plan.plan_id, standing, self._past)
+            of = (snapshot.generation, snapshot.taken_at, plan and plan.plan_id, readiness, self._past)
             if of != self._rendered_of:
                 self._rendered_of, self._shown = of, {}
             if page not in self._shown:
                 begun = time.monotonic()
-                self._shown[page] = await asyncio.to_thread(self._render, census, plan, standing, page)
+                self._shown[page] = await asyncio.to_thread(self._render, census, plan, readiness, page)
                 # Never spend more than a tenth of one core on looking nice.
                 self.interval_seconds = max(1.0, 10 * (time.monotonic() - begun))
             return self._shown[page]
@@ -139,8 +139,8 @@ class LivePage:
         except PoolError as error:
             self._past = _Past(now, self._past.samples, feed.from_plan(plan), sentence(error.message))
 
-    def _render(self, census: Census, plan: Plan | None, standing: Verdict, page: int) -> Shown:
-        view, macros = make_view(census, plan, standing), _macros()
+    def _render(self, census: Census, plan: Plan | None, readiness: Verdict, page: int) -> Shown:
+        view, macros = make_view(census, plan, readiness), _macros()
         fleet = self._picture.view(census, plan, page)
         if self._drawn[0] is not self._past:
             past = self._past
@@ -163,8 +163,8 @@ class LivePage:
         return Shown({name: regions[name] for name in REGIONS}, parts, frame)
 
 
-def _blind(standing: Verdict) -> Regions:
-    text = sentence(standing.message) or "This takes a few seconds after the manager starts."
+def _blind(readiness: Verdict) -> Regions:
+    text = sentence(readiness.message) or "This takes a few seconds after the manager starts."
     page = templates().get_template("blind.html")
     return dict.fromkeys(REGIONS, "") | {
         "headline": page.render(title="The manager cannot see the cluster yet", message=text)

@@ -97,7 +97,7 @@ MAX_WAITING = 60
 """Of each on the page; the oldest first, the others are counted."""
 
 
-def make_view(census: Census, plan: Plan | None, standing: Verdict) -> View:
+def make_view(census: Census, plan: Plan | None, readiness: Verdict) -> View:
     """The page's content for a snapshot, with the newest plan's reasons for who waits."""
     snapshot = census.snapshot
     # GPUs outside of all pools are there and may be in trouble; what runs on them is not ours to count.
@@ -107,7 +107,7 @@ def make_view(census: Census, plan: Plan | None, standing: Verdict) -> View:
     waiting, waiting_in_all = _waiting(snapshot, plan)
     trouble = tuple(_trouble(use.gpu) for use in census.trouble)
     moves = sorted(snapshot.transitions, key=lambda move: move.started_at)
-    mood, headline, detail = _headline(count, waiting_in_all, len(moves), standing)
+    mood, headline, detail = _headline(count, waiting_in_all, len(moves), readiness)
     return View(
         headline=headline,
         detail=detail,
@@ -126,10 +126,10 @@ def make_view(census: Census, plan: Plan | None, standing: Verdict) -> View:
     )
 
 
-def _headline(total: Count, waiting: int, moves: int, standing: Verdict) -> tuple[str, str, str]:
+def _headline(total: Count, waiting: int, moves: int, readiness: Verdict) -> tuple[str, str, str]:
     use = f"{total.passthrough_used} in VMs, {total.shared_used} in containers, of {total.gpus} GPUs"
-    if not standing:
-        return "blind", "This manager is not acting", sentence(standing.message)
+    if not readiness:
+        return "blind", "This manager is not acting", sentence(readiness.message)
     if total.trouble:
         return (
             "trouble",

@@ -36,7 +36,7 @@ class Steering:
 
     snapshot: ClusterSnapshot | None = field(default_factory=fleet)
     plan: Plan | None = field(default_factory=plan)
-    standing: Verdict = field(default_factory=lambda: Verdict(True, Reason.ADMITTED, "leading"))
+    readiness: Verdict = field(default_factory=lambda: Verdict(True, Reason.ADMITTED, "leading"))
     refuse: PoolError | None = None
     asked: list[tuple[str, bool, int | None]] = field(default_factory=list)
     resting: tuple[Backoff, ...] = ()

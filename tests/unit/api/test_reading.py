@@ -112,7 +112,7 @@ async def test_the_present_needs_no_ledger() -> None:
 @pytest.mark.parametrize("path", ["pools", "nodes", "plans/latest", "transitions"])
 async def test_before_the_first_complete_view_nothing_is_shown(path: str) -> None:
     control = Steering(
-        snapshot=fleet(synced=False), standing=Verdict(False, Reason.NOT_SYNCED, "not complete yet")
+        snapshot=fleet(synced=False), readiness=Verdict(False, Reason.NOT_SYNCED, "not complete yet")
     )
     async with client(control) as http:
         answer = await http.get(f"/api/v1/{path}")
@@ -125,7 +125,7 @@ async def test_before_the_first_complete_view_nothing_is_shown(path: str) -> Non
 
 
 async def test_standby_is_ready_and_says_that_it_does_not_lead() -> None:
-    control = Steering(standing=Verdict(False, Reason.NOT_LEADER, "another manager holds the lease"))
+    control = Steering(readiness=Verdict(False, Reason.NOT_LEADER, "another manager holds the lease"))
     async with client(control) as http:
         ready = await http.get("/readyz")
     assert ready.status_code == 200
@@ -133,7 +133,7 @@ async def test_standby_is_ready_and_says_that_it_does_not_lead() -> None:
 
 
 async def test_no_plan_yet_is_404_with_the_reason() -> None:
-    control = Steering(plan=None, standing=Verdict(False, Reason.NOT_LEADER, "another holds the lease"))
+    control = Steering(plan=None, readiness=Verdict(False, Reason.NOT_LEADER, "another holds the lease"))
     async with client(control) as http:
         answer = await http.get("/api/v1/plans/latest")
     assert answer.status_code == 404
@@ -152,7 +152,7 @@ async def test_metrics_count_every_gpu_once() -> None:
 
 
 async def test_metrics_before_the_first_view_say_so() -> None:
-    control = Steering(snapshot=None, standing=Verdict(False, Reason.NOT_SYNCED, ""))
+    control = Steering(snapshot=None, readiness=Verdict(False, Reason.NOT_SYNCED, ""))
     async with client(control) as http:
         assert "poolmgr_synced 0.0" in (await http.get("/metrics")).text
 

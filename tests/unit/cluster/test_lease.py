@@ -329,10 +329,10 @@ async def test_a_manager_that_stands_by_says_why() -> None:
     bench.api.missing_namespaces.add("poolmgr-system")
     two = bench.candidate("two")
     await bench.advance(15)
-    assert "still being read" in two.elector.standing_by_because
+    assert "still being read" in two.elector.not_leading_message
     bench.floor = 0
     await bench.advance(15)
-    assert two.elector.standing_by_because == (
+    assert two.elector.not_leading_message == (
         "the lease poolmgr-system/poolmgr-manager cannot be acquired, so nothing is moved: there is no namespace "
         "poolmgr-system. Install the chart, which makes it, or name another with POOLMGR_NAMESPACE."
     )
@@ -342,7 +342,7 @@ async def test_a_manager_that_stands_by_says_why() -> None:
     await bench.advance(15)
     three = bench.candidate("three")
     await bench.advance(15)
-    assert three.elector.standing_by_because == (
+    assert three.elector.not_leading_message == (
         "manager two holds the lease poolmgr-system/poolmgr-manager; this one stands by"
     )
     await bench.close()

@@ -99,7 +99,9 @@ async def test_ledger_that_is_down_leaves_the_present_and_says_so() -> None:
 
 
 async def test_before_the_first_view_the_page_says_what_it_waits_for() -> None:
-    html = await page(Steering(snapshot=None, standing=Verdict(False, Reason.NOT_SYNCED, "not complete yet")))
+    html = await page(
+        Steering(snapshot=None, readiness=Verdict(False, Reason.NOT_SYNCED, "not complete yet"))
+    )
     assert "The manager cannot see the cluster yet" in html
     assert "Not complete yet." in html
 

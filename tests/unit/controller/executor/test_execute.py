@@ -28,7 +28,7 @@ class Cluster:
     def epoch(self) -> LeaseEpoch | None:
         return LeaseEpoch(1) if len(self.calls) < self.held_for else None
 
-    standing_by_because = "the lease is lost"
+    not_leading_message = "the lease is lost"
 
     async def ensure_gpus_fenced(self, node: NodeName, uuids: frozenset[GpuUuid]) -> None:
         self.calls.append("fence")
