@@ -6,7 +6,7 @@ view that is unsynced, old, or behind its own writes, nor without holding the le
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -315,19 +315,26 @@ class Controller:
         before, self._at_rest = self._at_rest, {}
         restless = []
         for node in snapshot.nodes:
-            if before.get(node.name) is node or intents.at_rest(node):
+            if before.get(node.name) is node or self._is_at_rest(node):
                 self._at_rest[node.name] = node
             else:
                 restless.append(node)
         return restless
 
+    def _is_at_rest(self, node: Node) -> bool:
+        try:
+            return intents.at_rest(node)
+        except Exception:  # noqa: BLE001 - no node stops another
+            self._unforeseen("node_not_understood", node=node.name)
+            return False
+
     async def _adopt(self, nodes: list[Node]) -> None:
         async def adopt(node: Node) -> None:
             intent = intents.heeded(node) or (intents.adopt(node) if node.transition is None else None)
             if intent is not None:
-                await self._guarded(node, self._executor.write(node, intent))
+                self._note(node, await self._executor.write(node, intent))
 
-        await side_by_side(nodes, adopt)
+        await self._on_each(nodes, adopt)
 
     async def _repair(self, nodes: list[Node]) -> None:
         async def repair(node: Node) -> None:
@@ -337,9 +344,9 @@ class Controller:
             if intent is None or intent.transition is None:
                 return
             log.info("repair_started", node=node.name, message=intent.transition.message)
-            await self._guarded(node, self._executor.write(node, intent))
+            self._note(node, await self._executor.write(node, intent))
 
-        await side_by_side(nodes, repair)
+        await self._on_each(nodes, repair)
 
     async def _advance(self, nodes: list[Node], snapshot: ClusterSnapshot) -> None:
         async def advance(node: Node) -> None:
@@ -347,16 +354,14 @@ class Controller:
             if transition is None or node.name in self._superseded:
                 return
             if transition.epoch != self._executor.epoch():
-                await self._guarded(node, self._executor.take_over(node))
+                self._note(node, await self._executor.take_over(node))
                 return
             action = next_action(node, snapshot, self._settings.deadlines)
-            outcome = await self._guarded(
-                node, self._executor.carry_out(node, action, self._dependencies.clock.now())
-            )
-            if outcome is not None:
-                await self._reporter.step(transition, outcome, self._dependencies.clock.now())
+            outcome = await self._executor.carry_out(node, action, self._dependencies.clock.now())
+            self._note(node, outcome)
+            await self._reporter.step(transition, outcome, self._dependencies.clock.now())
 
-        await side_by_side(nodes, advance)
+        await self._on_each(nodes, advance)
 
     async def _start(
         self, moves: tuple[Move, ...], plan: Plan, *, asked_for: str = ""
@@ -373,29 +378,33 @@ class Controller:
                 return
             group, epoch = groups[node.name], self._executor.epoch()
             intent = intents.begin(node, group, plan.plan_id, epoch, self._dependencies.clock.now())
-            if await self._guarded(node, self._executor.write(node, intent)) is not None:
-                started.add(node.name)
+            self._note(node, await self._executor.write(node, intent))
+            started.add(node.name)
 
         nodes = {node.name: node for node in fresh.nodes}
-        await side_by_side([nodes[NodeName(name)] for name in groups], start)
+        await self._on_each([nodes[NodeName(name)] for name in groups], start)
         return tuple(m for name, group in groups.items() if name in started for m in group), refused
 
-    async def _guarded(self, node: Node, work: Awaitable[Outcome]) -> Outcome | None:
-        """Await one node's step; whatever goes wrong with it concerns that node and this tick only."""
-        try:
-            outcome = await work
-        except Stale as error:
-            log.info("write_lost_race", node=node.name, reason=error.reason.value, message=error.message)
-            return None
-        except PoolError as error:
-            log.warning("step_failed", node=node.name, reason=error.reason.value, message=error.message)
-            return None
-        except Exception:  # noqa: BLE001 - no node stops another
-            self._unforeseen("step_failed", node=node.name)
-            return None
+    async def _on_each(self, nodes: Iterable[Node], work: Callable[[Node], Awaitable[None]]) -> None:
+        """Do `work` on every node, several side by side. Whatever goes wrong with one, be it in deciding what to do,
+        concerns that node and this tick only."""
+
+        async def guarded(node: Node) -> None:
+            try:
+                await work(node)
+            except Stale as error:
+                log.info("write_lost_race", node=node.name, reason=error.reason.value, message=error.message)
+            except PoolError as error:
+                log.warning("step_failed", node=node.name, reason=error.reason.value, message=error.message)
+            except Exception:  # noqa: BLE001 - no node stops another
+                self._unforeseen("step_failed", node=node.name)
+
+        await side_by_side(nodes, guarded)
+
+    def _note(self, node: Node, outcome: Outcome) -> None:
+        """The view of the node is behind until it shows what was written."""
         if outcome.wrote_intent:
             self._superseded[node.name] = node.revision
-        return outcome
 
     def _unforeseen(self, event: str, **about: str) -> None:
         """To be called where an exception is handled that nothing here raises on purpose."""

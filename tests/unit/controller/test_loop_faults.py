@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from poolmgr.controller import intents, loop
+from poolmgr.controller.event_reporter import EventReporter
+from poolmgr.controller.executor.execute import Executor
 from poolmgr.domain.errors import Fault, PoolError, Rejected, Stale, Unavailable
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
@@ -56,6 +59,54 @@ async def test_other_nodes_move_on_time(error: Exception) -> None:
     assert nodes[NodeName("node-2")].gpus[0].mode is Mode.PASSTHROUGH
     assert nodes[NodeName("node-1")].gpus[0].mode is Mode.SHARED
     assert bool(controller.unforeseen) is not isinstance(error, PoolError)
+
+
+WORK_OF_A_NODE = (
+    (intents, "at_rest"),
+    (intents, "adopt"),
+    (intents, "repair"),
+    (intents, "begin"),
+    (loop, "next_action"),
+    (EventReporter, "step"),
+    (Executor, "write"),
+    (Executor, "take_over"),
+    (Executor, "carry_out"),
+)
+"""All that the loop does for one node."""
+
+
+@pytest.mark.parametrize("error", [*FORESEEN, *UNFORESEEN], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    ("where", "name"), WORK_OF_A_NODE, ids=lambda value: getattr(value, "__name__", value)
+)
+async def test_no_failing_call_of_one_node_costs_another_its_turn(
+    where: Any, name: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(nodes=2)
+    controller = rig.controller()
+    works = getattr(where, name)
+    failed = []
+
+    def fails_on_node_1(*arguments: Any, **more: Any) -> Any:
+        if "node-1" in (getattr(a, "name", getattr(a, "node", "")) for a in arguments):
+            failed.append(name)
+            raise error
+        return works(*arguments, **more)
+
+    monkeypatch.setattr(where, name, fails_on_node_1)
+    rig.want(Mode.PASSTHROUGH, 0, node="node-1")
+    rig.want(Mode.PASSTHROUGH, 0, node="node-2")
+    if name == "take_over":
+        await rig.run(controller, 5)
+        rig.leadership.hand_over()
+    for _ in range(60):
+        await controller.tick()
+        await rig.fleet.clock.run_for(1.0)
+        rig.check()
+        if rig.mode(0, node="node-2") is Mode.PASSTHROUGH:
+            break
+    assert failed or name == "repair"
+    assert rig.mode(0, node="node-2") is Mode.PASSTHROUGH
 
 
 @pytest.mark.parametrize("error", UNFORESEEN, ids=lambda error: type(error).__name__)
