@@ -27,7 +27,7 @@ class _Tally:
     in_flight: int = 0
 
 
-def passed(
+def validate(
     moves: tuple[Move, ...], snapshot: ClusterSnapshot
 ) -> tuple[tuple[Move, ...], tuple[Refusal, ...]]:
     """Split `moves` into those that may start now and refusals for the rest.

@@ -126,7 +126,7 @@ def begin(node: Node, moves: tuple[Move, ...], plan_id: PlanId, epoch: LeaseEpoc
     )
 
 
-def advanced(node: Node, to: Step, epoch: LeaseEpoch, now: float) -> NodeIntent:
+def at_step(node: Node, to: Step, epoch: LeaseEpoch, now: float) -> NodeIntent:
     """The same transition at its next step, under this leader's epoch."""
     transition = _transition(node)
     disturbances = lessons.disturbances_at(node, transition, to, now)
@@ -134,12 +134,12 @@ def advanced(node: Node, to: Step, epoch: LeaseEpoch, now: float) -> NodeIntent:
     return replace(current(node), transition=following, disturbances=disturbances)
 
 
-def taken_over(node: Node, epoch: LeaseEpoch) -> NodeIntent:
+def with_epoch(node: Node, epoch: LeaseEpoch) -> NodeIntent:
     """The same transition under a new leader's epoch; the step's clock runs on."""
     return replace(current(node), transition=replace(_transition(node), epoch=epoch))
 
 
-def turned_back(
+def rolled_back(
     node: Node, step: Step, reason: Reason, message: str, epoch: LeaseEpoch, now: float
 ) -> NodeIntent:
     """The transition reversed: every device is wanted back in the mode that it came from. Whoever it failed for rests."""
@@ -162,7 +162,7 @@ def turned_back(
     )
 
 
-def narrowed(node: Node, devices: tuple[PciAddress, ...], epoch: LeaseEpoch) -> NodeIntent:
+def shrunk(node: Node, devices: tuple[PciAddress, ...], epoch: LeaseEpoch) -> NodeIntent:
     """The same transition with these of its devices; the others are wanted where they came from. The step's
     clock runs on. Only before Rebind: no agent has acted on any of them yet."""
     transition = _transition(node)
@@ -174,7 +174,7 @@ def narrowed(node: Node, devices: tuple[PciAddress, ...], epoch: LeaseEpoch) -> 
     )
 
 
-def finished(node: Node, now: float) -> NodeIntent:
+def ended(node: Node, now: float) -> NodeIntent:
     transition = _transition(node)
     return replace(
         current(node),

@@ -1,7 +1,7 @@
 """What a move teaches: who rests after a failure, and what it cost the pods of its node. Pure."""
 
 from poolmgr.controller.executor.conditions import moving, to_rebind
-from poolmgr.controller.executor.take import MOVES_FOR_NOBODY_YET
+from poolmgr.controller.executor.to_passthrough import MOVES_AHEAD_OF_DEMAND
 from poolmgr.domain import backoff
 from poolmgr.domain.backoff import WHOLE_NODE, Backoff, Disturbance
 from poolmgr.domain.fleet import Node, Transition
@@ -20,7 +20,7 @@ def after_failure(
 
 def _blamed(node: Node, transition: Transition, reason: Reason) -> tuple[PciAddress, ...]:
     step = transition.step
-    if step is Step.DRAIN and (reason is Reason.GPU_BUSY or transition.reason in MOVES_FOR_NOBODY_YET):
+    if step is Step.DRAIN and (reason is Reason.GPU_BUSY or transition.reason in MOVES_AHEAD_OF_DEMAND):
         return ()  # somebody uses it, which the planner sees, or it was closed ahead and its pods ran on: no failure
     if step in (Step.FENCE, Step.DETACH, Step.ATTACH):
         return (WHOLE_NODE,)  # kubelet or HAMi: any other GPU of the node would fare the same
@@ -41,7 +41,7 @@ def rest_words(node: Node, after: tuple[Backoff, ...]) -> str:
 
 
 def after_end(node: Node, transition: Transition, now: float) -> tuple[Backoff, ...]:
-    """The pauses of `node` once `transition` is over. Undone ones were counted when they were turned back, and what was
+    """The pauses of `node` once `transition` is over. Undone ones were counted when they were rolled back, and what was
     only put right after a reboot is no success of a plan."""
     if transition.rollback or transition.reason == Reason.DRIFTED:
         return node.backoffs

@@ -234,7 +234,7 @@ class Controller:
                 raise Unavailable(self.readiness.reason, self.readiness.message)
             view = guard.operator_view(snapshot, pool)
             plan = of_pool(self._planner.decide(view, await self._recall()).plan, pool, view)
-            accepted, refused = guard.passed(plan.moves, view)
+            accepted, refused = guard.validate(plan.moves, view)
             if dry_run:
                 return RebalanceResult(plan, accepted, refused, True)
             started, refused = await self._start(plan.moves, plan, asked_for=pool)
@@ -369,7 +369,7 @@ class Controller:
         """Verify against a snapshot taken now, then write one intent per node. `asked_for`: the pool whose moves an
         operator asked for."""
         fresh = guard.operator_view(await self._dependencies.view.snapshot(), asked_for)
-        accepted, refused = guard.passed(moves, fresh)
+        accepted, refused = guard.validate(moves, fresh)
         groups = intents.by_node(accepted)
         started: set[NodeName] = set()
 

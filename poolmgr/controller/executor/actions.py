@@ -76,7 +76,7 @@ class Advance:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnBack:
+class Rollback:
     """Undo the move: every device of the transition goes back to the mode that it came from."""
 
     reason: Reason
@@ -84,7 +84,7 @@ class TurnBack:
 
 
 @dataclass(frozen=True, slots=True)
-class Narrow:
+class Shrink:
     """Go on with these devices alone; the others stay where they are and are opened again."""
 
     devices: tuple[PciAddress, ...]
@@ -100,4 +100,4 @@ class Finish:
     message: str
 
 
-Action = Wait | Perform | Advance | TurnBack | Narrow | Finish
+Action = Wait | Perform | Advance | Rollback | Shrink | Finish

@@ -7,8 +7,8 @@ from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 
-from . import conditions, give_back, take
-from .actions import Action, Advance, Cordon, Effect, FenceGpus, Finish, Perform, TurnBack, Wait
+from . import conditions, to_passthrough, to_shared
+from .actions import Action, Advance, Cordon, Effect, FenceGpus, Finish, Perform, Rollback, Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ def next_action(node: Node, snapshot: ClusterSnapshot, deadlines: StepDeadlines)
         if transition.step is Step.DRAIN:
             following = Step.ATTACH  # never detach what is in use
         return Advance(following, Reason.STEP_TIMED_OUT, f"{late}; going on without it")
-    return TurnBack(Reason.STEP_TIMED_OUT, late)
+    return Rollback(Reason.STEP_TIMED_OUT, late)
 
 
-def step_after_turning_back(node: Node, transition: Transition) -> Step:
+def first_step_back(node: Node, transition: Transition) -> Step:
     """Where the undoing starts: at Fence if a device has to be rebound, else where HAMi gets its own back."""
     origin = transition.to_mode.other
     back = any(g.observed_mode is not origin for g in conditions.moving(node, transition))
@@ -75,15 +75,15 @@ def _recipe(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools
         case Step.INTEND:
             return Advance(Step.FENCE, Reason.STEP_DONE, f"the move on {node.name} is recorded")
         case Step.FENCE:
-            return take.fence(node, transition) if taking else give_back.fence(node, transition)
+            return to_passthrough.fence(node, transition) if taking else to_shared.fence(node, transition)
         case Step.DRAIN if taking:
-            return take.drain(node, transition, snapshot, pools)
+            return to_passthrough.drain(node, transition, snapshot, pools)
         case Step.DRAIN:
-            return give_back.drain(node, transition, snapshot)
+            return to_shared.drain(node, transition, snapshot)
         case Step.DETACH if taking:
-            return take.detach(node, transition, snapshot)
+            return to_passthrough.detach(node, transition, snapshot)
         case Step.DETACH:
-            return give_back.detach(node, transition, snapshot)
+            return to_shared.detach(node, transition, snapshot)
         case Step.REBIND:
             return _rebind(node, transition)
         case Step.ATTACH:
@@ -93,7 +93,7 @@ def _recipe(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools
                     Reason.DRIFTED,
                     f"{conditions.names(stray)} on {node.name} went back meanwhile (a reboot?); starting over",
                 )
-            attach = take.attach if taking else give_back.attach
+            attach = to_passthrough.attach if taking else to_shared.attach
             return attach(node, transition, snapshot)
         case Step.RELEASE:
             return _release(node)
@@ -116,7 +116,7 @@ def _rebind(node: Node, transition: Transition) -> Action:
     broken = [g for g in gpus if g.phase is DevicePhase.QUARANTINED]
     if len(arrived) + len(broken) == len(gpus) and node.reported:
         if broken and not arrived and not transition.rollback:
-            return TurnBack(
+            return Rollback(
                 Reason.BIND_FAILED,
                 f"{conditions.names(broken)} on {node.name} could not be rebound: {broken[0].message}",
             )

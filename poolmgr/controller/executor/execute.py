@@ -16,14 +16,14 @@ from poolmgr.controller.executor.actions import (
     Evict,
     FenceGpus,
     Finish,
-    Narrow,
     Perform,
     Plugin,
-    TurnBack,
+    Rollback,
+    Shrink,
     Unregister,
     Wait,
 )
-from poolmgr.controller.executor.advance import step_after_turning_back
+from poolmgr.controller.executor.advance import first_step_back
 from poolmgr.controller.interfaces import Evictor, FleetActuator, Leadership, SharingActuator
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.fleet import Node
@@ -79,17 +79,17 @@ class Executor:
                     return Outcome(refusals[0].reason, refusals[0].message, changed=changed)
                 wrote = False
             case Advance(to):
-                await self.write(node, intents.advanced(node, to, epoch, now))
-            case TurnBack(reason, message):
+                await self.write(node, intents.at_step(node, to, epoch, now))
+            case Rollback(reason, message):
                 assert node.transition is not None
-                step = step_after_turning_back(node, node.transition)
-                intent = intents.turned_back(node, step, reason, message, epoch, now)
+                step = first_step_back(node, node.transition)
+                intent = intents.rolled_back(node, step, reason, message, epoch, now)
                 await self.write(node, intent)
                 said += f"; undoing the move{lessons.rest_words(node, intent.backoffs)}"
-            case Narrow(devices):
-                await self.write(node, intents.narrowed(node, devices, epoch))
+            case Shrink(devices):
+                await self.write(node, intents.shrunk(node, devices, epoch))
             case Finish():
-                await self.write(node, intents.finished(node, now))
+                await self.write(node, intents.ended(node, now))
         return Outcome(
             action.reason,
             said,
@@ -100,7 +100,7 @@ class Executor:
 
     async def take_over(self, node: Node) -> Outcome:
         """Put this leader's epoch on a transition that an earlier one left."""
-        return await self.write(node, intents.taken_over(node, self.epoch()))
+        return await self.write(node, intents.with_epoch(node, self.epoch()))
 
     async def write(self, node: Node, intent: NodeIntent) -> Outcome:
         """Compare-and-swap the node's spec. Raises Stale when the lease or the object moved on."""

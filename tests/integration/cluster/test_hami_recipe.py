@@ -132,7 +132,7 @@ async def shown(
     return sharing_in(node, await seen(cluster, what, holds))
 
 
-async def check_take_and_give_back(node: Node, version: tuple[int, int], tell: Callable[[str], None]) -> None:
+async def check_both_ways(node: Node, version: tuple[int, int], tell: Callable[[str], None]) -> None:
     """The recipe of docs/explanation/taking-a-gpu-from-hami.md for GPU one, there and back."""
     hami = node.hami
     async with connected_cluster(node.plane) as cluster:
@@ -229,7 +229,7 @@ async def test_2_10_annotation_alone_is_not_live_which_is_why_the_handshake_goes
 async def test_2_10_takes_a_gpu_and_gives_the_other_back(hami: Hami) -> None:
     node = await asyncio.to_thread(Node(hami, "recipe-take").start)
     try:
-        await check_take_and_give_back(node, (2, 10), lambda line: log.info("recipe", hami="2.10", seen=line))
+        await check_both_ways(node, (2, 10), lambda line: log.info("recipe", hami="2.10", seen=line))
     finally:
         await asyncio.to_thread(node.stop)
 
@@ -237,7 +237,7 @@ async def test_2_10_takes_a_gpu_and_gives_the_other_back(hami: Hami) -> None:
 async def test_2_8_takes_a_gpu_and_gives_the_other_back(hami_2_8: Hami) -> None:
     node = await asyncio.to_thread(Node(hami_2_8, "recipe-take").start)
     try:
-        await check_take_and_give_back(node, (2, 8), lambda line: log.info("recipe", hami="2.8", seen=line))
+        await check_both_ways(node, (2, 8), lambda line: log.info("recipe", hami="2.8", seen=line))
         async with connected_cluster(node.plane) as cluster:
             await shown(cluster, node, "the node", lambda s: s.registered)
             await sharing_of(cluster, 4).ensure_gpus_fenced(node.name, frozenset({TWO}))

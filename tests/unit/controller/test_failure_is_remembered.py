@@ -213,27 +213,27 @@ def test_putting_things_right_after_a_reboot_is_no_success_of_a_plan() -> None:
     known = (paused(G0.pci_address),)
     for why, left in ((Reason.DRIFTED, known), (Reason.VM_WAITING, ())):
         moved = transition(arrived, step=Step.DONE, reason=why.value)
-        assert intents.finished(node(arrived, transition=moved, backoffs=known), NOW).backoffs == left
+        assert intents.ended(node(arrived, transition=moved, backoffs=known), NOW).backoffs == left
 
 
 def test_a_quarantined_gpu_is_remembered_though_the_others_of_its_move_arrived() -> None:
     arrived = gpu(0, mode=Mode.PASSTHROUGH)
     broken = gpu(1, desired_mode=Mode.PASSTHROUGH, phase=DevicePhase.QUARANTINED, message="no answer")
     moved = transition(arrived, broken, step=Step.DONE)
-    known = intents.finished(node(arrived, broken, transition=moved), NOW).backoffs
+    known = intents.ended(node(arrived, broken, transition=moved), NOW).backoffs
     assert [(b.pci_address, b.message) for b in known] == [(broken.pci_address, "no answer")]
 
 
 def test_stopping_the_plugin_is_noted_as_the_step_that_does_it_begins() -> None:
     draining = node(G0, G1, transition=transition(G0, step=Step.DRAIN, started_at=NOW - 30))
-    noted = intents.advanced(draining, Step.DETACH, LeaseEpoch(1), NOW).disturbances
+    noted = intents.at_step(draining, Step.DETACH, LeaseEpoch(1), NOW).disturbances
     assert noted == (Disturbance(NOW, 1),)
     again = replace(draining, disturbances=noted)
-    assert intents.advanced(again, Step.DETACH, LeaseEpoch(1), NOW + 9).disturbances == noted
+    assert intents.at_step(again, Step.DETACH, LeaseEpoch(1), NOW + 9).disturbances == noted
     assert draining.transition is not None
     undoing = replace(again, transition=replace(draining.transition, rollback=True))
-    assert intents.advanced(undoing, Step.DETACH, LeaseEpoch(1), NOW + 99).disturbances == (
+    assert intents.at_step(undoing, Step.DETACH, LeaseEpoch(1), NOW + 99).disturbances == (
         Disturbance(NOW, 2),
     )
     stopped = replace(draining, sharing=sharing(G0, G1, plugin_wanted=False))
-    assert intents.advanced(stopped, Step.DETACH, LeaseEpoch(1), NOW).disturbances == ()
+    assert intents.at_step(stopped, Step.DETACH, LeaseEpoch(1), NOW).disturbances == ()

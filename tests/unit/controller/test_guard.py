@@ -17,13 +17,13 @@ PT = gpu(0, mode=Mode.PASSTHROUGH)
 
 
 def refusal(mv, snap):
-    accepted, refused = guard.passed((mv,), snap)
+    accepted, refused = guard.validate((mv,), snap)
     assert not accepted
     return refused[0]
 
 
 def test_an_idle_gpu_may_move() -> None:
-    accepted, refused = guard.passed((move(G0),), snapshot(node(G0, G1)))
+    accepted, refused = guard.validate((move(G0),), snapshot(node(G0, G1)))
     assert accepted == (move(G0),) and not refused
 
 
@@ -79,14 +79,14 @@ def test_a_vm_on_the_gpu_is_named() -> None:
 def test_bounds_and_budget_are_used_up_by_accepted_moves() -> None:
     other = gpu(0, node="n2")
     snap = snapshot(node(G0, G1), node(other, name="n2"), pools=(pool(max_in_flight=2),))
-    accepted, refused = guard.passed((move(G0), move(G1), move(other)), snap)
+    accepted, refused = guard.validate((move(G0), move(G1), move(other)), snap)
     assert accepted == (move(G0), move(G1))
     assert [r.reason for r in refused] == [Reason.BUDGET_SPENT]
 
 
 def test_no_plan_takes_a_side_under_its_minimum_by_several_moves() -> None:
     snap = snapshot(node(G0, G1), pools=(pool(shared=SideLimits(min=1), max_in_flight=5),))
-    accepted, refused = guard.passed((move(G0), move(G1)), snap)
+    accepted, refused = guard.validate((move(G0), move(G1)), snap)
     assert accepted == (move(G0),)
     assert [r.reason for r in refused] == [Reason.AT_MINIMUM]
 
@@ -99,7 +99,7 @@ def test_what_an_operator_asks_for_is_let_through_in_that_pool_only() -> None:
         node(other, name="n2"),
         pools=(pool(rebalance=RebalanceMode.RECOMMEND, max_in_flight=5), off),
     )
-    accepted, refused = guard.passed((move(G0), move(other)), guard.operator_view(snap, "a10"))
+    accepted, refused = guard.validate((move(G0), move(other)), guard.operator_view(snap, "a10"))
     assert accepted == (move(G0),)
     assert [r.reason for r in refused] == [Reason.POOL_OFF]
 
@@ -116,7 +116,7 @@ def test_evictions_only_where_the_pool_allows_them() -> None:
     strict = snapshot(node(G0), pods=(victim,))
     assert refusal(mv, strict).reason is Reason.EVICTION_DENIED
     lax = replace(strict, pools=(pool(eviction=EvictionRule.BEST_EFFORT),))
-    assert guard.passed((mv,), lax)[0] == (mv,)
+    assert guard.validate((mv,), lax)[0] == (mv,)
 
 
 def test_a_pod_that_its_owner_did_not_mark_is_never_evicted() -> None:

@@ -79,7 +79,7 @@ def guarded(card: Gpu, view: ClusterSnapshot) -> Reason | None:
         Reason.VM_WAITING,
         "-",
     )
-    _, refused = guard.passed((move,), view)
+    _, refused = guard.validate((move,), view)
     return refused[0].reason if refused else None
 
 
@@ -100,7 +100,7 @@ def test_no_gpu_is_idle_in_one_and_busy_in_another(view: ClusterSnapshot) -> Non
             assert use.state is GpuState.IN_USE
         if move := moved.get(key):
             assert everybody_is_named(use, move)
-            assert guard.passed((move,), view)[0] == (move,)
+            assert guard.validate((move,), view)[0] == (move,)
 
 
 def everybody_is_named(use: GpuUse, move: Move) -> bool:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from poolmgr.controller.executor.actions import Advance, Cordon, Perform, Plugin, TurnBack, Wait
+from poolmgr.controller.executor.actions import Advance, Cordon, Perform, Plugin, Rollback, Wait
 from poolmgr.controller.executor.advance import StepDeadlines, next_action
 from poolmgr.domain.fleet import Holder
 from poolmgr.domain.modes import Mode, Step
@@ -31,9 +31,9 @@ def test_a_gpu_that_a_vm_got_before_the_fence_stays_with_the_vm() -> None:
     held = replace(LEAVING, holders=(Holder(9, "qemu-kvm", path="/dev/vfio/1"),))
     for busy in (allocated, held):
         action = at(Step.DRAIN, busy, STAYS)
-        assert isinstance(action, TurnBack) and action.reason is Reason.GPU_BUSY
+        assert isinstance(action, Rollback) and action.reason is Reason.GPU_BUSY
     action = at(Step.DRAIN, vms=(vm(on=(LEAVING,)),))
-    assert isinstance(action, TurnBack)
+    assert isinstance(action, Rollback)
 
 
 def test_an_idle_gpu_goes_on_to_detach() -> None:

@@ -9,7 +9,7 @@ from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.domain.usage import User
 
 from . import conditions
-from .actions import Action, Advance, Evict, FenceGpus, Narrow, Perform, Wait
+from .actions import Action, Advance, Evict, FenceGpus, Perform, Shrink, Wait
 
 
 def fence(node: Node, transition: Transition) -> Action:
@@ -39,8 +39,8 @@ def drain(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools: 
         return Advance(Step.DETACH, Reason.STEP_DONE, f"{conditions.names(gpus)} is no longer in use")
     rules = {pools[g.pool].eviction for g in gpus if g.pool in pools}
     empty = _empty_units(gpus, users, pools)
-    if empty and transition.reason in MOVES_FOR_NOBODY_YET and not transition.rollback:
-        return Narrow(
+    if empty and transition.reason in MOVES_AHEAD_OF_DEMAND and not transition.rollback:
+        return Shrink(
             tuple(g.pci_address for g in empty),
             Reason.STEP_DONE,
             f"{conditions.names(empty)} is no longer in use and moves on; the other GPUs of this move are opened again",
@@ -62,7 +62,7 @@ def drain(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools: 
     )
 
 
-MOVES_FOR_NOBODY_YET = (Reason.HEADROOM, Reason.RESERVATION_DUE)
+MOVES_AHEAD_OF_DEMAND = (Reason.HEADROOM, Reason.RESERVATION_DUE)
 """GPUs that are to be ready ahead of demand: any of them will do, so the first to be empty go first."""
 
 

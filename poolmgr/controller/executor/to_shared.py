@@ -6,7 +6,7 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 
 from . import conditions
-from .actions import Action, Advance, TurnBack, Wait
+from .actions import Action, Advance, Rollback, Wait
 
 
 def fence(node: Node, transition: Transition) -> Action:
@@ -28,7 +28,7 @@ def drain(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Acti
     gpus = conditions.to_rebind(node, transition)
     users = conditions.users_of(snapshot, gpus)
     if users:
-        return TurnBack(
+        return Rollback(
             Reason.GPU_BUSY,
             f"{conditions.user_names(users)} got {conditions.names(users)} on {node.name} before it was withdrawn; "
             "it stays where it is",

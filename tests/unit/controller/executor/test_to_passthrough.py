@@ -11,15 +11,15 @@ from poolmgr.controller.executor.actions import (
     Evict,
     FenceGpus,
     Finish,
-    Narrow,
     Perform,
     Plugin,
-    TurnBack,
+    Rollback,
+    Shrink,
     Unregister,
     Wait,
 )
-from poolmgr.controller.executor.advance import StepDeadlines, next_action, step_after_turning_back
-from poolmgr.controller.intents import narrowed
+from poolmgr.controller.executor.advance import StepDeadlines, first_step_back, next_action
+from poolmgr.controller.intents import shrunk
 from poolmgr.domain.fleet import EvictionRule, Holder
 from poolmgr.domain.identifiers import LeaseEpoch, PlanId
 from poolmgr.domain.modes import DevicePhase, Mode, Step
@@ -67,7 +67,7 @@ def ahead(reason: Reason, *pods, **fields):
 
 def test_of_gpus_drained_ahead_of_demand_the_empty_ones_go_first() -> None:
     action = ahead(Reason.HEADROOM, pod("train", on=G1))
-    assert isinstance(action, Narrow)
+    assert isinstance(action, Shrink)
     assert action.devices == (G0.pci_address,)
     assert "opened again" in action.message
 
@@ -80,7 +80,7 @@ def test_gpus_for_one_waiting_vm_and_gpus_of_one_domain_move_together() -> None:
 def test_narrowing_wants_the_others_back_where_they_came_from() -> None:
     both = (gpu(0, desired_mode=Mode.PASSTHROUGH), gpu(1, desired_mode=Mode.PASSTHROUGH))
     n = node(*both, transition=transition(*both, step=Step.DRAIN))
-    intent = narrowed(n, (G0.pci_address,), LeaseEpoch(5))
+    intent = shrunk(n, (G0.pci_address,), LeaseEpoch(5))
     assert intent.transition is not None
     assert (intent.transition.devices, intent.transition.step) == ((G0.pci_address,), Step.DRAIN)
     assert {address: mode for address, mode, _ in intent.desired} == {
@@ -241,7 +241,7 @@ def test_rebind_repeats_the_agents_words_while_it_waits() -> None:
 def test_a_quarantined_gpu_turns_the_move_back() -> None:
     broken = replace(G0, phase=DevicePhase.QUARANTINED, observed_mode=None, message="unbind hangs")
     action = at(Step.REBIND, on=OFF, gpus=(broken, G1))
-    assert isinstance(action, TurnBack) and "unbind hangs" in action.message
+    assert isinstance(action, Rollback) and "unbind hangs" in action.message
 
 
 def test_attach_gives_the_rest_back_to_hami_before_it_is_done() -> None:
@@ -281,13 +281,13 @@ def test_a_step_past_its_deadline_is_undone(step: Step) -> None:
     late = transition(G0, step=step, step_started_at=NOW - 10_000)
     gpus = (moved(), G1) if step is Step.ATTACH else (G0, G1)
     action = at(step, on=replace(sharing(G0, G1), plugin_wanted=False), gpus=gpus, transition=late)
-    assert isinstance(action, TurnBack) and action.reason is Reason.STEP_TIMED_OUT
+    assert isinstance(action, Rollback) and action.reason is Reason.STEP_TIMED_OUT
 
 
 def test_drain_keeps_to_the_pools_own_timeout() -> None:
     pods = (pod("train", on=G0),)
     slow = transition(G0, step=Step.DRAIN, step_started_at=NOW - 700)
-    assert isinstance(at(Step.DRAIN, pods=pods, transition=slow), TurnBack)
+    assert isinstance(at(Step.DRAIN, pods=pods, transition=slow), Rollback)
     patient = (pool(drain_timeout_seconds=3600),)
     assert isinstance(at(Step.DRAIN, pods=pods, pools=patient, transition=slow), Wait)
 
@@ -308,8 +308,8 @@ def test_undoing_never_detaches_a_gpu_that_is_in_use() -> None:
 
 def test_undoing_starts_where_something_has_to_be_undone() -> None:
     t = transition(G0, step=Step.REBIND)
-    assert step_after_turning_back(node(G0, G1, transition=t), t) is Step.ATTACH
-    assert step_after_turning_back(node(moved(), G1, transition=t), t) is Step.FENCE
+    assert first_step_back(node(G0, G1, transition=t), t) is Step.ATTACH
+    assert first_step_back(node(moved(), G1, transition=t), t) is Step.FENCE
 
 
 def test_a_gpu_that_a_reboot_took_back_during_attach_starts_over() -> None:
@@ -320,7 +320,7 @@ def test_a_gpu_that_a_reboot_took_back_during_attach_starts_over() -> None:
 
 def test_undoing_does_not_trust_a_report_of_before_the_rebind() -> None:
     t = transition(G0, step=Step.REBIND)
-    assert step_after_turning_back(node(G0, G1, transition=t, reported=False), t) is Step.FENCE
+    assert first_step_back(node(G0, G1, transition=t, reported=False), t) is Step.FENCE
 
 
 def test_attach_has_hamis_scheduler_look_once_everything_is_registered_and_waits_until_it_has() -> None:
