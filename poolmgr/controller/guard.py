@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from poolmgr.domain.backoff import gpu_rests, node_rests
 from poolmgr.domain.demand import SharedPod
 from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, RebalanceMode
-from poolmgr.domain.identifiers import WorkloadUid
+from poolmgr.domain.identifiers import PoolName, WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.occupancy import Occupancy, occupancy_of
 from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Verdict
@@ -44,15 +44,15 @@ def validate(
     for move in moves:
         node = nodes.get(move.node)
         gpu = node.gpu(move.pci_address) if node else None
+        pool = pools.get(gpu.pool) if gpu is not None and gpu.pool is not None else None
+        tally = tallies.get(pool.name) if pool is not None else None
         verdict = _may_move(move, node, gpu, occupancy, snapshot.taken_at)
         if verdict:
             verdict = _may_evict(move, guarded)
-        if verdict and gpu is not None:
-            pool = pools.get(gpu.pool) if gpu.pool else None
-            verdict = _pool_allows(move, pool, tallies.setdefault(gpu.pool or "", _Tally()))
         if verdict:
+            verdict = _pool_allows(move, pool, tally)
+        if verdict and tally is not None:
             accepted.append(move)
-            tally = tallies[(gpu and gpu.pool) or ""]
             tally.desired[move.to_mode] += 1
             tally.desired[move.to_mode.other] -= 1
             tally.in_flight += 1
@@ -119,9 +119,9 @@ def _may_evict(move: Move, guarded: dict[WorkloadUid, SharedPod]) -> Verdict:
     return Verdict(True, Reason.ADMITTED)
 
 
-def _pool_allows(move: Move, pool: Pool | None, tally: _Tally) -> Verdict:
+def _pool_allows(move: Move, pool: Pool | None, tally: _Tally | None) -> Verdict:
     where = f"{move.model} {move.pci_address} on {move.node}"
-    if pool is None:
+    if pool is None or tally is None:
         return Verdict(False, Reason.NOT_IN_POOL, f"no GPUPool selects {where}, so nothing may move it")
     if pool.rebalance is RebalanceMode.OFF:
         return Verdict(False, Reason.POOL_OFF, f"{where} stays: rebalancing of pool {pool.name} is Off")
@@ -154,11 +154,13 @@ def _pool_allows(move: Move, pool: Pool | None, tally: _Tally) -> Verdict:
     return Verdict(True, Reason.ADMITTED)
 
 
-def _tally(snapshot: ClusterSnapshot) -> dict[str, _Tally]:
-    tallies: dict[str, _Tally] = {}
+def _tally(snapshot: ClusterSnapshot) -> dict[PoolName, _Tally]:
+    tallies = {pool.name: _Tally() for pool in snapshot.pools}
     for node in snapshot.nodes:
         for gpu in node.gpus:
-            tally = tallies.setdefault(gpu.pool or "", _Tally())
+            if gpu.pool not in tallies:
+                continue
+            tally = tallies[gpu.pool]
             mode = gpu.desired_mode or gpu.observed_mode
             if mode is not None:
                 tally.desired[mode] += 1

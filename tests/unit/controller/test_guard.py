@@ -7,6 +7,7 @@ import pytest
 from poolmgr.controller import guard
 from poolmgr.domain.backoff import WHOLE_NODE, Disturbance
 from poolmgr.domain.fleet import EvictionRule, Holder, RebalanceMode, SideLimits
+from poolmgr.domain.identifiers import WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
@@ -133,3 +134,53 @@ def test_no_plan_can_name_a_vm_as_leaving() -> None:
     snap = snapshot(node(PT), vms=(desk,), pools=(pool(eviction=EvictionRule.BEST_EFFORT),))
     found = refusal(move(PT, evict=(desk.uid,)), snap)
     assert found.reason is Reason.GPU_BUSY
+
+
+def test_what_arrives_counts_against_the_maximum_of_its_side() -> None:
+    snap = snapshot(node(G0, G1), pools=(pool(passthrough=SideLimits(max=1), max_in_flight=5),))
+    accepted, refused = guard.validate((move(G0), move(G1)), snap)
+    assert accepted == (move(G0),), "up to the maximum is within it"
+    assert [r.reason for r in refused] == [Reason.AT_MAXIMUM]
+
+
+def test_a_side_may_be_left_down_to_its_minimum_and_filled_up_to_its_maximum() -> None:
+    limits = pool(shared=SideLimits(min=1), passthrough=SideLimits(max=2), max_in_flight=5)
+    others = (gpu(2), gpu(3))
+    snap = snapshot(node(G0, G1, *others), pools=(limits,))
+    accepted, refused = guard.validate(tuple(move(g) for g in (G0, G1, *others)), snap)
+    assert accepted == (move(G0), move(G1))
+    assert {r.reason for r in refused} == {Reason.AT_MAXIMUM}
+
+
+def test_gpus_are_counted_where_they_are_wanted_and_else_where_they_are() -> None:
+    leaving = gpu(1, desired_mode=Mode.PASSTHROUGH)
+    snap = snapshot(node(G0, leaving), pools=(pool(shared=SideLimits(min=1), max_in_flight=5),))
+    assert refusal(move(G0), snap).reason is Reason.AT_MINIMUM
+    unmanaged = gpu(1, desired_mode=None)
+    snap = snapshot(node(G0, unmanaged), pools=(pool(shared=SideLimits(min=1), max_in_flight=5),))
+    assert guard.validate((move(G0),), snap)[0] == (move(G0),)
+
+
+def test_only_the_gpus_of_a_transition_use_up_the_budget() -> None:
+    moving, resting = gpu(0, node="n2"), gpu(1, node="n2")
+    other = node(moving, resting, name="n2", transition=transition(moving))
+    snap = snapshot(node(G0), other, pools=(pool(max_in_flight=2),))
+    assert guard.validate((move(G0),), snap)[0] == (move(G0),)
+
+
+def test_a_gpu_on_a_driver_of_neither_mode_stays() -> None:
+    nowhere = replace(G0, observed_mode=None)
+    assert refusal(move(nowhere), snapshot(node(nowhere))).reason is Reason.GPU_UNHEALTHY
+
+
+def test_an_unfit_gpu_is_refused_with_what_its_agent_says_or_else_its_phase() -> None:
+    mute = replace(G0, phase=DevicePhase.QUARANTINED)
+    assert refusal(move(mute), snapshot(node(mute))).message.endswith("Quarantined")
+    told = replace(mute, message="its unbind hangs")
+    assert refusal(move(told), snapshot(node(told))).message.endswith("its unbind hangs")
+
+
+def test_no_plan_can_name_a_process_as_leaving() -> None:
+    held = replace(G0, holders=(Holder(4711, "Xorg", path="/dev/nvidia0"),))
+    named = move(held, wait_for=(WorkloadUid(""),))
+    assert refusal(named, snapshot(node(held))).reason is Reason.GPU_BUSY
