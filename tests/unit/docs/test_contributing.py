@@ -15,6 +15,7 @@ PATCHING = {
     "agent/test_nvml.py": "a library that hangs is given up sooner",
     "bench/replay/test_outages.py": "outages that the test chooses",
     "bench/test_calls.py": "no pauses between calls",
+    "controller/test_loop_faults.py": "each call of the loop fails",
 }
 """Unit tests that patch code of our own, and why."""
 
