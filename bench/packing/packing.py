@@ -49,7 +49,7 @@ seeds (experiments/analysis/expected_results/analysis_allo_discrete.csv, column 
 
 
 @dataclass(slots=True)
-class Shelves:
+class NodeCapacities:
     """The nodes as columns; GPUs that a node does not have are -1."""
 
     cpu: Floats
@@ -83,7 +83,7 @@ class Shape:
 class Packer:
     """One run of one policy. Chance comes from `chance` alone."""
 
-    nodes: Shelves
+    nodes: NodeCapacities
     models: tuple[str, ...]
     policy: str
     fragments: Fragments
@@ -211,11 +211,11 @@ class Packer:
         return [int(able[np.argmin(left[able])])]
 
 
-def shelves_of(nodes: list[TraceNode], models: tuple[str, ...]) -> Shelves:
+def capacity_of(nodes: list[TraceNode], models: tuple[str, ...]) -> NodeCapacities:
     left = np.full((len(nodes), WIDTH), -1, dtype=np.int64)
     for row, node in enumerate(nodes):
         left[row, : node.gpus] = 1_000
-    return Shelves(
+    return NodeCapacities(
         np.array([float(n.cpu_milli) for n in nodes]),
         np.array([float(n.memory_mib) for n in nodes]),
         left,
@@ -241,10 +241,10 @@ def allocated_at_capacity(nodes: list[TraceNode], pods: PodTable, policy: str, s
     chance = np.random.default_rng(seed)
     models = tuple(sorted({n.model for n in nodes}))
     shuffled = [nodes[n] for n in chance.permutation(len(nodes))]
-    shelves, shapes = shelves_of(shuffled, models), shapes_of(pods)
+    capacities, shapes = capacity_of(shuffled, models), shapes_of(pods)
     fragments = Fragments.of(typical([(s.cpu, s.gpus, s.milli, s.models) for s in shapes]), models)
-    packer = Packer(shelves, models, policy, fragments, chance)
-    total = shelves.total * 1_000
+    packer = Packer(capacities, models, policy, fragments, chance)
+    total = capacities.total * 1_000
     queue = deque(int(n) for n in chance.permutation(len(shapes)))
     arrived = used = lost = 0
     seen: list[float] = []

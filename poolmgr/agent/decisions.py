@@ -19,7 +19,7 @@ from poolmgr.agent.journal import DeviceRecord
 from poolmgr.domain.fleet import Holder, Transition
 from poolmgr.domain.identifiers import LeaseEpoch, PciAddress, PlanId
 from poolmgr.domain.modes import Mode, Step
-from poolmgr.domain.node_spec import NodeSpec
+from poolmgr.domain.node_spec import GpuNodeSpec
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 
@@ -69,7 +69,7 @@ class GpuDecision:
 
 
 def decide(
-    spec: NodeSpec | None,
+    spec: GpuNodeSpec | None,
     gpus: Mapping[PciAddress, ObservedGpu],
     records: Mapping[PciAddress, DeviceRecord],
     highest_epoch: int,
@@ -85,7 +85,7 @@ def decide(
 
 
 def _decide_one(
-    spec: NodeSpec | None, observed: ObservedGpu, record: DeviceRecord, highest_epoch: int, now: float
+    spec: GpuNodeSpec | None, observed: ObservedGpu, record: DeviceRecord, highest_epoch: int, now: float
 ) -> GpuDecision:
     at = observed.gpu.address
     target = _target(spec, observed, record, highest_epoch)
@@ -120,7 +120,7 @@ class _Target:
 
 
 def _target(
-    spec: NodeSpec | None, observed: ObservedGpu, record: DeviceRecord, highest_epoch: int
+    spec: GpuNodeSpec | None, observed: ObservedGpu, record: DeviceRecord, highest_epoch: int
 ) -> "_Target | GpuDecision":
     """Where the GPU should go, or why it should go nowhere."""
     at = observed.gpu.address
@@ -133,7 +133,7 @@ def _target(
 
 
 def _target_of_transition(
-    spec: NodeSpec, transition: Transition, gpu: Accelerator, highest_epoch: int
+    spec: GpuNodeSpec, transition: Transition, gpu: Accelerator, highest_epoch: int
 ) -> "_Target | GpuDecision":
     at = gpu.address
     plan, to_mode, epoch = transition.plan_id, transition.to_mode, transition.epoch
@@ -161,7 +161,7 @@ def _target_of_transition(
 
 
 def _target_without_plan(
-    spec: NodeSpec | None, gpu: Accelerator, record: DeviceRecord
+    spec: GpuNodeSpec | None, gpu: Accelerator, record: DeviceRecord
 ) -> "_Target | GpuDecision":
     at = gpu.address
     mode, plan_id = _desired(spec, at, record)
@@ -182,7 +182,9 @@ def _target_without_plan(
     return GpuDecision(at, Action.NOTHING, Reason.DRIFTED, message, mode, plan_id)
 
 
-def _desired(spec: NodeSpec | None, address: PciAddress, record: DeviceRecord) -> tuple[Mode | None, PlanId]:
+def _desired(
+    spec: GpuNodeSpec | None, address: PciAddress, record: DeviceRecord
+) -> tuple[Mode | None, PlanId]:
     if spec is None:
         return record.desired_mode, PlanId(record.desired_plan_id)
     wanted = spec.desired.get(address)

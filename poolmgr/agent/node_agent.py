@@ -22,7 +22,7 @@ from poolmgr.agent.report import Reporter
 from poolmgr.domain.errors import PoolError
 from poolmgr.domain.identifiers import NodeName, PciAddress
 from poolmgr.domain.modes import Mode
-from poolmgr.domain.node_spec import NodeSpec
+from poolmgr.domain.node_spec import GpuNodeSpec
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock
 from poolmgr.wire.node_specs import read_spec
@@ -119,7 +119,7 @@ class NodeAgent:
         return await self._report(body, spec, seen, decisions), acted
 
     async def _decide(
-        self, spec: NodeSpec | None, slices: Mapping[str, tuple[str, ...]] | None = None
+        self, spec: GpuNodeSpec | None, slices: Mapping[str, tuple[str, ...]] | None = None
     ) -> tuple[tuple[GpuDecision, ...], Observation]:
         """Look and decide. `slices` (pods by GPU UUID) are asked for only before something is moved."""
         seen = await self._look(slices or {})
@@ -176,7 +176,7 @@ class NodeAgent:
             "seen_boot_id": self._journal.state.boot_id,
         }
 
-    def _record_desired(self, spec: NodeSpec) -> None:
+    def _record_desired(self, spec: GpuNodeSpec) -> None:
         """Before anything is done about them, so that they outlive a crash or reboot."""
         if spec.complaint:
             return
@@ -189,7 +189,7 @@ class NodeAgent:
                 self._journal.update(PciAddress(name), desired_mode=None, desired_plan_id="")
 
     def _offers(
-        self, spec: NodeSpec, seen: Observation, decisions: tuple[GpuDecision, ...]
+        self, spec: GpuNodeSpec, seen: Observation, decisions: tuple[GpuDecision, ...]
     ) -> tuple[Offer, ...]:
         """Passthrough GPUs that a VM may get: verified, wanted there, and nothing is wrong with them."""
         offers = []
@@ -258,7 +258,7 @@ class NodeAgent:
             quarantined=result.hung or attempts >= MAX_ATTEMPTS,
         )
 
-    def _confirm(self, spec: NodeSpec, seen: Observation, decisions: tuple[GpuDecision, ...]) -> None:
+    def _confirm(self, spec: GpuNodeSpec, seen: Observation, decisions: tuple[GpuDecision, ...]) -> None:
         """Write down what was reached: by this pass, or by an agent that did not live to say so."""
         for name, known in self._journal.state.devices.items():
             # Taken out on purpose: the manager wants nothing of it any more and a reboot did not bring it back.
@@ -291,7 +291,7 @@ class NodeAgent:
                 self._journal.update(decision.address, **changes)
 
     async def _report(
-        self, body: dict[str, Any], spec: NodeSpec, seen: Observation, decisions: tuple[GpuDecision, ...]
+        self, body: dict[str, Any], spec: GpuNodeSpec, seen: Observation, decisions: tuple[GpuDecision, ...]
     ) -> dict[str, Any]:
         status = self._reporter.status(
             body,

@@ -8,7 +8,7 @@ from poolmgr.agent.nvml import NvmlReport
 from poolmgr.agent.observe import Observation
 from poolmgr.agent.status import Condition, NodeFacts, device_status, gone_status, node_status
 from poolmgr.domain.identifiers import PciAddress
-from poolmgr.domain.node_spec import NodeSpec
+from poolmgr.domain.node_spec import GpuNodeSpec
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire.gpu_nodes import read_status, status_body
 
@@ -20,7 +20,7 @@ class Reporter:
     def status(
         self,
         body: dict[str, Any],
-        spec: NodeSpec,
+        spec: GpuNodeSpec,
         seen: Observation,
         decisions: tuple[GpuDecision, ...],
         journal: Journal,
@@ -58,7 +58,7 @@ class Reporter:
         return status_body(status)
 
     def _conditions(
-        self, spec: NodeSpec, seen: Observation, journal: Journal, plugin_error: str, nvml: NvmlReport
+        self, spec: GpuNodeSpec, seen: Observation, journal: Journal, plugin_error: str, nvml: NvmlReport
     ) -> tuple[Condition, ...]:
         return (
             _ready(spec, journal),
@@ -68,7 +68,7 @@ class Reporter:
         )
 
 
-def _ready(spec: NodeSpec, journal: Journal) -> Condition:
+def _ready(spec: GpuNodeSpec, journal: Journal) -> Condition:
     if spec.complaint:
         return Condition("Ready", False, Reason.INVALID_REQUEST, spec.complaint)
     if journal.complaint:

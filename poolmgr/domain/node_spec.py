@@ -27,7 +27,7 @@ class Desired:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeSpec:
+class GpuNodeSpec:
     """What the manager wants of this node, as its agent reads it."""
 
     generation: int = 0

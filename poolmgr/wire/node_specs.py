@@ -8,7 +8,7 @@ from poolmgr.domain.backoff import Backoff, Disturbance
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId
 from poolmgr.domain.modes import Mode, Step
-from poolmgr.domain.node_spec import Desired, NodeIntent, NodeSpec
+from poolmgr.domain.node_spec import Desired, GpuNodeSpec, NodeIntent
 from poolmgr.domain.usage import is_leaving
 from poolmgr.wire.enums import known
 from poolmgr.wire.gpu_nodes import (
@@ -88,7 +88,7 @@ class _Spec(Wire, frozen=True):
     """Null and absent are an empty one."""
 
 
-def read_spec(node: NodeName, body: object) -> NodeSpec:
+def read_spec(node: NodeName, body: object) -> GpuNodeSpec:
     """What the agent of `node` is to obey, from its GPUNode as decoded JSON.
 
     Never raises. Of a spec that is not understood in every word nothing is obeyed: it comes back empty, with a
@@ -102,8 +102,8 @@ def read_spec(node: NodeName, body: object) -> NodeSpec:
         if spec.transition is not None:
             Mode(spec.transition.to_mode), Step(spec.transition.step)
     except ValueError as error:  # msgspec's ValidationError is one
-        return NodeSpec(generation, complaint=f"GPUNode {node}: spec cannot be read ({error})")
-    return NodeSpec(generation, desired, _transition(node, spec.transition) if spec.transition else None)
+        return GpuNodeSpec(generation, complaint=f"GPUNode {node}: spec cannot be read ({error})")
+    return GpuNodeSpec(generation, desired, _transition(node, spec.transition) if spec.transition else None)
 
 
 def complaint_of(node: GpuNode) -> str:

@@ -33,6 +33,8 @@ from tools.mutate.operators import Mutant, mutants
 PATIENCE_SECONDS = 30.0
 """How long the tests of a mutant may take beyond ten times what they take without it: beside other work everything
 takes longer, and only mutants that never end use it up."""
+START_SECONDS = 600.0
+"""The same for a pytest of its own, which has to import everything first."""
 PLANTED = "POOLMGR_MUTATE_PLANTED"
 
 
@@ -108,7 +110,7 @@ class Runner:
                     env={**os.environ, PLANTED: file.name},
                     capture_output=True,
                     check=False,
-                    timeout=limit,
+                    timeout=limit + START_SECONDS,
                 )
             except subprocess.TimeoutExpired:
                 return "killed, did not end"

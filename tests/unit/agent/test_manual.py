@@ -17,7 +17,7 @@ from tests.fake_node import FakeNode
 A = "0000:3b:00.0"
 
 
-def by_hand(tmp_path: Path, **device: str) -> ManualControl:
+def manual_control(tmp_path: Path, **device: str) -> ManualControl:
     node = FakeNode(tmp_path)
     node.add_device(A, vendor="10de", device="2236", pci_class="030200", host_driver="nvidia", **device)  # type: ignore[arg-type]
     return ManualControl(
@@ -32,14 +32,14 @@ def by_hand(tmp_path: Path, **device: str) -> ManualControl:
 
 
 async def observed_gpu(tmp_path: Path, **device: str) -> ObservedGpu:
-    return await by_hand(tmp_path, **device).find("3b:00.0")
+    return await manual_control(tmp_path, **device).find("3b:00.0")
 
 
 async def test_a_gpu_is_found_by_its_short_address_and_named_without_nvml(tmp_path: Path) -> None:
-    (found,) = await by_hand(tmp_path).look(ask_nvml=False)
+    (found,) = await manual_control(tmp_path).look(ask_nvml=False)
     assert (found.observed.gpu.address, found.model, found.memory_mib) == (A, "NVIDIA A10", 23028)
     with pytest.raises(Rejected, match=r"0000:99:00.0 is no GPU of this node \(there are: 0000:3b:00.0\)"):
-        await by_hand(tmp_path / "other").find("99:00.0")
+        await manual_control(tmp_path / "other").find("99:00.0")
 
 
 async def test_every_check_is_named_and_a_holder_is_told(tmp_path: Path) -> None:

@@ -182,8 +182,8 @@ def test_label_that_is_as_wanted_is_not_written_again(labels: dict[str, str], on
 
 
 def test_label_with_a_value_of_somebody_else_is_made_ours_or_removed() -> None:
-    by_hand = as_node(labels={"poolmgr.io/best-effort-only": "no"})
+    labelled = as_node(labels={"poolmgr.io/best-effort-only": "no"})
     for on, value in ((True, "true"), (False, None)):
-        patch = best_effort_only_patch(by_hand, on)
+        patch = best_effort_only_patch(labelled, on)
         assert patch is not None
         assert patch["metadata"]["labels"] == {"poolmgr.io/best-effort-only": value}
