@@ -28,7 +28,7 @@ class AgentSettings:
     any_pid_namespace: bool = False
     """Run although other PID namespaces cannot be seen: for nodes that are containers themselves."""
     poll_seconds: float = 5.0
-    """Longest time between two looks. Holders and drivers change without telling anybody."""
+    """Longest time between two passes, in seconds. Holders and drivers change without telling anybody."""
     busy_poll_seconds: float = 1.0
     """The same while a move is under way on this node."""
     unbind_deadline_seconds: float = 60.0

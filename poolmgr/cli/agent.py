@@ -36,7 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-    help="The node agent, and what can be done at one node by hand.",
+    help="The node agent, and commands to use on its node by hand.",
 )
 
 DEFAULTS = AgentSettings(NodeName(""))
@@ -56,11 +56,11 @@ Accelerators = Annotated[
     str,
     typer.Option(
         envvar="POOLMGR_ACCELERATORS",
-        help=f"Which accelerators to look after, with commas: {', '.join(built_in())}, or paths of files.",
+        help=f"Accelerators to manage, separated by commas: {', '.join(built_in())}, or paths of files.",
     ),
 ]
 StateDir = Annotated[
-    Path, typer.Option(envvar="POOLMGR_STATE_DIR", help="Where the journal is; must survive a reboot.")
+    Path, typer.Option(envvar="POOLMGR_STATE_DIR", help="Folder of the journal; must survive a reboot.")
 ]
 KubeletDir = Annotated[
     Path, typer.Option(envvar="POOLMGR_KUBELET_DIR", help="The kubelet's folder, with its sockets.")
@@ -90,20 +90,23 @@ def run(
     ] = "",
     kubeconfig: Annotated[
         Path | None,
-        typer.Option(envvar="KUBECONFIG", help="How to reach the API server; in a pod leave it out."),
+        typer.Option(envvar="KUBECONFIG", help="Kubeconfig file; leave it out in a pod."),
     ] = None,
     accelerators: Accelerators = DEFAULT_ACCELERATORS,
     state_dir: StateDir = DEFAULTS.state_dir,
     kubelet_dir: KubeletDir = DEFAULTS.kubelet_dir,
     driver_root: DriverRoot = DEFAULTS.driver_root,
     poll_seconds: Annotated[
-        float, typer.Option(envvar="POOLMGR_POLL_SECONDS", help="Longest time between two looks.", min=0.2)
+        float,
+        typer.Option(
+            envvar="POOLMGR_POLL_SECONDS", help="Longest time between two passes, in seconds.", min=0.2
+        ),
     ] = DEFAULTS.poll_seconds,
     unbind_deadline_seconds: Annotated[
         float,
         typer.Option(
             envvar="POOLMGR_UNBIND_DEADLINE_SECONDS",
-            help="An unbind that takes longer is given up on and the GPU quarantined.",
+            help="Seconds after which an unbind is given up and the GPU quarantined.",
             min=1.0,
         ),
     ] = DEFAULTS.unbind_deadline_seconds,
@@ -133,7 +136,7 @@ def run(
         ),
     ] = "\n".join(f"{name} = {value}" for name, value in DEFAULTS.hook_settings.items()),
     log_level: Annotated[str, typer.Option(envvar="POOLMGR_LOG_LEVEL")] = "info",
-    log_text: Annotated[bool, typer.Option("--log-text", help="Log for people instead of JSON.")] = False,
+    log_text: Annotated[bool, typer.Option("--log-text", help="Log readable text instead of JSON.")] = False,
 ) -> None:
     """Run the agent of this node until it is told to stop. Needs root and the host's PID namespace.
 
@@ -202,7 +205,7 @@ def show(
 @app.command()
 def preflight(
     pci: Address,
-    to: Annotated[Side | None, typer.Option(help="Side to ask for; default: the other one.")] = None,
+    to: Annotated[Side | None, typer.Option(help="Side to check for; default: the other one.")] = None,
     accelerators: Accelerators = DEFAULT_ACCELERATORS,
     state_dir: StateDir = DEFAULTS.state_dir,
     kubelet_dir: KubeletDir = DEFAULTS.kubelet_dir,
@@ -225,7 +228,7 @@ def preflight(
 @app.command()
 def rebind(
     pci: Address,
-    to: Annotated[Side, typer.Option(help="Side to bring it to.")],
+    to: Annotated[Side, typer.Option(help="Side to move it to.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     accelerators: Accelerators = DEFAULT_ACCELERATORS,
     state_dir: StateDir = DEFAULTS.state_dir,

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 def manager(
     kubeconfig: Annotated[
         Path | None,
-        typer.Option(envvar="KUBECONFIG", help="How to reach the API server; in a pod leave it out."),
+        typer.Option(envvar="KUBECONFIG", help="Kubeconfig file; leave it out in a pod."),
     ] = None,
     context: Annotated[str | None, typer.Option(help="Context in the kubeconfig.")] = None,
     namespace: Annotated[
@@ -42,7 +42,7 @@ def manager(
     port: Annotated[
         int | None, typer.Option(help="Port of dashboard and REST API (POOLMGR_API__PORT).", min=0, max=65535)
     ] = None,
-    log_text: Annotated[bool, typer.Option("--log-text", help="Log for people instead of JSON.")] = False,
+    log_text: Annotated[bool, typer.Option("--log-text", help="Log readable text instead of JSON.")] = False,
 ) -> None:
     """Run the manager: observe the cluster, plan, move GPUs, serve dashboard and REST API.
 

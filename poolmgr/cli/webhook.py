@@ -34,7 +34,7 @@ def serve(
     port: Annotated[int, typer.Option(envvar="POOLMGR_PORT", help="Port to listen on, TLS.")] = 9443,
     kubeconfig: Annotated[
         Path | None,
-        typer.Option(envvar="KUBECONFIG", help="How to reach the API server; in a pod leave it out."),
+        typer.Option(envvar="KUBECONFIG", help="Kubeconfig file; leave it out in a pod."),
     ] = None,
     namespace: Annotated[
         str, typer.Option(envvar="POOLMGR_NAMESPACE", help="Namespace of the certificate's Secret.")
@@ -94,7 +94,7 @@ def serve(
         typer.Option(envvar="POOLMGR_MEMORY_SCALING", help="HAMi's deviceMemoryScaling.", min=0.01),
     ] = DEFAULTS.memory_scaling,
     log_level: Annotated[str, typer.Option(envvar="POOLMGR_LOG_LEVEL")] = "info",
-    log_text: Annotated[bool, typer.Option("--log-text", help="Log for people instead of JSON.")] = False,
+    log_text: Annotated[bool, typer.Option("--log-text", help="Log readable text instead of JSON.")] = False,
 ) -> None:
     """Answer the API server's admission requests over TLS until told to stop.
 
