@@ -83,7 +83,7 @@ def node(part: NodeCensus, pool: str, now: float) -> schemas.Node:
         transition=move_under_way(found.transition) if found.transition else None,
         pauses=[pause(b) for b in found.backoffs if b.until > now],
         disturbance=_disturbance(spent(found.disturbances, now)),
-        gpus=[_gpu(use) for use in part.uses if pool in ("", use.gpu.pool)],
+        gpus=[node_gpu(use) for use in part.uses if pool in ("", use.gpu.pool)],
     )
 
 
@@ -92,7 +92,8 @@ def users(use: GpuUse) -> list[str]:
     return [user.name for user in use.users]
 
 
-def _gpu(use: GpuUse) -> schemas.Gpu:
+def node_gpu(use: GpuUse) -> schemas.Gpu:
+    """One GPU and who is on it."""
     gpu = use.gpu
     return schemas.Gpu(
         pci_address=gpu.pci_address,

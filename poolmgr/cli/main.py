@@ -2,7 +2,10 @@
 
 Lazy on purpose: `poolmgr agent` runs on every GPU node and must not load the Kubernetes client, and
 `poolmgr webhook` sits on the Pod-create path and must not load SQL. A subcommand is a module
-`poolmgr/cli/<name>.py` with an `app` (typer.Typer); add it to `COMMANDS` with its one-line help.
+`poolmgr/cli/<name>.py` with an `app` (typer.Typer); add it to `COMMANDS` with its one-line help. One that is in the
+module of another is named in `PLACES`.
+
+`kubectl poolmgr` is the same command: kubectl runs `kubectl-poolmgr` from the PATH.
 """
 
 import importlib
@@ -17,6 +20,17 @@ from poolmgr.cli.checkouts import CHECKOUT_ONLY, needs_checkout
 from poolmgr.domain.errors import PoolError
 
 COMMANDS: dict[str, str] = {
+    "status": "Say on one screen who acts, what moves, who waits, what needs a human.",
+    "get": "List pools, nodes, GPUs, workloads, moves, reservations or plans.",
+    "explain": "Say why a VM or pod waits, or a GPU stays: since when, until when.",
+    "events": "List what the manager said in the last hour.",
+    "history": "List past moves, with how they ended.",
+    "rebalance": "Have the manager plan for one pool now, and do it.",
+    "retry": "Have GPUs tried again that rest after failed moves.",
+    "pause": "Plan nothing more for a pool until it is resumed.",
+    "resume": "Have a paused pool planned for again.",
+    "version": "Say the version of this program and of the agents.",
+    "completion": "Print the script by which a shell completes commands.",
     "demo": "Run poolmgr on a simulated fleet, with its dashboard, on this machine.",
     "manager": "Run the manager on a Kubernetes cluster: observe, plan, act, serve API and dashboard.",
     "webhook": "Serve the admission webhooks.",
@@ -28,6 +42,16 @@ COMMANDS: dict[str, str] = {
     "gpu": "Share GPUs of a workstation with the CUDA hook, without Kubernetes.",
 }
 """Name → help line. The help lives here so that `poolmgr --help` imports none of them."""
+PLACES: dict[str, tuple[str, str]] = {"resume": ("pause", "resume_app")}
+"""Name → module and attribute, where these are not the name and `app`."""
+PANELS: dict[str, tuple[str, ...]] = {
+    "Every day, with your kubeconfig": (
+        "status", "get", "explain", "events", "history", "rebalance", "retry", "pause", "resume", "version", "completion",
+    ),
+    "Run": ("manager", "webhook", "agent", "demo", "gpu"),
+    "Judge beforehand": ("plan", "snapshot", "simulate", "bench"),
+}  # fmt: skip
+"""How `--help` groups the commands."""
 
 
 class LazyGroup(TyperGroup):
@@ -36,10 +60,11 @@ class LazyGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         # Stand-ins: enough for the list in `--help` and for "did you mean".
+        panels = {name: panel for panel, names in PANELS.items() for name in names}
         self.commands = {
-            name: TyperCommand(name, help=line)
+            name: TyperCommand(name, help=line, rich_help_panel=panels[name])
             for name, line in COMMANDS.items()
-            if importlib.util.find_spec(f"poolmgr.cli.{name}")
+            if importlib.util.find_spec(f"poolmgr.cli.{_place(name)[0]}")
         }
         self._listing = False
 
@@ -49,7 +74,8 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if self._listing or cmd_name not in self.commands:
             return self.commands.get(cmd_name)
-        command = get_command(importlib.import_module(f"poolmgr.cli.{cmd_name}").app)
+        module, attribute = _place(cmd_name)
+        command = get_command(getattr(importlib.import_module(f"poolmgr.cli.{module}"), attribute))
         command.name = cmd_name
         return command
 
@@ -66,11 +92,21 @@ class LazyGroup(TyperGroup):
             self._fail(needs_checkout(str(ctx.invoked_subcommand), missing))
         except PoolError as error:
             self._fail(error)
+        except Exception as error:
+            # A group without a word: Typer takes it for granted that rich has printed the help, which it does not for
+            # groups that are written plainly. (By name: the class is in click or in Typer, by their releases.)
+            if type(error).__name__ == "NoArgsIsHelpError":
+                typer.echo(getattr(error, "message", ""))
+            raise
 
     @staticmethod
     def _fail(error: PoolError) -> NoReturn:
         typer.secho(f"poolmgr: {error.message} ({error.reason})", fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from error
+
+
+def _place(name: str) -> tuple[str, str]:
+    return PLACES.get(name, (name, "app"))
 
 
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -79,6 +115,11 @@ app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, pre
 @app.callback()
 def main() -> None:
     """GPU pool manager for Kubernetes: decides per GPU between whole-card VMs and shared containers."""
+
+
+def kubectl_plugin() -> None:
+    """`kubectl-poolmgr`: help and errors name what the user typed."""
+    app(prog_name="kubectl poolmgr")
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ LIVE_SECONDS = 30.0
 
 def explain_gpu(snapshot: ClusterSnapshot, decided: Plan, wanted: str) -> dict[str, Any]:
     """One GPU's fate with its reason. Raises Rejected when the snapshot has no such GPU."""
-    gpu = _gpu_named(snapshot, wanted)
+    gpu = gpu_named(snapshot, wanted)
     name = f"{gpu.node}/{gpu.pci_address}"
     mode = str(gpu.observed_mode) if gpu.observed_mode else None
     for move in decided.moves:
@@ -126,7 +126,8 @@ def sentence_of(line: dict[str, Any]) -> str:
 NAMES_SHOWN = 4
 
 
-def _gpu_named(snapshot: ClusterSnapshot, wanted: str) -> Gpu:
+def gpu_named(snapshot: ClusterSnapshot, wanted: str) -> Gpu:
+    """The GPU of this NODE/PCI-ADDRESS or UUID. Raises Rejected, with names that are near, where there is none."""
     folded = wanted.strip().casefold()
     gpus = [g for n in snapshot.nodes for g in n.gpus]
     for gpu in gpus:

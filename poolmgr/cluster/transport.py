@@ -122,6 +122,26 @@ async def connect(kubeconfig: str | None = None, *, context: str | None = None) 
 
     Raises Rejected where there is no usable configuration. Opens no connection yet.
     """
+    configuration = await _configuration(kubeconfig, context)
+    # Watches each hold one connection for their whole life; the default of 100 is shared with requests.
+    configuration.connection_pool_maxsize = 100
+    # By the checks of kubectl: Python 3.13 also refuses certificates without an Authority Key Identifier, which many
+    # clusters' API servers have.
+    configuration.disable_strict_ssl_verification = True
+    api = ApiClient(configuration)
+    api.user_agent = "poolmgr"
+    return KubernetesTransport(api)
+
+
+def bearer_token(kubeconfig: str | None = None, *, context: str | None = None) -> str:
+    """The token that a kubeconfig, or the pod's service account, sends to the API server; empty where it proves who it is
+    in another way, as by a client certificate. Raises Rejected as `connect` does."""
+    configuration = asyncio.run(_configuration(kubeconfig, context))
+    sent = str(configuration.api_key.get("BearerToken") or "")
+    return sent.removeprefix("Bearer ").removeprefix("bearer ")
+
+
+async def _configuration(kubeconfig: str | None, context: str | None) -> Any:
     configuration = Configuration()
     try:
         if kubeconfig is None:
@@ -139,14 +159,7 @@ async def connect(kubeconfig: str | None = None, *, context: str | None = None) 
             Reason.INVALID_REQUEST,
             f"The {where} cannot be used ({error}). Give a readable kubeconfig file, or run inside a cluster.",
         ) from error
-    # Watches each hold one connection for their whole life; the default of 100 is shared with requests.
-    configuration.connection_pool_maxsize = 100
-    # By the checks of kubectl: Python 3.13 also refuses certificates without an Authority Key Identifier, which many
-    # clusters' API servers have.
-    configuration.disable_strict_ssl_verification = True
-    api = ApiClient(configuration)
-    api.user_agent = "poolmgr"
-    return KubernetesTransport(api)
+    return configuration
 
 
 class _connection_errors:  # noqa: N801 - reads as a statement at its use

@@ -18,6 +18,9 @@ RETRY = "poolmgr.io/retry"
 """On a GPUNode, by an operator: `all`, or PCI addresses with commas between them, of GPUs that rest after failed moves
 and are to be tried again at once. The manager takes it off when it has done so."""
 
+PAUSED_FROM = "poolmgr.io/paused-from"
+"""On a GPUPool that `poolmgr pause` set Off: the mode that it had."""
+
 BEST_EFFORT = "poolmgr.io/best-effort"
 """On a Pod: its owner allows its eviction for a waiting virtual machine; only `true` does."""
 EXCLUDED_BY_US = "poolmgr.io/excluded-by-poolmgr"

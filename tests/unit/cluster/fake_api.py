@@ -186,6 +186,8 @@ class FakeTransport:
         """Writes take effect and their answer never comes."""
         self.delay = 0.0
         """Seconds before a request reaches the server."""
+        self.forbidden: frozenset[str] = frozenset()
+        """Collections that this client has no right to."""
         self.answers: list[Response] = []
         """Given to the next requests instead of the server's answer."""
 
@@ -207,6 +209,8 @@ class FakeTransport:
             raise _unavailable()
         if self.answers:
             return self.answers.pop(0)
+        if path in self.forbidden:
+            return _status(403, 'User "ada" cannot list it')
         response = self.api.handle(method, path, query, body, content_type)
         if self.lose_answers and method != "GET":
             raise _unavailable()
