@@ -41,7 +41,7 @@ def handlers(policy: Policy, now: Callable[[], float]) -> Mapping[str, Handler]:
         return decide_virtual_machine(request, fleet, policy.hami, policy.unknown)
 
     return {
-        "pods": lambda request, fleet: decide_pod(request, fleet, policy.hami),
+        "pods": lambda request, fleet: decide_pod(request, fleet, policy.hami, policy.unknown),
         "virtualmachines": virtual_machine,
         "virtualmachineinstances": virtual_machine,
         "gpupools": decide_gpu_pool,

@@ -12,6 +12,7 @@ from typing import Protocol
 from poolmgr.domain.fleet import Gpu, Node, Pool, Transition
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PoolName
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.placement import Taint
 from poolmgr.domain.usage import GpuState, in_use, is_leaving, is_open, state_of
 from poolmgr.wire.hami.config import HamiConfig
 
@@ -52,15 +53,18 @@ class GpuView:
     leaving: bool
     free: bool
     """Idle in Passthrough, on a node that takes workloads."""
+    usable: bool
+    """Neither in trouble nor on a node that takes no workloads."""
 
     @classmethod
     def of(cls, gpu: Gpu, transition: Transition | None, open_: bool) -> "GpuView":
-        idle = state_of(gpu, transition, in_use(gpu, (), None)) is GpuState.IDLE
+        state = state_of(gpu, transition, in_use(gpu, (), None))
         return cls(
             gpu,
             transition is not None and gpu.pci_address in transition.devices,
             is_leaving(gpu, transition),
-            open_ and idle and gpu.observed_mode is Mode.PASSTHROUGH,
+            open_ and state is GpuState.IDLE and gpu.observed_mode is Mode.PASSTHROUGH,
+            open_ and state is not GpuState.TROUBLE,
         )
 
 
@@ -75,6 +79,8 @@ class ModelView:
     in_passthrough: int
     free: int
     """Of these, the ones that a machine could get now."""
+    unusable: int
+    """In trouble, or on nodes that take no workloads."""
     in_shared: int
     arriving: int
     """On their way to Passthrough."""
@@ -100,6 +106,7 @@ class FleetView:
     compositions: frozenset[tuple[tuple[str, int], ...]]
     """The different censuses that nodes have: a handful, however many nodes there are."""
     node_labels: Mapping[NodeName, dict[str, str]]
+    node_taints: Mapping[NodeName, tuple[Taint, ...]] = field(default_factory=dict)
     foreign_resources: Mapping[str, int] = field(default_factory=dict)
     """Resources that nodes offer from elsewhere than our agent → the most that one node has."""
     uncovered: tuple[NodeName, ...] = ()
@@ -126,12 +133,19 @@ class SeenNode:
     labels: dict[str, str]
     gpus: tuple[GpuView, ...]
     census: dict[str, int]
+    taints: tuple[Taint, ...] = ()
 
     @classmethod
     def of(cls, node: Node) -> "SeenNode":
         open_ = is_open(node)
         gpus = tuple([GpuView.of(gpu, node.transition, open_) for gpu in node.gpus])
-        return cls(node.name, dict(node.labels), gpus, dict(Counter(gpu.model for gpu in node.gpus)))
+        return cls(
+            node.name,
+            dict(node.labels),
+            gpus,
+            dict(Counter(gpu.model for gpu in node.gpus)),
+            node.lasting_taints,
+        )
 
 
 def fleet_view_of(nodes: Iterable[Node], pools: tuple[Pool, ...]) -> FleetView:
@@ -170,6 +184,7 @@ def view_of(
         census=census,
         compositions=frozenset(tuple(sorted(models.items())) for models in census.values()),
         node_labels=labels,
+        node_taints={node.name: node.taints for node in nodes if node.taints},
         foreign_resources=foreign,
         uncovered=tuple(
             sorted(
@@ -226,9 +241,12 @@ def _model(members: list[GpuView], pools: tuple[Pool, ...]) -> ModelView:
         memory_mib=max(view.gpu.memory_mib for view in members),
         gpus=len(members),
         most_on_a_node=max(on_node.values()),
-        in_passthrough=sum(v.gpu.observed_mode is Mode.PASSTHROUGH and not v.moving for v in members),
+        in_passthrough=sum(
+            v.gpu.observed_mode is Mode.PASSTHROUGH and not v.moving and v.usable for v in members
+        ),
         free=sum(view.free for view in members),
-        in_shared=sum(v.gpu.observed_mode is Mode.SHARED and not v.leaving for v in members),
+        unusable=sum(not view.usable for view in members),
+        in_shared=sum(v.gpu.observed_mode is Mode.SHARED and not v.leaving and v.usable for v in members),
         arriving=sum(view.leaving for view in members),
         limits={mode: limit(mode) for mode in Mode},
         pools=tuple(pool for pool in pools if pool.name in in_pool),

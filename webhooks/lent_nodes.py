@@ -21,11 +21,13 @@ Term = Mapping[str, Any]
 
 def kept_off_lent_nodes(pod: Mapping[str, Any]) -> tuple[PatchOperation, ...]:
     """Operations after which the pod fits the nodes that it fitted before, but for lent ones. None for a
-    best-effort pod, one that is bound already, and one that asks something of the label itself."""
+    best-effort pod, one that is bound already, one of a DaemonSet, and one that asks something of the label itself."""
     spec = pod.get("spec") or {}
     annotations = (pod.get("metadata") or {}).get("annotations") or {}
     if annotations.get(BEST_EFFORT) == "true" or spec.get("nodeName"):
         return ()
+    if any(o.get("kind") == "DaemonSet" and o.get("controller") for o in _owners(pod)):
+        return ()  # it can go to one node and no other, and a rollout would wait for it
     required = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(_REQUIRED)
     terms: list[Term] = (required or {}).get("nodeSelectorTerms") or []
     if BEST_EFFORT_ONLY in (spec.get("nodeSelector") or {}):
@@ -41,6 +43,10 @@ def kept_off_lent_nodes(pod: Mapping[str, Any]) -> tuple[PatchOperation, ...]:
         for index, term in enumerate(terms)
         if _selects(term) and not _operators_on_the_label(term)
     )
+
+
+def _owners(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return (pod.get("metadata") or {}).get("ownerReferences") or []
 
 
 def _operators_on_the_label(term: Term) -> set[str]:

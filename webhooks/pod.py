@@ -15,11 +15,18 @@ from webhooks.fleet_view import FleetView, ModelView
 from webhooks.lent_nodes import kept_off_lent_nodes
 from webhooks.review import AdmissionRequest, Answer, admitted, refused, set_in_map
 from webhooks.slices import Constraints, constraints_of, slice_requests
+from webhooks.virtual_machine import UnknownResources
 from webhooks.wording import gpus_word, listing
 
 
-def decide_pod(request: AdmissionRequest, fleet: FleetView | None, config: HamiConfig) -> Answer:
-    """The answer for a Pod being created. `fleet` is None while nothing is known: then nothing is refused."""
+def decide_pod(
+    request: AdmissionRequest,
+    fleet: FleetView | None,
+    config: HamiConfig,
+    unknown: UnknownResources = UnknownResources.REFUSE,
+) -> Answer:
+    """The answer for a Pod being created. `fleet` is None while nothing is known: then nothing is refused. `unknown`: what
+    to do with one that no node of today could serve and a new one might."""
     pod = request.object or {}
     metadata = pod.get("metadata") or {}
     labels = metadata.get("labels") or {}
@@ -43,7 +50,10 @@ def decide_pod(request: AdmissionRequest, fleet: FleetView | None, config: HamiC
     if not fleet.uncovered and not fleet.empty:
         impossible = _impossible(asks, constraints, fleet, config)
         if impossible:
-            return refused(*impossible)
+            reason, message = impossible
+            if unknown is UnknownResources.REFUSE or reason is Reason.AT_MAXIMUM:
+                return refused(reason, message)
+            return admitted(Reason.WILL_WAIT, patch=kept_off_lent_nodes(pod), warnings=(message,))
     return _placed_around(pod, constraints, fleet)
 
 

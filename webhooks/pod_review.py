@@ -17,6 +17,7 @@ class _Metadata(TypedDict, total=False):
     namespace: Any
     labels: Any
     annotations: Any
+    ownerReferences: Any
 
 
 class _Container(TypedDict, total=False):

@@ -11,11 +11,17 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
+from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.placement import ANYWHERE, Placement
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.usage import moves_by_itself
 from poolmgr.wire.hami.config import HamiConfig
-from webhooks.fleet_view import FleetView, ModelView, Room
+from poolmgr.wire.kubevirt import InstanceSpec
+from poolmgr.wire.scheduling import placement_of
+from webhooks.fleet_view import FleetView, ModelView
 from webhooks.review import AdmissionRequest, Answer, admitted, refused
 from webhooks.wording import listing
 
@@ -49,7 +55,7 @@ def decide_virtual_machine(
                 f"The virtual machine names {name} as a device, but that is a slice for containers. Name a "
                 f"whole GPU by its deviceName{_offer(fleet)}.",
             )
-    if fleet is None:
+    if fleet is None or fleet.empty:
         return admitted(Reason.FLEET_UNKNOWN)
     impossible = _impossible(devices, fleet)
     if impossible:
@@ -58,7 +64,13 @@ def decide_virtual_machine(
             return refused(reason, message)
         return admitted(Reason.WILL_WAIT, warnings=(message,))
     ours = Counter({name: number for name, number in devices.items() if name in fleet.rooms})
-    if not ours or not starts_now(machine) or _one_node_has(ours, fleet, free=True):
+    if not ours or not starts_now(machine):
+        return admitted()
+    placement = _placement(machine)
+    may = {name for name in _nodes_with(ours, fleet) if not _denial(placement, name, fleet)}
+    if not may:
+        return admitted(Reason.WILL_WAIT, warnings=(_no_node_admits(ours, fleet, placement),))
+    if _one_node_has(ours, fleet, may, free=True):
         return admitted()
     return admitted(Reason.WILL_WAIT, warnings=_what_happens_next(ours, fleet, request, metadata))
 
@@ -118,7 +130,7 @@ def _impossible(devices: Counter[str], fleet: FleetView) -> tuple[Reason, str, b
                 True,
             )
     ours = Counter({name: number for name, number in devices.items() if name in fleet.rooms})
-    if len(ours) > 1 and not _one_node_has(ours, fleet):
+    if len(ours) > 1 and not _one_node_has(ours, fleet, _nodes_with(ours, fleet)):
         return (
             Reason.MORE_THAN_ANY_NODE,
             f"The virtual machine asks for {_all_called(ours, fleet)} together, but no node of this cluster "
@@ -133,19 +145,48 @@ def _vendor_is_ours(name: str, fleet: FleetView) -> bool:
     return any(resource.split("/")[0] == vendor for resource in fleet.rooms)
 
 
-def _one_node_has(devices: Counter[str], fleet: FleetView, *, free: bool = False) -> bool:
-    """Whether some node has all of them, or has them `free`."""
-    if len(devices) == 1:
-        ((name, number),) = devices.items()
-        rooms = fleet.rooms[name]
-        return number <= (rooms.most_free if free else rooms.most)
-    nothing = Room(0, 0)
-    rarest = min(devices, key=lambda name: len(fleet.rooms[name].by_node))
-    for node in fleet.rooms[rarest].by_node:
-        rooms_here = [(fleet.rooms[name].by_node.get(node, nothing), devices[name]) for name in devices]
+def _nodes_with(devices: Counter[str], fleet: FleetView) -> set[NodeName]:
+    """Nodes that have some of each."""
+    return set.intersection(*(set(fleet.rooms[name].by_node) for name in devices))
+
+
+def _one_node_has(
+    devices: Counter[str], fleet: FleetView, nodes: set[NodeName], *, free: bool = False
+) -> bool:
+    """Whether one of `nodes` has all of them, or has them `free`."""
+    for node in nodes:
+        rooms_here = [(fleet.rooms[name].by_node[node], devices[name]) for name in devices]
         if all(number <= (room.free if free else room.total) for room, number in rooms_here):
             return True
     return False
+
+
+def _placement(machine: Mapping[str, Any]) -> Placement:
+    """Where the machine may run by its own rules, as the planner will read them; anywhere where they are none that
+    Kubernetes knows."""
+    spec = machine.get("spec") or {}
+    template = spec.get("template")
+    try:
+        found = msgspec.convert((template.get("spec") if template else spec) or {}, InstanceSpec)
+    except msgspec.ValidationError:
+        return ANYWHERE
+    return placement_of(
+        node_selector=found.node_selector, affinity=found.affinity, tolerations=found.tolerations
+    )
+
+
+def _denial(placement: Placement, name: NodeName, fleet: FleetView) -> str:
+    return placement.denial(name, fleet.node_labels[name], fleet.node_taints.get(name, ()))
+
+
+def _no_node_admits(devices: Counter[str], fleet: FleetView, placement: Placement) -> str:
+    nodes = _nodes_with(devices, fleet)
+    why = Counter(_denial(placement, name, fleet) for name in nodes)
+    said = "; ".join(f"{text} ({number} node(s))" for text, number in why.most_common(3))
+    return (
+        f"the machine may run on none of the {len(nodes)} node(s) that have {_all_called(devices, fleet)}: {said}; it "
+        "waits until that changes, and no GPU is moved for it"
+    )
 
 
 def _what_happens_next(
@@ -158,16 +199,24 @@ def _what_happens_next(
     number = devices[short]
     views = _views(short, fleet)
     model = listing(fleet.models_of_resource[short])
+    if len(devices) > 1:
+        kinds = _all_called(devices, fleet)
+        return (
+            f"no node has {kinds} free for VMs together right now; poolmgr frees them on one node as soon as they are idle "
+            "there",
+            _follow(request, metadata),
+        )
     if number == 1:
         state = f"no {model} is free for VMs right now"
     else:
         state = f"no node has {number} {model} free for VMs right now"
+    return f"{state}; {_next(views, number)}", _follow(request, metadata)
+
+
+def _follow(request: AdmissionRequest, metadata: Mapping[str, Any]) -> str:
     name = metadata.get("name") or metadata.get("generateName") or "NAME"
     namespace = request.namespace or metadata.get("namespace") or "default"
-    return (
-        f"{state}; {_next(views, number)}",
-        f"follow with `kubectl -n {namespace} get vmi {name}` and `kubectl -n {namespace} describe vmi {name}`",
-    )
+    return f"follow with `kubectl -n {namespace} get vmi {name}` and `kubectl -n {namespace} describe vmi {name}`"
 
 
 def _next(views: list[ModelView], number: int) -> str:
@@ -177,8 +226,15 @@ def _next(views: list[ModelView], number: int) -> str:
     automatic = [pool for pool in pools.values() if moves_by_itself(pool)]
     if any(view.arriving for view in views) and number == 1:
         return "one is being converted (usually within a minute); more will follow if others wait too"
+    unusable = sum(view.unusable for view in views)
+    if unusable == sum(view.gpus for view in views):
+        return (
+            f"{unusable} GPU(s) of its kind cannot be used: they need an administrator (`kubectl get gpunodes -o yaml` says why), or "
+            "their nodes do not take workloads"
+        )
     if not any(view.in_shared for view in views):
-        return "VMs already use all of them: it starts when enough VMs stop"
+        beside = f", and {unusable} cannot be used" if unusable else ""
+        return f"VMs already use all of them{beside}: it starts when enough VMs stop"
     if not pools:
         return "no GPUPool covers them, so poolmgr moves none: ask your administrator for a GPUPool"
     if not automatic:
@@ -232,6 +288,4 @@ def _did_you_mean(resource: str, fleet: FleetView) -> str:
     close = difflib.get_close_matches(resource, list(fleet.rooms), n=1, cutoff=0.8)
     if close:
         return f"; did you mean {_called(close[0], fleet)}?"
-    if not fleet.rooms:
-        return ", and no agent has reported a GPU yet."
     return f". Virtual machines can ask for {listing(_called(name, fleet) for name in sorted(fleet.rooms))}."

@@ -95,7 +95,7 @@ class KubernetesView:
             self._reflect(
                 kinds.DEPLOYMENTS,
                 wire.Deployment,
-                self._assembly.apply_scheduler,
+                self._apply_scheduler,
                 label_selector=f"{hami_names.COMPONENT_LABEL}={hami_names.SCHEDULER_COMPONENT}",
             ),
         )
@@ -222,7 +222,11 @@ class KubernetesView:
         )
 
     def _pod_facts(self, pod: wire.Pod) -> PodFacts | None:
-        return facts_of(pod, self._assembly.config, self._settings.schedulers)
+        return facts_of(pod, self._assembly.config, self._schedulers)
+
+    @property
+    def _schedulers(self) -> frozenset[str]:
+        return self._settings.schedulers | self._assembly.schedulers
 
     def _apply_pod(self, key: str, facts: PodFacts | None) -> None:
         old = self._assembly.pod(key)
@@ -253,6 +257,13 @@ class KubernetesView:
         self._assembly.apply_device_config(key, config)
         if self._assembly.config != before:
             # Every pod was read with other resource names: read them again.
+            self._pods.relist()
+
+    def _apply_scheduler(self, key: str, scheduler: wire.Deployment | None) -> None:
+        before = self._schedulers
+        self._assembly.apply_scheduler(key, scheduler)
+        if self._schedulers != before:
+            # Which pods wait for HAMi is read anew.
             self._pods.relist()
 
 

@@ -32,6 +32,7 @@ from poolmgr.controller.pace import Pace
 from poolmgr.controller.pool_plan import of_pool
 from poolmgr.controller.side_by_side import side_by_side
 from poolmgr.controller.status import pool_statuses
+from poolmgr.controller.unserved import Unserved
 from poolmgr.domain.backoff import Backoff
 from poolmgr.domain.census import Census, CensusCache
 from poolmgr.domain.errors import PoolError, Rejected, Stale, Unavailable
@@ -101,6 +102,7 @@ class Controller:
         )
         self._lending = Lending(dependencies.sharing, dependencies.leadership)
         self._reporter = EventReporter(dependencies.ledger, dependencies.recorder)
+        self._unserved = Unserved()
         self._lock = asyncio.Lock()
         self._learned: Any = None
         self._learned_loaded = False
@@ -198,6 +200,7 @@ class Controller:
         """Plan, start what the plan says, and tell everybody."""
         decision = self._planner.decide(snapshot, await self._recall())
         self._learned, self.plan = decision.learned, decision.plan
+        self._unserved.follow(decision.plan, snapshot)
         started: tuple[Move, ...] = ()
         if decision.plan.to_start:
             started, refused = await self._start(decision.plan.to_start, decision.plan)
@@ -274,7 +277,7 @@ class Controller:
             return ended
 
     async def _observe(self) -> ClusterSnapshot:
-        snapshot = await self._dependencies.view.snapshot()
+        snapshot = self._unserved.applied(await self._dependencies.view.snapshot())
         self.snapshot = snapshot
         self.readiness = self._readiness(snapshot)
         now = self._dependencies.clock.monotonic()

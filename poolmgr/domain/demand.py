@@ -4,6 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from poolmgr.domain.identifiers import GpuUuid, NodeName, WorkloadUid
+from poolmgr.domain.placement import ANYWHERE, Needs, Placement
+from poolmgr.domain.plan import Verdict
+from poolmgr.domain.reasons import Reason
+
+SERVABLE = Verdict(True, Reason.ADMITTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +39,23 @@ class Vm:
     idle_since: float | None = None
     cpu_milli: int = 0
     memory_mib: int = 0
+    placement: Placement = ANYWHERE
+    """Where it may run, GPUs apart."""
+    priority: int = 0
+    """Of its launcher: who has a higher one is served first."""
+    servable: Verdict = SERVABLE
+    """Whether GPUs would let it run, and what stands in the way if not. For one that waits."""
+    scheduler_message: str = ""
+    """What the scheduler said last of why it is not bound."""
 
     @property
     def waiting(self) -> bool:
         return self.node is None
+
+    @property
+    def needs(self) -> Needs:
+        """What it takes of a node beside GPUs."""
+        return Needs(self.cpu_milli, self.memory_mib, self.placement.requests, self.placement.ports)
 
     @property
     def gpus(self) -> int:
@@ -51,6 +69,37 @@ class Slice:
     uuid: GpuUuid
     memory_mib: int
     cores_percent: int
+    slots: int = 1
+    """Of the GPU's split count that it takes: one for each container on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardAsk:
+    """What one container asks of the sharing layer: a part of each of `cards` distinct GPUs."""
+
+    cards: int = 1
+    memory_mib: int = 0
+    """Per GPU; 0 means the whole card."""
+    memory_percent: int = 0
+    """Per GPU, where asked as a percentage instead."""
+    cores_percent: int = 0
+    """Per GPU; 0 means no reservation of compute."""
+    init: bool = False
+    """It ends before the others start, so they may have what it had."""
+
+    def memory_on(self, card_mib: int) -> int:
+        """MiB that it takes of a card of `card_mib`."""
+        if self.memory_percent:
+            return card_mib * self.memory_percent // 100
+        return self.memory_mib or card_mib
+
+    def covers(self, other: "CardAsk") -> bool:
+        """True when cards that can serve this one can serve the other."""
+        if (self.memory_mib == 0) == (other.memory_mib == 0) and self.memory_percent == other.memory_percent:
+            memory = self.memory_mib >= other.memory_mib
+        else:
+            memory = not self.memory_mib and not self.memory_percent
+        return memory and self.cards >= other.cards and self.cores_percent >= other.cores_percent
 
 
 def accepts_model(model: str, accepted: Sequence[str], excluded: Sequence[str]) -> bool:
@@ -82,6 +131,8 @@ class SharedPod:
     """Per GPU, where asked as a percentage instead."""
     cores_percent: int = 0
     """Per GPU; 0 means no reservation of compute."""
+    containers: tuple[CardAsk, ...] = ()
+    """Where more than one asks: each by itself. What is said above then is their sum, spread over `gpus`."""
     node: NodeName | None = None
     slices: tuple[Slice, ...] = ()
     created_at: float = 0.0
@@ -100,10 +151,19 @@ class SharedPod:
     terminating: bool = False
     cpu_milli: int = 0
     memory_request_mib: int = 0
+    placement: Placement = ANYWHERE
+    """Where it may run, GPUs apart."""
+    servable: Verdict = SERVABLE
+    """Whether shared GPUs would let it run, and what stands in the way if not. For one that waits."""
 
     @property
     def waiting(self) -> bool:
         return self.node is None
+
+    @property
+    def needs(self) -> Needs:
+        """What it takes of a node beside GPUs."""
+        return Needs(self.cpu_milli, self.memory_request_mib, self.placement.requests, self.placement.ports)
 
     def accepts(self, model: str, uuid: GpuUuid) -> bool:
         """True when the pod's own constraints admit a GPU of `model` named `uuid`."""

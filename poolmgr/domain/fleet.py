@@ -6,6 +6,7 @@ from enum import StrEnum
 from poolmgr.domain.backoff import Backoff, Disturbance
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId, PoolName
 from poolmgr.domain.modes import DevicePhase, Mode, Step
+from poolmgr.domain.placement import UNSCHEDULABLE_TAINT, HostPort, Room, Taint
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.sharing import SharingState
@@ -113,6 +114,12 @@ class Node:
     memory_mib: int = 0
     cpu_milli_free: int = 0
     memory_mib_free: int = 0
+    amounts_free: tuple[tuple[str, int], ...] = ()
+    """Of other resources by name, what pods have left of what the node offers; `pods` among them."""
+    ports_taken: tuple[HostPort, ...] = ()
+    taints: tuple[Taint, ...] = ()
+    withheld_labels: tuple[tuple[str, str], ...] = ()
+    """Labels that a move of ours took off it; they are back once one of its GPUs is shared again."""
     best_effort_only: bool = False
     """New containers on it have to be best-effort ones: what a VM may soon want back is lent to those who can be asked
     to leave."""
@@ -129,6 +136,18 @@ class Node:
 
     def gpu(self, pci_address: PciAddress) -> Gpu | None:
         return next((g for g in self.gpus if g.pci_address == pci_address), None)
+
+    @property
+    def lasting_taints(self) -> tuple[Taint, ...]:
+        """Without that of our own cordon, which ends with the move."""
+        if not self.cordoned_by_us:
+            return self.taints
+        return tuple(taint for taint in self.taints if taint.key != UNSCHEDULABLE_TAINT)
+
+    @property
+    def room(self) -> Room:
+        """What is left for workloads beside GPUs."""
+        return Room(self.cpu_milli_free, self.memory_mib_free, dict(self.amounts_free), self.ports_taken)
 
 
 class RebalanceMode(StrEnum):

@@ -51,6 +51,13 @@ class Reason(StrEnum):
     SERVED = "Served"  # it has what it asked for
     FREE_CAPACITY = "FreeCapacity"  # the right side already has room; the scheduler will place it
     MOVE_UNDER_WAY = "MoveUnderWay"  # a GPU is on its way for this demand
+    NO_NODE_ADMITS = "NoNodeAdmits"  # its own scheduling rules keep it off every node that has such GPUs
+    PLACEMENT_UNKNOWN = "PlacementUnknown"  # where it may run cannot be told, so nothing is moved for it
+    NOT_TAKEN = "NotTaken"  # GPUs were free for it for two minutes and it did not take them: others get them
+    CANNOT_START = "CannotStart"  # KubeVirt cannot start it, whatever GPU is free; the sentence says why
+    LACKS_SOMETHING_ELSE = "LacksSomethingElse"  # the scheduler names no GPU among what it lacks
+    UNSERVED_RESOURCE = "UnservedResource"  # MIG slices, other vendors' GPUs and the like: not given out
+    NODE_FULL = "NodeFull"  # the node has too little CPU, memory or the like left for it
 
     # Admission
     WILL_WAIT = "WillWait"  # admitted, but has to wait; the warning says for what

@@ -1,9 +1,13 @@
 """A reason and a sentence for everything that a plan leaves as it is."""
 
+from dataclasses import replace
+
 from poolmgr.domain.fleet import Gpu
+from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
-from poolmgr.domain.plan import Refusal, Subject, SubjectKind, Target
+from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Target
 from poolmgr.domain.reasons import Reason
+from poolmgr.planner.inventory.card_table import DEFAULT_SPLIT, FULL_CORES, card_size
 from poolmgr.planner.inventory.eligibility import (
     Denial,
     denial_of,
@@ -12,11 +16,13 @@ from poolmgr.planner.inventory.eligibility import (
     recommendation_denial,
     use_denial,
 )
+from poolmgr.planner.inventory.inventory import GpuGroup
 from poolmgr.planner.inventory.node import GroupKey, IneligibleGpu, NodeInventory, Unit
-from poolmgr.planner.inventory.shared_fit import ShapeFit
+from poolmgr.planner.inventory.shared_fit import PodShape, ShapeFit
 from poolmgr.planner.inventory.usage import Usage, busy_with_pods
+from poolmgr.planner.inventory.whole_pods import Card, place_whole
 from poolmgr.planner.sizing.headroom import Headroom
-from poolmgr.planner.stages.state import PlanState
+from poolmgr.planner.stages.state import PlanState, no_node_admits
 
 
 def explain_pods(state: PlanState) -> list[Refusal]:
@@ -24,15 +30,24 @@ def explain_pods(state: PlanState) -> list[Refusal]:
     returning = [move for move in state.moves if move.to_mode is Mode.SHARED]
     recommended = [move for move in returning if move.recommended]
     pools = {pool.name: pool for pool in state.snapshot.pools}
-    said_of: list[Refusal] = []
+    said_of = [
+        Refusal(Subject(SubjectKind.POD, pod.namespace, pod.name), pod.servable.reason, pod.servable.message)
+        for pod in state.snapshot.pods
+        if pod.node is None and not pod.servable and not pod.terminating
+    ]
     for fit in state.waiting_pods:
         moved = hoped = 0
         if returning and fit.unmet:
-            per_card = max(
-                (fit.shape.per_card(s.memory_mib) for s in state.inventory.groups.values()), default=0
-            )
-            moved = min(fit.unmet, (len(returning) - len(recommended)) * per_card)
-            hoped = min(fit.unmet - moved, len(recommended) * per_card)
+            groups = state.inventory.groups.values()
+            per_card = max((fit.shape.per_card(card_size(group)) for group in groups), default=0)
+            suit = [move for move in returning if _suits(state, fit.shape, move)]
+            hopes = sum(move.recommended for move in suit)
+            if fit.shape.whole:
+                served = state.completed.get(fit.shape, 0)
+                moved, hoped = (0, served) if hopes else (served, 0)
+            else:
+                moved = min(fit.unmet, (len(suit) - hopes) * per_card)
+                hoped = min(fit.unmet - moved, hopes * per_card)
         fate = _fate_of_unmet(state, fit)
         for rank, pod in enumerate(fit.pods):
             if rank < fit.fits_now:
@@ -57,16 +72,61 @@ def explain_pods(state: PlanState) -> list[Refusal]:
     return said_of
 
 
+def _no_node_has_it_whole(shape: PodShape, groups: list[GpuGroup], names: list[NodeName]) -> Denial | None:
+    """The denial for a pod that not even an empty node could serve; None where one could."""
+    most = 0
+    for name in names:
+        cards: list[Card] = []
+        for group in groups:
+            at, size = group.nodes.get(name), card_size(group)
+            mine = [g for g in at.node.gpus if g.model == group.model and shape.accepts(g)] if at else []
+            cards += [Card(n, size, size, FULL_CORES, DEFAULT_SPLIT, True) for n in range(len(mine))]
+        cards = [replace(card, row=row) for row, card in enumerate(cards)]
+        if place_whole(cards, shape.asks) is not None:
+            return None
+        most = max(most, len(cards))
+    wanted = max(ask.cards for ask in shape.asks)
+    return (
+        Reason.MORE_THAN_ANY_NODE,
+        f"it asks for parts of {wanted} GPU(s) for one container"
+        + (f" and more for {len(shape.asks) - 1} other(s)" if len(shape.asks) > 1 else "")
+        + f"; no node that it may run on can have all of them, the largest has {most} GPU(s) that it accepts",
+    )
+
+
+def _suits(state: PlanState, shape: PodShape, move: Move) -> bool:
+    """Whether pods of the shape could run on a GPU that the plan moves over."""
+    if state.node_filter.denial(shape.placement, move.node, shared=True):
+        return False
+    named = not shape.allowed_uuids or move.uuid in shape.allowed_uuids
+    return named and move.uuid not in shape.excluded_uuids and shape.accepts_model(move.model)
+
+
 def _fate_of_unmet(state: PlanState, fit: ShapeFit) -> Denial:
     groups = [s for s in state.inventory.groups.values() if fit.shape.accepts_model(s.model)]
     if not groups:
         wanted = ", ".join(fit.shape.models) or "any model"
         return Reason.UNKNOWN_RESOURCE, f"no pooled GPU is of a model that it accepts ({wanted})"
-    if all(fit.shape.per_card(s.memory_mib) == 0 for s in groups):
+    placement, needs = fit.shape.placement, fit.shape.needs
+    names = {name for group in groups for name in group.nodes}
+    may = state.node_filter.admitted(placement, sorted(names), shared=True)
+    if not may:
+        return no_node_admits(state, placement, sorted(names), shared=True)
+    full = {name: state.rooms_of_pods.lacks(name, needs) for name in may} if needs else {}
+    if full and all(full.values()):
+        return Reason.NODE_FULL, f"{may[0]} cannot take it beside its GPUs: {full[may[0]]}" + (
+            f"; nor can the {len(may) - 1} other node(s) that it may run on" if len(may) > 1 else ""
+        )
+    if not any(fit.shape.fits_card(card_size(group)) for group in groups):
+        most = max(ask.memory_mib for ask in fit.shape.asks)
         return (
             Reason.MORE_MEMORY_THAN_ANY_CARD,
-            f"it asks for {fit.shape.memory_mib} MiB; the largest card has {max(s.memory_mib for s in groups)} MiB",
+            f"it asks for {most} MiB; the largest card has {max(map(card_size, groups))} MiB",
         )
+    if fit.shape.whole:
+        denial = _no_node_has_it_whole(fit.shape, groups, may)
+        if denial is not None:
+            return denial
     for group in groups:
         held = state.held_back.get((str(group.pool.name), group.model))
         if held is not None:
@@ -79,6 +139,8 @@ def _fate_of_unmet(state: PlanState, fit: ShapeFit) -> Denial:
             f"{lent} node(s) take best-effort containers only, since VMs are expected there, and no other has room; "
             'with the annotation poolmgr.io/best-effort: "true" it could run there and be evicted for a VM',
         )
+    if fit.shape.whole:
+        return Reason.NO_CANDIDATE, "no node can have all of its parts now, whichever idle GPU of it moves"
     free = sum(s.free for s in groups)
     if free:
         return (

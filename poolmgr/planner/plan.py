@@ -9,6 +9,7 @@ no more GPUs than the budget move; a node moves in one direction at a time; VMs 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import blake2s
 from itertools import chain
 from typing import Any
@@ -86,12 +87,15 @@ class PoolPlanner:
             lent = frozenset(node.name for node in snapshot.nodes if node.best_effort_only)
             return Decision(_plan_of(snapshot, (), refusals, (), lent), learned)
 
+        # 0. Who waits for something else than a GPU is no demand.
+        served = _servable(snapshot)
+
         # 1. What there is: every GPU that a rule keeps where it is is out.
         inventory = build_inventory(snapshot, usage_of(snapshot), self._cache)
 
         # 2. What is wanted ready.
-        headroom, remembered = self._sizer.size(snapshot, inventory, learned)
-        due = reserved(snapshot, inventory)
+        headroom, remembered = self._sizer.size(served, inventory, learned)
+        due = reserved(served, inventory)
         budgets = budgets_of(inventory, due.shared_gpus)
         state = PlanState(
             snapshot, inventory, budgets, with_reservations(headroom, due), due, explain=self._explain
@@ -107,6 +111,19 @@ class PoolPlanner:
             refusals = tuple(chain(refusals, *(explain(state) for explain in EXPLANATIONS)))
         targets = tuple(target_of(state, key) for key in inventory.groups)
         return Decision(_plan_of(snapshot, tuple(state.moves), refusals, targets, state.lent), remembered)
+
+
+def _servable(snapshot: ClusterSnapshot) -> ClusterSnapshot:
+    """Without the workloads that wait and that no GPU would let run; the same one where there are none."""
+    if all(vm.servable for vm in snapshot.vms if vm.node is None) and all(
+        pod.servable for pod in snapshot.pods if pod.node is None
+    ):
+        return snapshot
+    return replace(
+        snapshot,
+        vms=tuple(vm for vm in snapshot.vms if vm.node is not None or vm.servable),
+        pods=tuple(pod for pod in snapshot.pods if pod.node is not None or pod.servable),
+    )
 
 
 def _plan_of(

@@ -1,7 +1,8 @@
 """What namespaces hold of a pool, VMs' whole cards and pods' shares counted together: limits, and whose turn it is.
 
 A quota's limit refuses what would exceed it. Its weight orders waiting VMs where a pool names weights: the next
-GPU goes to the namespace that holds least for its weight, and within a namespace to who has waited longest.
+GPU goes to the namespace that holds least for its weight, and within a namespace to who has waited longest. A higher
+priority goes before both.
 Nobody loses what he has: shares decide about GPUs that fall free.
 """
 
@@ -42,13 +43,13 @@ class Quotas:
                 del lines[namespace]
         return order
 
-    def _rank(self, vm: Vm, promised: float) -> tuple[float, float, str]:
+    def _rank(self, vm: Vm, promised: float) -> tuple[int, float, float, str]:
         pool, since = self._pool_of(vm), vm.waiting_since or vm.created_at
         if pool is None or not pool.quotas:
-            return (0.0, since, vm.uid)
+            return (-vm.priority, 0.0, since, vm.uid)
         weight = next((q.weight for q in pool.quotas if q.namespace == vm.namespace), 1.0)
         held = self._held.get((pool.name, vm.namespace), 0.0)
-        return ((held + promised + vm.gpus) / max(weight, 1e-6), since, vm.uid)
+        return (-vm.priority, (held + promised + vm.gpus) / max(weight, 1e-6), since, vm.uid)
 
     def _pool_of(self, vm: Vm) -> Pool | None:
         keys = self._inventory.groups_by_resource.get(vm.claims[0].resource_name)

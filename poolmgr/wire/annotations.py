@@ -32,5 +32,5 @@ IDLE_SINCE = "poolmgr.io/idle-since"
 
 LAUNCHER_LABEL = "kubevirt.io"
 LAUNCHER_VALUE = "virt-launcher"
-CREATED_BY_LABEL = "kubevirt.io/created-by"
-"""On a virt-launcher pod: UID of the VirtualMachineInstance that it runs."""
+SCHEDULABLE_LABEL = "kubevirt.io/schedulable"
+"""On a Node: `true` while virt-handler says that it can run machines; every launcher selects it."""

@@ -9,6 +9,7 @@ import msgspec
 from poolmgr.wire import annotations
 from poolmgr.wire.hami import names
 from poolmgr.wire.meta import Condition, OwnerReference, Wire
+from poolmgr.wire.scheduling import Affinity, ContainerPort, TopologySpread, WireToleration
 
 Quantities = dict[str, str | int]
 
@@ -35,8 +36,17 @@ class NodeMeta(Wire, frozen=True):
     annotations: NodeAnnotations = NodeAnnotations()
 
 
+class WireTaint(Wire, frozen=True):
+    """Without the instant at which it was added."""
+
+    key: str = ""
+    value: str = ""
+    effect: str = ""
+
+
 class NodeSpec(Wire, frozen=True):
     unschedulable: bool = False
+    taints: tuple[WireTaint, ...] = ()
 
 
 class NodeCondition(Wire, frozen=True):
@@ -92,12 +102,24 @@ class Resources(Wire, frozen=True):
 class Container(Wire, frozen=True):
     name: str = ""
     resources: Resources = Resources()
+    ports: tuple[ContainerPort, ...] = ()
     restart_policy: str = ""
     """`Always` on an init container makes it a sidecar: it runs beside the others."""
 
 
 class SchedulingGate(Wire, frozen=True):
     name: str
+
+
+class ClaimSource(Wire, frozen=True):
+    claim_name: str = ""
+
+
+class Volume(Wire, frozen=True):
+    name: str = ""
+    persistent_volume_claim: ClaimSource | None = None
+    ephemeral: dict[str, msgspec.Raw] | None = None
+    """A claim of its own, named after pod and volume."""
 
 
 class PodSpec(Wire, frozen=True):
@@ -108,6 +130,13 @@ class PodSpec(Wire, frozen=True):
     init_containers: tuple[Container, ...] = ()
     overhead: Quantities = {}
     scheduling_gates: tuple[SchedulingGate, ...] = ()
+    resources: Resources = Resources()
+    """Of the whole pod; what it says of CPU and memory goes before what its containers say."""
+    node_selector: dict[str, str] = {}
+    affinity: Affinity | None = None
+    tolerations: tuple[WireToleration, ...] = ()
+    topology_spread_constraints: tuple[TopologySpread, ...] = ()
+    volumes: tuple[Volume, ...] = ()
 
 
 TERMINAL_PHASES = frozenset({"Succeeded", "Failed"})

@@ -5,6 +5,7 @@ machine only says what is to come.
 """
 
 from poolmgr.wire.meta import Condition, ObjectMeta, Wire
+from poolmgr.wire.scheduling import Affinity, WireToleration
 
 
 class HostDevice(Wire, frozen=True):
@@ -25,6 +26,9 @@ class Domain(Wire, frozen=True):
 
 class InstanceSpec(Wire, frozen=True):
     domain: Domain = Domain()
+    node_selector: dict[str, str] = {}
+    affinity: Affinity | None = None
+    tolerations: tuple[WireToleration, ...] = ()
 
 
 class InstanceStatus(Wire, frozen=True):
@@ -43,15 +47,26 @@ class Template(Wire, frozen=True):
     spec: InstanceSpec = InstanceSpec()
 
 
+class Instancetype(Wire, frozen=True):
+    name: str = ""
+
+
 class MachineSpec(Wire, frozen=True):
     run_strategy: str = ""
     running: bool | None = None
     template: Template = Template()
+    instancetype: Instancetype | None = None
+
+
+class StartFailure(Wire, frozen=True):
+    consecutive_fail_count: int = 0
 
 
 class MachineStatus(Wire, frozen=True):
     printable_status: str = ""
     created: bool = False
+    conditions: tuple[Condition, ...] = ()
+    start_failure: StartFailure | None = None
 
 
 class VirtualMachine(Wire, frozen=True):

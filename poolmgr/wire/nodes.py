@@ -1,17 +1,25 @@
 """A node of the fleet: the Node object, its GPUNode and what runs there, joined."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
+
+import msgspec
 
 from poolmgr.domain.fleet import Node, Pool
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.membership import pool_of
+from poolmgr.domain.placement import HostPort, Taint
 from poolmgr.domain.sharing import SharingState
 from poolmgr.wire import GpuNode
 from poolmgr.wire import Node as WireNode
 from poolmgr.wire.annotations import BEST_EFFORT_ONLY, RETRY
 from poolmgr.wire.gpu_nodes import gpus_of, reported
 from poolmgr.wire.node_specs import backoffs_of, complaint_of, disturbances_of, transition_of
-from poolmgr.wire.quantities import count, mebibytes, milli
+from poolmgr.wire.quantities import count, milli, whole_mebibytes
+from poolmgr.wire.scheduling import NATIVE
+
+PODS = "pods"
+"""How many pods a node takes, among its resources."""
 
 
 @dataclass(slots=True)
@@ -20,6 +28,10 @@ class Requested:
 
     cpu_milli: int = 0
     memory_mib: int = 0
+    pods: int = 0
+    amounts: Counter[str] = field(default_factory=Counter)
+    """Of resources other than CPU and memory."""
+    ports: Counter[HostPort] = field(default_factory=Counter)
 
 
 def node_of(
@@ -39,7 +51,7 @@ def node_of(
     complaint = complaint_of(gpu_node)
     taken = requested or Requested()
     cpu = milli(wire.status.allocatable.get("cpu", 0))
-    memory = mebibytes(wire.status.allocatable.get("memory", 0))
+    memory = whole_mebibytes(wire.status.allocatable.get("memory", 0))
     return Node(
         name=NodeName(name),
         gpus=gpus_of(gpu_node, pools),
@@ -54,6 +66,10 @@ def node_of(
         memory_mib=memory,
         cpu_milli_free=max(0, cpu - taken.cpu_milli),
         memory_mib_free=max(0, memory - taken.memory_mib),
+        amounts_free=_amounts_free(wire, taken),
+        ports_taken=tuple(sorted((port for port, n in taken.ports.items() if n > 0), key=repr)),
+        taints=tuple(Taint(t.key, t.value, t.effect) for t in wire.spec.taints),
+        withheld_labels=tuple(sorted(withheld_labels(wire).items())),
         best_effort_only=BEST_EFFORT_ONLY in labels,
         reported=reported(gpu_node) and not complaint,
         complaint=complaint,
@@ -61,6 +77,26 @@ def node_of(
         disturbances=disturbances_of(gpu_node),
         retry=gpu_node.metadata.annotations.get(RETRY, ""),
     )
+
+
+def _amounts_free(node: WireNode, taken: Requested) -> tuple[tuple[str, int], ...]:
+    free = []
+    for name, text in node.status.allocatable.items():
+        if name not in NATIVE:
+            used = taken.pods if name == PODS else taken.amounts[name]
+            free.append((name, max(0, count(text) - used)))
+    return tuple(sorted(free))
+
+
+def withheld_labels(node: WireNode) -> dict[str, str]:
+    """Labels that a move took off the node to stop HAMi's plugin there, to be put back as they were."""
+    text = node.metadata.annotations.plugin_labels
+    if not text:
+        return {}
+    try:
+        return msgspec.json.decode(text, type=dict[str, str])
+    except (msgspec.DecodeError, RecursionError):
+        return {}
 
 
 def kubelet_ready(node: WireNode) -> bool:

@@ -50,9 +50,9 @@ def milli(text: str | int) -> int:
 
 
 @lru_cache(maxsize=8192)
-def mebibytes(text: str | int) -> int:
-    """MiB, rounded up."""
-    return _ceil(parse_quantity(text) / 2**20)
+def whole_mebibytes(text: str | int) -> int:
+    """MiB, rounded down: of what there is, not of what is asked for."""
+    return -_ceil(-parse_quantity(text) / 2**20)
 
 
 @lru_cache(maxsize=8192)

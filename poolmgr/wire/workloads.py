@@ -19,6 +19,8 @@ class LabelSelector(Wire, frozen=True):
 class NamedContainer(Wire, frozen=True):
     name: str = ""
     image: str = ""
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
 
 
 class TemplateSpec(Wire, frozen=True):

@@ -13,6 +13,7 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.wire import DaemonSet, Node
 from poolmgr.wire.annotations import ASKED, BEST_EFFORT_ONLY, CORDONED, FENCED, PLUGIN_LABELS
 from poolmgr.wire.hami import names
+from poolmgr.wire.nodes import withheld_labels
 from poolmgr.wire.text import listed
 
 Patch = dict[str, Any]
@@ -74,7 +75,7 @@ def plugin_patch(node: Node, wanted: bool, plugin: DaemonSet | None) -> Patch | 
     Raises Rejected where there is no such lever: the plugin is no DaemonSet, or one without a node selector
     of its own.
     """
-    remembered = _remembered(node)
+    remembered = withheld_labels(node)
     if wanted:
         return _restore_patch(node, remembered, plugin)
     if not plugin_wanted(node.metadata.labels, plugin):
@@ -138,16 +139,6 @@ def _lever(plugin: DaemonSet) -> str:
 def _well_known(key: str) -> bool:
     domain = key.partition("/")[0] if "/" in key else ""
     return domain.endswith(("kubernetes.io", "k8s.io"))
-
-
-def _remembered(node: Node) -> dict[str, str]:
-    text = node.metadata.annotations.plugin_labels
-    if not text:
-        return {}
-    try:
-        return msgspec.json.decode(text, type=dict[str, str])
-    except (msgspec.DecodeError, RecursionError):
-        return {}
 
 
 def _annotate(annotations: dict[str, str | None]) -> Patch:

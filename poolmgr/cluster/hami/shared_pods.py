@@ -1,40 +1,53 @@
 """A pod that asks HAMi for slices, as the planner sees it."""
 
+from dataclasses import replace
 from sys import intern
 
-from poolmgr.domain.demand import SharedPod, Slice
+from poolmgr.cluster.observe.requests import Request
+from poolmgr.cluster.observe.where import where_of
+from poolmgr.domain.demand import SERVABLE, CardAsk, SharedPod
 from poolmgr.domain.identifiers import GpuUuid, NodeName, WorkloadUid
+from poolmgr.domain.plan import Verdict
+from poolmgr.domain.reasons import Reason
 from poolmgr.wire import Pod
+from poolmgr.wire.core import Container
 from poolmgr.wire.hami import pods as pod_annotations
 from poolmgr.wire.hami.asks import ask_of
 from poolmgr.wire.hami.config import HamiConfig
+from poolmgr.wire.hami.other_accelerators import other_accelerator
 from poolmgr.wire.instants import unix_or_zero
 from poolmgr.wire.text import listed
 
 WHOLE_CARD_PERCENT = 100
+OVER_QUOTA = "ResourceQuotaNotFit"
+"""HAMi's word where a ResourceQuota of GPU memory or compute is used up (pkg/device/common)."""
 
 
 def shared_pod_of(
-    pod: Pod, config: HamiConfig, schedulers: frozenset[str], cpu_milli: int, memory_mib: int
+    pod: Pod, config: HamiConfig, schedulers: frozenset[str], request: Request
 ) -> SharedPod | None:
-    """None where no container asks for a slice, or where the pod waits for a scheduler that is not HAMi's or
-    is held back by a scheduling gate: such demand no move of ours can serve yet.
+    """None where no container asks for a slice or for another kind of accelerator.
+
+    A pod that waits for a scheduler that is not HAMi's, is held back by a scheduling gate or asks for what poolmgr does
+    not give out is one that no move of ours can serve, and says so (`servable`).
 
     A pod may hold slices before it is bound: HAMi assigns at Filter. `evictable` is True here: only the
     disruption budgets of the namespace, which a pod does not know, can say otherwise.
     """
-    containers = (*pod.spec.containers, *pod.spec.init_containers)
-    asks = [ask_of(c.resources.requests, c.resources.limits, config) for c in containers]
+    asks = [_ask_of(c, config, init=True) for c in pod.spec.init_containers]
+    asks += [_ask_of(c, config, init=False) for c in pod.spec.containers]
     asking = [ask for ask in asks if ask is not None]
     if not asking:
-        return None
+        return _of_another_kind(pod, request)
     meta, spec, annotations = pod.metadata, pod.spec, pod.metadata.annotations
-    held = pod_annotations.slices(annotations.allocated, annotations.mig_allocations)
-    if not spec.node_name and not held and (spec.scheduling_gates or spec.scheduler_name not in schedulers):
-        return None
-    # Containers of one pod may share a card, so the fewest cards that can serve it is the largest count;
-    # what they want together is spread over these.
+    every = [*map(_ends, spec.init_containers), *(False for _ in spec.containers)]
+    held = pod_annotations.slices(
+        annotations.allocated, annotations.mig_allocations, every, [ask.init for ask in asking]
+    )
+    asking = _without_covered(asking)
+    # Containers of one pod may share a card, so the fewest cards that can serve it is the largest count.
     cards = max(ask.cards for ask in asking)
+    beside = [ask for ask in asking if not ask.init] or asking
     created_at = unix_or_zero(meta.creation_timestamp)
     node = intern(spec.node_name) if spec.node_name else None
     return SharedPod(
@@ -42,15 +55,16 @@ def shared_pod_of(
         namespace=intern(meta.namespace),
         name=meta.name,
         gpus=cards,
-        memory_mib=_per_card(sum(a.cards * a.memory_mib for a in asking), cards),
+        memory_mib=_per_card(sum(a.cards * a.memory_mib for a in beside), cards),
         memory_percent=min(
-            WHOLE_CARD_PERCENT, _per_card(sum(a.cards * a.memory_percent for a in asking), cards)
+            WHOLE_CARD_PERCENT, _per_card(sum(a.cards * a.memory_percent for a in beside), cards)
         ),
         cores_percent=min(
-            WHOLE_CARD_PERCENT, _per_card(sum(a.cards * a.cores_percent for a in asking), cards)
+            WHOLE_CARD_PERCENT, _per_card(sum(a.cards * a.cores_percent for a in beside), cards)
         ),
+        containers=tuple(asking) if len(asking) > 1 else (),
         node=NodeName(node) if node else None,
-        slices=tuple(Slice(GpuUuid(intern(s.uuid)), s.memory_mib, s.cores_percent) for s in held),
+        slices=tuple(replace(s, uuid=GpuUuid(intern(s.uuid))) for s in held),
         created_at=created_at,
         started_at=unix_or_zero(pod.status.start_time) or None,
         waiting_since=None if node else _waiting_since(pod) or created_at,
@@ -63,9 +77,77 @@ def shared_pod_of(
         evictable=True,
         priority=spec.priority,
         terminating=meta.deletion_timestamp is not None,
-        cpu_milli=cpu_milli,
-        memory_request_mib=memory_mib,
+        cpu_milli=request.cpu_milli,
+        memory_request_mib=request.memory_mib,
+        placement=where_of(spec, request, frozenset(config.names)),
+        servable=SERVABLE if node or held else _obstacle(pod, schedulers),
     )
+
+
+def _of_another_kind(pod: Pod, request: Request) -> SharedPod | None:
+    """One that waits for an accelerator of another kind; a bound one has nothing of ours."""
+    meta, found = pod.metadata, other_accelerator(request.others)
+    if found is None or pod.spec.node_name:
+        return None
+    name, kind = found
+    created_at = unix_or_zero(meta.creation_timestamp)
+    return SharedPod(
+        uid=WorkloadUid(meta.uid),
+        namespace=intern(meta.namespace),
+        name=meta.name,
+        gpus=request.others[name],
+        created_at=created_at,
+        waiting_since=_waiting_since(pod) or created_at,
+        terminating=meta.deletion_timestamp is not None,
+        servable=Verdict(
+            False, Reason.UNSERVED_RESOURCE, f"it asks for {name}, {kind}: poolmgr gives out none of these"
+        ),
+    )
+
+
+def _obstacle(pod: Pod, schedulers: frozenset[str]) -> Verdict:
+    """What keeps the pod from running, whatever slice is free."""
+    spec = pod.spec
+    if spec.scheduling_gates:
+        gate = spec.scheduling_gates[0].name
+        return Verdict(False, Reason.LACKS_SOMETHING_ELSE, f"it is held back by the scheduling gate {gate}")
+    if spec.scheduler_name not in schedulers:
+        message = f"it waits for the scheduler {spec.scheduler_name}, which is not HAMi's"
+        return Verdict(False, Reason.LACKS_SOMETHING_ELSE, message)
+    if any(OVER_QUOTA in c.message for c in pod.status.conditions if c.type == "PodScheduled"):
+        return Verdict(
+            False,
+            Reason.QUOTA_EXCEEDED,
+            f"the ResourceQuota of namespace {pod.metadata.namespace} leaves it too little GPU memory or compute",
+        )
+    return SERVABLE
+
+
+def _ends(container: Container) -> bool:
+    """True for an init container that ends before the others start; a sidecar runs beside them."""
+    return container.restart_policy != "Always"
+
+
+def _ask_of(container: Container, config: HamiConfig, *, init: bool) -> CardAsk | None:
+    ask = ask_of(container.resources.requests, container.resources.limits, config)
+    if ask is None:
+        return None
+    return CardAsk(
+        ask.cards,
+        ask.memory_mib,
+        ask.memory_percent,
+        min(ask.cores_percent, WHOLE_CARD_PERCENT),
+        init and _ends(container),
+    )
+
+
+def _without_covered(asks: list[CardAsk]) -> list[CardAsk]:
+    """Init containers that need no more than a later one, or one of their own kind, make no difference."""
+    kept = [ask for ask in asks if not ask.init]
+    for ask in asks:
+        if ask.init and not any(other.covers(ask) for other in kept):
+            kept.append(ask)
+    return kept
 
 
 def _per_card(total: int, cards: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from poolmgr.cluster.hami.version import DEVICE_CORDON_SINCE, Minor
-from poolmgr.cluster.observe.pods import Placement, PluginPod
+from poolmgr.cluster.observe.pods import HamiPlacement, PluginPod
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.sharing import RegisteredGpu, SharingState
 from poolmgr.wire import DaemonSet, Node
@@ -31,7 +31,7 @@ class HamiInstall:
 def sharing_state(
     node: Node,
     install: HamiInstall,
-    placements: Iterable[Placement],
+    placements: Iterable[HamiPlacement],
     plugin_pods: Iterable[PluginPod],
     now: float,
 ) -> SharingState:

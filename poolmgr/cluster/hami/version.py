@@ -48,6 +48,21 @@ def detect_version(
     return OLDEST_JSON if register_annotation.lstrip().startswith("[") else OLDEST_TEXT
 
 
+SCHEDULER_NAME = "--scheduler-name"
+
+
+def scheduler_name(deployment: Deployment) -> str:
+    """The `schedulerName` of pods that HAMi serves, as its extender is told; empty where it is not."""
+    for container in deployment.spec.template.spec.containers:
+        if container.name == names.EXTENDER_CONTAINER:
+            words = (*container.command, *container.args)
+            for place, word in enumerate(words):
+                option, _, value = word.partition("=")
+                if option == SCHEDULER_NAME:
+                    return value or "".join(words[place + 1 : place + 2])
+    return ""
+
+
 def _tag(image: str) -> str:
     """The tag of `registry:5000/project/image:tag@sha256:…`; empty where there is none."""
     name = image.split("@", 1)[0].rsplit("/", 1)[-1]

@@ -1,24 +1,30 @@
 """VirtualMachineInstances (and machines about to get one) as the planner sees them.
 
 The instance is the truth: an instancetype's GPUs appear only there. A machine that is to run but has no
-instance at this moment (restart, crash back-off) still counts with the GPUs of its own template, so that its
-GPU is not taken in the gap.
+instance at this moment, or one that is over (restart, crash back-off), still counts with the GPUs of its own template,
+so that its GPU is not taken in the gap; where these come from an instancetype, with those of its last instance.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from poolmgr.cluster.kubevirt.obstacles import instance_obstacle, machine_obstacle
 from poolmgr.cluster.observe.pods import Launcher
-from poolmgr.domain.demand import DeviceClaim, Vm
+from poolmgr.domain.demand import SERVABLE, DeviceClaim, Vm
 from poolmgr.domain.identifiers import NodeName, WorkloadUid
+from poolmgr.domain.placement import Placement
 from poolmgr.wire import VirtualMachine, VirtualMachineInstance
-from poolmgr.wire.annotations import IDLE_SINCE
+from poolmgr.wire.annotations import IDLE_SINCE, SCHEDULABLE_LABEL
 from poolmgr.wire.instants import unix_or_zero
-from poolmgr.wire.kubevirt import Devices
+from poolmgr.wire.kubevirt import Devices, InstanceSpec
+from poolmgr.wire.scheduling import placement_of
 
 FINAL_PHASES = frozenset({"Succeeded", "Failed"})
 STARTING_STATUSES = frozenset({"Starting", "Provisioning"})
 """`status.printableStatus` of a machine that was told to start and has no instance yet."""
+
+
+NOTHING: Mapping[tuple[str, str], tuple[DeviceClaim, ...]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,8 @@ class Passthrough:
     """Every `resourceName` that some GPUNode reports."""
     allocations: Mapping[str, tuple[tuple[NodeName, str], ...]]
     """Launcher pod UID to the (node, PCI address) pairs that the kubelet gave it."""
+    marked: bool = False
+    """Some node carries KubeVirt's mark of nodes that take machines."""
 
 
 def vms_of(
@@ -36,21 +44,27 @@ def vms_of(
     instances: Iterable[VirtualMachineInstance],
     launchers: Iterable[Launcher],
     passthrough: Passthrough,
+    last: Mapping[tuple[str, str], tuple[DeviceClaim, ...]] = NOTHING,
 ) -> tuple[Vm, ...]:
-    """Every machine that has, wants or is about to want a GPU, sorted by namespace and name."""
+    """Every machine that has, wants or is about to want a GPU, sorted by namespace and name. `last` has what the last
+    instance of a machine asked for, by namespace and name."""
     pods = _current_launchers(launchers)
     found: dict[tuple[str, str], Vm] = {}
-    instance_names = set()
+    living = set()
+    over: dict[tuple[str, str], VirtualMachineInstance] = {}
     for instance in instances:
         key = (instance.metadata.namespace, instance.metadata.name)
-        instance_names.add(key)
+        if _is_over(instance, pods.get(instance.metadata.uid)):
+            over[key] = instance
+            continue
+        living.add(key)
         vm = vm_of_instance(instance, pods.get(instance.metadata.uid), passthrough)
         if vm is not None:
             found[key] = vm
     for machine in machines:
         key = (machine.metadata.namespace, machine.metadata.name)
-        if key not in instance_names:
-            vm = vm_of_machine(machine, passthrough)
+        if key not in living:
+            vm = vm_of_machine(machine, passthrough, over.get(key), last.get(key, ()))
             if vm is not None:
                 found[key] = vm
     return tuple(found[key] for key in sorted(found))
@@ -59,15 +73,15 @@ def vms_of(
 def vm_of_instance(
     instance: VirtualMachineInstance, launcher: Launcher | None, passthrough: Passthrough
 ) -> Vm | None:
-    """None where it asks for no GPU, or is over and its launcher pod has let go."""
+    """None where it asks for no GPU, is over and its launcher pod has let go, or is being deleted before it began."""
     claims = claims_of(instance.spec.domain.devices, passthrough.resource_names)
-    if not claims:
-        return None
-    if launcher is None and instance.status.phase in FINAL_PHASES:
+    if not claims or _is_over(instance, launcher):
         return None
     meta = instance.metadata
     created_at = unix_or_zero(meta.creation_timestamp)
     node = (launcher.node if launcher else instance.status.node_name) or None
+    if node is None and meta.deletion_timestamp is not None:
+        return None
     return Vm(
         uid=WorkloadUid(meta.uid),
         namespace=meta.namespace,
@@ -81,15 +95,34 @@ def vm_of_instance(
         idle_since=unix_or_zero(meta.annotations.get(IDLE_SINCE)) or None,
         cpu_milli=launcher.cpu_milli if launcher else 0,
         memory_mib=launcher.memory_mib if launcher else 0,
+        placement=_placement(instance.spec, launcher, claims, passthrough),
+        priority=launcher.priority if launcher else 0,
+        servable=SERVABLE if node else instance_obstacle(instance, launcher, claims),
+        scheduler_message=launcher.message if launcher else "",
     )
 
 
-def vm_of_machine(machine: VirtualMachine, passthrough: Passthrough) -> Vm | None:
-    """A machine without an instance: waiting, if it is to run by itself. None otherwise."""
+def _is_over(instance: VirtualMachineInstance, launcher: Launcher | None) -> bool:
+    return launcher is None and instance.status.phase in FINAL_PHASES
+
+
+def vm_of_machine(
+    machine: VirtualMachine,
+    passthrough: Passthrough,
+    over: VirtualMachineInstance | None = None,
+    last: tuple[DeviceClaim, ...] = (),
+) -> Vm | None:
+    """A machine without an instance, or with one that is over: waiting, if it is to run by itself. None otherwise.
+    `last`: what its last instance asked for, which counts where the machine has an instancetype."""
     claims = claims_of(machine.spec.template.spec.domain.devices, passthrough.resource_names)
+    if machine.spec.instancetype is not None:
+        seen = claims_of(over.spec.domain.devices, passthrough.resource_names) if over is not None else last
+        claims = seen or claims
     if not claims or machine.metadata.deletion_timestamp is not None:
         return None
     wanted = machine.spec.run_strategy == "Always" or machine.spec.running is True
+    if machine.spec.run_strategy == "RerunOnFailure" and over is not None:
+        wanted = over.status.phase == "Failed"
     if not wanted and machine.status.printable_status not in STARTING_STATUSES:
         return None
     created_at = unix_or_zero(machine.metadata.creation_timestamp)
@@ -100,6 +133,28 @@ def vm_of_machine(machine: VirtualMachine, passthrough: Passthrough) -> Vm | Non
         claims=claims,
         created_at=created_at,
         waiting_since=created_at,
+        placement=_placement(machine.spec.template.spec, None, claims, passthrough),
+        servable=machine_obstacle(machine),
+    )
+
+
+def _placement(
+    spec: InstanceSpec,
+    launcher: Launcher | None,
+    claims: tuple[DeviceClaim, ...],
+    passthrough: Passthrough,
+) -> Placement:
+    """The launcher is what the scheduler places, so it says where; before KubeVirt has made one, what KubeVirt will
+    take over from the instance."""
+    if launcher is not None:
+        served = passthrough.resource_names.union(claim.resource_name for claim in claims)
+        where = launcher.where
+        return replace(where, requests=tuple(r for r in where.requests if r[0] not in served))
+    marked = {SCHEDULABLE_LABEL: "true"} if passthrough.marked else {}
+    return placement_of(
+        node_selector={**spec.node_selector, **marked},
+        affinity=spec.affinity,
+        tolerations=spec.tolerations,
     )
 
 

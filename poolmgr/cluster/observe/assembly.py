@@ -1,21 +1,22 @@
 """Keeps the decoded objects and puts a snapshot together from what changed since the last one.
 
 Invariant: a snapshot depends only on the objects present, not on the order or number of the changes that led
-there (tests rebuild from scratch and compare). What did not change is handed out again as the same value.
+there (tests rebuild from scratch and compare), but for one thing: what the last instance of a machine asked for, while the
+machine is there. What did not change is handed out again as the same value.
 """
 
 from dataclasses import replace
 from typing import TypeVar
 
 from poolmgr.cluster.hami.state import HamiInstall, sharing_state
-from poolmgr.cluster.hami.version import detect_version
-from poolmgr.cluster.kubevirt.vms import Passthrough, vms_of
+from poolmgr.cluster.hami.version import detect_version, scheduler_name
+from poolmgr.cluster.kubevirt.vms import Passthrough, claims_of, vms_of
 from poolmgr.cluster.observe.budgets import evictable
 from poolmgr.cluster.observe.node_index import NodeIndex
 from poolmgr.cluster.observe.pods import Launcher, PodFacts
 from poolmgr.cluster.observe.shared_pods import SharedPods
 from poolmgr.cluster.observe.sorted_values import SortedValues
-from poolmgr.domain.demand import Reservation, Vm
+from poolmgr.domain.demand import DeviceClaim, Reservation, Vm
 from poolmgr.domain.fleet import Node as FleetNode
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import Generation, NodeName
@@ -33,7 +34,7 @@ from poolmgr.wire import (
     VirtualMachine,
     VirtualMachineInstance,
 )
-from poolmgr.wire.annotations import EPOCH
+from poolmgr.wire.annotations import EPOCH, SCHEDULABLE_LABEL
 from poolmgr.wire.gpu_pools import pool_from
 from poolmgr.wire.hami import names as hami_names
 from poolmgr.wire.hami.config import HamiConfig, parse_device_config
@@ -68,6 +69,7 @@ class Assembly:
         self._machines: dict[str, VirtualMachine] = {}
         self._instances: dict[str, VirtualMachineInstance] = {}
         self._launchers: dict[str, Launcher] = {}
+        self._last_claims: dict[tuple[str, str], tuple[DeviceClaim, ...]] = {}
 
         self._nodes: SortedValues[FleetNode] = SortedValues()
         self._pools: SortedValues[Pool] = SortedValues()
@@ -94,6 +96,12 @@ class Assembly:
     def plugin(self) -> DaemonSet | None:
         """HAMi's plugin DaemonSet; of several the one whose key sorts first."""
         return self._plugins[min(self._plugins)] if self._plugins else None
+
+    @property
+    def schedulers(self) -> frozenset[str]:
+        """`spec.schedulerName` of HAMi's pods, as its Deployments say (`--scheduler-name`)."""
+        names = map(scheduler_name, self._schedulers.values())
+        return frozenset(name for name in names if name)
 
     def node(self, name: NodeName) -> FleetNode | None:
         """As of the last snapshot."""
@@ -128,8 +136,10 @@ class Assembly:
         return max((*moves, *map(whole, written)), default=0)
 
     def apply_node(self, key: str, node: Node | None) -> None:
+        before = self._wire_nodes.get(key)
         _put(self._wire_nodes, key, node)
         self._dirty_nodes.add(key)
+        self._dirty_passthrough |= _is_marked(before) != _is_marked(node)
 
     def apply_gpu_node(self, key: str, node: GpuNode | None) -> None:
         _put(self._gpu_nodes, key, node)
@@ -182,9 +192,15 @@ class Assembly:
 
     def apply_machine(self, key: str, machine: VirtualMachine | None) -> None:
         _put(self._machines, key, machine)
+        if machine is None:
+            self._last_claims.pop(_split(key), None)
         self._dirty_vms = True
 
     def apply_instance(self, key: str, instance: VirtualMachineInstance | None) -> None:
+        gone = self._instances.get(key) if instance is None else None
+        if gone is not None and key in self._machines:
+            claims = claims_of(gone.spec.domain.devices, self._passthrough.resource_names)
+            self._last_claims[_split(key)] = claims
         _put(self._instances, key, instance)
         self._dirty_vms = True
 
@@ -266,7 +282,8 @@ class Assembly:
                 if device.allocated_to:
                     held = allocations.get(device.allocated_to, ())
                     allocations[device.allocated_to] = (*held, (NodeName(name), device.pci_address))
-        renewed = Passthrough(frozenset(names), allocations)
+        marked = any(map(_is_marked, self._wire_nodes.values()))
+        renewed = Passthrough(frozenset(names), allocations, marked)
         if renewed != self._passthrough:
             self._passthrough = renewed
             self._dirty_vms = True
@@ -274,7 +291,11 @@ class Assembly:
 
     def _renew_vms(self) -> None:
         vms = vms_of(
-            self._machines.values(), self._instances.values(), self._launchers.values(), self._passthrough
+            self._machines.values(),
+            self._instances.values(),
+            self._launchers.values(),
+            self._passthrough,
+            self._last_claims,
         )
         if vms != self._vms:
             self._vms = vms
@@ -299,6 +320,16 @@ def _put(values: dict[str, V], key: str, value: V | None) -> None:
         values.pop(key, None)
     else:
         values[key] = value
+
+
+def _is_marked(node: Node | None) -> bool:
+    """Whether KubeVirt says of the node that it takes machines, or does not."""
+    return node is not None and SCHEDULABLE_LABEL in node.metadata.labels
+
+
+def _split(key: str) -> tuple[str, str]:
+    namespace, _, name = key.partition("/")
+    return namespace, name
 
 
 def _register(node: Node | None) -> str:

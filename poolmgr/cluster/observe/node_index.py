@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TypeVar
 
-from poolmgr.cluster.observe.pods import Placement, PluginPod, PodFacts
+from poolmgr.cluster.observe.pods import HamiPlacement, PluginPod, PodFacts
 from poolmgr.wire.nodes import Requested
 
 V = TypeVar("V")
@@ -14,7 +14,7 @@ class NodeIndex:
 
     def __init__(self) -> None:
         self._usage: dict[str, Requested] = {}
-        self._placements: dict[str, dict[str, Placement]] = {}
+        self._placements: dict[str, dict[str, HamiPlacement]] = {}
         self._plugins: dict[str, dict[str, PluginPod]] = {}
 
     def move(self, key: str, old: PodFacts | None, new: PodFacts | None, touched: set[str]) -> None:
@@ -29,7 +29,7 @@ class NodeIndex:
     def usage(self, node: str) -> Requested:
         return self._usage.get(node) or Requested()
 
-    def placements(self, node: str) -> Iterable[Placement]:
+    def placements(self, node: str) -> Iterable[HamiPlacement]:
         return self._placements.get(node, {}).values()
 
     def plugin_pods(self, node: str) -> Iterable[PluginPod]:
@@ -40,8 +40,13 @@ class NodeIndex:
             usage = self._usage.get(pod.node)
             if usage is None:
                 usage = self._usage[pod.node] = Requested()
+            usage.pods += sign
             usage.cpu_milli += sign * pod.cpu_milli
             usage.memory_mib += sign * pod.memory_mib
+            for name, amount in pod.amounts:
+                usage.amounts[name] += sign * amount
+            for port in pod.ports:
+                usage.ports[port] += sign
 
     def _name(self, key: str, pod: PodFacts, touched: set[str], *, present: bool) -> None:
         if pod.node:

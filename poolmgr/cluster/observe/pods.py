@@ -7,10 +7,12 @@ gigabytes.
 import msgspec
 
 from poolmgr.cluster.hami.shared_pods import shared_pod_of
-from poolmgr.cluster.observe.requests import effective_request
+from poolmgr.cluster.observe.requests import Request, effective_request, host_ports
+from poolmgr.cluster.observe.where import where_of
 from poolmgr.domain.demand import SharedPod
+from poolmgr.domain.placement import HostPort, Placement
 from poolmgr.wire import Pod
-from poolmgr.wire.annotations import CREATED_BY_LABEL, LAUNCHER_LABEL, LAUNCHER_VALUE
+from poolmgr.wire.annotations import LAUNCHER_LABEL, LAUNCHER_VALUE
 from poolmgr.wire.core import TERMINAL_PHASES
 from poolmgr.wire.hami import names as hami_names
 from poolmgr.wire.hami.config import HamiConfig
@@ -29,9 +31,15 @@ class Launcher(msgspec.Struct, frozen=True, gc=False):
     unschedulable_since: float
     """Unix seconds; 0.0 unless the scheduler said that it fits nowhere."""
     created_at: float
+    where: Placement
+    message: str
+    """What the scheduler said of it last, empty where it has not or the pod is bound."""
+    priority: int
+    gated: str
+    """A scheduling gate that holds it back; empty where none does."""
 
 
-class Placement(msgspec.Struct, frozen=True, gc=False):
+class HamiPlacement(msgspec.Struct, frozen=True, gc=False):
     """What HAMi's scheduler wrote on a pod, bound yet or not."""
 
     node: str
@@ -55,16 +63,20 @@ class PodFacts(msgspec.Struct, frozen=True, gc=False):
     node: str
     cpu_milli: int
     memory_mib: int
+    amounts: tuple[tuple[str, int], ...] = ()
+    """Other resources that it asks for."""
+    ports: tuple[HostPort, ...] = ()
+    """Of the node that it takes."""
     shared: SharedPod | None = None
     labels: dict[str, str] | None = None
     """Only of shared pods: disruption budgets select by them."""
-    placement: Placement | None = None
+    placement: HamiPlacement | None = None
     launcher: Launcher | None = None
     plugin: PluginPod | None = None
 
     @property
     def ordinary(self) -> bool:
-        """True where only its CPU and memory matter."""
+        """True where only what it takes of its node matters."""
         return self.shared is None and self.launcher is None and self.plugin is None
 
 
@@ -76,17 +88,21 @@ def facts_of(pod: Pod, config: HamiConfig, schedulers: frozenset[str]) -> PodFac
     if pod.status.phase in TERMINAL_PHASES:
         return None
     meta, spec = pod.metadata, pod.spec
-    cpu, memory = effective_request(spec)
-    launcher = _launcher(pod, cpu, memory)
+    request = effective_request(spec)
+    launcher = _launcher(pod, request)
     plugin = _plugin(pod)
-    shared = None if launcher or plugin else shared_pod_of(pod, config, schedulers, cpu, memory)
+    shared = None
+    if not launcher and not plugin:
+        shared = shared_pod_of(pod, config, schedulers, request)
     if not spec.node_name and launcher is None and shared is None:
         return None
     return PodFacts(
         namespace=meta.namespace,
         node=spec.node_name,
-        cpu_milli=cpu,
-        memory_mib=memory,
+        cpu_milli=request.cpu_milli,
+        memory_mib=request.memory_mib,
+        amounts=tuple(sorted(request.others.items())),
+        ports=host_ports(spec),
         shared=shared,
         labels=meta.labels if shared is not None else None,
         placement=_placement(pod) if shared is not None else None,
@@ -95,18 +111,23 @@ def facts_of(pod: Pod, config: HamiConfig, schedulers: frozenset[str]) -> PodFac
     )
 
 
-def _launcher(pod: Pod, cpu_milli: int, memory_mib: int) -> Launcher | None:
-    labels = pod.metadata.labels
-    if labels.get(LAUNCHER_LABEL) != LAUNCHER_VALUE:
+def _launcher(pod: Pod, request: Request) -> Launcher | None:
+    # By its owner alone: anybody can put KubeVirt's labels on a pod.
+    owner = next((o for o in pod.metadata.owner_references if o.controller and o.kind == INSTANCE_KIND), None)
+    if owner is None or pod.metadata.labels.get(LAUNCHER_LABEL) != LAUNCHER_VALUE:
         return None
     return Launcher(
-        vmi_uid=labels.get(CREATED_BY_LABEL, ""),
+        vmi_uid=owner.uid,
         pod_uid=pod.metadata.uid,
         node=pod.spec.node_name,
-        cpu_milli=cpu_milli,
-        memory_mib=memory_mib,
+        cpu_milli=request.cpu_milli,
+        memory_mib=request.memory_mib,
         unschedulable_since=unschedulable_since(pod),
         created_at=unix_or_zero(pod.metadata.creation_timestamp),
+        where=where_of(pod.spec, request),
+        message=scheduler_message(pod),
+        priority=pod.spec.priority,
+        gated=pod.spec.scheduling_gates[0].name if pod.spec.scheduling_gates else "",
     )
 
 
@@ -118,15 +139,30 @@ def _plugin(pod: Pod) -> PluginPod | None:
     return PluginPod(owner.uid if owner else "", ready and pod.metadata.deletion_timestamp is None)
 
 
-def _placement(pod: Pod) -> Placement | None:
+def _placement(pod: Pod) -> HamiPlacement | None:
     annotations = pod.metadata.annotations
     if not annotations.vgpu_node:
         return None
-    return Placement(
+    return HamiPlacement(
         node=annotations.vgpu_node,
         at=float(whole(annotations.vgpu_time)),
         allocating=annotations.bind_phase == "allocating",
     )
+
+
+INSTANCE_KIND = "VirtualMachineInstance"
+LONGEST_MESSAGE = 4_000
+"""Characters of the scheduler's message that are kept; it lists at most as many reasons as it has filters."""
+
+
+def scheduler_message(pod: Pod) -> str:
+    """The scheduler's own word on why the pod is not bound; empty when it is, or nothing was said."""
+    if pod.spec.node_name:
+        return ""
+    for condition in pod.status.conditions:
+        if condition.type == "PodScheduled" and condition.status == "False":
+            return condition.message[:LONGEST_MESSAGE]
+    return ""
 
 
 def unschedulable_since(pod: Pod) -> float:

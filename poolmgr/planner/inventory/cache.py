@@ -17,8 +17,8 @@ from poolmgr.domain.usage import held_by_others
 from poolmgr.planner.inventory.node import ExplanationCache, IneligibleGpu, NodePart, Resources, sort_node
 from poolmgr.planner.inventory.usage import Usage
 
-SharedCapacity = tuple[Gpu, float, float, int, bool, bool, bool]
-"""A shared GPU: its memory left (MiB), compute left (percent), slots left; whether it is empty, whether HAMi can use
+SharedCapacity = tuple[Gpu, int, float, float, int, bool, bool, bool]
+"""A shared GPU: its memory as HAMi counts it (MiB), memory left (MiB), compute left (percent), slots left; whether it is empty, whether HAMi can use
 it now, and whether it is lent to best-effort pods."""
 
 

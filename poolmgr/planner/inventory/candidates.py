@@ -1,7 +1,8 @@
 """Where to put VMs: the nodes of one group, sorted by how many GPUs they have free and could free.
 
-Nodes with equal numbers are equal for a VM of any size, so a VM is matched against the classes (at most a few
-hundred), not against the nodes (thousands). Within a class the cheapest node is taken, names breaking ties.
+Nodes of one kind (`node_filter`) with equal numbers are equal for a VM of any size, so a VM is matched against the
+classes (at most a few hundred), not against the nodes (thousands). Within a class the cheapest node with enough CPU,
+memory and the like is taken, names breaking ties.
 What eviction could free is worked out only once a VM cannot be served without it.
 """
 
@@ -9,11 +10,16 @@ import heapq
 from dataclasses import dataclass, field, replace
 
 from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.placement import ANYWHERE, NOTHING, Needs, Placement
 from poolmgr.planner.inventory.inventory import GpuGroup, Inventory
 from poolmgr.planner.inventory.node import NodeInventory, Unit, unit_order
+from poolmgr.planner.inventory.node_filter import NodeFilter
+from poolmgr.planner.inventory.rooms import Rooms
 
-_Class = tuple[int, int, int, int]
-"""(free or incoming, idle GPUs that could move, GPUs that eviction would free, size of a unit)."""
+_Class = tuple[int, int, int, int, int]
+"""(kind of node, free or incoming, idle GPUs that could move, GPUs that eviction would free, size of a unit)."""
+_Entry = tuple[float, NodeName]
+"""(GPU-seconds lost by the first eviction, node)."""
 
 
 @dataclass(slots=True)
@@ -30,16 +36,20 @@ class Candidate:
 class CandidateIndex:
     """The nodes of one group, consumed as VMs are placed on them. The group itself stays as it is."""
 
-    def __init__(self, group: GpuGroup) -> None:
+    def __init__(self, group: GpuGroup, nodes: NodeFilter, rooms: Rooms) -> None:
         self.changed: dict[NodeName, NodeInventory] = {}
         """What is left of the nodes that VMs were placed on."""
         self.taken = 0
         """GPUs that were free or on their way, and are some VM's now."""
         self._group = group
+        self._filter = nodes
+        self._rooms = rooms
+        self._too_small: dict[_Class, set[Needs]] = {}
+        """What no node of a class has room for. It stays true while nodes only fill and leave."""
         self._nodes: dict[NodeName, NodeInventory] = {}
         self._evictable: dict[NodeName, list[Unit]] = {}
         self._priced = False
-        self._classes: dict[_Class, list[tuple[float, NodeName]]] = {}
+        self._classes: dict[_Class, list[_Entry]] = {}
         for name, node in group.nodes.items():
             if node.free or node.incoming or node.to_passthrough:
                 self._nodes[name] = node
@@ -66,6 +76,7 @@ class CandidateIndex:
         idle = [len(unit.gpus) for unit in node.to_passthrough]
         busy = [len(unit.gpus) for unit in self._evictable.get(name, ())]
         return (
+            self._filter.kind_of(name),
             node.free + node.incoming,
             sum(idle),
             sum(busy),
@@ -75,25 +86,37 @@ class CandidateIndex:
     def _enter(self, name: NodeName) -> None:
         cheapest = self._evictable.get(name, ())
         lost = cheapest[0].lost_gpu_seconds if cheapest else 0.0
-        heapq.heappush(self._classes.setdefault(self._class_of(name), []), (lost, name))
+        key = self._class_of(name)
+        heapq.heappush(self._classes.setdefault(key, []), (lost, name))
+        self._too_small.pop(key, None)
 
-    def best(self, gpus: int) -> Candidate | None:
-        """The cheapest way to `gpus` GPUs on one node: fewest evictions, then fewest moves, then least work
-        lost, then least room left over on the node (so that large holes stay for large VMs)."""
-        best: tuple[tuple[int, int, float, int], _Class] | None = None
+    def best(self, gpus: int, placement: Placement = ANYWHERE, needs: Needs = NOTHING) -> Candidate | None:
+        """The cheapest way to `gpus` GPUs on one node that admits the workload: fewest evictions, then fewest moves,
+        then least work lost, then least room left over on the node (so that large holes stay for large VMs)."""
+        best: tuple[tuple[int, int, float, int], NodeName] | None = None
+        denials = self._filter.denials(placement)
         for key, nodes in self._classes.items():
-            free, idle, evictable, size = key
-            if not nodes or free + idle + evictable < gpus:
+            kind, free, idle, evictable, size = key
+            if not nodes or free + idle + evictable < gpus or denials[kind]:
+                continue
+            first = self._first(key, needs)
+            if first is None:
                 continue
             moves = -(-max(0, gpus - free) // size) * size
             evictions = max(0, moves - idle)
-            lost = nodes[0][0] if evictions else 0.0
+            lost = first[0] if evictions else 0.0
             rank = (evictions, moves, lost, free + idle + evictable - gpus)
             if best is None or rank < best[0]:
-                best = (rank, key)
-        if best is None:
+                best = (rank, first[1])
+        return self._candidate(best[1], gpus) if best is not None else None
+
+    def at(self, name: NodeName, gpus: int) -> Candidate | None:
+        """The way to `gpus` GPUs on this node; None where it cannot have so many."""
+        if name not in self._nodes or sum(self._class_of(name)[1:4]) < gpus:
             return None
-        name = self._classes[best[1]][0][1]
+        return self._candidate(name, gpus)
+
+    def _candidate(self, name: NodeName, gpus: int) -> Candidate:
         node = self._nodes[name]
         use_free = min(node.free, gpus)
         use_incoming = min(node.incoming, gpus - use_free)
@@ -106,11 +129,29 @@ class CandidateIndex:
             missing -= unit.size
         return candidate
 
+    def _first(self, key: _Class, needs: Needs) -> _Entry | None:
+        """The first node of a class that has room for `needs`."""
+        nodes = self._classes[key]
+        if not needs or not self._rooms.lacks(nodes[0][1], needs):
+            return nodes[0]
+        too_small = self._too_small.setdefault(key, set())
+        if needs in too_small:
+            return None
+        found = min((entry for entry in nodes if not self._rooms.lacks(entry[1], needs)), default=None)
+        if found is None:
+            too_small.add(needs)
+        return found
+
     def take(self, candidate: Candidate, gpus: int, moved: list[Unit]) -> None:
         """Give `gpus` GPUs of the candidate's node to a VM; `moved` are the units that do move for it now."""
         name = candidate.node
         node = self._nodes[name]
-        heapq.heappop(self._classes[self._class_of(name)])
+        nodes = self._classes[self._class_of(name)]
+        if nodes[0][1] == name:
+            heapq.heappop(nodes)
+        else:
+            nodes[:] = [entry for entry in nodes if entry[1] != name]
+            heapq.heapify(nodes)
         chosen = {id(unit) for unit in moved}
         ready = candidate.use_free + candidate.use_incoming
         surplus = max(0, ready + sum(unit.size for unit in moved) - gpus)

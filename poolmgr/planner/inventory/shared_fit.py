@@ -6,23 +6,20 @@ placement, not a copy: it never says that a pod fits where no single GPU has the
 """
 
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
-from poolmgr.domain.demand import SharedPod, accepts_model
-from poolmgr.domain.fleet import Gpu, Node
+from poolmgr.domain.demand import CardAsk, SharedPod, accepts_model
+from poolmgr.domain.fleet import Gpu
 from poolmgr.domain.identifiers import GpuUuid
-from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.placement import ANYWHERE, NOTHING, Needs, Placement
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.domain.usage import is_open
-from poolmgr.planner.inventory.cache import SharedCapacity
+from poolmgr.planner.inventory.card_table import DEFAULT_SPLIT, CapacityTable, capacity_table
 from poolmgr.planner.inventory.inventory import Inventory
-from poolmgr.planner.inventory.usage import Usage
-
-DEFAULT_SPLIT = 10
-"""HAMi's deviceSplitCount where a GPU is not yet registered."""
+from poolmgr.planner.inventory.node_filter import NodeFilter
+from poolmgr.planner.inventory.rooms import Rooms
+from poolmgr.planner.inventory.whole_pods import place_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +35,33 @@ class PodShape:
     allowed_uuids: tuple[GpuUuid, ...]
     excluded_uuids: tuple[GpuUuid, ...]
     best_effort: bool
+    containers: tuple[CardAsk, ...] = ()
+    placement: Placement = ANYWHERE
+    needs: Needs = NOTHING
+
+    @property
+    def asks(self) -> tuple[CardAsk, ...]:
+        """What each container asks for, where any asks for more than a part of one card."""
+        if self.containers:
+            return self.containers
+        return (CardAsk(self.gpus, self.memory_mib, self.memory_percent, self.cores_percent),)
+
+    @property
+    def whole(self) -> bool:
+        """True where one node has to have all of several parts."""
+        return self.gpus > 1 or bool(self.containers)
+
+    def fits_card(self, size_mib: int) -> bool:
+        """Whether an empty card of the size can serve every single part."""
+        return all(ask.memory_on(size_mib) <= size_mib for ask in self.asks)
+
+    def accepts(self, gpu: Gpu) -> bool:
+        """As `SharedPod.accepts`."""
+        return (
+            self.accepts_model(gpu.model)
+            and (not self.allowed_uuids or gpu.uuid in self.allowed_uuids)
+            and gpu.uuid not in self.excluded_uuids
+        )
 
     def per_card(self, memory_mib: int, slots: int = DEFAULT_SPLIT) -> int:
         """How many pods of this shape an empty card of `memory_mib` holds."""
@@ -73,84 +97,26 @@ class ShapeFit:
         return len(self.pods) - self.fits
 
 
-@dataclass(slots=True)
-class _CapacityTable:
-    """Shared GPUs with room, as columns."""
+@dataclass(frozen=True, slots=True)
+class PodFit:
+    """What becomes of all that wait."""
 
-    gpus: list[Gpu]
-    models: tuple[str, ...]
-    model: npt.NDArray[np.int64]
-    """Index into `models`."""
-    card: npt.NDArray[np.float64]
-    """Memory of the whole card, MiB."""
-    nodes: npt.NDArray[np.int64]
-    memory: npt.NDArray[np.float64]
-    cores: npt.NDArray[np.float64]
-    slots: npt.NDArray[np.int64]
-    empty: npt.NDArray[np.bool_]
-    here: npt.NDArray[np.bool_]
-    """True for GPUs that HAMi can use now, False for those on their way."""
-    lent: npt.NDArray[np.bool_]
-    """On nodes that take best-effort pods only."""
+    shapes: list[ShapeFit]
+    table: CapacityTable | None
+    """What is left of the cards once those that fit are there; None where nobody waits."""
 
 
-def _table_of(inventory: Inventory) -> _CapacityTable:
-    for node in inventory.nodes:
-        if node.capacity is None:
-            node.capacity = _capacity_of(node.node, inventory.usage)
-    counts = [len(node.capacity or ()) for node in inventory.nodes]
-    rows = list(chain.from_iterable(node.capacity or () for node in inventory.nodes))
-    gpus, memory, cores, slots, empty, here, lent = zip(*rows, strict=True) if rows else ((),) * 7
-    models = {model: index for index, model in enumerate(dict.fromkeys(gpu.model for gpu in gpus))}
-    return _CapacityTable(
-        list(gpus),
-        tuple(models),
-        np.array([models[gpu.model] for gpu in gpus], dtype=np.int64),
-        np.array([gpu.memory_mib for gpu in gpus], dtype=np.float64),
-        np.repeat(np.arange(len(counts)), counts),
-        np.array(memory, dtype=np.float64),
-        np.array(cores, dtype=np.float64),
-        np.array(slots, dtype=np.int64),
-        np.array(empty, dtype=np.bool_),
-        np.array(here, dtype=np.bool_),
-        np.array(lent, dtype=np.bool_),
-    )
-
-
-def _capacity_of(node: Node, usage: Usage) -> list[SharedCapacity]:
-    """The node's shared GPUs with room, and those on their way to that side."""
-    if not is_open(node):
-        return []
-    found: list[SharedCapacity] = []
-    ready, shared = DevicePhase.READY, Mode.SHARED
-    states = ready, DevicePhase.MOVING
-    sharing = node.sharing
-    registered = {r.uuid: r for r in sharing.registered} if sharing else {}
-    for gpu in node.gpus:
-        observed, phase, uuid = gpu.observed_mode, gpu.phase, gpu.uuid
-        if (gpu.desired_mode or observed) is not shared or phase not in states:
-            continue
-        entry = registered.get(uuid)
-        slots = DEFAULT_SPLIT if entry is None else entry.split_count
-        memory, cores, taken = usage.load_on(gpu)
-        if slots > taken and gpu.memory_mib > memory:
-            here = not node.cordoned and observed is shared and phase is ready
-            if here and sharing is not None:
-                here = entry is not None and entry.healthy and uuid not in sharing.fenced
-            left = (gpu.memory_mib - memory, 100 - cores, slots - taken)
-            found.append((gpu, *left, not taken, here, node.best_effort_only))
-    return found
-
-
-def _slices_that_fit(table: _CapacityTable, shape: PodShape) -> npt.NDArray[np.int64]:
+def _slices_that_fit(table: CapacityTable, shape: PodShape) -> npt.NDArray[np.int64]:
     """How many slices of `shape` each GPU could take."""
     if shape.memory_percent:
-        memory = np.floor(table.card * shape.memory_percent / 100)
+        memory = np.floor(table.size * shape.memory_percent / 100)
     else:
-        memory = np.full(len(table.gpus), float(shape.memory_mib)) if shape.memory_mib else table.card
+        memory = np.full(len(table.gpus), float(shape.memory_mib)) if shape.memory_mib else table.size
     fits = np.minimum(np.floor_divide(table.memory, np.maximum(memory, 1.0)), table.slots)
     if shape.cores_percent:
         fits = np.minimum(fits, np.floor_divide(table.cores, shape.cores_percent))
+    else:  # HAMi gives no part of a card whose compute is used up
+        fits = np.where(table.cores > 0, fits, 0)
     if shape.cores_percent == 100:
         fits = np.where(table.empty, fits, 0)
     if shape.models or shape.excluded_models:
@@ -158,6 +124,9 @@ def _slices_that_fit(table: _CapacityTable, shape: PodShape) -> npt.NDArray[np.i
         fits = np.where(accepted[table.model], fits, 0)
     if not shape.best_effort:
         fits = np.where(table.lent, 0, fits)
+    admitted = table.hosts.admitted(shape.placement, shape.needs)
+    if admitted is not None:
+        fits = np.where(admitted[table.nodes], fits, 0)
     if shape.allowed_uuids or shape.excluded_uuids:
         allowed, excluded = set(shape.allowed_uuids), set(shape.excluded_uuids)
         fits = np.where(
@@ -166,57 +135,104 @@ def _slices_that_fit(table: _CapacityTable, shape: PodShape) -> npt.NDArray[np.i
     return np.maximum(fits, 0).astype(np.int64)
 
 
-def _place(table: _CapacityTable, shape: PodShape, wanted: int, here: bool) -> int:
+def _place(table: CapacityTable, shape: PodShape, wanted: int, here: bool) -> int:
     """Place up to `wanted` pods on GPUs that are here (or on those on their way); how many fitted."""
     if not table.gpus or wanted <= 0:
         return 0
+    if shape.whole:
+        return _place_whole(table, shape, wanted, here)
     fits = np.where(table.here == here, _slices_that_fit(table, shape), 0)
-    if shape.gpus > 1:
-        return _place_multi(table, shape, wanted, fits)
     order = np.argsort(table.memory, kind="stable")
+    if shape.needs:
+        return _place_beside(table, shape, wanted, fits, order)
     filled = np.cumsum(fits[order])
     take = np.minimum(fits[order], np.maximum(0, wanted - (filled - fits[order])))
     _deduct(table, shape, order, take)
     return int(take.sum())
 
 
-def _place_multi(table: _CapacityTable, shape: PodShape, wanted: int, fits: npt.NDArray[np.int64]) -> int:
-    """Pods that want several distinct GPUs of one node; one pod per GPU set and round."""
-    able = np.flatnonzero(fits > 0)
-    if able.size == 0:
-        return 0
-    per_node = np.bincount(table.nodes[able], minlength=int(table.nodes.max()) + 1) // shape.gpus
-    placed = 0
-    for node in np.flatnonzero(per_node):
-        here = able[table.nodes[able] == node]
-        pods = min(int(per_node[node]), wanted - placed)
-        if pods <= 0:
+def _place_beside(
+    table: CapacityTable,
+    shape: PodShape,
+    wanted: int,
+    fits: npt.NDArray[np.int64],
+    order: npt.NDArray[np.int64],
+) -> int:
+    """The same for pods that need something of their nodes beside a GPU: a node takes no more than it has room for."""
+    rows = order[fits[order] > 0]
+    take = np.zeros(rows.size, dtype=np.int64)
+    left = wanted
+    full: set[int] = set()
+    for index, row in enumerate(rows):
+        node = int(table.nodes[row])
+        if left <= 0:
             break
-        chosen = here[: pods * shape.gpus]
-        _deduct(table, shape, chosen, np.ones(chosen.size, dtype=np.int64))
-        placed += pods
+        if node in full:
+            continue
+        asked = min(left, int(fits[row]))
+        pods = table.hosts.pods_left(node, shape.needs, asked)
+        if pods < asked:
+            full.add(node)
+        table.hosts.take(node, shape.needs, pods)
+        take[index] = pods
+        left -= pods
+    _deduct(table, shape, rows, take)
+    return wanted - left
+
+
+def rows_for(table: CapacityTable, shape: PodShape) -> npt.NDArray[np.bool_]:
+    """The cards that a pod of the shape may have a part of, whatever is left of them."""
+    may = np.array([shape.accepts_model(model) for model in table.models], dtype=np.bool_)[table.model]
+    if not shape.best_effort:
+        may &= ~table.lent
+    admitted = table.hosts.admitted(shape.placement, shape.needs)
+    if admitted is not None:
+        may &= admitted[table.nodes]
+    if shape.allowed_uuids or shape.excluded_uuids:
+        may &= np.array([shape.accepts(gpu) for gpu in table.gpus], dtype=np.bool_)
+    return may
+
+
+def _place_whole(table: CapacityTable, shape: PodShape, wanted: int, here: bool) -> int:
+    """Pods that one node has to serve whole, on cards that are here, or on those and the ones on their way."""
+    rows = np.flatnonzero(rows_for(table, shape) & (table.here if here else True))
+    placed = 0
+    for node in np.unique(table.nodes[rows]):
+        on_node = [table.card(int(row)) for row in rows[table.nodes[rows] == node]]
+        while placed < wanted:
+            after = place_whole(on_node, shape.asks)
+            if after is None or table.hosts.pods_left(int(node), shape.needs, 1) < 1:
+                break
+            on_node = after
+            table.hosts.take(int(node), shape.needs, 1)
+            placed += 1
+        for card in on_node:
+            table.put(card)
     return placed
 
 
 def _deduct(
-    table: _CapacityTable, shape: PodShape, rows: npt.NDArray[np.int64], take: npt.NDArray[np.int64]
+    table: CapacityTable, shape: PodShape, rows: npt.NDArray[np.int64], take: npt.NDArray[np.int64]
 ) -> None:
     used = rows[take > 0]
     if used.size == 0:
         return
     amount = take[take > 0]
-    memory = np.array([float(shape.memory_on(int(card))) for card in table.card[used]])
+    memory = np.array([float(shape.memory_on(int(card))) for card in table.size[used]])
     table.memory[used] -= memory * amount
     table.cores[used] -= shape.cores_percent * amount
     table.slots[used] -= amount
     table.empty[used] = False
 
 
-def fit_waiting_pods(snapshot: ClusterSnapshot, inventory: Inventory) -> list[ShapeFit]:
-    """For each shape of waiting pods, oldest shape first: how many will fit without another move."""
-    waiting = [p for p in snapshot.pods if p.node is None and not p.terminating]
+def fit_waiting_pods(
+    snapshot: ClusterSnapshot, inventory: Inventory, nodes: NodeFilter, rooms: Rooms
+) -> PodFit:
+    """For each shape of waiting pods, oldest shape first: how many will fit without another move. What those that fit
+    take of their nodes is taken from `rooms`."""
+    waiting = [p for p in snapshot.pods if p.node is None and not p.terminating and p.servable]
     if not waiting:
-        return []
+        return PodFit([], None)
     waiting.sort(key=lambda p: p.created_at)
     fits: dict[tuple[object, ...], ShapeFit] = {}
     for pod in waiting:
@@ -230,17 +246,20 @@ def fit_waiting_pods(snapshot: ClusterSnapshot, inventory: Inventory) -> list[Sh
             pod.allowed_uuids,
             pod.excluded_uuids,
             pod.best_effort,
+            pod.containers,
+            pod.placement,
+            pod.needs,
         )
         fit = fits.get(key)
         if fit is None:
             fits[key] = ShapeFit(PodShape(*key), [pod])
         else:
             fit.pods.append(pod)
-    table = _table_of(inventory)
+    table = capacity_table(inventory, nodes, rooms)
     for fit in fits.values():
         fit.fits_now = _place(table, fit.shape, len(fit.pods), True)
         fit.fits = fit.fits_now + _place(table, fit.shape, len(fit.pods) - fit.fits_now, False)
-    return list(fits.values())
+    return PodFit(list(fits.values()), table)
 
 
 def cards_needed(fit: ShapeFit, card_mib: int) -> float:

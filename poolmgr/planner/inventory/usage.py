@@ -27,7 +27,7 @@ class Usage(Occupancy):
                 if part.uuid == uuid:
                     memory += part.memory_mib
                     cores += part.cores_percent
-                    slices += 1
+                    slices += part.slots
         return memory, cores, slices
 
     def why_busy(self, gpu: Gpu) -> str:

@@ -71,8 +71,10 @@ def wanted_by_vms(snapshot: ClusterSnapshot, inventory: Inventory) -> dict[Group
     """GPUs that VMs have or wait for, by group."""
     wanted = {key: group.vm_busy for key, group in inventory.groups.items()}
     for vm in snapshot.vms:
-        if vm.node is None and vm.claims:
-            keys = inventory.groups_by_resource.get(vm.claims[0].resource_name)
+        if vm.node is not None:
+            continue
+        for claim in vm.claims:
+            keys = inventory.groups_by_resource.get(claim.resource_name)
             if keys:
-                wanted[keys[0]] += vm.gpus
+                wanted[keys[0]] += claim.count
     return wanted

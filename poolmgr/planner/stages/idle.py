@@ -1,15 +1,22 @@
 """Idle GPUs moved for nobody in particular: for minimum, reservations and headroom, and back to the shared side."""
 
+from dataclasses import dataclass
 from math import ceil
 
+from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.placement import Placement
 from poolmgr.domain.reasons import Reason
+from poolmgr.planner.inventory.card_table import card_size
 from poolmgr.planner.inventory.eligibility import name_of
+from poolmgr.planner.inventory.inventory import GpuGroup
 from poolmgr.planner.inventory.node import GroupKey, NodeInventory, Unit
-from poolmgr.planner.inventory.shared_fit import cards_needed
+from poolmgr.planner.inventory.rooms import Rooms
+from poolmgr.planner.inventory.shared_fit import PodShape, cards_needed
 from poolmgr.planner.sizing.reservations import MOVE_SECONDS
 from poolmgr.planner.stages.drain_forecast import spare_for_pods
 from poolmgr.planner.stages.state import Effect, PlanState, Proposal
+from poolmgr.planner.stages.whole_pods import return_for_whole_pods
 
 
 def fill_minimum(state: PlanState) -> Effect:
@@ -65,53 +72,117 @@ def return_idle(state: PlanState) -> Effect:
     proposal = Proposal(state)
     if not any(group.free > state.headroom[key].keep for key, group in state.inventory.groups.items()):
         return proposal.effect()  # waiting pods, which take long to look at, do not matter then
+    surplus = _Surplus(proposal)
     wanted = _wanted_by_pods(state)
+    _return_for_whole_pods(proposal, surplus)
     for key, group in state.inventory.groups.items():
-        short = ceil(wanted.get(key, 0.0) - 1e-9)
-        reason, message = (
-            Reason.SHARED_DEMAND,
-            f"pods wait that need {short} more shared GPU(s) of {group.model}",
-        )
+        wishes: list[tuple[int, Reason, _Wish | None]] = [
+            (ceil(wish.cards - 1e-9), Reason.SHARED_DEMAND, wish) for wish in wanted.get(key, {}).values()
+        ]
         idle_shared = group.shared - group.shared_busy
-        if short <= 0 and idle_shared < group.pool.shared.headroom:
-            short = group.pool.shared.headroom - idle_shared
-            reason, message = (
-                Reason.HEADROOM,
-                f"pool {group.pool.name} keeps {group.pool.shared.headroom} shared GPU(s) idle",
+        if not wishes and idle_shared < group.pool.shared.headroom:
+            wishes = [(group.pool.shared.headroom - idle_shared, Reason.HEADROOM, None)]
+        for short, reason, wish in wishes:
+            if short <= 0 or surplus[key] <= 0:
+                continue
+            message = (
+                f"pods wait that need {short} more shared GPU(s) of {group.model}"
+                if wish is not None
+                else f"pool {group.pool.name} keeps {group.pool.shared.headroom} shared GPU(s) idle"
             )
-        surplus = group.free - state.headroom[key].keep
-        if short > 0 and surplus > 0:
-            surplus = min(surplus, spare_for_pods(proposal, key))
-        if short > 0 and surplus > 0:
-            move_idle(
+            surplus[key] -= move_idle(
                 proposal,
                 key,
                 Mode.SHARED,
-                min(short, surplus),
+                min(short, surplus[key]),
                 reason,
                 message,
                 now=state.snapshot.taken_at,
+                may=wish,
             )
     return proposal.effect()
 
 
-def _wanted_by_pods(state: PlanState) -> dict[GroupKey, float]:
-    """Cards that waiting pods would fill beyond what they will find, by the group that should give them."""
-    wanted: dict[GroupKey, float] = {}
+@dataclass(slots=True)
+class _Wish:
+    """What waiting pods that may go to the same GPUs would fill of one group, beyond what they will find."""
+
+    state: PlanState
+    shape: PodShape
+    cards: float = 0.0
+
+    def wants(self, unit: Unit) -> bool:
+        """Whether they accept a GPU of the unit."""
+        return any(self.shape.accepts(gpu) for gpu in unit.gpus)
+
+    def admits(self, name: NodeName) -> bool:
+        """Whether they may run on the node, which has room for one of them at least."""
+        placement, needs = self.shape.placement, self.shape.needs
+        if self.state.node_filter.denial(placement, name, shared=True):
+            return False
+        return not needs or not self.state.rooms_of_pods.lacks(name, needs)
+
+
+class _Surplus(dict[GroupKey, int]):
+    """GPUs that each group can spare for pods: free beyond the headroom, and falling free again in time. Worked out
+    when it is asked for, which takes long."""
+
+    def __init__(self, proposal: Proposal) -> None:
+        super().__init__()
+        self._proposal = proposal
+
+    def __missing__(self, key: GroupKey) -> int:
+        state = self._proposal.state
+        surplus = state.inventory.groups[key].free - state.headroom[key].keep
+        self[key] = min(surplus, spare_for_pods(self._proposal, key)) if surplus > 0 else 0
+        return self[key]
+
+
+def _return_for_whole_pods(proposal: Proposal, surplus: dict[GroupKey, int]) -> None:
+    state, now = proposal.state, proposal.state.snapshot.taken_at
+    unmet = [fit for fit in state.waiting_pods if fit.shape.whole and fit.unmet > 0]
+    if not unmet:
+        return
+    movable: dict[NodeName, list[tuple[GroupKey, Unit]]] = {}
+    for key in state.inventory.groups:
+        if surplus[key] > 0:
+            for name, node in proposal.nodes(key).items():
+                units = [(key, unit) for unit in _movable(proposal, node, Mode.SHARED, now)]
+                if units:
+                    movable.setdefault(name, []).extend(units)
+    rooms = Rooms({}, state.rooms_of_pods)
+    for fit in unmet:
+        return_for_whole_pods(proposal, fit, surplus, movable, rooms)
+
+
+def _wanted_by_pods(state: PlanState) -> dict[GroupKey, dict[tuple[object, ...], _Wish]]:
+    """Cards that waiting pods of one part each would fill beyond what they will find, by the group that should give them
+    and by the GPUs that they accept."""
+    wanted: dict[GroupKey, dict[tuple[object, ...], _Wish]] = {}
     for fit in state.waiting_pods:
-        if fit.unmet <= 0:
+        if fit.unmet <= 0 or fit.shape.whole:
             continue
+        shape = fit.shape
         fitting = [
-            (group, cards)
-            for group in state.inventory.groups.values()
-            if fit.shape.accepts_model(group.model)
-            and (cards := cards_needed(fit, group.memory_mib)) < float("inf")
+            (key, _free_where(state, group, shape.placement), cards)
+            for key, group in state.inventory.groups.items()
+            if shape.accepts_model(group.model)
+            and (cards := cards_needed(fit, card_size(group))) < float("inf")
         ]
         if fitting:
-            group, cards = max(fitting, key=lambda pair: (pair[0].free, pair[0].model))
-            key = (str(group.pool.name), group.model)
-            wanted[key] = wanted.get(key, 0.0) + cards
+            key, _, cards = max(fitting, key=lambda offer: (offer[1], offer[0][1]))
+            where = (shape.placement, shape.allowed_uuids, shape.excluded_uuids)
+            wish = wanted.setdefault(key, {}).setdefault(where, _Wish(state, shape))
+            wish.cards += cards
     return wanted
+
+
+def _free_where(state: PlanState, group: GpuGroup, placement: Placement) -> int:
+    """GPUs of the group that are free where such pods may run."""
+    denials = state.node_filter.denials(placement, shared=True)
+    if not any(denials.values()):
+        return group.free
+    return sum(at.free for name, at in group.nodes.items() if not denials[state.node_filter.kind_of(name)])
 
 
 def _movable(proposal: Proposal, node: NodeInventory, to_mode: Mode, now: float) -> list[Unit]:
@@ -131,27 +202,39 @@ def _movable(proposal: Proposal, node: NodeInventory, to_mode: Mode, now: float)
 
 
 def move_idle(
-    proposal: Proposal, key: GroupKey, to_mode: Mode, gpus: int, reason: Reason, message: str, *, now: float
-) -> None:
-    """Move up to `gpus` idle GPUs. Nodes whose units fit the need best go first: emptying small remainders
-    keeps whole nodes whole for VMs that need several GPUs."""
+    proposal: Proposal,
+    key: GroupKey,
+    to_mode: Mode,
+    gpus: int,
+    reason: Reason,
+    message: str,
+    *,
+    now: float,
+    may: "_Wish | None" = None,
+) -> int:
+    """Move up to `gpus` idle GPUs, where `may` says so of those that may; how many did. Nodes whose units fit the need best go first:
+    emptying small remainders keeps whole nodes whole for VMs that need several GPUs."""
+    moved = 0
     budget = proposal.budgets[key[0]]
     offers = []
     for name, node in proposal.nodes(key).items():
         units = _movable(proposal, node, to_mode, now)
+        if may is not None and units:
+            units = [unit for unit in units if may.wants(unit)] if may.admits(name) else []
         if units:
             kept = node.free if to_mode is Mode.SHARED else sum(unit.size for unit in node.to_passthrough)
             offers.append((kept, str(name), node, units))
     offers.sort(key=lambda offer: offer[:2])
     for _, _, node, units in offers:
         for unit in units:
-            if gpus <= 0:
-                return
+            if moved >= gpus:
+                return moved
             denial = budget.denial(to_mode, unit.size)
             if denial is not None:
                 proposal.hold_back(key, denial)
-                return
+                return moved
             proposal.move(key, unit, to_mode, reason, f"{name_of(unit.gpus[0])} is idle: {message}")
-            gpus -= unit.size
+            moved += unit.size
             if to_mode is Mode.SHARED:
                 proposal.take_free(key, node.node.name, unit.size)
+    return moved

@@ -53,7 +53,11 @@ def lend_nodes(state: PlanState) -> Effect:
     ]
     if not expecting:
         return proposal.effect()
-    waiting = [p for p in state.snapshot.pods if p.node is None and p.best_effort and not p.terminating]
+    waiting = [
+        p
+        for p in state.snapshot.pods
+        if p.node is None and p.best_effort and not p.terminating and p.servable
+    ]
     for key, group in expecting:
         names = [n for n, at in group.nodes.items() if all(g.pool in willing for g in at.node.gpus)]
         work = sum(cards_of(p, group.memory_mib) for p in waiting if p.accepts(group.model, GpuUuid("")))

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.placement import Placement, Room
 from poolmgr.domain.plan import Move, Refusal
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
@@ -18,7 +19,9 @@ from poolmgr.planner.budgets import PoolBudget
 from poolmgr.planner.inventory.eligibility import Denial
 from poolmgr.planner.inventory.inventory import Inventory
 from poolmgr.planner.inventory.node import GroupKey, NodeInventory, Unit
-from poolmgr.planner.inventory.shared_fit import ShapeFit, fit_waiting_pods
+from poolmgr.planner.inventory.node_filter import NodeFilter
+from poolmgr.planner.inventory.rooms import Rooms
+from poolmgr.planner.inventory.shared_fit import PodFit, PodShape, ShapeFit, fit_waiting_pods
 from poolmgr.planner.sizing.headroom import Headroom
 from poolmgr.planner.sizing.reservations import Reserved
 
@@ -48,6 +51,10 @@ class Effect:
     """What stopped further moves from a group: becomes the reason of its idle GPUs."""
     lent: frozenset[NodeName] = frozenset()
     """Nodes that are to take new best-effort containers only."""
+    rooms: Mapping[NodeName, Room] = field(default_factory=dict)
+    """What is left beside GPUs on nodes that got a workload."""
+    completed: Mapping[PodShape, int] = field(default_factory=dict)
+    """Waiting pods of several parts that the moves complete, by shape."""
 
 
 class PlanState:
@@ -78,11 +85,45 @@ class PlanState:
         self.directions: dict[NodeName, Mode] = {}
         self.held_back: dict[GroupKey, Denial] = {}
         self.lent: frozenset[NodeName] = frozenset()
+        self._nodes_with: dict[str, dict[NodeName, int]] = {}
+        self.completed: dict[PodShape, int] = {}
+        self.rooms = Rooms({node.name: node for node in snapshot.nodes})
 
     @cached_property
+    def node_filter(self) -> NodeFilter:
+        """Which nodes may run what waits."""
+        return NodeFilter(self.snapshot)
+
+    def nodes_with(self, resource: str) -> Mapping[NodeName, int]:
+        """Node → its pooled GPUs of the resource, for nodes that have any."""
+        known = self._nodes_with.get(resource)
+        if known is None:
+            known = self._nodes_with[resource] = {
+                node.node.name: node.resources[resource][0]
+                for node in self.inventory.nodes
+                if resource in node.resources
+            }
+        return known
+
+    @cached_property
+    def offered(self) -> frozenset[str]:
+        """Resources that some node offers, whoever gives them out."""
+        return frozenset(name for node in self.snapshot.nodes for name, _ in node.amounts_free)
+
+    @property
     def waiting_pods(self) -> list[ShapeFit]:
+        """The waiting vGPU pods by shape, oldest shape first."""
+        return self.pod_fit.shapes
+
+    @cached_property
+    def pod_fit(self) -> PodFit:
         """The waiting vGPU pods by shape, and how many of each fit without another move."""
-        return fit_waiting_pods(self.snapshot, self.inventory)
+        return fit_waiting_pods(self.snapshot, self.inventory, self.node_filter, self.rooms_of_pods)
+
+    @cached_property
+    def rooms_of_pods(self) -> Rooms:
+        """What nodes have left beside GPUs for pods that wait; `pod_fit` takes from it."""
+        return Rooms({}, self.rooms)
 
     def apply(self, effect: Effect) -> None:
         for move in effect.moves:
@@ -94,6 +135,8 @@ class PlanState:
         self.refusals += effect.refusals
         self.held_back.update(effect.held_back)
         self.lent |= effect.lent
+        self.rooms.changed.update(effect.rooms)
+        self.completed.update(effect.completed)
 
     def _move(self, move: UnitMove) -> None:
         group, unit = self.inventory.groups[move.key], move.unit
@@ -128,6 +171,8 @@ class Proposal:
         self.held_back: dict[GroupKey, Denial] = {}
         self.refusals: list[Refusal] = []
         self.lent: set[NodeName] = set()
+        self.rooms = Rooms({}, state.rooms)
+        self.completed: dict[PodShape, int] = {}
         self._moves: list[UnitMove] = []
         self._moved_units: set[int] = set()
         self._directions: dict[NodeName, Mode] = {}
@@ -179,7 +224,22 @@ class Proposal:
             tuple(self.refusals),
             self.held_back,
             frozenset(self.lent),
+            self.rooms.changed,
+            self.completed,
         )
+
+
+def no_node_admits(
+    state: PlanState, placement: Placement, names: list[NodeName], *, shared: bool = False
+) -> Denial:
+    """To a workload that none of `names`, the nodes with GPUs of its kind, admits."""
+    if placement.unknown:
+        return Reason.PLACEMENT_UNKNOWN, f"nothing is moved for it: {placement.unknown}"
+    return (
+        Reason.NO_NODE_ADMITS,
+        f"it may run on none of the {len(names)} node(s) with such GPUs: "
+        f"{state.node_filter.why_none(placement, names, shared=shared)}; no move of GPUs could help it",
+    )
 
 
 class Stage(Protocol):

@@ -1,50 +1,74 @@
 """Waiting VMs: who is given which GPUs, and what each is told."""
 
-from poolmgr.domain.demand import Vm
+from dataclasses import replace
+
+from poolmgr.domain.demand import DeviceClaim, Vm
 from poolmgr.domain.fleet import EvictionRule
+from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Refusal, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.inventory.candidates import Candidate, CandidateIndex
 from poolmgr.planner.inventory.eligibility import Denial, denial_of, name_of, recommendation_denial
 from poolmgr.planner.inventory.node import GroupKey, Unit
+from poolmgr.planner.inventory.rooms import Rooms
 from poolmgr.planner.quotas import Quotas
 from poolmgr.planner.stages.idle_vms import idle_holders
-from poolmgr.planner.stages.state import Effect, PlanState, Proposal
+from poolmgr.planner.stages.state import Effect, PlanState, Proposal, no_node_admits
 
 
 def serve_waiting_vms(state: PlanState) -> Effect:
-    """Waiting VMs, oldest first, get free GPUs, then GPUs on their way, then idle shared ones moved over, then (where
+    """Waiting VMs, those of the highest priority and then the oldest first, get free GPUs, then GPUs on their way, then idle shared ones moved over, then (where
     the pool allows it and the work lost is worth it) GPUs freed of best-effort pods."""
     waiting = [vm for vm in state.snapshot.vms if vm.node is None and vm.claims]
-    waiting.sort(key=lambda vm: (vm.waiting_since or vm.created_at, vm.uid))
+    waiting.sort(key=lambda vm: (-vm.priority, vm.waiting_since or vm.created_at, vm.uid))
     quotas = Quotas(state.snapshot, state.inventory)
     serving = _Serving(Proposal(state))
     for vm in quotas.in_turn(waiting):
-        said = _never_servable(state, vm) or quotas.denial(vm) or serving.serve(vm)
+        said = serving.denial(vm) or quotas.denial(vm) or serving.serve(_of_ours(state, vm))
         serving.proposal.refusals.append(Refusal(Subject(SubjectKind.VM, vm.namespace, vm.name), *said))
     return serving.effect()
 
 
 def _never_servable(state: PlanState, vm: Vm) -> Denial | None:
-    """Reasons why no move could ever serve the VM."""
-    resources = sorted({claim.resource_name for claim in vm.claims})
-    inventory = state.inventory
-    if len(resources) > 1:
-        return (
-            Reason.NO_CANDIDATE,
-            f"it asks for GPUs of several kinds ({', '.join(resources)}); poolmgr plans one kind for a VM",
-        )
-    resource = resources[0]
-    if resource not in inventory.groups_by_resource:
+    """Reasons why no move could ever serve such a VM."""
+    known = state.inventory.groups_by_resource
+    ours = [claim for claim in vm.claims if claim.resource_name in known]
+    unknown = [c for c in vm.claims if c.resource_name not in known and c.resource_name not in state.offered]
+    if unknown or not ours:
+        resource = (unknown or list(vm.claims))[0].resource_name
         return Reason.UNKNOWN_RESOURCE, f"no pooled GPU of this cluster is {resource}; check its deviceName"
-    if vm.gpus > inventory.largest_by_resource[resource]:
-        return (
-            Reason.MORE_THAN_ANY_NODE,
-            f"it asks for {vm.gpus} GPUs of {resource}; the largest node has "
-            f"{inventory.largest_by_resource[resource]}",
-        )
+    having = list(state.nodes_with(ours[0].resource_name))
+    for claim in ours[1:]:
+        others = state.nodes_with(claim.resource_name)
+        having = [name for name in having if name in others]
+    if not having:
+        kinds = " and ".join(claim.resource_name for claim in ours)
+        return Reason.MORE_THAN_ANY_NODE, f"it asks for {kinds} together; no node has both"
+    admitted = state.node_filter.admitted(vm.placement, having)
+    if not admitted:
+        return no_node_admits(state, vm.placement, having)
+    for claim in ours:
+        counts = state.nodes_with(claim.resource_name)
+        most = max(counts[name] for name in admitted)
+        if claim.count > most:
+            where = "" if most == max(counts.values()) else " that it may run on"
+            return (
+                Reason.MORE_THAN_ANY_NODE,
+                f"it asks for {claim.count} GPUs of {claim.resource_name}; the largest node{where} has {most}",
+            )
     return None
+
+
+def _of_ours(state: PlanState, vm: Vm) -> Vm:
+    """The VM with what others give out (a vGPU of another plugin) among the things that its node has to have left."""
+    known = state.inventory.groups_by_resource
+    foreign = {c.resource_name: c.count for c in vm.claims if c.resource_name not in known}
+    if not foreign:
+        return vm
+    requests = tuple(sorted({**dict(vm.placement.requests), **foreign}.items()))
+    ours = tuple(claim for claim in vm.claims if claim.resource_name in known)
+    return replace(vm, claims=ours, placement=replace(vm.placement, requests=requests))
 
 
 class _Serving:
@@ -54,8 +78,18 @@ class _Serving:
         self.proposal = proposal
         self._state = proposal.state
         self._candidates: dict[GroupKey, CandidateIndex] = {}
-        self._shortages: dict[str, Denial] = {}
-        """Resource → what its GPUs are doing, said once for all VMs that it lacks for."""
+        self._impossible: dict[tuple[object, ...], Denial | None] = {}
+        self._shortages: dict[tuple[object, ...], Denial] = {}
+        """What is asked for → what such GPUs are doing, worked out once for all VMs that ask for the same."""
+
+    def denial(self, vm: Vm) -> Denial | None:
+        """Why no move of GPUs could serve the VM, however long it waits."""
+        if not vm.servable:
+            return vm.servable.reason, vm.servable.message
+        asked = (vm.claims, vm.placement)
+        if asked not in self._impossible:
+            self._impossible[asked] = _never_servable(self._state, vm)
+        return self._impossible[asked]
 
     def effect(self) -> Effect:
         for key, index in self._candidates.items():
@@ -66,31 +100,66 @@ class _Serving:
         """The group's candidates, made when the first VM asks for them."""
         index = self._candidates.get(key)
         if index is None:
-            index = self._candidates[key] = CandidateIndex(self._state.inventory.groups[key])
+            group = self._state.inventory.groups[key]
+            index = CandidateIndex(group, self._state.node_filter, self.proposal.rooms)
+            self._candidates[key] = index
         return index
 
     def serve(self, vm: Vm) -> Denial:
         """Reserve or move GPUs for one VM; what is said to its owner."""
+        if len(vm.claims) > 1:
+            return self._serve_several(vm)
         inventory = self._state.inventory
         keys = inventory.groups_by_resource[vm.claims[0].resource_name]
         pools = {key: inventory.groups[key].pool for key in keys}
         for key in keys:
-            candidate = self._index(key).best(vm.gpus)
+            candidate = self._index(key).best(vm.gpus, vm.placement, vm.needs)
             if candidate is not None and not (candidate.move and pools[key].recommend_only):
-                return self._too_dear(key, vm, candidate) or self._accept(key, vm, candidate)
+                return self._too_dear(key, vm, candidate) or self._accept_alone(key, vm, candidate)
         # What is only recommended may never be done: it comes after all that will be.
         for key in sorted(keys, key=lambda key: pools[key].recommend_only):
             if pools[key].eviction is EvictionRule.BEST_EFFORT:
                 self._index(key).allow_eviction(inventory)
-            candidate = self._index(key).best(vm.gpus)
+            candidate = self._index(key).best(vm.gpus, vm.placement, vm.needs)
             if candidate is not None:
-                return self._too_dear(key, vm, candidate) or self._accept(key, vm, candidate)
+                return self._too_dear(key, vm, candidate) or self._accept_alone(key, vm, candidate)
         if not self._state.explain:
             return Reason.NO_CANDIDATE, "no GPU of its kind can be moved now"
-        resource = vm.claims[0].resource_name
-        if resource not in self._shortages:
-            self._shortages[resource] = _why_nothing(self._state, keys, vm)
-        return self._shortages[resource]
+        asked = (vm.claims, vm.placement, vm.needs)
+        if asked not in self._shortages:
+            self._shortages[asked] = _why_nothing(self._state, keys, vm, self.proposal.rooms)
+        return self._shortages[asked]
+
+    def _serve_several(self, vm: Vm) -> Denial:
+        """GPUs of several kinds, on the node where the fewest of them move. Nobody is evicted for them."""
+        state = self._state
+        offers: list[tuple[int, NodeName, list[tuple[GroupKey, Candidate]]]] = []
+        for name in state.nodes_with(vm.claims[0].resource_name):
+            if state.node_filter.denial(vm.placement, name) or self.proposal.rooms.lacks(name, vm.needs):
+                continue
+            parts = [self._part(claim, name) for claim in vm.claims]
+            found = [part for part in parts if part is not None]
+            if len(found) == len(parts):
+                offers.append((sum(u.size for _, c in found for u in c.move), name, found))
+        if not offers:
+            kinds = " and ".join(claim.resource_name for claim in vm.claims)
+            return Reason.NO_CANDIDATE, f"no node where it may run has {kinds} free or idle together"
+        _, name, found = min(offers, key=lambda offer: offer[:2])
+        said = [
+            self._accept(key, vm, candidate, claim.count)
+            for (key, candidate), claim in zip(found, vm.claims, strict=True)
+        ]
+        self.proposal.rooms.take(name, vm.needs)
+        # What is missing decides what is said; free GPUs of one kind are of no use without the other.
+        return next((denial for denial in said if denial[0] is not Reason.FREE_CAPACITY), said[0])
+
+    def _part(self, claim: DeviceClaim, name: NodeName) -> tuple[GroupKey, Candidate] | None:
+        """One kind's GPUs on a node."""
+        for key in self._state.inventory.groups_by_resource[claim.resource_name]:
+            candidate = self._index(key).at(name, claim.count)
+            if candidate is not None:
+                return key, candidate
+        return None
 
     def _too_dear(self, key: GroupKey, vm: Vm, candidate: Candidate) -> Denial | None:
         lost = sum(unit.lost_gpu_seconds for unit in candidate.move)
@@ -107,7 +176,12 @@ class _Serving:
             f"waited {seconds:.0f} s and nothing else has fallen free",
         )
 
-    def _accept(self, key: GroupKey, vm: Vm, candidate: Candidate) -> Denial:
+    def _accept_alone(self, key: GroupKey, vm: Vm, candidate: Candidate) -> Denial:
+        self.proposal.rooms.take(candidate.node, vm.needs)
+        return self._accept(key, vm, candidate, vm.gpus)
+
+    def _accept(self, key: GroupKey, vm: Vm, candidate: Candidate, gpus: int) -> Denial:
+        """`gpus` of one kind."""
         proposal, pool = self.proposal, self._state.inventory.groups[key].pool
         moved: list[Unit] = []
         stopped: Denial | None = None
@@ -118,12 +192,10 @@ class _Serving:
                 break
             how = f"; {len(unit.evict)} best-effort pod(s) are evicted" if unit.evict else ", idle"
             what = " and ".join(name_of(gpu) for gpu in unit.gpus[:2])
-            message = (
-                f"{what}{how}, goes to waiting VM {vm.namespace}/{vm.name}, which needs {vm.gpus} GPU(s)"
-            )
+            message = f"{what}{how}, goes to waiting VM {vm.namespace}/{vm.name}, which needs {gpus} GPU(s)"
             proposal.move(key, unit, Mode.PASSTHROUGH, Reason.VM_WAITING, message)
             moved.append(unit)
-        self._index(key).take(candidate, vm.gpus, moved)
+        self._index(key).take(candidate, gpus, moved)
         if stopped is not None:
             return stopped
         if moved:
@@ -138,17 +210,26 @@ class _Serving:
             )
         return (
             Reason.FREE_CAPACITY,
-            f"{vm.gpus} GPU(s) are free for it on {candidate.node}; the scheduler will bind it",
+            f"{gpus} GPU(s) are free for it on {candidate.node}; the scheduler will bind it",
         )
 
 
-def _why_nothing(state: PlanState, keys: list[GroupKey], vm: Vm) -> Denial:
-    """Every GPU of the model is in use, moving or kept: say what they are doing."""
+def _why_nothing(state: PlanState, keys: list[GroupKey], vm: Vm, rooms: Rooms) -> Denial:
+    """Every GPU of the model where the VM may run is in use, moving or kept, or its node is full: say which."""
     resource, usage = vm.claims[0].resource_name, state.inventory.usage
     counts: dict[Reason, int] = {}
     example: dict[Reason, str] = {}
+    gpus, allowed = 0, state.node_filter
     for key in keys:
-        for node in state.inventory.groups[key].nodes.values():
+        for name, node in state.inventory.groups[key].nodes.items():
+            if allowed.denial(vm.placement, name):
+                continue
+            gpus += sum(g.resource_name == resource for g in node.node.gpus)
+            could = node.free + node.incoming + sum(unit.size for unit in node.to_passthrough)
+            full = rooms.lacks(name, vm.needs) if could >= vm.gpus else ""
+            if full:
+                counts[Reason.NODE_FULL] = counts.get(Reason.NODE_FULL, 0) + could
+                example.setdefault(Reason.NODE_FULL, f"node {name} cannot take it beside its GPUs: {full}")
             first = node.busy_shared[0][0] if node.busy_shared else next(iter(node.busy_passthrough), None)
             if first is None:
                 continue
@@ -157,7 +238,8 @@ def _why_nothing(state: PlanState, keys: list[GroupKey], vm: Vm) -> Denial:
             if Reason.GPU_BUSY not in example:
                 example[Reason.GPU_BUSY] = f"{name_of(first)} is busy with {usage.why_busy(first)}"
     for kept in state.inventory.ineligible:
-        if kept.gpu.resource_name == resource and kept.pool is not None:
+        mine = kept.gpu.resource_name == resource and kept.pool is not None
+        if mine and kept.pool is not None and not allowed.denial(vm.placement, kept.node.name):
             denial = denial_of(kept.gpu, kept.node, kept.pool, usage, state.snapshot.taken_at)
             if denial is not None:
                 counts[denial[0]] = counts.get(denial[0], 0) + 1
@@ -165,9 +247,9 @@ def _why_nothing(state: PlanState, keys: list[GroupKey], vm: Vm) -> Denial:
     if not counts:
         return Reason.NO_CANDIDATE, f"no node has {vm.gpus} GPU(s) of its kind that are free or idle together"
     most = max(counts, key=lambda reason: (counts[reason], reason))
-    total = sum(state.inventory.groups[key].gpus for key in keys)
+    where = "" if gpus == sum(state.inventory.groups[key].gpus for key in keys) else " where it may run"
     return (
         Reason.NO_CANDIDATE,
-        f"none of {total} GPU(s) can be moved now: {counts[most]} of them {most}, e.g. {example[most]}"
+        f"none of {gpus} GPU(s){where} can be moved now: {counts[most]} of them {most}, e.g. {example[most]}"
         f"{idle_holders(state, keys)}",
     )

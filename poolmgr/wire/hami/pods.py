@@ -6,7 +6,7 @@ truth about which GPU a pod is on. Decoding never raises and never loses a UUID:
 understood still says that its GPU is in use.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -63,16 +63,38 @@ def decode_mig_uuids(text: str) -> tuple[GpuUuid, ...]:
     return tuple(GpuUuid(a.gpu_uuid) for a in allocations if a.gpu_uuid)
 
 
-def slices(allocated: str, mig_allocations: str = "") -> tuple[Slice, ...]:
-    """What a pod holds, one Slice per GPU, amounts of its containers added up, in order of first mention."""
-    held: dict[GpuUuid, tuple[int, int]] = {}
-    for devices in decode_assignments(allocated):
+def slices(allocated: str, mig_allocations: str = "", *layouts: Sequence[bool]) -> tuple[Slice, ...]:
+    """What a pod holds, one Slice per GPU, in order of first mention.
+
+    What init containers have is not added to what the others have after them: the larger of the two counts, as HAMi
+    does (2.9 on). A layout says of each container in HAMi's order whether it is such a one; the first of the right length
+    is taken, as releases differ in whether they write empty containers. Without one all are added up.
+    """
+    containers = decode_assignments(allocated)
+    inits = next((layout for layout in layouts if len(layout) == len(containers)), [False] * len(containers))
+    peak: dict[GpuUuid, _Amounts] = {}
+    steady: dict[GpuUuid, _Amounts] = {}
+    for devices, init in zip(containers, inits, strict=True):
         for device in devices:
-            memory, cores = held.get(device.uuid, (0, 0))
-            held[device.uuid] = (memory + device.memory_mib, cores + device.cores_percent)
+            asked = (device.memory_mib, device.cores_percent, 1)
+            had = peak.setdefault(device.uuid, (0, 0, 0))
+            has = steady.setdefault(device.uuid, (0, 0, 0))
+            if init:
+                peak[device.uuid] = _each(max, had, asked)
+            else:
+                steady[device.uuid] = _each(int.__add__, has, asked)
+    held = {uuid: _each(max, peak[uuid], steady[uuid]) for uuid in peak}
     for uuid in decode_mig_uuids(mig_allocations):
-        held.setdefault(uuid, (0, 0))
-    return tuple(Slice(uuid, memory, cores) for uuid, (memory, cores) in held.items())
+        held.setdefault(uuid, (0, 0, 1))
+    return tuple(Slice(uuid, *amounts) for uuid, amounts in held.items())
+
+
+_Amounts = tuple[int, int, int]
+"""(memory in MiB, percent of compute, slots)."""
+
+
+def _each(how: Callable[[int, int], int], one: _Amounts, other: _Amounts) -> _Amounts:
+    return how(one[0], other[0]), how(one[1], other[1]), how(one[2], other[2])
 
 
 def _decode_device(part: str) -> Assignment:

@@ -154,7 +154,10 @@ def launcher(vmi: str = "vm1", namespace: str = "desktops", **over: Any) -> Json
         },
         limits={A10: "1"},
         scheduler="default-scheduler",
-        **over,
+        **{
+            "owner": {"kind": "VirtualMachineInstance", "name": vmi, "uid": f"uid-{vmi}", "controller": True},
+            **over,
+        },
     )
 
 

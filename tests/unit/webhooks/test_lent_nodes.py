@@ -240,3 +240,11 @@ def test_the_pod_fits_the_nodes_that_it_fitted_before_but_for_lent_ones(
     assert new == before
     given_terms = ((before["spec"].get("affinity") or {}).get("nodeAffinity") or {}).get(REQUIRED)
     assert len(patch) <= (len(given_terms["nodeSelectorTerms"]) if given_terms else 1)
+
+
+def test_a_pod_of_a_daemonset_is_left_alone() -> None:
+    """It can go to one node and no other, and a rollout would wait for it."""
+    new = vgpu_pod({"matchFields": [ON_N1]})
+    assert kept_off_lent_nodes(new)
+    new["metadata"]["ownerReferences"] = [{"kind": "DaemonSet", "name": "d", "uid": "u", "controller": True}]
+    assert kept_off_lent_nodes(new) == ()

@@ -27,6 +27,7 @@ from tests.unit.webhooks.objects import small_fleet as two_by_two
 from webhooks.fleet_view import FleetView
 from webhooks.pod import decide_pod
 from webhooks.review import Answer
+from webhooks.virtual_machine import UnknownResources
 
 
 def decide(new: dict[str, Any], view: FleetView | None) -> Answer:
@@ -337,3 +338,25 @@ def test_merging_keeps_the_users_uuids_and_adds_each_leaving_one_once(
     assert set(merged) == set(own) | {f"GPU-n1-{i}" for i in gone}
     recorded = {u for u in annotations.get(EXCLUDED_BY_US, "").split(",") if u}
     assert recorded == {f"GPU-n1-{i}" for i in gone} - set(own)
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        pod(container(gpu=4)),
+        pod(container(gpu=1, gpumem=40_000)),
+        pod(container(gpu=1), annotations={"nvidia.com/use-gputype": "A100"}),
+    ],
+)
+def test_what_a_new_node_could_serve_is_a_warning_where_nodes_come_on_demand(new: dict[str, Any]) -> None:
+    """No pending pod, no new node."""
+    assert not decide(new, two_by_two()).verdict.ok
+    answer = decide_pod(request(new), two_by_two(), HamiConfig(), UnknownResources.WARN)
+    assert (answer.verdict.ok, len(answer.warnings)) == (True, 1)
+
+
+def test_a_pools_limit_is_no_matter_of_nodes() -> None:
+    new = pod(container(gpu=1))
+    assert not decide_pod(
+        request(new), two_by_two(shared={"max": 0}), HamiConfig(), UnknownResources.WARN
+    ).verdict.ok

@@ -247,3 +247,80 @@ def test_without_a_view_machines_pass() -> None:
         "The virtual machine names nvidia.com/gpu as a device, but that is a slice for containers. Name a whole "
         "GPU by its deviceName."
     )
+
+
+def test_before_any_agent_has_reported_machines_pass() -> None:
+    """virt-controller restarts machines while the agents come up."""
+    for machine in (vmi(A10_RESOURCE), vm(A10_RESOURCE, run_strategy="Halted")):
+        answer = decide(machine, fleet())
+        assert (answer.verdict.ok, answer.verdict.reason) == (True, Reason.FLEET_UNKNOWN)
+
+
+def test_gpus_that_nobody_can_use_are_with_nobody() -> None:
+    view = fleet(gpu_node("n1", device(0, mode="Passthrough", phase="Quarantined")), pools=(gpu_pool(),))
+    [state, _] = decide(vm(A10_RESOURCE), view).warnings
+    assert "1 GPU(s) of its kind cannot be used" in state
+    mixed = fleet(
+        gpu_node("n1", device(0, mode="Passthrough", phase="Quarantined"), busy(1)), pools=(gpu_pool(),)
+    )
+    [state, _] = decide(vm(A10_RESOURCE), mixed).warnings
+    assert "all of them are with VMs already, and 1 cannot be used" in state
+
+
+def test_two_kinds_are_promised_together_or_not_at_all() -> None:
+    t4 = {"model": T4, "resourceName": T4_RESOURCE}
+    view = fleet(gpu_node("n1", device(0), device(1, **t4)), pools=(gpu_pool(),))
+    [state, _] = decide(vm(A10_RESOURCE, T4_RESOURCE), view).warnings
+    assert state == (
+        "no node has 1 nvidia.com/GA102GL_A10 (NVIDIA A10) and 1 nvidia.com/TU104GL_TESLA_T4 (Tesla T4) free for VMs "
+        "together right now; poolmgr frees them on one node as soon as they are idle there"
+    )
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"nodeSelector": {"zone": "b"}},
+        {
+            "affinity": {
+                "nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {
+                        "nodeSelectorTerms": [
+                            {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["b"]}]}
+                        ]
+                    }
+                }
+            }
+        },
+    ],
+)
+def test_a_free_gpu_counts_where_the_machine_may_run(rule: dict[str, Any]) -> None:
+    free, shared = gpu_node("n1", device(0, mode="Passthrough")), gpu_node("n2", device(0, "n2"))
+    nodes = (node("n1", {"zone": "a"}), node("n2", {"zone": "b"}))
+    machine = vmi(A10_RESOURCE)
+    machine["spec"].update(rule)
+    answer = decide(machine, fleet(free, shared, nodes=nodes, pools=(gpu_pool(),)))
+    assert answer.verdict.reason is Reason.WILL_WAIT
+    assert "no NVIDIA A10 is free" in answer.warnings[0]
+    nowhere = decide(machine, fleet(free, nodes=nodes[:1], pools=(gpu_pool(),)))
+    assert nowhere.verdict.ok
+    assert nowhere.warnings == (
+        "the machine may run on none of the 1 node(s) that have 1 nvidia.com/GA102GL_A10 (NVIDIA A10): "
+        f"{'its node selector wants zone=b' if 'nodeSelector' in rule else 'its node affinity rules it out'} (1 node(s)); "
+        "it waits until that changes, and no GPU is moved for it",
+    )
+
+
+def test_a_tainted_node_is_no_place_for_a_machine_that_does_not_tolerate_it() -> None:
+    tainted = node("n1", taints=[{"key": "dedicated", "value": "ml", "effect": "NoSchedule"}])
+    view = fleet(gpu_node("n1", device(0, mode="Passthrough")), nodes=(tainted,), pools=(gpu_pool(),))
+    assert "does not tolerate the taint dedicated" in decide(vmi(A10_RESOURCE), view).warnings[0]
+    tolerant = vmi(A10_RESOURCE)
+    tolerant["spec"]["tolerations"] = [{"key": "dedicated", "operator": "Exists"}]
+    assert decide(tolerant, view).warnings == ()
+
+
+def test_rules_that_are_none_are_for_the_api_server_to_refuse() -> None:
+    odd = vmi(A10_RESOURCE)
+    odd["spec"]["nodeSelector"] = ["zone"]
+    assert decide(odd, free_fleet()).verdict.ok

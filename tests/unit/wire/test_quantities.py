@@ -2,7 +2,7 @@
 
 import pytest
 
-from poolmgr.wire.quantities import count, mebibytes, milli, parse_quantity
+from poolmgr.wire.quantities import count, milli, parse_quantity, whole_mebibytes
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_reads_what_the_api_server_stores(text: str | int, value: int) -> None:
 
 
 def test_rounds_up_as_the_scheduler_does() -> None:
-    assert (count("1500m"), milli("1.5"), mebibytes("1")) == (2, 1500, 1)
+    assert (count("1500m"), milli("1.5"), whole_mebibytes("1"), whole_mebibytes("3Mi")) == (2, 1500, 0, 3)
 
 
 @pytest.mark.parametrize("text", ["", "many", "3 k", "Gi", "--1", "NaN", "Infinity", "1e9999", "1Kib", " 1"])
@@ -34,5 +34,5 @@ def test_refuses_what_is_no_quantity(text: str) -> None:
 
 
 def test_no_amount_is_beyond_what_kubernetes_stores() -> None:
-    assert count("1e999") == mebibytes("9" * 60 + "E") == milli(10**30) == 2**63 - 1
+    assert count("1e999") == whole_mebibytes("9" * 60 + "E") == milli(10**30) == 2**63 - 1
     assert count("-1e999") == -(2**63 - 1)

@@ -6,7 +6,7 @@ import pytest
 
 from poolmgr import wire
 from poolmgr.cluster.hami.state import HamiInstall, lock_owner, sharing_state
-from poolmgr.cluster.observe.pods import Placement, PluginPod
+from poolmgr.cluster.observe.pods import HamiPlacement, PluginPod
 from poolmgr.domain.sharing import SharingState
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.hami.register import UNREADABLE
@@ -26,7 +26,7 @@ def test_running_node_shows_plugin_slices_and_registration() -> None:
     found = state(
         annotations={"hami.io/node-nvidia-register": register(GPU_A, GPU_B)},
         pods=[PluginPod("uid-plugin", True)],
-        placements=[Placement("n1", 5.0, False), Placement("n1", 9.0, True)],
+        placements=[HamiPlacement("n1", 5.0, False), HamiPlacement("n1", 9.0, True)],
     )
     assert (found.plugin_wanted, found.plugin_pods, found.plugin_ready) == (True, 1, True)
     assert found.allocatable == 20

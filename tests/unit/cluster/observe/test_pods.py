@@ -79,9 +79,13 @@ def test_constraints_of_the_pod_are_read() -> None:
     assert pod.best_effort
 
 
-def test_waiting_for_a_foreign_scheduler_or_a_gate_is_not_our_demand() -> None:
-    assert facts(scheduler="volcano") is None
-    assert facts(spec={"schedulingGates": [{"name": "kueue"}]}) is None
+def test_waiting_for_a_foreign_scheduler_or_a_gate_is_nothing_that_a_gpu_ends() -> None:
+    for over in ({"scheduler": "volcano"}, {"spec": {"schedulingGates": [{"name": "kueue"}]}}):
+        found = facts(**over)
+        assert found is not None
+        assert found.shared is not None
+        assert not found.shared.servable
+    assert shared().servable
 
 
 def test_pod_that_is_over_occupies_nothing() -> None:

@@ -35,7 +35,7 @@ def test_recorded_assignment_of_two_containers() -> None:
         (Assignment(GpuUuid("GPU-0fc3"), "NVIDIA", 3000, 0),),
         (Assignment(GpuUuid("GPU-0fc3"), "NVIDIA", 5000, 30),),
     )
-    assert slices(text) == (Slice(GpuUuid("GPU-0fc3"), 8000, 30),)
+    assert slices(text) == (Slice(GpuUuid("GPU-0fc3"), 8000, 30, slots=2),)
 
 
 def test_empty_containers_keep_their_slot() -> None:
