@@ -24,8 +24,6 @@ from e2e.controlplane.plane import ControlPlane
 from poolmgr import wire
 from poolmgr.cluster.observe.assembly import Assembly
 from poolmgr.cluster.observe.pods import PodFacts, facts_of
-from poolmgr.domain.fleet import Node
-from poolmgr.domain.placement import Needs
 from poolmgr.wire.hami.config import HamiConfig
 
 pytestmark = pytest.mark.integration
@@ -95,6 +93,7 @@ class Arena:
             for index in range(chance.choice((0, 0, 1, 2)))
         ]
         self.classes: list[str] = []
+        self.volume, self.claim = self._volume(chance) if chance.random() < 0.3 else ({}, {})
         self.pod = self._pod(chance)
 
     def create(self, plane: ControlPlane) -> None:
@@ -103,6 +102,9 @@ class Arena:
             # The API server adds a taint to every new node, which the controller manager takes off.
             path = f"/api/v1/nodes/{node['metadata']['name']}"
             plane.api.patch(path, {"spec": {"taints": node["spec"]["taints"]}})
+        if self.volume:
+            plane.api.create("/api/v1/persistentvolumes", self.volume)
+            plane.api.create(f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims", self.claim)
         for pod in (*self.occupants, self.pod):
             plane.api.create(f"/api/v1/namespaces/{NAMESPACE}/pods", pod)
 
@@ -128,15 +130,20 @@ class Arena:
             cluster.apply_gpu_node(node["metadata"]["name"], _as(report, wire.GpuNode))
         for pod in self.occupants:
             cluster.apply_pod(f"{NAMESPACE}/{pod['metadata']['name']}", _facts(pod))
+        if self.volume:
+            cluster.apply_volume(self.name, _as(self.volume, wire.PersistentVolume))
+            cluster.apply_claim(f"{NAMESPACE}/{self.name}", _as(self.claim, wire.PersistentVolumeClaim))
         waiting = _facts(self.pod)
         assert waiting is not None
-        assert waiting.launcher is not None
-        where = waiting.launcher.where
-        needs = Needs(waiting.cpu_milli, waiting.memory_mib, where.requests, where.ports)
+        cluster.apply_pod(f"{NAMESPACE}/{self.name}", waiting)
+        cluster.apply_instance(f"{NAMESPACE}/{self.name}", _as(self._instance(), wire.VirtualMachineInstance))
+        snapshot = cluster.snapshot(0.0, synced=True)
+        [machine] = snapshot.vms
+        where, needs = machine.placement, machine.needs
         return [
             node.name
-            for node in cluster.snapshot(0.0, synced=True).nodes
-            if not _denied(node) and not where.denial(node.name, dict(node.labels), node.lasting_taints)
+            for node in snapshot.nodes
+            if not node.cordoned and not where.denial(node.name, dict(node.labels), node.lasting_taints)
             if not node.room.lacks(needs)
         ]
 
@@ -146,13 +153,16 @@ class Arena:
             plane.api.delete(f"/api/v1/namespaces/{NAMESPACE}/pods/{name}", gracePeriodSeconds=0)
         for node in self.nodes:
             plane.api.delete(f"/api/v1/nodes/{node['metadata']['name']}")
+        if self.volume:
+            plane.api.delete(f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims/{self.name}")
+            plane.api.delete(f"/api/v1/persistentvolumes/{self.name}")
 
     def _node(self, chance: random.Random, index: int) -> Json:
         amounts = {
             "cpu": chance.choice(("2", "3500m", "8")),
             "memory": chance.choice(("4Gi", "6000Mi", "16Gi")),
             "ephemeral-storage": chance.choice(("10Gi", "100Gi")),
-            "pods": chance.choice(("1", "2", "110")),
+            "pods": chance.choice(("2", "110", "110")),
         }
         if chance.random() < 0.7:
             amounts[EXTENDED] = chance.choice(("0", "1", "4"))
@@ -160,7 +170,7 @@ class Arena:
         taints = [
             {"key": key, "value": chance.choice(("", "x", "y")), "effect": chance.choice(EFFECTS)}
             for key in TAINTS
-            if chance.random() < 0.25
+            if chance.random() < 0.12
         ]
         return {
             "apiVersion": "v1",
@@ -174,6 +184,38 @@ class Arena:
             },
         }
 
+    def _volume(self, chance: random.Random) -> tuple[Json, Json]:
+        """A volume that some nodes can use, and the claim that has it."""
+        terms = [{"matchExpressions": [_expression(chance)]} for _ in range(chance.randint(1, 2))]
+        meta = {"name": self.name}
+        common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+        volume: Json = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": meta,
+            "spec": common
+            | {
+                "capacity": {"storage": "1Gi"},
+                "local": {"path": "/disk"},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+                "claimRef": {"namespace": NAMESPACE, "name": self.name},
+            },
+        }
+        claim: Json = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            # As the controller manager leaves it once it has bound the two.
+            "metadata": meta | {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+            "spec": common | {"volumeName": self.name, "resources": {"requests": {"storage": "1Gi"}}},
+        }
+        return volume, claim
+
+    def _instance(self) -> Json:
+        """The machine whose launcher the pod is."""
+        devices = {"gpus": [{"name": "gpu", "deviceName": "example.com/gpu"}]}
+        metadata = {"name": self.name, "namespace": NAMESPACE, "uid": self.name}
+        return {"metadata": metadata, "spec": {"domain": {"devices": devices}}}
+
     def _occupant(self, chance: random.Random, node: Json, index: int) -> Json:
         name = node["metadata"]["name"]
         containers = [_container(chance, 0, port=chance.random() < 0.3)]
@@ -182,6 +224,9 @@ class Arena:
 
     def _pod(self, chance: random.Random) -> Json:
         spec: Json = {"nodeSelector": {ARENA: self.name}}
+        if self.volume:
+            spec["volumes"] = [{"name": "disk", "persistentVolumeClaim": {"claimName": self.name}}]
+            self.classes.append("volume")
         for rule in (self._selector, self._affinity, self._tolerations, self._containers):
             rule(chance, spec)
         return _pod_object(self.name, spec, launcher=True)
@@ -240,10 +285,6 @@ class Arena:
             if fitting:
                 spec["resources"] = {"requests": limits, "limits": limits}
                 self.classes.append("podResources")
-
-
-def _denied(node: Node) -> bool:
-    return node.cordoned
 
 
 def _within(container: Json, limits: Json) -> bool:

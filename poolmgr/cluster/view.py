@@ -71,6 +71,9 @@ class KubernetesView:
             self._gpu_nodes,
             self._reflect(kinds.GPU_POOLS, wire.GpuPool, self._assembly.apply_pool),
             self._reflect(kinds.GPU_RESERVATIONS, wire.GpuReservation, self._assembly.apply_reservation),
+            self._reflect(kinds.VOLUME_CLAIMS, wire.PersistentVolumeClaim, self._assembly.apply_claim),
+            self._reflect(kinds.VOLUMES, wire.PersistentVolume, self._assembly.apply_volume),
+            self._reflect(kinds.STORAGE_CLASSES, wire.StorageClass, self._assembly.apply_storage_class),
             self._reflect(kinds.DISRUPTION_BUDGETS, wire.DisruptionBudget, self._assembly.apply_budget),
             self._reflect(
                 kinds.VIRTUAL_MACHINES,

@@ -131,6 +131,8 @@ class Placement:
     ports: tuple[HostPort, ...] = ()
     excluded: frozenset[NodeName] = frozenset()
     """Nodes that its rules about other pods (affinity, anti-affinity, spread) rule out."""
+    one_at_a_time: bool = False
+    """It has such rules: where the next one may run depends on where this one goes."""
     unknown: str = ""
     """Why it cannot be told where it may run; a part of a sentence, empty when it can."""
 

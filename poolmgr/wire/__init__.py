@@ -16,6 +16,7 @@ from poolmgr.wire.kubevirt import VirtualMachine, VirtualMachineInstance
 from poolmgr.wire.lease import Lease, LeaseSpec
 from poolmgr.wire.meta import Condition, ObjectMeta, OwnerReference, Status, Wire
 from poolmgr.wire.reservations import GpuReservation
+from poolmgr.wire.volumes import PersistentVolume, PersistentVolumeClaim, StorageClass
 from poolmgr.wire.workloads import ConfigMap, DaemonSet, Deployment, DisruptionBudget, LabelSelector
 
 __all__ = [
@@ -34,9 +35,12 @@ __all__ = [
     "NodeAnnotations",
     "ObjectMeta",
     "OwnerReference",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
     "Pod",
     "PodAnnotations",
     "Status",
+    "StorageClass",
     "VirtualMachine",
     "VirtualMachineInstance",
     "Wire",

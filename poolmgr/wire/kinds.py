@@ -34,6 +34,9 @@ POOLMGR_API_VERSION = f"{POOLMGR_GROUP}/v1alpha1"
 
 NODES = Kind("", "v1", "nodes")
 PODS = Kind("", "v1", "pods", namespaced=True)
+VOLUME_CLAIMS = Kind("", "v1", "persistentvolumeclaims", namespaced=True)
+VOLUMES = Kind("", "v1", "persistentvolumes")
+STORAGE_CLASSES = Kind("storage.k8s.io", "v1", "storageclasses")
 EVENTS = Kind("", "v1", "events", namespaced=True)
 CONFIG_MAPS = Kind("", "v1", "configmaps", namespaced=True)
 DAEMON_SETS = Kind("apps", "v1", "daemonsets", namespaced=True)

@@ -8,19 +8,24 @@ machine is there. What did not change is handed out again as the same value.
 from dataclasses import replace
 from typing import TypeVar
 
+import msgspec
+
 from poolmgr.cluster.hami.state import HamiInstall, sharing_state
 from poolmgr.cluster.hami.version import detect_version, scheduler_name
 from poolmgr.cluster.kubevirt.vms import Passthrough, claims_of, vms_of
 from poolmgr.cluster.observe.budgets import evictable
 from poolmgr.cluster.observe.node_index import NodeIndex
+from poolmgr.cluster.observe.pod_rules import Peer, PeerTable
 from poolmgr.cluster.observe.pods import Launcher, PodFacts
 from poolmgr.cluster.observe.shared_pods import SharedPods
 from poolmgr.cluster.observe.sorted_values import SortedValues
+from poolmgr.cluster.observe.volumes import Volumes
 from poolmgr.domain.demand import DeviceClaim, Reservation, Vm
 from poolmgr.domain.fleet import Node as FleetNode
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import Generation, NodeName
 from poolmgr.domain.membership import by_age
+from poolmgr.domain.placement import Placement
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.wire import (
     ConfigMap,
@@ -31,6 +36,9 @@ from poolmgr.wire import (
     GpuPool,
     GpuReservation,
     Node,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    StorageClass,
     VirtualMachine,
     VirtualMachineInstance,
 )
@@ -79,6 +87,16 @@ class Assembly:
         self._dirty_nodes: set[str] = set()
         self._locked_nodes: set[str] = set()
         self._dirty_vms = False
+        self._peers: PeerTable | None = None
+        """None while no rule about pods matters to anybody who waits."""
+        self._dirty_peers = False
+        self._waiting: set[str] = set()
+        self._wary: set[str] = set()
+        """Bound pods that want to be apart from others."""
+        self._volumes = Volumes()
+        self._with_claims: set[str] = set()
+        """Shared pods that wait and use volumes."""
+        self._dirty_volumes = False
         self._passthrough = Passthrough(frozenset(), {})
         self._dirty_passthrough = False
 
@@ -140,6 +158,7 @@ class Assembly:
         _put(self._wire_nodes, key, node)
         self._dirty_nodes.add(key)
         self._dirty_passthrough |= _is_marked(before) != _is_marked(node)
+        self._dirty_peers |= (before and before.metadata.labels) != (node and node.metadata.labels)
 
     def apply_gpu_node(self, key: str, node: GpuNode | None) -> None:
         _put(self._gpu_nodes, key, node)
@@ -158,6 +177,7 @@ class Assembly:
     def apply_pod(self, key: str, pod: PodFacts | None) -> None:
         old = self._pods.get(key)
         _put(self._pods, key, pod)
+        self._note_peer(key, old, pod)
         self._index.move(key, old, pod, self._dirty_nodes)
         if (old is None or old.ordinary) and (pod is None or pod.ordinary):
             return
@@ -167,10 +187,35 @@ class Assembly:
             self._dirty_vms = True
         self._place_shared(key, pod)
 
+    def _note_peer(self, key: str, old: PodFacts | None, pod: PodFacts | None) -> None:
+        before, now = old.peer if old else None, pod.peer if pod else None
+        if before != now:
+            self._dirty_peers = True
+        if now is not None and not now.node:
+            self._waiting.add(key)
+        else:
+            self._waiting.discard(key)
+        if now is not None and now.node and now.rules is not None and now.rules.apart:
+            self._wary.add(key)
+        else:
+            self._wary.discard(key)
+
     def apply_budget(self, key: str, budget: DisruptionBudget | None) -> None:
         namespace = key.partition("/")[0]
         _put(self._budgets.setdefault(namespace, {}), key, budget)
         self._dirty_budgets.add(namespace)
+
+    def apply_claim(self, key: str, claim: PersistentVolumeClaim | None) -> None:
+        self._volumes.apply_claim(key, claim)
+        self._dirty_volumes = True
+
+    def apply_volume(self, key: str, volume: PersistentVolume | None) -> None:
+        self._volumes.apply_volume(key, volume)
+        self._dirty_volumes = True
+
+    def apply_storage_class(self, key: str, storage_class: StorageClass | None) -> None:
+        self._volumes.apply_class(key, storage_class)
+        self._dirty_volumes = True
 
     def apply_plugin(self, key: str, plugin: DaemonSet | None) -> None:
         _put(self._plugins, key, plugin)
@@ -208,6 +253,12 @@ class Assembly:
         """The cluster as applied so far. The generation rises only when something is different."""
         if self._dirty_passthrough:
             self._renew_passthrough()
+        if self._dirty_volumes:
+            self._dirty_volumes = False
+            self._dirty_vms |= any(launcher.claims for launcher in self._launchers.values())
+            for key in tuple(self._with_claims):
+                self._place_shared(key, self._pods[key])
+        self._renew_peers()
         if self._dirty_vms:
             self._renew_vms()
         for namespace in self._dirty_budgets:
@@ -293,7 +344,7 @@ class Assembly:
         vms = vms_of(
             self._machines.values(),
             self._instances.values(),
-            self._launchers.values(),
+            [self._with_volumes(key, launcher) for key, launcher in self._launchers.items()],
             self._passthrough,
             self._last_claims,
         )
@@ -302,9 +353,55 @@ class Assembly:
             self._changed = True
         self._dirty_vms = False
 
+    def _with_volumes(self, key: str, launcher: Launcher) -> Launcher:
+        if launcher.node:
+            return launcher
+        where = launcher.where
+        if launcher.claims:
+            where = self._volumes.placed(where, key.partition("/")[0], launcher.claims)
+        where = self._beside_peers(where, launcher.peer)
+        return launcher if where is launcher.where else msgspec.structs.replace(launcher, where=where)
+
+    def _beside_peers(self, where: Placement, me: Peer) -> Placement:
+        """Only where there are rules at all: nearly nobody has some."""
+        if self._peers is None or (me.rules is None and not self._wary):
+            return where
+        return self._peers.placed(where, me, self._gpu_nodes)
+
+    def _renew_peers(self) -> None:
+        """Pods come and go all the time: rules are looked at while somebody waits who has some, or whom others have some
+        about."""
+        waiting = [pod for pod in map(self._pods.get, self._waiting) if pod is not None]
+        if not self._wary and not any(pod.peer is not None and pod.peer.rules for pod in waiting):
+            if self._peers is not None:
+                self._peers, self._dirty_vms = None, True
+                self._place_waiting()
+            return
+        if waiting and (self._dirty_peers or self._peers is None):
+            self._dirty_peers = False
+            peers = [pod.peer for pod in self._pods.values() if pod.peer is not None and pod.node]
+            self._peers = PeerTable(peers, self._wire_nodes)
+            self._dirty_vms = True
+            self._place_waiting()
+
+    def _place_waiting(self) -> None:
+        for key in tuple(self._waiting):
+            if (pod := self._pods.get(key)) is not None and pod.shared is not None:
+                self._place_shared(key, pod)
+
     def _place_shared(self, key: str, pod: PodFacts | None) -> None:
         namespace = key.partition("/")[0]
         shared = pod.shared if pod else None
+        if pod is None or not pod.claims:
+            self._with_claims.discard(key)
+        elif shared is not None:
+            self._with_claims.add(key)
+            placement = self._volumes.placed(shared.placement, namespace, pod.claims)
+            shared = replace(shared, placement=placement)
+        if shared is not None and pod is not None and pod.peer is not None and not pod.node:
+            placement = self._beside_peers(shared.placement, pod.peer)
+            if placement is not shared.placement:
+                shared = replace(shared, placement=placement)
         if pod is None or shared is None:
             self._shared_keys.get(namespace, set()).discard(key)
         else:

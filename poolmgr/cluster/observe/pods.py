@@ -4,9 +4,13 @@ A cluster has a hundred thousand pods of which a few thousand matter here; keepi
 gigabytes.
 """
 
+from functools import lru_cache
+from sys import intern
+
 import msgspec
 
 from poolmgr.cluster.hami.shared_pods import shared_pod_of
+from poolmgr.cluster.observe.pod_rules import Peer, rules_of
 from poolmgr.cluster.observe.requests import Request, effective_request, host_ports
 from poolmgr.cluster.observe.where import where_of
 from poolmgr.domain.demand import SharedPod
@@ -37,6 +41,10 @@ class Launcher(msgspec.Struct, frozen=True, gc=False):
     priority: int
     gated: str
     """A scheduling gate that holds it back; empty where none does."""
+    claims: tuple[str, ...]
+    """PersistentVolumeClaims that it uses."""
+    peer: Peer
+    """As others' rules, and its own, see it."""
 
 
 class HamiPlacement(msgspec.Struct, frozen=True, gc=False):
@@ -68,8 +76,12 @@ class PodFacts(msgspec.Struct, frozen=True, gc=False):
     ports: tuple[HostPort, ...] = ()
     """Of the node that it takes."""
     shared: SharedPod | None = None
+    claims: tuple[str, ...] = ()
+    """PersistentVolumeClaims that it uses; only of shared pods that wait."""
     labels: dict[str, str] | None = None
     """Only of shared pods: disruption budgets select by them."""
+    peer: Peer | None = None
+    """As rules about pods see it."""
     placement: HamiPlacement | None = None
     launcher: Launcher | None = None
     plugin: PluginPod | None = None
@@ -104,7 +116,9 @@ def facts_of(pod: Pod, config: HamiConfig, schedulers: frozenset[str]) -> PodFac
         amounts=tuple(sorted(request.others.items())),
         ports=host_ports(spec),
         shared=shared,
+        claims=volume_claims(pod) if shared is not None and not spec.node_name else (),
         labels=meta.labels if shared is not None else None,
+        peer=peer_of(pod),
         placement=_placement(pod) if shared is not None else None,
         launcher=launcher,
         plugin=plugin,
@@ -128,7 +142,37 @@ def _launcher(pod: Pod, request: Request) -> Launcher | None:
         message=scheduler_message(pod),
         priority=pod.spec.priority,
         gated=pod.spec.scheduling_gates[0].name if pod.spec.scheduling_gates else "",
+        claims=volume_claims(pod),
+        peer=peer_of(pod),
     )
+
+
+def peer_of(pod: Pod) -> Peer:
+    meta = pod.metadata
+    return Peer(
+        intern(meta.namespace),
+        _interned(tuple(sorted(meta.labels.items()))),
+        intern(pod.spec.node_name),
+        meta.deletion_timestamp is not None,
+        rules_of(pod.spec),
+    )
+
+
+@lru_cache(maxsize=65_536)
+def _interned(labels: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """One value for all pods with the same labels, as those of one template."""
+    return {intern(key): intern(value) for key, value in labels}
+
+
+def volume_claims(pod: Pod) -> tuple[str, ...]:
+    """A volume of a pod's own has a claim named after both."""
+    claims = []
+    for volume in pod.spec.volumes:
+        if volume.persistent_volume_claim is not None:
+            claims.append(volume.persistent_volume_claim.claim_name)
+        elif volume.ephemeral is not None:
+            claims.append(f"{pod.metadata.name}-{volume.name}")
+    return tuple(claims)
 
 
 def _plugin(pod: Pod) -> PluginPod | None:

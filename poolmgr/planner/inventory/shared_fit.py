@@ -93,8 +93,13 @@ class ShapeFit:
     """Of those, the ones that need no move to finish."""
 
     @property
+    def turn(self) -> int:
+        """How many are looked at now: the rules of one about other pods may be about the next."""
+        return min(1, len(self.pods)) if self.shape.placement.one_at_a_time else len(self.pods)
+
+    @property
     def unmet(self) -> int:
-        return len(self.pods) - self.fits
+        return self.turn - self.fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +262,8 @@ def fit_waiting_pods(
             fit.pods.append(pod)
     table = capacity_table(inventory, nodes, rooms)
     for fit in fits.values():
-        fit.fits_now = _place(table, fit.shape, len(fit.pods), True)
-        fit.fits = fit.fits_now + _place(table, fit.shape, len(fit.pods) - fit.fits_now, False)
+        fit.fits_now = _place(table, fit.shape, fit.turn, True)
+        fit.fits = fit.fits_now + _place(table, fit.shape, fit.turn - fit.fits_now, False)
     return PodFit(list(fits.values()), table)
 
 

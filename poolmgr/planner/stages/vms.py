@@ -78,6 +78,8 @@ class _Serving:
         self.proposal = proposal
         self._state = proposal.state
         self._candidates: dict[GroupKey, CandidateIndex] = {}
+        self._first_with_rules: dict[str, str] = {}
+        """Namespace → the VM with rules about other pods that is placed now: the rules of the next may be about it."""
         self._impossible: dict[tuple[object, ...], Denial | None] = {}
         self._shortages: dict[tuple[object, ...], Denial] = {}
         """What is asked for → what such GPUs are doing, worked out once for all VMs that ask for the same."""
@@ -107,6 +109,13 @@ class _Serving:
 
     def serve(self, vm: Vm) -> Denial:
         """Reserve or move GPUs for one VM; what is said to its owner."""
+        if vm.placement.one_at_a_time:
+            before = self._first_with_rules.setdefault(vm.namespace, vm.name)
+            if before != vm.name:
+                return (
+                    Reason.NO_CANDIDATE,
+                    f"its rules about other pods are looked at again once {vm.namespace}/{before} is placed",
+                )
         if len(vm.claims) > 1:
             return self._serve_several(vm)
         inventory = self._state.inventory

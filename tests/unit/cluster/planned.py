@@ -56,6 +56,9 @@ def observed(*documents: Json | tuple[Json, ...], **over: Any) -> ClusterSnapsho
         "GPUPool": (cluster.apply_pool, wire.GpuPool),
         "VirtualMachine": (cluster.apply_machine, wire.VirtualMachine),
         "VirtualMachineInstance": (cluster.apply_instance, wire.VirtualMachineInstance),
+        "PersistentVolumeClaim": (cluster.apply_claim, wire.PersistentVolumeClaim),
+        "PersistentVolume": (cluster.apply_volume, wire.PersistentVolume),
+        "StorageClass": (cluster.apply_storage_class, wire.StorageClass),
         "DaemonSet": (cluster.apply_plugin, wire.DaemonSet),
         "Deployment": (cluster.apply_scheduler, wire.Deployment),
     }

@@ -24,6 +24,9 @@ REQUIRED = (
     CONFIG_MAPS,
     "/apis/poolmgr.io/v1alpha1/gpureservations",
     "/apis/policy/v1/poddisruptionbudgets",
+    "/api/v1/persistentvolumeclaims",
+    "/api/v1/persistentvolumes",
+    "/apis/storage.k8s.io/v1/storageclasses",
     "/apis/apps/v1/daemonsets",
     "/apis/apps/v1/deployments",
 )

@@ -98,8 +98,8 @@ def test_terminating_pod_still_holds() -> None:
 
 def test_ordinary_pod_leaves_only_its_share_of_the_node() -> None:
     found = facts(node="n1", limits={})
-    assert found == PodFacts("ml", "n1", 500, 1024)
     assert found is not None
+    assert found == PodFacts("ml", "n1", 500, 1024, peer=found.peer)
     assert found.ordinary
     assert facts(limits={}) is None
 
