@@ -5,8 +5,7 @@ bound to one of them, which we must have admitted, or unschedulable, and then we
 objects only: nothing has to run on them. `POOLMGR_PLACEMENTS=5000` tries that many pods, `POOLMGR_SEED` others.
 
 A node that we do not admit although the scheduler would is a wait that need not be; a node that we admit and the
-scheduler does not is a GPU moved for nobody. Neither is allowed here; `CLASSES` names the rules that each pod has, so
-that a mismatch says where it comes from.
+scheduler does not is a GPU moved for nobody. Neither is allowed here. A mismatch names the rules that its pod has.
 """
 
 import os
@@ -38,6 +37,7 @@ EXTENDED = "example.com/card"
 KEYS = ("zone", "disk", "generation")
 VALUES = ("a", "b", "7", "12", "0")
 TAINTS = ("dedicated", "spot")
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -90,10 +90,10 @@ class Arena:
         self.occupants = [
             self._occupant(chance, node, index)
             for node in self.nodes
-            for index in range(chance.choice((0, 0, 1, 2)))
+            for index in range(chance.choice((0, 0, 1, 1)))
         ]
         self.classes: list[str] = []
-        self.volume, self.claim = self._volume(chance) if chance.random() < 0.3 else ({}, {})
+        self.volume, self.claim = self._volume(chance) if chance.random() < 0.2 else ({}, {})
         self.pod = self._pod(chance)
 
     def create(self, plane: ControlPlane) -> None:
@@ -159,18 +159,18 @@ class Arena:
 
     def _node(self, chance: random.Random, index: int) -> Json:
         amounts = {
-            "cpu": chance.choice(("2", "3500m", "8")),
-            "memory": chance.choice(("4Gi", "6000Mi", "16Gi")),
+            "cpu": chance.choice(("3500m", "8", "16")),
+            "memory": chance.choice(("6000Mi", "16Gi", "32Gi")),
             "ephemeral-storage": chance.choice(("10Gi", "100Gi")),
             "pods": chance.choice(("2", "110", "110")),
         }
-        if chance.random() < 0.7:
+        if chance.random() < 0.85:
             amounts[EXTENDED] = chance.choice(("0", "1", "4"))
         labels = {key: chance.choice(VALUES) for key in KEYS if chance.random() < 0.7}
         taints = [
             {"key": key, "value": chance.choice(("", "x", "y")), "effect": chance.choice(EFFECTS)}
             for key in TAINTS
-            if chance.random() < 0.12
+            if chance.random() < 0.1
         ]
         return {
             "apiVersion": "v1",
@@ -219,25 +219,59 @@ class Arena:
     def _occupant(self, chance: random.Random, node: Json, index: int) -> Json:
         name = node["metadata"]["name"]
         containers = [_container(chance, 0, port=chance.random() < 0.3)]
-        spec = {"nodeName": name, "containers": containers}
-        return _pod_object(f"{name}-p{index}", spec, launcher=False)
+        spec: Json = {"nodeName": name, "containers": containers}
+        if chance.random() < 0.15:
+            spec["affinity"] = {"podAntiAffinity": {REQUIRED: [self._about(chance)]}}
+        return _pod_object(f"{name}-p{index}", spec, {"app": self._app(chance)}, launcher=False)
+
+    def _app(self, chance: random.Random) -> str:
+        """Of this arena alone, so that no other arena's pods are in the picture."""
+        return f"{self.name}-{chance.choice('xy')}"
+
+    def _about(self, chance: random.Random) -> Json:
+        """A term about some pods of the arena."""
+        selector = {"matchLabels": {"app": self._app(chance)}}
+        return {"topologyKey": chance.choice((*KEYS, ARENA)), "labelSelector": selector}
 
     def _pod(self, chance: random.Random) -> Json:
         spec: Json = {"nodeSelector": {ARENA: self.name}}
         if self.volume:
             spec["volumes"] = [{"name": "disk", "persistentVolumeClaim": {"claimName": self.name}}]
             self.classes.append("volume")
-        for rule in (self._selector, self._affinity, self._tolerations, self._containers):
+        rules = (self._selector, self._affinity, self._tolerations, self._containers, self._others)
+        for rule in rules:
             rule(chance, spec)
-        return _pod_object(self.name, spec, launcher=True)
+        return _pod_object(self.name, spec, {"app": self._app(chance)}, launcher=True)
+
+    def _others(self, chance: random.Random, spec: Json) -> None:
+        for kind, likely in (("podAntiAffinity", 0.15), ("podAffinity", 0.1)):
+            if chance.random() < likely:
+                terms = [self._about(chance) for _ in range(chance.randint(1, 2))]
+                spec.setdefault("affinity", {})[kind] = {REQUIRED: terms}
+                self.classes.append(kind)
+        if chance.random() < 0.2:
+            constraints = {}
+            for _ in range(chance.randint(1, 2)):
+                about = self._about(chance)
+                more = {"minDomains": chance.randint(1, 3)} if chance.random() < 0.3 else {}
+                constraints[about["topologyKey"]] = (
+                    about
+                    | more
+                    | {
+                        "maxSkew": chance.randint(1, 2),
+                        "whenUnsatisfiable": "DoNotSchedule",
+                    }
+                )
+            spec["topologySpreadConstraints"] = list(constraints.values())
+            self.classes.append("topologySpread")
 
     def _selector(self, chance: random.Random, spec: Json) -> None:
-        if chance.random() < 0.3:
+        if chance.random() < 0.2:
             spec["nodeSelector"][chance.choice(KEYS)] = chance.choice(VALUES)
             self.classes.append("nodeSelector")
 
     def _affinity(self, chance: random.Random, spec: Json) -> None:
-        if chance.random() > 0.5:
+        if chance.random() > 0.4:
             return
         terms = []
         for _ in range(chance.randint(1, 3)):
@@ -249,8 +283,7 @@ class Arena:
                 names = [f"{self.name}-n{chance.randint(0, 2)}"]
                 term["matchFields"] = [{"key": "metadata.name", "operator": operator, "values": names}]
             terms.append(term)
-        required = {"nodeSelectorTerms": terms}
-        spec["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+        spec["affinity"] = {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": terms}}}
         self.classes.append("nodeAffinity")
 
     def _tolerations(self, chance: random.Random, spec: Json) -> None:
@@ -331,11 +364,11 @@ def _effect(chance: random.Random) -> Json:
     return {"effect": effect} if effect else {}
 
 
-def _pod_object(name: str, spec: Json, *, launcher: bool) -> Json:
-    metadata: Json = {"name": name, "namespace": NAMESPACE}
+def _pod_object(name: str, spec: Json, labels: dict[str, str], *, launcher: bool) -> Json:
+    metadata: Json = {"name": name, "namespace": NAMESPACE, "labels": labels}
     if launcher:
         owner = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "name": name, "uid": name}
-        metadata["labels"] = {"kubevirt.io": "virt-launcher"}
+        metadata["labels"] = {"kubevirt.io": "virt-launcher", **labels}
         metadata["ownerReferences"] = [owner | {"controller": True}]
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 

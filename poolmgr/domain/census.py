@@ -235,12 +235,14 @@ def _counts(snapshot: ClusterSnapshot, nodes: dict[NodeName, NodeCensus]) -> dic
     running, waiting, pods = Counter[Key](), Counter[Key](), Counter[Key]()
     for vm in snapshot.vms:
         if vm.waiting:
-            waiting[_first_with(vm, resources)] += 1
+            waiting[_first_with(vm, resources) if vm.servable else NOWHERE] += 1
         else:
             running[_place_of(vm, nodes) or _first_with(vm, resources)] += 1
     first: dict[tuple[tuple[str, ...], ...], Key] = {}
     for pod in snapshot.pods:
-        if pod.waiting:
+        if pod.waiting and not pod.servable:
+            pods[NOWHERE] += 1
+        elif pod.waiting:
             constraints = (pod.models, pod.excluded_models, pod.allowed_uuids, pod.excluded_uuids)
             if constraints not in first:
                 first[constraints] = next((k for k in kinds if pod.accepts(k[1], GpuUuid(""))), NOWHERE)

@@ -199,6 +199,7 @@ class SimulatedFleet:
             ),
             revision=str(node.revision),
             labels=tuple(sorted(node.labels.items())),
+            taints=node.taints,
             cpu_milli=node.cpu_milli,
             memory_mib=node.memory_mib,
             cpu_milli_free=cpu,
@@ -238,6 +239,7 @@ class SimulatedFleet:
             idle_since=idle_since,
             cpu_milli=request.cpu_milli,
             memory_mib=request.memory_mib,
+            placement=request.placement,
         )
 
     def _pod(self, pod: SimPod) -> SharedPod:
@@ -260,6 +262,7 @@ class SimulatedFleet:
             terminating=pod.terminating,
             cpu_milli=request.cpu_milli,
             memory_request_mib=request.memory_request_mib,
+            placement=request.placement,
         )
 
     # What a test or the demo can do to it

@@ -163,6 +163,8 @@ class SimHami:
             return None
         if BEST_EFFORT_ONLY in node.labels and not request.best_effort:
             return None  # the node affinity that our webhook gives to every other container
+        if request.placement.denial(node.name, node.labels, node.taints):
+            return None
         cpu, memory = self._world.free_compute(node)
         if cpu < request.cpu_milli or memory < request.memory_request_mib:
             return None

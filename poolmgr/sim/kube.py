@@ -16,6 +16,8 @@ class SimKube:
         self._clock = clock
         self._touch = touch
         self._due = False
+        self.scheduler_up = True
+        """False: nobody binds launchers."""
         self.agents: SimAgents
         self.hami: SimHami
         self.gave_up: list[SimVm] = []
@@ -61,7 +63,7 @@ class SimKube:
     def _bind_launchers(self) -> None:
         self._due = False
         for vm in list(self._world.vms.values()):
-            if vm.node is None:
+            if vm.node is None and self.scheduler_up:
                 self._bind(vm)
 
     def _bind(self, vm: SimVm) -> None:
@@ -69,6 +71,8 @@ class SimKube:
         best: tuple[float, SimNode, list[SimGpu]] | None = None
         for node in self._world.nodes.values():
             if node.unschedulable or not node.up:
+                continue
+            if vm.request.placement.denial(node.name, node.labels, node.taints):
                 continue
             free = [
                 g

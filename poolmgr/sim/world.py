@@ -11,6 +11,7 @@ from poolmgr.domain.demand import Slice
 from poolmgr.domain.fleet import Gpu, Transition
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.placement import ANYWHERE, Placement, Taint
 from poolmgr.domain.sharing import RegisteredGpu
 
 VFIO = "vfio-pci"
@@ -100,6 +101,7 @@ class SimNode:
     name: NodeName
     gpus: list[SimGpu]
     labels: dict[str, str] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
     cpu_milli: int = 128_000
     memory_mib: int = 1_048_576
     sharing: SimSharing = field(default_factory=SimSharing)
@@ -145,6 +147,7 @@ class VmRequest:
     """Forgotten: the session does nothing from this point of its run on."""
     cpu_milli: int = 8_000
     memory_mib: int = 32_768
+    placement: Placement = ANYWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,7 @@ class PodRequest:
     models: tuple[str, ...] = ()
     cpu_milli: int = 4_000
     memory_request_mib: int = 16_384
+    placement: Placement = ANYWHERE
 
 
 @dataclass(slots=True)

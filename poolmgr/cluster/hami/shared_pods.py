@@ -1,5 +1,6 @@
 """A pod that asks HAMi for slices, as the planner sees it."""
 
+from collections import Counter
 from dataclasses import replace
 from sys import intern
 
@@ -16,6 +17,7 @@ from poolmgr.wire.hami.asks import ask_of
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.hami.other_accelerators import other_accelerator
 from poolmgr.wire.instants import unix_or_zero
+from poolmgr.wire.quantities import count
 from poolmgr.wire.text import listed
 
 WHOLE_CARD_PERCENT = 100
@@ -38,7 +40,7 @@ def shared_pod_of(
     asks += [_ask_of(c, config, init=False) for c in pod.spec.containers]
     asking = [ask for ask in asks if ask is not None]
     if not asking:
-        return _of_another_kind(pod, request)
+        return _of_another_kind(pod)
     meta, spec, annotations = pod.metadata, pod.spec, pod.metadata.annotations
     every = [*map(_ends, spec.init_containers), *(False for _ in spec.containers)]
     held = pod_annotations.slices(
@@ -84,10 +86,15 @@ def shared_pod_of(
     )
 
 
-def _of_another_kind(pod: Pod, request: Request) -> SharedPod | None:
+def _of_another_kind(pod: Pod) -> SharedPod | None:
     """One that waits for an accelerator of another kind; a bound one has nothing of ours."""
-    meta, found = pod.metadata, other_accelerator(request.others)
-    if found is None or pod.spec.node_name:
+    meta, spec = pod.metadata, pod.spec
+    asked: Counter[str] = Counter()
+    for container in (*spec.init_containers, *spec.containers):
+        for name, amount in {**container.resources.requests, **container.resources.limits}.items():
+            asked[name] += count(amount) if "/" in name else 0
+    found = other_accelerator(name for name, number in asked.items() if number > 0)
+    if found is None or spec.node_name:
         return None
     name, kind = found
     created_at = unix_or_zero(meta.creation_timestamp)
@@ -95,7 +102,6 @@ def _of_another_kind(pod: Pod, request: Request) -> SharedPod | None:
         uid=WorkloadUid(meta.uid),
         namespace=intern(meta.namespace),
         name=meta.name,
-        gpus=request.others[name],
         created_at=created_at,
         waiting_since=_waiting_since(pod) or created_at,
         terminating=meta.deletion_timestamp is not None,

@@ -21,6 +21,8 @@ CRASHES_IN_A_ROW = 3
 """So many failed starts are no restart any more."""
 SCHEDULER_COUNTS = " nodes are available"
 """A part of every message of kube-scheduler that gives reasons by node."""
+CORDONED = "were unschedulable"
+"""Its word for cordoned nodes, of which it looks no further: a move cordons, and such a node may lack the GPU."""
 
 
 def instance_obstacle(
@@ -34,7 +36,7 @@ def instance_obstacle(
         message = f"its launcher is held back by the scheduling gate {launcher.gated}"
         return Verdict(False, Reason.LACKS_SOMETHING_ELSE, message)
     message = launcher.message
-    if SCHEDULER_COUNTS not in message or len(message) >= LONGEST_MESSAGE:
+    if SCHEDULER_COUNTS not in message or CORDONED in message or len(message) >= LONGEST_MESSAGE:
         return SERVABLE
     if any(f"Insufficient {claim.resource_name}" in message for claim in claims):
         return SERVABLE

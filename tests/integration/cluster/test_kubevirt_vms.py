@@ -7,7 +7,9 @@ import pytest
 from e2e.controlplane.kubevirt import NODE_LABELS, NODE_RESOURCES, KubeVirt, launcher_pod, virtual_machine
 from e2e.fixtures import PERMITTED_DEVICES
 from poolmgr.domain.demand import DeviceClaim, Vm
+from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.plan import PoolPlanner
 from tests.integration.cluster.real_cluster import connected_cluster, device, ensure_crds, report_gpus, seen
 
 pytestmark = pytest.mark.integration
@@ -66,3 +68,61 @@ def launcher_gone(snapshot: ClusterSnapshot) -> bool:
     """Without virt-handler the instance itself may stay; what counts is that it holds no GPU any more."""
     vm = jane(snapshot)
     return vm is not None and not vm.devices
+
+
+async def test_gpus_move_where_the_real_scheduler_binds_the_machine(kubevirt: KubeVirt) -> None:
+    """A machine pinned to a zone, and one whose device KubeVirt refuses: the plan moves a GPU of the zone for the first and
+    nothing for the second; once the GPU is there, the scheduler binds the first to that node."""
+    plane, namespace, nodes = kubevirt.plane, "pinned-desktops", {"pinned-a": "a", "pinned-b": "b"}
+    ensure_crds(plane)
+    await asyncio.to_thread(plane.ensure_namespace, namespace)
+    plane.apply(
+        {
+            "apiVersion": "poolmgr.io/v1alpha1",
+            "kind": "GPUPool",
+            "metadata": {"name": "pinned"},
+            "spec": {"nodeSelector": {"pinned": "true"}, "rebalance": {"maxInFlight": 4}},
+        }
+    )
+    try:
+        async with connected_cluster(plane) as cluster:
+            for name, zone in nodes.items():
+                labels = {**NODE_LABELS, "zone": zone, "pinned": "true"}
+                await asyncio.to_thread(
+                    plane.add_fake_node, name, labels=labels, resources=NODE_RESOURCES | {A10: "0"}
+                )
+                report_gpus(plane, name, [device(uuid=f"GPU-{name}", resourceName=A10, iommuGroup=1)])
+            pinned = virtual_machine("pinned", namespace, [A10])
+            pinned["spec"]["template"]["spec"]["nodeSelector"] = {"zone": "b"}
+            refused = virtual_machine("refused", namespace, ["nvidia.com/GH100_H100"])
+            plane.apply(pinned, refused)
+
+            def told(snapshot: ClusterSnapshot) -> dict[str, Vm]:
+                return {vm.name: vm for vm in snapshot.vms if vm.namespace == namespace}
+
+            snapshot = await seen(
+                cluster,
+                "both machines, and why they wait",
+                lambda s: (
+                    len(vms := told(s)) == 2
+                    and A10 in vms["pinned"].scheduler_message
+                    and not vms["refused"].servable
+                    and sum(node.name in nodes and node.ready for node in s.nodes) == 2
+                ),
+            )
+            plan = PoolPlanner().decide(snapshot, None).plan
+            assert [str(move.node) for move in plan.moves if move.node in nodes] == ["pinned-b"]
+            said = {r.subject.name: r for r in plan.refusals if r.subject.namespace == namespace}
+            assert said["pinned"].reason is Reason.MOVE_UNDER_WAY
+            assert said["refused"].reason is Reason.CANNOT_START
+            assert "not permitted in permittedHostDevices" in said["refused"].message
+
+            amounts = {"capacity": {A10: "1"}, "allocatable": {A10: "1"}}
+            plane.api.patch("/api/v1/nodes/pinned-b/status", {"status": amounts})
+            await seen(cluster, "pinned on its node", lambda s: told(s)["pinned"].node == "pinned-b")
+    finally:
+        plane.api.delete(f"/api/v1/namespaces/{namespace}")
+        plane.api.delete("/apis/poolmgr.io/v1alpha1/gpupools/pinned")
+        for name in nodes:
+            plane.api.delete(f"/apis/poolmgr.io/v1alpha1/gpunodes/{name}")
+            plane.api.delete(f"/api/v1/nodes/{name}")

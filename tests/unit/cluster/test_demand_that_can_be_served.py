@@ -63,6 +63,11 @@ def test_a_machine_that_lacks_a_gpu_and_more_counts() -> None:
     assert moved(plan_of(host("n1", "s"), vmi(), said_by_scheduler(message))) == ["n1/00>p"]
 
 
+def test_a_node_that_a_move_has_cordoned_tells_nothing() -> None:
+    message = "0/2 nodes are available: 1 node(s) were unschedulable, 1 Insufficient cpu."
+    assert moved(plan_of(host("n1", "s"), vmi(), said_by_scheduler(message))) == ["n1/00>p"]
+
+
 def test_one_refusal_long_ago_does_not_count_once_there_is_a_launcher() -> None:
     assert moved(plan_of(host("n1", "s"), vmi(conditions=[REFUSED]), launcher())) == ["n1/00>p"]
 

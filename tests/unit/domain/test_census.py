@@ -6,8 +6,11 @@ from bench.speed.planner import random_cluster
 from poolmgr.domain.census import CensusCache, Count, take_census
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.plan import Verdict
+from poolmgr.domain.reasons import Reason
 from poolmgr.domain.usage import GpuState
 from tests.showcase import A10, fleet, gpu, pod, vm
+from tests.unit.planner import builders
 
 
 def test_counts_both_sides_moves_trouble_and_who_waits() -> None:
@@ -104,3 +107,15 @@ def test_node_with_the_same_workloads_keeps_its_part() -> None:
     after = cache.take(replace(view, pods=tuple(pod for pod in view.pods if pod is not gone)))
     assert after.nodes[0] is not before.nodes[0]
     assert all(one is other for one, other in zip(after.nodes[1:], before.nodes[1:], strict=True))
+
+
+def test_who_waits_for_something_else_waits_for_no_pools_gpus() -> None:
+    no = Verdict(False, Reason.CANNOT_START, "its disk does not exist")
+    view = builders.snapshot(
+        builders.node("a", "s"),
+        vms=(builders.vm("v", servable=no),),
+        pods=(builders.pod("p", servable=no), builders.pod("q")),
+    )
+    found = take_census(view).counts
+    assert (found[("p", A10)].waiting_vms, found[("p", A10)].waiting_pods) == (0, 1)
+    assert (found[(None, "")].waiting_vms, found[(None, "")].waiting_pods) == (1, 1)

@@ -264,7 +264,7 @@ def test_gpus_that_nobody_can_use_are_with_nobody() -> None:
         gpu_node("n1", device(0, mode="Passthrough", phase="Quarantined"), busy(1)), pools=(gpu_pool(),)
     )
     [state, _] = decide(vm(A10_RESOURCE), mixed).warnings
-    assert "all of them are with VMs already, and 1 cannot be used" in state
+    assert "VMs already use all of them, and 1 cannot be used" in state
 
 
 def test_two_kinds_are_promised_together_or_not_at_all() -> None:
