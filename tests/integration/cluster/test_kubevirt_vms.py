@@ -81,7 +81,10 @@ async def test_gpus_move_where_the_real_scheduler_binds_the_machine(kubevirt: Ku
             "apiVersion": "poolmgr.io/v1alpha1",
             "kind": "GPUPool",
             "metadata": {"name": "pinned"},
-            "spec": {"nodeSelector": {"pinned": "true"}, "rebalance": {"maxInFlight": 4}},
+            "spec": {
+                "nodeSelector": {"matchLabels": {"pinned": "true"}},
+                "rebalance": {"maxInFlight": 4},
+            },
         }
     )
     try:
