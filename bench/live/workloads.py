@@ -105,6 +105,13 @@ def launcher_pod(name: str, instance_uid: str, model: Model, node: int | None) -
         "kubevirt.io/created-by": instance_uid,
         "vm.kubevirt.io/name": name,
     }
+    owner = {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
+        "name": name,
+        "uid": instance_uid,
+    }
+    pod["metadata"]["ownerReferences"] = [owner | {"controller": True}]
     pod["spec"]["containers"][0]["resources"]["limits"][model.resource] = "1"
     if node is not None:
         pod["spec"]["nodeName"] = node_name(node)

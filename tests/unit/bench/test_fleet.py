@@ -69,3 +69,11 @@ def test_waiting_pod_asks_for_more_than_any_node_shares() -> None:
     assert facts.shared is not None
     assert facts.shared.node is None
     assert facts.shared.gpus > SIZE.gpus - SIZE.vms_per_node
+
+
+def test_manager_reads_a_launcher_as_the_machines_own() -> None:
+    launcher = workloads.launcher_pod("desktop-1", "uid-1", fleet.MODELS[0], None)
+    facts = facts_of(as_wire(launcher, wire.Pod), HamiConfig(), SCHEDULERS)
+    assert facts is not None
+    assert facts.launcher is not None
+    assert facts.launcher.vmi_uid == "uid-1"
