@@ -272,3 +272,19 @@ async def test_the_unbinds_deadline_is_the_operators(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (await rebinder.rebind(GPU, Mode.PASSTHROUGH)).ok
     assert b.deadlines["unbind"] == 7.0
+
+
+async def test_a_gpu_on_no_driver_has_no_side_to_go_back_to(tmp_path: Path) -> None:
+    b = bench(tmp_path, driver="")
+    b.node.faults.probe_binds_nothing.add(f"{GPU} vfio-pci")
+    result = await b.move(Mode.PASSTHROUGH)
+    assert (result.ok, result.mode) == (False, None) and "back" not in result.message
+    assert f"driver_override {GPU} bochs-drm" not in b.asked
+
+
+async def test_a_gpu_that_stays_on_its_driver_is_not_closed_to_its_clients(tmp_path: Path) -> None:
+    b = bench(tmp_path)
+    b.node._unbind(b.node.devices[SOUND])
+    b.node._bind(b.node.devices[SOUND], "vfio-pci")
+    assert (await b.move(Mode.SHARED)).ok
+    assert f"unbind {SOUND}" in b.asked and "quiesce" not in b.asked
