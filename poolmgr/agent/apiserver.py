@@ -18,10 +18,10 @@ from poolmgr.domain.errors import Fault, Stale, Unavailable
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock
-from poolmgr.wire.core import TERMINAL_PHASES, Pod, PodList
 from poolmgr.wire.hami.pods import slices
 from poolmgr.wire.http_errors import SERVER_ERROR, Absent, error_of
 from poolmgr.wire.kinds import GPU_NODES, NODES, PODS, POOLMGR_API_VERSION
+from poolmgr.wire.kube_pod import TERMINAL_PHASES, Pod, PodList
 from poolmgr.wire.meta import Status, WatchEvent
 
 WATCH_SECONDS = 240

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from poolmgr.domain.errors import Rejected, Unavailable
 from poolmgr.domain.reasons import Reason
-from poolmgr.wire.core import Pod
 from poolmgr.wire.hami.pods import decode_assignments
+from poolmgr.wire.kube_pod import Pod
 
 MOUNTED_AS = Path("/tmp/license")
 REGION = "poolmgr.cache"

@@ -12,10 +12,10 @@ from poolmgr import wire
 from poolmgr.cluster.client import Client
 from poolmgr.cluster.reflector import AnyReflector, Reflector
 from poolmgr.kit.clock import Clock
-from poolmgr.wire.core import NodeMeta
-from poolmgr.wire.core import NodeStatus as CoreStatus
 from poolmgr.wire.gpu_nodes import NodeStatus
 from poolmgr.wire.kinds import GPU_NODES, GPU_POOLS, NODES
+from poolmgr.wire.kube_node import NodeMeta
+from poolmgr.wire.kube_node import NodeStatus as CoreStatus
 from webhooks.fleet_reader import FleetReader
 from webhooks.fleet_view import FleetView
 

@@ -286,7 +286,7 @@ def _without_version(node: wire.Node) -> wire.Node:
     """A Node changes its resourceVersion at every heartbeat; without it such a node equals itself. Its capacity is
     the webhook's business."""
     return wire.Node(
-        metadata=wire.core.NodeMeta(
+        metadata=wire.kube_node.NodeMeta(
             name=node.metadata.name,
             uid=node.metadata.uid,
             deletion_timestamp=node.metadata.deletion_timestamp,
@@ -294,5 +294,7 @@ def _without_version(node: wire.Node) -> wire.Node:
             annotations=node.metadata.annotations,
         ),
         spec=node.spec,
-        status=wire.core.NodeStatus(allocatable=node.status.allocatable, conditions=node.status.conditions),
+        status=wire.kube_node.NodeStatus(
+            allocatable=node.status.allocatable, conditions=node.status.conditions
+        ),
     )

@@ -9,9 +9,10 @@ fields above all) without building it, two orders of magnitude cheaper than mode
 it its meaning in the domain.
 """
 
-from poolmgr.wire.core import Node, NodeAnnotations, Pod, PodAnnotations
 from poolmgr.wire.gpu_nodes import GpuNode
 from poolmgr.wire.gpu_pools import GpuPool
+from poolmgr.wire.kube_node import Node, NodeAnnotations
+from poolmgr.wire.kube_pod import Pod, PodAnnotations
 from poolmgr.wire.kubevirt import VirtualMachine, VirtualMachineInstance
 from poolmgr.wire.lease import Lease, LeaseSpec
 from poolmgr.wire.meta import Condition, ObjectMeta, OwnerReference, Status, Wire

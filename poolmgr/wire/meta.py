@@ -12,6 +12,10 @@ class Wire(msgspec.Struct, rename="camel", omit_defaults=True, gc=False, frozen=
     """
 
 
+Quantities = dict[str, str | int]
+"""Amounts of resources by name; `quantities` reads them."""
+
+
 class OwnerReference(Wire, frozen=True):
     kind: str = ""
     name: str = ""

@@ -11,12 +11,12 @@ from poolmgr.domain.identifiers import GpuUuid, NodeName, WorkloadUid
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire import Pod
-from poolmgr.wire.core import Container
 from poolmgr.wire.hami import pods as pod_annotations
 from poolmgr.wire.hami.asks import ask_of
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.hami.other_accelerators import other_accelerator
 from poolmgr.wire.instants import unix_or_zero
+from poolmgr.wire.kube_pod import Container
 from poolmgr.wire.quantities import count
 from poolmgr.wire.text import listed
 

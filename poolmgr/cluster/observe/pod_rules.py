@@ -15,7 +15,8 @@ from poolmgr.cluster.observe.selectors import selects
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.placement import Placement
 from poolmgr.wire import LabelSelector
-from poolmgr.wire.core import Node, PodSpec
+from poolmgr.wire.kube_node import Node
+from poolmgr.wire.kube_pod import PodSpec
 from poolmgr.wire.scheduling import PodAffinityTerm, TopologySpread
 from poolmgr.wire.workloads import Requirement
 

@@ -17,10 +17,10 @@ from poolmgr.domain.demand import SharedPod
 from poolmgr.domain.placement import HostPort, Placement
 from poolmgr.wire import Pod
 from poolmgr.wire.annotations import LAUNCHER_LABEL, LAUNCHER_VALUE
-from poolmgr.wire.core import TERMINAL_PHASES
 from poolmgr.wire.hami import names as hami_names
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.instants import unix_or_zero
+from poolmgr.wire.kube_pod import TERMINAL_PHASES
 from poolmgr.wire.text import whole
 
 

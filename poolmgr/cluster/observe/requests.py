@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from poolmgr.domain.placement import HostPort
-from poolmgr.wire.core import Container, PodSpec, Quantities
+from poolmgr.wire.kube_pod import Container, PodSpec
+from poolmgr.wire.meta import Quantities
 from poolmgr.wire.quantities import count, milli
 from poolmgr.wire.scheduling import NATIVE
 

@@ -2,7 +2,7 @@
 
 from poolmgr.cluster.observe.requests import Request, host_ports
 from poolmgr.domain.placement import ANYWHERE, Placement
-from poolmgr.wire.core import PodSpec
+from poolmgr.wire.kube_pod import PodSpec
 from poolmgr.wire.scheduling import placement_of
 
 

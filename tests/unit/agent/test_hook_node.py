@@ -15,7 +15,7 @@ from poolmgr.agent.hook_node import (
     parse_settings,
 )
 from poolmgr.domain.errors import Rejected
-from poolmgr.wire.core import Container, Pod, PodAnnotations, PodMeta, PodSpec
+from poolmgr.wire.kube_pod import Container, Pod, PodAnnotations, PodMeta, PodSpec
 
 
 def region(tmp_path: Path, name: str) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from poolmgr import wire
 from poolmgr.cluster.observe.pod_rules import Peer, PeerTable, rules_of
 from poolmgr.domain.placement import ANYWHERE, Placement
-from poolmgr.wire.core import PodSpec
+from poolmgr.wire.kube_pod import PodSpec
 from tests.unit.cluster.builders import Json, as_wire, launcher, node, pod, vmi
 from tests.unit.cluster.planned import host, moved, plan_of, told
 
