@@ -45,6 +45,8 @@ class Vm:
     """Of its launcher: who has a higher one is served first."""
     servable: Verdict = SERVABLE
     """Whether GPUs would let it run, and what stands in the way if not. For one that waits."""
+    provisional: bool = False
+    """Where it may run is known once its launcher is there: till then GPUs are kept for it and none moves."""
     scheduler_message: str = ""
     """What the scheduler said last of why it is not bound."""
 

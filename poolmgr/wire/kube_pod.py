@@ -5,7 +5,7 @@ import msgspec
 from poolmgr.wire import annotations
 from poolmgr.wire.hami import names
 from poolmgr.wire.meta import Condition, OwnerReference, Quantities, Wire
-from poolmgr.wire.scheduling import Affinity, ContainerPort, TopologySpread, WireToleration
+from poolmgr.wire.scheduling import Affinity, ClaimSource, ContainerPort, TopologySpread, WireToleration
 
 
 class PodAnnotations(Wire, frozen=True):
@@ -49,10 +49,6 @@ class Container(Wire, frozen=True):
 
 class SchedulingGate(Wire, frozen=True):
     name: str
-
-
-class ClaimSource(Wire, frozen=True):
-    claim_name: str = ""
 
 
 class Volume(Wire, frozen=True):

@@ -5,7 +5,7 @@ machine only says what is to come.
 """
 
 from poolmgr.wire.meta import Condition, ObjectMeta, Wire
-from poolmgr.wire.scheduling import Affinity, WireToleration
+from poolmgr.wire.scheduling import Affinity, ClaimSource, TopologySpread, WireToleration
 
 
 class HostDevice(Wire, frozen=True):
@@ -24,11 +24,29 @@ class Domain(Wire, frozen=True):
     devices: Devices = Devices()
 
 
+class NamedVolume(Wire, frozen=True):
+    name: str = ""
+
+
+class MachineVolume(Wire, frozen=True):
+    persistent_volume_claim: ClaimSource | None = None
+    data_volume: NamedVolume | None = None
+
+
 class InstanceSpec(Wire, frozen=True):
     domain: Domain = Domain()
     node_selector: dict[str, str] = {}
     affinity: Affinity | None = None
     tolerations: tuple[WireToleration, ...] = ()
+    volumes: tuple[MachineVolume, ...] = ()
+    topology_spread_constraints: tuple[TopologySpread, ...] = ()
+
+    @property
+    def depends_on_others(self) -> bool:
+        """True where it depends on volumes or on other pods where it may run."""
+        claims = any(v.persistent_volume_claim or v.data_volume for v in self.volumes)
+        rules = self.affinity is not None and (self.affinity.pod_affinity or self.affinity.pod_anti_affinity)
+        return bool(claims or rules or self.topology_spread_constraints)
 
 
 class InstanceStatus(Wire, frozen=True):

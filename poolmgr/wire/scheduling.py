@@ -67,6 +67,10 @@ class ContainerPort(Wire, frozen=True):
     protocol: str = "TCP"
 
 
+class ClaimSource(Wire, frozen=True):
+    claim_name: str = ""
+
+
 class TopologySpread(Wire, frozen=True):
     max_skew: int = 1
     topology_key: str = ""

@@ -98,6 +98,7 @@ def vm_of_instance(
         placement=_placement(instance.spec, launcher, claims, passthrough),
         priority=launcher.priority if launcher else 0,
         servable=SERVABLE if node else instance_obstacle(instance, launcher, claims),
+        provisional=launcher is None and instance.spec.depends_on_others,
         scheduler_message=launcher.message if launcher else "",
     )
 
@@ -135,6 +136,7 @@ def vm_of_machine(
         waiting_since=created_at,
         placement=_placement(machine.spec.template.spec, None, claims, passthrough),
         servable=machine_obstacle(machine),
+        provisional=machine.spec.template.spec.depends_on_others,
     )
 
 

@@ -71,6 +71,13 @@ def _of_ours(state: PlanState, vm: Vm) -> Vm:
     return replace(vm, claims=ours, placement=replace(vm.placement, requests=requests))
 
 
+NO_LAUNCHER_YET: Denial = (
+    Reason.PLACEMENT_UNKNOWN,
+    "nothing is moved for it before KubeVirt has made its launcher: where it may run depends on its volumes or on other "
+    "pods",
+)
+
+
 class _Serving:
     """Places one VM after the other."""
 
@@ -153,7 +160,9 @@ class _Serving:
         if not offers:
             kinds = " and ".join(claim.resource_name for claim in vm.claims)
             return Reason.NO_CANDIDATE, f"no node where it may run has {kinds} free or idle together"
-        _, name, found = min(offers, key=lambda offer: offer[:2])
+        moves, name, found = min(offers, key=lambda offer: offer[:2])
+        if vm.provisional and moves:
+            return NO_LAUNCHER_YET
         said = [
             self._accept(key, vm, candidate, claim.count)
             for (key, candidate), claim in zip(found, vm.claims, strict=True)
@@ -186,6 +195,8 @@ class _Serving:
         )
 
     def _accept_alone(self, key: GroupKey, vm: Vm, candidate: Candidate) -> Denial:
+        if vm.provisional and candidate.move:
+            return NO_LAUNCHER_YET
         self.proposal.rooms.take(candidate.node, vm.needs)
         return self._accept(key, vm, candidate, vm.gpus)
 

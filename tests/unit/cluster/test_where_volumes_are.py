@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from poolmgr.cluster.observe.assembly import Assembly
-from tests.unit.cluster.builders import Json, launcher, pod, vmi
+from tests.unit.cluster.builders import Json, launcher, pod, vm, vmi
 from tests.unit.cluster.planned import host, moved, observed, plan_of, told
 
 ZONE = "topology.kubernetes.io/zone"
@@ -102,3 +102,28 @@ def test_a_claim_that_is_bound_later_is_seen() -> None:
     assert after.vms[0].placement.volumes
     assert after.pods[0].placement.volumes
     assert after.generation > before.generation
+
+
+DISK: Json = {"volumes": [{"name": "root", "dataVolume": {"name": "disk"}}]}
+APART: Json = {
+    "affinity": {
+        "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]}
+    }
+}
+
+
+@pytest.mark.parametrize("spec", [DISK, {"volumes": USES_DISK["volumes"]}, APART])
+def test_before_there_is_a_launcher_nothing_moves_for_a_machine_with_disks_or_rules(spec: Json) -> None:
+    early = vmi()
+    early["spec"].update(spec)
+    plan = plan_of(host("n1"), early)
+    assert moved(plan) == []
+    assert told(plan, "vm1")[0] == "PlacementUnknown"
+
+
+def test_but_a_free_gpu_is_kept_for_it() -> None:
+    machine = vm()
+    machine["spec"]["template"]["spec"].update(DISK)
+    plan = plan_of(host("n1", "p"), machine, pod("train"))
+    assert moved(plan) == []
+    assert told(plan, "vm1")[0] == "FreeCapacity"
