@@ -37,7 +37,7 @@ search: setup ## properties on examples that chance draws, 2,000 each, and other
 	@$(PY) -m pytest tests/unit -q -n auto -m hypothesis --hypothesis-profile search -p no:schemathesis
 
 .PHONY: mutate
-mutate: setup ## change one thing at a time in what moves GPUs and see a test fail (ONLY="guard lease", or a module's path; a quarter of an hour a module)
+mutate: setup ## change one thing at a time in what moves GPUs and see a test fail (ONLY="guard lease", or the path of a module; some minutes of one core for each)
 	@$(PY) -m tools.mutate $(ONLY)
 
 .PHONY: test

@@ -15,6 +15,7 @@ import importlib.util
 import json
 import os
 import pickle
+import resource
 import select
 import signal
 import subprocess
@@ -30,11 +31,11 @@ import pytest
 
 from tools.mutate.operators import Mutant, mutants
 
-PATIENCE_SECONDS = 30.0
-"""How long the tests of a mutant may take beyond ten times what they take without it: beside other work everything
-takes longer, and only mutants that never end use it up."""
-START_SECONDS = 600.0
-"""The same for a pytest of its own, which has to import everything first."""
+CPU_SECONDS = 30
+"""How much CPU time the tests of a mutant may use beyond ten times what they take without it: a mutant that loops uses
+it up. Not wall-clock time, which says nothing on a busy machine."""
+STUCK_SECONDS = 1800.0
+"""Wall-clock time after which a mutant that waits for ever is given up."""
 PLANTED = "POOLMGR_MUTATE_PLANTED"
 
 
@@ -54,13 +55,13 @@ class Runner:
             for mutant in mutants(self._source):
                 items = [i for i in session.items if self._concerns(mutant, lines[i.nodeid])]
                 items.sort(key=lambda i: seconds[i.nodeid])
-                limit = 10 * sum(seconds[i.nodeid] for i in items) + PATIENCE_SECONDS
+                limit = int(10 * sum(seconds[i.nodeid] for i in items)) + CPU_SECONDS
                 if not items:
                     outcome = "survived, no test runs it"
                 elif mutant.in_function:
                     outcome = _in_fork(lambda mutant=mutant, items=items: self._try(mutant, items), limit)
                 else:
-                    outcome = self._import_anew(mutant, session, limit)
+                    outcome = self._import_anew(mutant, session)
                 row = {
                     "function": mutant.function,
                     "line": mutant.line,
@@ -81,11 +82,11 @@ class Runner:
         lines: dict[str, frozenset[int]] = {}
         seconds: dict[str, float] = {}
         for item in session.items:
-            begun = time.monotonic()
+            begun = time.process_time()
             with _trace(str(self._path)) as hit:
                 if not _passes(item):
                     raise session.Interrupted(f"{item.nodeid} fails without any mutant")
-            lines[item.nodeid], seconds[item.nodeid] = frozenset(hit), time.monotonic() - begun
+            lines[item.nodeid], seconds[item.nodeid] = frozenset(hit), time.process_time() - begun
         return lines, seconds
 
     def _try(self, mutant: Mutant, items: list[pytest.Item]) -> bool:
@@ -99,7 +100,7 @@ class Runner:
                     function.__code__ = new
         return not all(_passes(item) for item in items)
 
-    def _import_anew(self, mutant: Mutant, session: pytest.Session, limit: float) -> str:
+    def _import_anew(self, mutant: Mutant, session: pytest.Session) -> str:
         with tempfile.NamedTemporaryFile(suffix=".pickle") as file:
             file.write(pickle.dumps((str(self._path), ast.unparse(mutant.tree))))
             file.flush()
@@ -110,7 +111,7 @@ class Runner:
                     env={**os.environ, PLANTED: file.name},
                     capture_output=True,
                     check=False,
-                    timeout=limit + START_SECONDS,
+                    timeout=STUCK_SECONDS,
                 )
             except subprocess.TimeoutExpired:
                 return "killed, did not end"
@@ -137,12 +138,13 @@ def _passes(item: pytest.Item) -> bool:
     return not any(report.failed for report in reports)
 
 
-def _in_fork(attempt: Any, limit: float) -> str:
-    """`attempt` in a child of this process: whether it found the mutant."""
+def _in_fork(attempt: Any, cpu_seconds: int) -> str:
+    """`attempt` in a child of this process, which may use so much CPU time: whether it found the mutant."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
         found = True
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
@@ -155,13 +157,13 @@ def _in_fork(attempt: Any, limit: float) -> str:
             os.write(write, b"k" if found else b"s")
             os._exit(0)
     os.close(write)
-    ready, _, _ = select.select([read], [], [], limit)
+    ready, _, _ = select.select([read], [], [], STUCK_SECONDS)
     answer = os.read(read, 1) if ready else b"t"
     os.close(read)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return {b"k": "killed", b"s": "survived", b"t": "killed, did not end", b"": "killed"}[answer]
+    return {b"k": "killed", b"s": "survived"}.get(answer, "killed, did not end")
 
 
 def _codes(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
