@@ -237,7 +237,7 @@ def rebind(
 ) -> None:
     """Move a GPU by hand, with all of the agent's checks. There is no --force: a held GPU is not unbound.
 
-    A running agent brings the GPU back to the mode that GPUNode.spec wants of it; while it runs, change
+    A running manager brings the GPU back to the mode that GPUNode.spec wants of it: for a lasting change edit
     the GPUPool instead.
 
     \b

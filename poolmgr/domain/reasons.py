@@ -79,7 +79,7 @@ class Reason(StrEnum):
     PLUGIN_STILL_RUNNING = "PluginStillRunning"  # HAMi's plugin has not ended on this node yet
     REGISTRATION_PENDING = "RegistrationPending"  # a side does not show the GPUs that it should yet
     EVICTED = "Evicted"  # a best-effort pod was asked to leave through the Eviction API
-    EVICTION_DENIED = "EvictionDenied"  # a disruption budget does not allow it
+    EVICTION_DENIED = "EvictionDenied"  # a disruption budget, the pool or the pod's owner does not allow it
 
     # Agent
     HOLDER_PRESENT = "HolderPresent"  # a process has the device open
@@ -120,7 +120,7 @@ class Reason(StrEnum):
     API_UNAVAILABLE = "ApiUnavailable"  # the Kubernetes API cannot be reached; it is tried again
     STORE_UNAVAILABLE = "StoreUnavailable"  # no ledger: moves go on, history is missing meanwhile
     INVARIANT_BROKEN = "InvariantBroken"  # an invariant does not hold; left alone until a person has looked
-    UNAUTHENTICATED = "Unauthenticated"  # a writing call without the right bearer token
+    UNAUTHENTICATED = "Unauthenticated"  # a call without a valid bearer token
     FORBIDDEN = "Forbidden"  # the caller is known and lacks the right; the sentence names it
     REQUEST_TOO_LARGE = "RequestTooLarge"  # the request's body is longer than any that is taken
     HOST_NOT_SERVED = "HostNotServed"  # the request names another host than this server answers to
