@@ -26,7 +26,7 @@ class FleetFeed(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class NodeCount:
     """GPUs of one resource on one node."""
 
     total: int
@@ -35,10 +35,10 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
-class Rooms:
+class ResourceCounts:
     """GPUs of one resource by node, and the most that one node has."""
 
-    by_node: Mapping[NodeName, Room]
+    by_node: Mapping[NodeName, NodeCount]
     most: int
     most_free: int
 
@@ -95,7 +95,7 @@ class FleetView:
 
     models: Mapping[str, ModelView]
     """By product name in lower case."""
-    rooms: Mapping[str, Rooms]
+    resources: Mapping[str, ResourceCounts]
     """By resource name as VMs ask for it."""
     models_of_resource: Mapping[str, tuple[str, ...]]
     leaving: frozenset[GpuUuid]
@@ -164,11 +164,11 @@ def view_of(
     gpus = [view for node in nodes for view in node.gpus]
     census = {node.name: node.census for node in nodes if node.census}
     labels = {node.name: node.labels for node in nodes}
-    rooms = _rooms(gpus)
+    counts = _count_resources(gpus)
     foreign: dict[str, int] = {}
     for name, resources in offers.items():
         for resource, amount in resources.items():
-            if not (name in census and resource in rooms):
+            if not (name in census and resource in counts):
                 foreign[resource] = max(foreign.get(resource, 0), amount)
     models_of_resource: dict[str, set[str]] = defaultdict(set)
     for view in gpus:
@@ -176,7 +176,7 @@ def view_of(
             models_of_resource[view.gpu.resource_name].add(view.gpu.model)
     return FleetView(
         models=_models(gpus, pools),
-        rooms=rooms,
+        resources=counts,
         models_of_resource={key: tuple(sorted(value)) for key, value in models_of_resource.items()},
         leaving=frozenset(view.gpu.uuid for view in gpus if view.leaving and view.gpu.uuid),
         uuids=frozenset(view.gpu.uuid for view in gpus if view.gpu.uuid),
@@ -196,16 +196,16 @@ def view_of(
     )
 
 
-def _rooms(gpus: Iterable[GpuView]) -> dict[str, Rooms]:
+def _count_resources(gpus: Iterable[GpuView]) -> dict[str, ResourceCounts]:
     totals: dict[str, dict[NodeName, list[int]]] = defaultdict(dict)
     for view in gpus:
         if view.gpu.resource_name:
-            room = totals[view.gpu.resource_name].setdefault(view.gpu.node, [0, 0])
-            room[0] += 1
-            room[1] += view.free
+            count = totals[view.gpu.resource_name].setdefault(view.gpu.node, [0, 0])
+            count[0] += 1
+            count[1] += view.free
     return {
-        resource: Rooms(
-            by_node={node: Room(total, free) for node, (total, free) in by_node.items()},
+        resource: ResourceCounts(
+            by_node={node: NodeCount(total, free) for node, (total, free) in by_node.items()},
             most=max(total for total, _ in by_node.values()),
             most_free=max(free for _, free in by_node.values()),
         )

@@ -63,7 +63,7 @@ def decide_virtual_machine(
         if certain or unknown is UnknownResources.REFUSE:
             return refused(reason, message)
         return admitted(Reason.WILL_WAIT, warnings=(message,))
-    ours = Counter({name: number for name, number in devices.items() if name in fleet.rooms})
+    ours = Counter({name: number for name, number in devices.items() if name in fleet.resources})
     if not ours or not starts_now(machine):
         return admitted()
     placement = _placement(machine)
@@ -103,7 +103,7 @@ def starts_now(machine: Mapping[str, Any]) -> bool:
 def _impossible(devices: Counter[str], fleet: FleetView) -> tuple[Reason, str, bool] | None:
     """(reason, sentence, certain). Uncertain where a node that is not there yet could bring the resource."""
     for name, number in devices.items():
-        if name not in fleet.rooms and name not in fleet.foreign_resources:
+        if name not in fleet.resources and name not in fleet.foreign_resources:
             if name.split("/")[0] != NVIDIA and not _vendor_is_ours(name, fleet):
                 continue
             return (
@@ -111,9 +111,9 @@ def _impossible(devices: Counter[str], fleet: FleetView) -> tuple[Reason, str, b
                 f"No node of this cluster has {name}{_did_you_mean(name, fleet)}",
                 False,
             )
-        own = fleet.rooms[name].most if name in fleet.rooms else 0
+        own = fleet.resources[name].most if name in fleet.resources else 0
         most = max(own, fleet.foreign_resources.get(name, 0))
-        if name in fleet.rooms and number > most:
+        if name in fleet.resources and number > most:
             return (
                 Reason.MORE_THAN_ANY_NODE,
                 f"The virtual machine asks for {number} {_called(name, fleet)}, but no node of this cluster has "
@@ -122,14 +122,14 @@ def _impossible(devices: Counter[str], fleet: FleetView) -> tuple[Reason, str, b
             )
         views = _views(name, fleet)
         reach = sum(view.limits[Mode.PASSTHROUGH] for view in views)
-        if name in fleet.rooms and name not in fleet.foreign_resources and number > reach:
+        if name in fleet.resources and name not in fleet.foreign_resources and number > reach:
             return (
                 Reason.AT_MAXIMUM,
                 f"The virtual machine asks for {number} {_called(name, fleet)}, but virtual machines may have at "
                 f"most {reach} of them ({_limits(views)}). Ask your administrator to raise the limit.",
                 True,
             )
-    ours = Counter({name: number for name, number in devices.items() if name in fleet.rooms})
+    ours = Counter({name: number for name, number in devices.items() if name in fleet.resources})
     if len(ours) > 1 and not _one_node_has(ours, fleet, _nodes_with(ours, fleet)):
         return (
             Reason.MORE_THAN_ANY_NODE,
@@ -142,12 +142,12 @@ def _impossible(devices: Counter[str], fleet: FleetView) -> tuple[Reason, str, b
 
 def _vendor_is_ours(name: str, fleet: FleetView) -> bool:
     vendor = name.split("/", maxsplit=1)[0]
-    return any(resource.split("/")[0] == vendor for resource in fleet.rooms)
+    return any(resource.split("/")[0] == vendor for resource in fleet.resources)
 
 
 def _nodes_with(devices: Counter[str], fleet: FleetView) -> set[NodeName]:
     """Nodes that have some of each."""
-    return set.intersection(*(set(fleet.rooms[name].by_node) for name in devices))
+    return set.intersection(*(set(fleet.resources[name].by_node) for name in devices))
 
 
 def _one_node_has(
@@ -155,8 +155,8 @@ def _one_node_has(
 ) -> bool:
     """Whether one of `nodes` has all of them, or has them `free`."""
     for node in nodes:
-        rooms_here = [(fleet.rooms[name].by_node[node], devices[name]) for name in devices]
-        if all(number <= (room.free if free else room.total) for room, number in rooms_here):
+        counts_here = [(fleet.resources[name].by_node[node], devices[name]) for name in devices]
+        if all(number <= (count.free if free else count.total) for count, number in counts_here):
             return True
     return False
 
@@ -193,7 +193,7 @@ def _what_happens_next(
     devices: Counter[str], fleet: FleetView, request: AdmissionRequest, metadata: Mapping[str, Any]
 ) -> tuple[str, ...]:
     short = next(
-        (name for name, number in devices.items() if number > fleet.rooms[name].most_free),
+        (name for name, number in devices.items() if number > fleet.resources[name].most_free),
         next(iter(devices)),
     )
     number = devices[short]
@@ -279,13 +279,15 @@ def _all_called(devices: Counter[str], fleet: FleetView) -> str:
 
 
 def _offer(fleet: FleetView | None) -> str:
-    if fleet is None or not fleet.rooms:
+    if fleet is None or not fleet.resources:
         return ""
-    return f": {listing(_called(name, fleet) for name in sorted(fleet.rooms))}"
+    return f": {listing(_called(name, fleet) for name in sorted(fleet.resources))}"
 
 
 def _did_you_mean(resource: str, fleet: FleetView) -> str:
-    close = difflib.get_close_matches(resource, list(fleet.rooms), n=1, cutoff=0.8)
+    close = difflib.get_close_matches(resource, list(fleet.resources), n=1, cutoff=0.8)
     if close:
         return f"; did you mean {_called(close[0], fleet)}?"
-    return f". Virtual machines can ask for {listing(_called(name, fleet) for name in sorted(fleet.rooms))}."
+    return (
+        f". Virtual machines can ask for {listing(_called(name, fleet) for name in sorted(fleet.resources))}."
+    )

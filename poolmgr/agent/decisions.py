@@ -28,7 +28,7 @@ FIRST_RETRY_SECONDS = 10.0
 """Wait after a first failed attempt; doubles with each further one."""
 
 
-class Action(StrEnum):
+class DeviceAction(StrEnum):
     NOTHING = "Nothing"
     REBIND = "Rebind"
     WAIT = "Wait"
@@ -60,7 +60,7 @@ class ObservedGpu:
 @dataclass(frozen=True, slots=True)
 class GpuDecision:
     address: PciAddress
-    action: Action
+    action: DeviceAction
     reason: Reason
     message: str
     to_mode: Mode | None = None
@@ -94,7 +94,7 @@ def _decide_one(
             f"a write about {at} has not returned from the kernel: it is left alone. If it stays so, find out "
             "who holds it (poolmgr agent show), drain the node and reboot it"
         )
-        return GpuDecision(at, Action.NOTHING, Reason.UNBIND_TIMED_OUT, message)
+        return GpuDecision(at, DeviceAction.NOTHING, Reason.UNBIND_TIMED_OUT, message)
     if isinstance(target, GpuDecision):
         return target
     blocked = _blocked(observed, record, target, now)
@@ -103,10 +103,16 @@ def _decide_one(
     verdict = _may_move(observed, target.to_mode)
     if not verdict:
         return GpuDecision(
-            at, Action.WAIT, verdict.reason, verdict.message, target.to_mode, target.plan_id, target.epoch
+            at,
+            DeviceAction.WAIT,
+            verdict.reason,
+            verdict.message,
+            target.to_mode,
+            target.plan_id,
+            target.epoch,
         )
     return GpuDecision(
-        at, Action.REBIND, target.reason, target.message, target.to_mode, target.plan_id, target.epoch
+        at, DeviceAction.REBIND, target.reason, target.message, target.to_mode, target.plan_id, target.epoch
     )
 
 
@@ -125,7 +131,7 @@ def _target(
     """Where the GPU should go, or why it should go nowhere."""
     at = observed.gpu.address
     if spec is not None and spec.complaint:
-        return GpuDecision(at, Action.NOTHING, Reason.INVALID_REQUEST, spec.complaint)
+        return GpuDecision(at, DeviceAction.NOTHING, Reason.INVALID_REQUEST, spec.complaint)
     transition = spec.transition_of(at) if spec is not None else None
     if spec is not None and transition is not None:
         return _target_of_transition(spec, transition, observed.gpu, highest_epoch)
@@ -142,21 +148,21 @@ def _target_of_transition(
             f"plan {plan} comes from leader {epoch}, but leader {highest_epoch} has already written here: "
             "it is ignored"
         )
-        return GpuDecision(at, Action.NOTHING, Reason.STALE_EPOCH, message)
+        return GpuDecision(at, DeviceAction.NOTHING, Reason.STALE_EPOCH, message)
     wanted = spec.desired.get(at)
     if wanted is None or wanted.mode is not to_mode:
         message = (
             f"plan {plan} moves {at} to {to_mode}, but its desired mode is "
             f"{wanted.mode if wanted else 'not set'}: nothing is done until they agree"
         )
-        return GpuDecision(at, Action.NOTHING, Reason.INVARIANT_BROKEN, message)
+        return GpuDecision(at, DeviceAction.NOTHING, Reason.INVARIANT_BROKEN, message)
     # Before Rebind the GPU is still in use or in somebody's books, after it possibly again; on no driver it is
     # in nobody's.
     acting = transition.step is Step.REBIND or (
         transition.step.order > Step.REBIND.order and gpu.driver is None
     )
     if not acting or arrived(gpu, to_mode):
-        return GpuDecision(at, Action.NOTHING, Reason.IN_PLACE, "")
+        return GpuDecision(at, DeviceAction.NOTHING, Reason.IN_PLACE, "")
     return _Target(to_mode, Reason.STEP_STARTED, transition.message, plan, epoch)
 
 
@@ -168,7 +174,7 @@ def _target_without_plan(
     if mode is None and (gpu.driver is None or gpu.left_over_companions):
         mode = gpu.mode or Mode.SHARED
     if mode is None or arrived(gpu, mode):
-        return GpuDecision(at, Action.NOTHING, Reason.IN_PLACE, "")
+        return GpuDecision(at, DeviceAction.NOTHING, Reason.IN_PLACE, "")
     if gpu.driver is None:
         return _Target(mode, Reason.RECOVERED, f"{at} was on no driver and goes to {mode}", plan_id)
     if gpu.mode is mode:
@@ -179,7 +185,7 @@ def _target_without_plan(
         f"{at} is on {gpu.driver} and its desired mode is {mode}: the manager has to take it from the side "
         "that shows it first"
     )
-    return GpuDecision(at, Action.NOTHING, Reason.DRIFTED, message, mode, plan_id)
+    return GpuDecision(at, DeviceAction.NOTHING, Reason.DRIFTED, message, mode, plan_id)
 
 
 def _desired(
@@ -211,11 +217,13 @@ def _blocked(observed: ObservedGpu, record: DeviceRecord, target: _Target, now: 
         # Another plan, or the way back of the same one, may succeed where this one cannot.
         given_up = failure.quarantined and same_target
     if given_up:
-        return GpuDecision(at, Action.NOTHING, failure.code, failure.message, target.to_mode, target.plan_id)
+        return GpuDecision(
+            at, DeviceAction.NOTHING, failure.code, failure.message, target.to_mode, target.plan_id
+        )
     if same_target and now < failure.at + FIRST_RETRY_SECONDS * 2 ** (failure.attempts - 1):
         return GpuDecision(
             at,
-            Action.WAIT,
+            DeviceAction.WAIT,
             failure.code,
             f"{failure.message}; tried {failure.attempts} of {MAX_ATTEMPTS} times",
             target.to_mode,
@@ -271,16 +279,18 @@ def _hold_back_split_group(
     """GPUs of one IOMMU group move together or not at all: half a group on vfio serves no VM, and a group
     of which one is given away is pulled from under the other."""
     gpu = gpus[decision.address].gpu
-    if decision.action is not Action.REBIND or gpu.driver is None:
+    if decision.action is not DeviceAction.REBIND or gpu.driver is None:
         return decision
     for peer in gpu.peers:
         other = decisions.get(peer.address)
-        moves = other is not None and other.action is Action.REBIND and other.to_mode is decision.to_mode
+        moves = (
+            other is not None and other.action is DeviceAction.REBIND and other.to_mode is decision.to_mode
+        )
         there = peer.address in gpus and gpus[peer.address].gpu.mode is decision.to_mode
         if not moves and not there:
             return replace(
                 decision,
-                action=Action.WAIT,
+                action=DeviceAction.WAIT,
                 reason=Reason.GROUP_NOT_VIABLE,
                 message=f"{gpu.address} shares IOMMU group {gpu.iommu_group} with {peer.address}, which does "
                 "not move with it: plan both together",

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from poolmgr.agent.decisions import MAX_ATTEMPTS, Action, GpuDecision, ObservedGpu, arrived, decide
+from poolmgr.agent.decisions import MAX_ATTEMPTS, DeviceAction, GpuDecision, ObservedGpu, arrived, decide
 from poolmgr.agent.deviceplugin.allocation import Offer
 from poolmgr.agent.hook_keeper import HookKeeper
 from poolmgr.agent.hook_node import ContainerLimits
@@ -51,7 +51,7 @@ class NvmlReader(Protocol):
 
 
 @dataclass(slots=True)
-class _Identity:
+class _NvmlAnswer:
     """What NVML said last, and whether it has to be asked again."""
 
     report: NvmlReport
@@ -85,7 +85,7 @@ class NodeAgent:
         self._journal = journal
         self._reporter = reporter
         self._clock = clock
-        self._identity = _Identity(NvmlReport(), frozenset(), 0.0)
+        self._identity = _NvmlAnswer(NvmlReport(), frozenset(), 0.0)
         self._pods = Pods()
 
     async def reconcile(self, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -96,7 +96,7 @@ class NodeAgent:
         decisions, seen = await self._decide(spec)
         await self._plugins.set_offers(self._offers(spec, seen, decisions))
         acted = False
-        if any(d.action is Action.REBIND for d in decisions):
+        if any(d.action is DeviceAction.REBIND for d in decisions):
             # What follows cannot be taken back. The spec is read anew, and the kubelet, the holders and the
             # pods once more, now that no withdrawn device can be allocated any more.
             body = await self._api.read_or_create()
@@ -107,7 +107,7 @@ class NodeAgent:
             body = await self._report(body, spec, seen, decisions)
             await self._plugins.set_offers(self._offers(spec, seen, decisions))
             for decision in decisions:
-                if decision.action is Action.REBIND:
+                if decision.action is DeviceAction.REBIND:
                     await self._carry_out(decision)
                     acted = True
             decisions, seen = await self._decide(spec, self._pods.slices)
@@ -154,7 +154,7 @@ class NodeAgent:
         due = age > NVML_AGAIN_SECONDS
         asking = bool(on_host) and (anew or due or on_host != last.asked_for)
         if asking:
-            self._identity = _Identity(await self._nvml.read(), on_host, self._clock.monotonic())
+            self._identity = _NvmlAnswer(await self._nvml.read(), on_host, self._clock.monotonic())
         for address, observed in seen.gpus.items():
             self._journal.update(address, **self._identity_of(observed, self._journal.state.device(address)))
         return asking
@@ -274,7 +274,7 @@ class NodeAgent:
                 changes |= {"mode": observed.gpu.mode, "mode_since": self._clock.now()}
             wanted = spec.desired.get(decision.address)
             if (
-                decision.action is Action.NOTHING
+                decision.action is DeviceAction.NOTHING
                 and not observed.write_in_flight
                 and decision.to_mode is None
             ):

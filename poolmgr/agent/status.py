@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from poolmgr import wire
-from poolmgr.agent.decisions import Action, GpuDecision, ObservedGpu, could_move
+from poolmgr.agent.decisions import DeviceAction, GpuDecision, ObservedGpu, could_move
 from poolmgr.agent.journal import DeviceRecord
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import PciAddress
@@ -109,19 +109,24 @@ def phase_of(observed: ObservedGpu, record: DeviceRecord, decision: GpuDecision)
     failure = record.failure
     if observed.write_in_flight:
         return DevicePhase.QUARANTINED
-    if failure is not None and failure.quarantined and decision.action is Action.NOTHING and decision.to_mode:
+    if (
+        failure is not None
+        and failure.quarantined
+        and decision.action is DeviceAction.NOTHING
+        and decision.to_mode
+    ):
         return DevicePhase.QUARANTINED
     if observed.gpu.driver is None:
         return DevicePhase.UNBOUND
     if observed.gpu.mode is None:
         return DevicePhase.FOREIGN
-    if decision.action in (Action.REBIND, Action.WAIT):
+    if decision.action in (DeviceAction.REBIND, DeviceAction.WAIT):
         return DevicePhase.MOVING
     return DevicePhase.READY
 
 
 def _words(record: DeviceRecord, decision: GpuDecision, phase: DevicePhase) -> tuple[str, str]:
-    if decision.action is not Action.NOTHING or decision.message:
+    if decision.action is not DeviceAction.NOTHING or decision.message:
         return decision.reason, decision.message
     if phase is DevicePhase.FOREIGN:
         return Reason.UNSUITABLE, "it is on a driver that poolmgr does not manage and is left alone"

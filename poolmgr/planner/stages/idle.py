@@ -76,18 +76,19 @@ def return_idle(state: PlanState) -> Effect:
     wanted = _wanted_by_pods(state)
     _return_for_whole_pods(proposal, surplus)
     for key, group in state.inventory.groups.items():
-        wishes: list[tuple[int, Reason, _Wish | None]] = [
-            (ceil(wish.cards - 1e-9), Reason.SHARED_DEMAND, wish) for wish in wanted.get(key, {}).values()
+        requests: list[tuple[int, Reason, _Request | None]] = [
+            (ceil(request.cards - 1e-9), Reason.SHARED_DEMAND, request)
+            for request in wanted.get(key, {}).values()
         ]
         idle_shared = group.shared - group.shared_busy
-        if not wishes and idle_shared < group.pool.shared.headroom:
-            wishes = [(group.pool.shared.headroom - idle_shared, Reason.HEADROOM, None)]
-        for short, reason, wish in wishes:
+        if not requests and idle_shared < group.pool.shared.headroom:
+            requests = [(group.pool.shared.headroom - idle_shared, Reason.HEADROOM, None)]
+        for short, reason, request in requests:
             if short <= 0 or surplus[key] <= 0:
                 continue
             message = (
                 f"pods wait that need {short} more shared GPU(s) of {group.model}"
-                if wish is not None
+                if request is not None
                 else f"pool {group.pool.name} keeps {group.pool.shared.headroom} shared GPU(s) idle"
             )
             surplus[key] -= move_idle(
@@ -98,13 +99,13 @@ def return_idle(state: PlanState) -> Effect:
                 reason,
                 message,
                 now=state.snapshot.taken_at,
-                may=wish,
+                may=request,
             )
     return proposal.effect()
 
 
 @dataclass(slots=True)
-class _Wish:
+class _Request:
     """What waiting pods that may go to the same GPUs would fill of one group, beyond what they will find."""
 
     state: PlanState
@@ -155,10 +156,10 @@ def _return_for_whole_pods(proposal: Proposal, surplus: dict[GroupKey, int]) -> 
         return_for_whole_pods(proposal, fit, surplus, movable, rooms)
 
 
-def _wanted_by_pods(state: PlanState) -> dict[GroupKey, dict[tuple[object, ...], _Wish]]:
+def _wanted_by_pods(state: PlanState) -> dict[GroupKey, dict[tuple[object, ...], _Request]]:
     """Cards that waiting pods of one part each would fill beyond what they will find, by the group that should give them
     and by the GPUs that they accept."""
-    wanted: dict[GroupKey, dict[tuple[object, ...], _Wish]] = {}
+    wanted: dict[GroupKey, dict[tuple[object, ...], _Request]] = {}
     for fit in state.waiting_pods:
         if fit.unmet <= 0 or fit.shape.whole:
             continue
@@ -172,8 +173,8 @@ def _wanted_by_pods(state: PlanState) -> dict[GroupKey, dict[tuple[object, ...],
         if fitting:
             key, _, cards = max(fitting, key=lambda offer: (offer[1], offer[0][1]))
             where = (shape.placement, shape.allowed_uuids, shape.excluded_uuids)
-            wish = wanted.setdefault(key, {}).setdefault(where, _Wish(state, shape))
-            wish.cards += cards
+            request = wanted.setdefault(key, {}).setdefault(where, _Request(state, shape))
+            request.cards += cards
     return wanted
 
 
@@ -210,7 +211,7 @@ def move_idle(
     message: str,
     *,
     now: float,
-    may: "_Wish | None" = None,
+    may: "_Request | None" = None,
 ) -> int:
     """Move up to `gpus` idle GPUs, where `may` says so of those that may; how many did. Nodes whose units fit the need best go first:
     emptying small remainders keeps whole nodes whole for VMs that need several GPUs."""

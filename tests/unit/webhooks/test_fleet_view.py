@@ -3,7 +3,7 @@
 from poolmgr.domain.fleet import EvictionRule, RebalanceMode
 from poolmgr.domain.modes import Mode
 from tests.unit.webhooks.objects import A10_RESOURCE, device, fleet, gpu_node, gpu_pool, node
-from webhooks.fleet_view import Room, Rooms
+from webhooks.fleet_view import NodeCount, ResourceCounts
 
 
 def test_counts_room_by_resource_and_node() -> None:
@@ -11,20 +11,22 @@ def test_counts_room_by_resource_and_node() -> None:
         gpu_node("n1", device(0, mode="Passthrough"), device(1)),
         gpu_node("n2", device(0, "n2", mode="Passthrough", allocatedTo="uid")),
     )
-    assert view.rooms == {A10_RESOURCE: Rooms({"n1": Room(2, 1), "n2": Room(1, 0)}, most=2, most_free=1)}
+    assert view.resources == {
+        A10_RESOURCE: ResourceCounts({"n1": NodeCount(2, 1), "n2": NodeCount(1, 0)}, most=2, most_free=1)
+    }
     assert view.census == {"n1": {"NVIDIA A10": 2}, "n2": {"NVIDIA A10": 1}}
 
 
 def test_a_gpu_is_free_only_where_the_scheduler_would_place_a_machine() -> None:
     idle = gpu_node("n1", device(0, mode="Passthrough"))
-    assert fleet(idle).rooms[A10_RESOURCE].most_free == 1
+    assert fleet(idle).resources[A10_RESOURCE].most_free == 1
     for closed in (node("n1", ready=False), node("n1", unschedulable=True)):
-        assert fleet(idle, nodes=(closed,)).rooms[A10_RESOURCE].most_free == 0
+        assert fleet(idle, nodes=(closed,)).resources[A10_RESOURCE].most_free == 0
 
 
 def test_a_gpu_that_a_process_has_open_is_not_free() -> None:
     held = device(0, mode="Passthrough", holders=[{"pid": 77, "command": "qemu", "path": "/dev/vfio/1"}])
-    assert fleet(gpu_node("n1", held)).rooms[A10_RESOURCE].most_free == 0
+    assert fleet(gpu_node("n1", held)).resources[A10_RESOURCE].most_free == 0
 
 
 def test_modes_and_phases_of_a_newer_release_are_no_free_gpus() -> None:
@@ -32,7 +34,7 @@ def test_modes_and_phases_of_a_newer_release_are_no_free_gpus() -> None:
         gpu_node("n1", device(0, mode="Leased")),
         gpu_node("n2", device(0, "n2", mode="Passthrough", phase="Aged")),
     )
-    assert view.rooms[A10_RESOURCE].most_free == 0
+    assert view.resources[A10_RESOURCE].most_free == 0
     assert view.census == {"n1": {"NVIDIA A10": 1}, "n2": {"NVIDIA A10": 1}}
 
 
