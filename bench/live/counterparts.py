@@ -17,7 +17,12 @@ from bench.live.fill import Api, Tell, run_pod
 from bench.live.fleet import GPU_LABEL, SYSTEM, Json, Model, Size
 from bench.live.workloads import MACHINES
 from poolmgr.domain.errors import PoolError
+from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.liveness import BEAT_SECONDS
+from poolmgr.kit.clock import SystemClock
 from poolmgr.wire import kinds
+from poolmgr.wire.instants import to_rfc3339_micro
+from poolmgr.wire.lease import agent_lease_name
 
 REACTION_SECONDS = 0.3
 """Of an agent that rebinds a GPU, and of HAMi's scheduler."""
@@ -61,6 +66,19 @@ class Counterparts:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow(kinds.GPU_NODES, self._gpu_node))
             group.create_task(self._follow(kinds.NODES, self._node))
+            group.create_task(self._beat())
+
+    async def _beat(self) -> None:
+        """Every agent's heartbeat, spread over its time as those of real ones are."""
+        while True:
+            for node in range(self.size.nodes):
+                name = agent_lease_name(NodeName(fleet.node_name(node)))
+                renewed = {"spec": {"renewTime": to_rfc3339_micro(SystemClock().now())}}
+                try:
+                    await self.api.patch(kinds.LEASES, name, renewed, namespace=fleet.AGENTS)
+                except PoolError as error:
+                    self.tell(f"the heartbeat of {name} was not taken: {error.message}")
+                await asyncio.sleep(BEAT_SECONDS / self.size.nodes)
 
     async def start_vm(self, number: int) -> Desktop:
         """As a user: a VirtualMachine; then as virt-controller: its instance and its launcher pod."""

@@ -83,7 +83,7 @@ async def fill_api_server(kubeconfig: Path, size: Size, tell: Tell) -> None:
 
 
 async def _prepare(api: Api) -> None:
-    for name in (PODS, MACHINES, SYSTEM, "poolmgr-system"):
+    for name in (PODS, MACHINES, SYSTEM, fleet.AGENTS):
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         await api.create(NAMESPACES, namespace)
         # Nobody runs the controller that would make it, and without one the API server takes no pod.
@@ -111,6 +111,7 @@ def _nodes(api: Api, size: Size) -> Iterator[Work]:
 
 async def _node(api: Api, size: Size, node: int) -> None:
     await api.create(kinds.NODES, fleet.kubernetes_node(size, node))
+    await api.create(kinds.LEASES, fleet.heartbeat(node), namespace=fleet.AGENTS)
     model = fleet.model_of(node)
     launchers = []
     for gpu in range(size.vms_per_node):

@@ -10,10 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from poolmgr.domain.identifiers import NodeName
+from poolmgr.wire.lease import AGENT_LABEL, AGENT_LABEL_VALUE, agent_lease_name
+
 Json = dict[str, Any]
 
 SYSTEM = "hami-system"
 """Namespace of HAMi and of everything else that is no workload."""
+AGENTS = "poolmgr-system"
+"""Namespace of manager and agents."""
 CREATED = "2026-11-02T08:00:00Z"
 GPU_LABEL = ("gpu", "on")
 """HAMi's chart selects nodes for its plugin by it."""
@@ -180,6 +185,19 @@ def gpu_node(size: Size, node: int) -> Json:
         "kind": "GPUNode",
         "metadata": {"name": node_name(node)},
         "spec": {"devices": devices},
+    }
+
+
+def heartbeat(node: int) -> Json:
+    """The Lease of the node's agent, as it was last renewed long ago."""
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": agent_lease_name(NodeName(node_name(node))),
+            "labels": {AGENT_LABEL: AGENT_LABEL_VALUE},
+        },
+        "spec": {"holderIdentity": node_name(node), "renewTime": "2026-11-02T08:00:00.000000Z"},
     }
 
 

@@ -18,6 +18,7 @@ from e2e.processes import PATIENCE_SECONDS
 from poolmgr.agent.apiserver import ApiServer
 from poolmgr.agent.credentials import from_kubeconfig
 from poolmgr.agent.deviceplugin.registry import PluginRegistry
+from poolmgr.agent.heartbeat import Heartbeat
 from poolmgr.agent.journal import Journal
 from poolmgr.agent.node_agent import NodeAgent
 from poolmgr.agent.observe import NodeObserver
@@ -132,7 +133,7 @@ async def running(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Running]
         facts = Reporter(NodeFacts(node.boot_id, "6.1", "0.1.0"))
         agent = NodeAgent(NodeName(NODE), api, observer, rebinder, plugins, nvml, journal, facts, clock)
         settings = AgentSettings(NodeName(NODE), poll_seconds=0.5, busy_poll_seconds=0.2)
-        task = asyncio.create_task(Loop(agent, api, settings, clock).run())
+        task = asyncio.create_task(Loop(agent, api, settings, clock, Heartbeat(api, clock)).run())
         yield Running(plane, node, kubelet, task)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -1,6 +1,6 @@
-"""The agent's client of the API server: its own GPUNode, its Node's UID, the pods on its node. Nothing else.
+"""The agent's client of the API server: its own GPUNode and Lease, its Node's UID, the pods on its node. Nothing else.
 
-Plain HTTP on purpose (docs/adr/0006-agent-http-client.md): four requests do not need the 65 MiB that the
+Plain HTTP on purpose (docs/adr/0006-agent-http-client.md): five requests do not need the 65 MiB that the
 official client takes on every node.
 """
 
@@ -16,12 +16,15 @@ from poolmgr.agent.hook_node import ContainerLimits, given_by_hami
 from poolmgr.agent.podresources import PodName
 from poolmgr.domain.errors import Fault, Stale, Unavailable
 from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.liveness import SILENT_SECONDS
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock
 from poolmgr.wire.hami.pods import slices
 from poolmgr.wire.http_errors import SERVER_ERROR, Absent, error_of
-from poolmgr.wire.kinds import GPU_NODES, NODES, PODS, POOLMGR_API_VERSION
+from poolmgr.wire.instants import to_rfc3339_micro
+from poolmgr.wire.kinds import GPU_NODES, LEASES, NODES, PODS, POOLMGR_API_VERSION
 from poolmgr.wire.kube_pod import TERMINAL_PHASES, Pod, PodList
+from poolmgr.wire.lease import AGENT_LABEL, AGENT_LABEL_VALUE, agent_lease_name
 from poolmgr.wire.meta import Status, WatchEvent
 
 WATCH_SECONDS = 240
@@ -38,8 +41,11 @@ class ApiServer:
         node: NodeName,
         clock: Clock,
         transport: httpx.AsyncBaseTransport | None = None,
+        namespace: str = "poolmgr-system",
     ) -> None:
+        """`namespace` is that of the agent's Lease."""
         self._credentials = credentials
+        self._namespace = namespace
         self._node = node
         self._clock = clock
         self._path = GPU_NODES.path(node)
@@ -77,6 +83,24 @@ class ApiServer:
         """Replace the status if the object is still the one it was made from; return the new object."""
         body = {"metadata": {"resourceVersion": resource_version}, "status": status}
         return await self._request("PATCH", GPU_NODES.path(self._node, subresource="status"), body)
+
+    async def beat(self) -> None:
+        """Renew the Lease of this node's agent; made when missing, owned by the Node so that it goes with it."""
+        name = agent_lease_name(self._node)
+        spec = {
+            "holderIdentity": self._node,
+            "leaseDurationSeconds": round(SILENT_SECONDS),
+            "renewTime": to_rfc3339_micro(self._clock.now()),
+        }
+        try:
+            await self._request("PATCH", LEASES.path(name, namespace=self._namespace), {"spec": spec})
+            return
+        except Absent:
+            node = await self._request("GET", NODES.path(self._node))
+        owner = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": node["metadata"]["uid"]}
+        metadata = {"name": name, "labels": {AGENT_LABEL: AGENT_LABEL_VALUE}, "ownerReferences": [owner]}
+        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+        await self._request("POST", LEASES.path(namespace=self._namespace), body)
 
     async def watch(self, resource_version: str) -> AsyncIterator[dict[str, Any]]:
         """Changes of our GPUNode from `resource_version` on, until the server ends it. Deleted comes as an

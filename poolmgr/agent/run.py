@@ -17,6 +17,7 @@ from poolmgr.agent.accelerators import load_catalogue
 from poolmgr.agent.apiserver import ApiServer
 from poolmgr.agent.credentials import from_kubeconfig, in_cluster
 from poolmgr.agent.deviceplugin.registry import PluginRegistry
+from poolmgr.agent.heartbeat import Heartbeat
 from poolmgr.agent.holders import check_sees_all_processes
 from poolmgr.agent.hook_keeper import HookKeeper
 from poolmgr.agent.hook_prune import CopyPruner
@@ -58,12 +59,12 @@ async def run_agent(settings: AgentSettings, environment: Mapping[str, str] | No
     except OSError as error:
         message = f"the journal in {settings.state_dir} cannot be kept ({error}): without it a crash may strand a GPU"
         raise Rejected(Reason.UNSUITABLE, message) from error
-    api = ApiServer(credentials, settings.node, clock)
+    api = ApiServer(credentials, settings.node, clock, namespace=settings.namespace)
     plugins = PluginRegistry(settings.kubelet_dir / "device-plugins", clock)
     agent = build_agent(settings, api, plugins, journal, clock)
     log.info("agent_started", node=settings.node, boot_id=boot_id, rebooted=journal.rebooted)
     try:
-        await Loop(agent, api, settings, clock).run()
+        await Loop(agent, api, settings, clock, Heartbeat(api, clock)).run()
     finally:
         await plugins.stop()
         await api.close()
@@ -104,8 +105,10 @@ class Loop:
         api: ApiServer,
         settings: AgentSettings,
         clock: Clock,
+        heartbeat: Heartbeat,
     ) -> None:
         self._agent = agent
+        self._heartbeat = heartbeat
         self._api = api
         self._settings = settings
         self._clock = clock
@@ -113,7 +116,7 @@ class Loop:
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
-        watcher = asyncio.create_task(self._watch())
+        beside = [asyncio.create_task(self._watch()), asyncio.create_task(self._heartbeat.run())]
         try:
             while True:
                 pause = await self._reconcile()
@@ -121,8 +124,9 @@ class Loop:
                     await asyncio.wait_for(self._changed.wait(), pause)
                 self._changed.clear()
         finally:
-            watcher.cancel()
-            await asyncio.gather(watcher, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
     async def _reconcile(self) -> float:
         """One pass; returns how long to wait before the next."""
@@ -131,6 +135,7 @@ class Loop:
                 self._body = await self._api.read_or_create()
             body, acted = await self._agent.reconcile(self._body)
             self._take(body)
+            self._heartbeat.pass_completed()
         except Stale:
             # Somebody else wrote the object since: read it again, decide again.
             self._body = {}

@@ -13,6 +13,8 @@ from poolmgr.domain.identifiers import NodeName
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
     node: NodeName
+    namespace: str = "poolmgr-system"
+    """Of the agent's Lease: where the manager looks for it."""
     kubeconfig: Path | None = None
     """None: the pod's own service account."""
     accelerators: tuple[str, ...] = ("nvidia",)

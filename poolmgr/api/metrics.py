@@ -1,5 +1,5 @@
 """The fleet as Prometheus metrics, counted at scrape time. Labels are bounded: pools, models, modes, states, and the
-nodes that moves disturbed within the last hour."""
+nodes that moves disturbed within the last hour or whose agent is silent."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +10,29 @@ from prometheus_client.registry import Collector
 from poolmgr.api.interfaces import Control
 from poolmgr.domain.backoff import CORDONED_SECONDS_AN_HOUR, PLUGIN_STOPS_AN_HOUR, WHOLE_NODE, spent
 from poolmgr.domain.snapshot import ClusterSnapshot
+
+
+def _agents(snapshot: ClusterSnapshot) -> Iterator[Metric]:
+    agents = GaugeMetricFamily(
+        "poolmgr_agents",
+        "Agents by whether they are heard: heard, silent for a minute, or unknown to a manager that has just begun.",
+        labels=("state",),
+    )
+    silence = GaugeMetricFamily(
+        "poolmgr_agent_silent_seconds",
+        "For how long the node's agent has not been heard. Only nodes where it is silent; 0 where nobody knows.",
+        labels=("node",),
+    )
+    counts = {"heard": 0, "silent": 0, "unknown": 0}
+    for node in snapshot.nodes:
+        sign = node.agent
+        counts["heard" if sign.heard else "silent" if sign.silent else "unknown"] += 1
+        if sign.silent:
+            silence.add_metric((node.name,), max(0.0, snapshot.taken_at - sign.since) if sign.since else 0.0)
+    for state, number in counts.items():
+        agents.add_metric((state,), number)
+    yield agents
+    yield silence
 
 
 def _costs(snapshot: ClusterSnapshot) -> Iterator[Metric]:
@@ -106,6 +129,7 @@ class FleetCollector(Collector):
             moves.add_metric(way, number)
         yield moves
         yield from _costs(snapshot)
+        yield from _agents(snapshot)
         plan = self._control.plan
         if plan is not None:
             refusals = GaugeMetricFamily(

@@ -12,7 +12,7 @@ from poolmgr.domain.backoff import (
     spent,
 )
 from poolmgr.domain.census import Census, Count, GpuUse, NodeCensus
-from poolmgr.domain.fleet import Pool, SideLimits, Transition
+from poolmgr.domain.fleet import Node, Pool, SideLimits, Transition
 from poolmgr.domain.history import DemandSample, PastPlan, PastTransition, RestCall
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.domain.plan import Move, Plan, Refusal, Target
@@ -62,6 +62,12 @@ def pause(found: Backoff) -> schemas.Pause:
     )
 
 
+def _agent(found: Node) -> schemas.Agent:
+    sign = found.agent
+    last = None if sign.heard or not sign.since else to_rfc3339(sign.since)
+    return schemas.Agent(heard=sign.heard, last_heard=last, message=sign.verdict(found.name).message)
+
+
 def _disturbance(found: Spent) -> schemas.Disturbance:
     return schemas.Disturbance(
         plugin_stops=found.plugin_stops,
@@ -80,6 +86,7 @@ def node(part: NodeCensus, pool: str, now: float) -> schemas.Node:
         cordoned=found.cordoned,
         best_effort_only=found.best_effort_only,
         reported=found.reported,
+        agent=_agent(found),
         transition=move_under_way(found.transition) if found.transition else None,
         pauses=[pause(b) for b in found.backoffs if b.until > now],
         disturbance=_disturbance(spent(found.disturbances, now)),

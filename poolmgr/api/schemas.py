@@ -108,6 +108,16 @@ class Pause(Schema):
     until: str
 
 
+class Agent(Schema):
+    """A node's agent, by its heartbeat."""
+
+    heard: bool = Field(description="Within the last minute; nothing moves on the node while it is not.")
+    last_heard: str | None = Field(
+        description="Where it is not heard: when it was last; null where nobody knows."
+    )
+    message: str = Field(description="What there is to say; empty while it is heard.")
+
+
 class Disturbance(Schema):
     """What moves cost the pods of a node within the last hour."""
 
@@ -125,6 +135,7 @@ class Node(Schema):
         description="New containers on it have to be best-effort ones: VMs are expected to want its GPUs."
     )
     reported: bool = Field(description="The agent has answered to its last orders.")
+    agent: Agent
     transition: Transition | None
     pauses: list[Pause] = Field(description="Who rests, and until when; `:retry` ends it.")
     disturbance: Disturbance

@@ -88,6 +88,12 @@ def run(
     node_name: Annotated[
         str, typer.Option(envvar="NODE_NAME", help="Name of this machine's Node in Kubernetes.")
     ] = "",
+    namespace: Annotated[
+        str,
+        typer.Option(
+            envvar="POD_NAMESPACE", help="Namespace of the manager, where the agent's heartbeat goes."
+        ),
+    ] = DEFAULTS.namespace,
     kubeconfig: Annotated[
         Path | None,
         typer.Option(envvar="KUBECONFIG", help="Kubeconfig file; leave it out in a pod."),
@@ -153,6 +159,7 @@ def run(
         state_dir,
         kubelet_dir,
         node=NodeName(node_name or platform.node()),
+        namespace=namespace,
         kubeconfig=kubeconfig,
         driver_root=driver_root,
         poll_seconds=poll_seconds,

@@ -105,7 +105,11 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
         kubeconfig=str(settings.kubeconfig) if settings.kubeconfig else None,
         context=settings.context,
         identity=os.environ.get("POD_NAME") or platform.node(),
-        view=ViewSettings(hami_version=settings.hami_version, hami_device_config=settings.hami_device_config),
+        view=ViewSettings(
+            hami_version=settings.hami_version,
+            hami_device_config=settings.hami_device_config,
+            heartbeats_in=settings.namespace,
+        ),
         lease=settings.lease.in_namespace(settings.namespace),
     )
     try:

@@ -8,9 +8,11 @@ from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.node_spec import NodeIntent
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire import kinds
-from poolmgr.wire.annotations import EPOCH, RETRY
+from poolmgr.wire.annotations import AGENT_LAST_SEEN, EPOCH, RETRY
+from poolmgr.wire.instants import to_rfc3339
 from poolmgr.wire.node_specs import spec_of
 
+NEVER_SEEN = "never"
 EPOCH_RULE = "transition.epoch must not go back"
 """Beginning of the CRD's own words where a transition carries a later leader's epoch."""
 
@@ -46,3 +48,11 @@ class KubernetesFleet:
                 raise Stale(Reason.STALE_EPOCH, f"{what} was not written: {refusal.message}") from refusal
             raise
         return written.metadata.resource_version
+
+    async def ensure_silence_noted(self, node: NodeName, since: float | None) -> None:
+        """See `FleetActuator`. Nothing depends on it, so it is written over whatever is there."""
+        epoch = require_epoch(self._leadership, f"GPUNode {node}")
+        seen = None if since is None else to_rfc3339(since) if since else NEVER_SEEN
+        patch = {"metadata": {"annotations": {EPOCH: str(epoch), AGENT_LAST_SEEN: seen}}}
+        path = kinds.GPU_NODES.path(node)
+        await self._client.write("PATCH", path, patch, wire.GpuNode, content_type=ContentType.MERGE_PATCH)

@@ -20,6 +20,7 @@ NOT_READY = frozenset(
         Reason.NOT_IN_POOL,
         Reason.POOL_OVERLAP,
         Reason.GPU_UNHEALTHY,
+        Reason.AGENT_SILENT,
         Reason.INVALID_REQUEST,
         Reason.INVARIANT_BROKEN,
     }

@@ -72,13 +72,16 @@ class Reflector(Generic[W, R]):
         *,
         project: Callable[[W], R | None],
         apply: Callable[[str, R | None], None],
+        namespace: str = "",
         label_selector: str = "",
         field_selector: str = "",
         optional: bool = False,
     ) -> None:
+        """`namespace`: only its objects; empty for all."""
         self._client = client
         self._clock = client.clock
         self._kind = kind
+        self._path = kind.path(namespace=namespace)
         self._decoder = msgspec.json.Decoder(wire)
         self._identity = msgspec.json.Decoder(_Identity)
         self._event = msgspec.json.Decoder(WatchEvent)
@@ -118,6 +121,11 @@ class Reflector(Generic[W, R]):
     def age(self) -> float:
         """Seconds since the API server last confirmed the mirror: list, event, bookmark or end of a watch."""
         return self._clock.monotonic() - self._heard_at
+
+    @property
+    def heard_at(self) -> float:
+        """When that was, by the monotonic clock."""
+        return self._heard_at
 
     @property
     def records(self) -> dict[str, R]:
@@ -175,7 +183,7 @@ class Reflector(Generic[W, R]):
         self._relist = False
         seen: set[str] = set()
         query = {**self._selectors, "limit": str(PAGE_SIZE)}
-        path = self._kind.path()
+        path = self._path
         while True:
             try:
                 page = await self._client.read(
@@ -231,7 +239,7 @@ class Reflector(Generic[W, R]):
         started = self._clock.monotonic()
         events = 0
         # The server ends the watch by itself; silence beyond that is a dead connection.
-        async with self._client.watch(self._kind.path(), query, read_timeout_seconds=seconds + 10.0) as lines:
+        async with self._client.watch(self._path, query, read_timeout_seconds=seconds + 10.0) as lines:
             async for line in lines:
                 self._take(line)
                 events += 1

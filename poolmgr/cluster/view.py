@@ -13,10 +13,12 @@ from poolmgr.cluster.observe.pods import PodFacts, facts_of
 from poolmgr.cluster.references import ObjectReference, references
 from poolmgr.cluster.reflector import AnyReflector, Reflector
 from poolmgr.domain.identifiers import GpuUuid, NodeName
+from poolmgr.domain.liveness import Heartbeats
 from poolmgr.domain.plan import Subject
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.wire import kinds
 from poolmgr.wire.hami import names as hami_names
+from poolmgr.wire.instants import unix_or_zero
 from poolmgr.wire.node_specs import leaving
 
 
@@ -29,6 +31,8 @@ class ViewSettings:
     schedulers: frozenset[str] = frozenset({"hami-scheduler", "default-scheduler"})
     """`spec.schedulerName` of pods that may wait for a slice. The default scheduler's are among them because
     HAMi's webhook, which would have changed it, fails open."""
+    heartbeats_in: str = ""
+    """Namespace of the agents' Leases. Empty: agents are not judged, as by somebody who looks once."""
     staleness_limit_seconds: float = 90.0
     """A snapshot with a watch that was not confirmed for so long is not `synced`. Watches are confirmed at
     least every 45 s (`reflector.WATCH_SECONDS`, half as much again for jitter)."""
@@ -64,7 +68,22 @@ class KubernetesView:
             self._apply_device_config,
             field_selector=f"metadata.name={self._settings.hami_device_config}",
         )
+        self._heartbeats = Heartbeats()
+        self._leases = (
+            Reflector(
+                client,
+                kinds.LEASES,
+                wire.lease.Lease,
+                project=_renewed,
+                apply=self._apply_heartbeat,
+                namespace=self._settings.heartbeats_in,
+                label_selector=f"{wire.lease.AGENT_LABEL}={wire.lease.AGENT_LABEL_VALUE}",
+            )
+            if self._settings.heartbeats_in
+            else None
+        )
         self._reflectors: tuple[AnyReflector, ...] = (
+            *((self._leases,) if self._leases is not None else ()),
             self._device_config,
             self._nodes,
             self._pods,
@@ -117,7 +136,11 @@ class KubernetesView:
         """See `ClusterView`. Costs time in proportion to what changed since the last one."""
         self._changed.clear()
         self._urgent.clear()
-        return self._assembly.snapshot(self._clock.now(), synced=not self.trouble())
+        leases, agents = self._leases, {}
+        if leases is not None and leases.synced:
+            names = [NodeName(node.metadata.name) for node in self._assembly.gpu_nodes()]
+            agents = self._heartbeats.judge(names, leases.heard_at)
+        return self._assembly.snapshot(self._clock.now(), synced=not self.trouble(), agents=agents)
 
     async def wait_for_change(self, timeout_seconds: float, *, settle_seconds: float = 0.0) -> None:
         """See `ClusterView`."""
@@ -224,6 +247,17 @@ class KubernetesView:
             optional=optional,
         )
 
+    def _apply_heartbeat(self, key: str, renewed: str | None) -> None:
+        """Thousands of agents beat all the time: only one that is heard again is a change."""
+        node = wire.lease.node_of_agent_lease(key.rpartition("/")[2])
+        if node is None:
+            return
+        now, unix = self._clock.monotonic(), self._clock.now()
+        if renewed is None:
+            self._heartbeats.forget(node)
+        elif self._heartbeats.beat(node, renewed, now, unix, claimed=unix_or_zero(renewed)):
+            self._changed.set()
+
     def _pod_facts(self, pod: wire.Pod) -> PodFacts | None:
         return facts_of(pod, self._assembly.config, self._schedulers)
 
@@ -276,6 +310,10 @@ def _instance_waits(key: str, instance: wire.VirtualMachineInstance | None) -> b
         return False
     devices = instance.spec.domain.devices
     return bool(devices.gpus or devices.host_devices)
+
+
+def _renewed(lease: wire.lease.Lease) -> str:
+    return lease.spec.renew_time or ""
 
 
 def _as_it_is(record: Any) -> Any:

@@ -12,7 +12,7 @@ from poolmgr.controller.interfaces import Ledger, Recorder, StepRecord
 from poolmgr.controller.lending import Change
 from poolmgr.domain.census import Census
 from poolmgr.domain.errors import PoolError, Rejected
-from poolmgr.domain.fleet import Transition
+from poolmgr.domain.fleet import Node, Transition
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.plan import Move, Plan, Refusal, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
@@ -116,6 +116,15 @@ class EventReporter:
                 message=refusal.message,
             )
             await self._recorder.event(refusal.subject, refusal.reason, refusal.message)
+
+    async def agent(self, node: Node) -> None:
+        """An agent that has fallen silent, or is heard again."""
+        said = node.agent.verdict(node.name)
+        message = said.message or f"the agent of {node.name} is heard again"
+        log.info("agent_heard" if said else "agent_silent", node=node.name, message=message)
+        await self._recorder.event(
+            Subject(SubjectKind.NODE, "", node.name), said.reason, message, warning=not said
+        )
 
     async def lending(self, changes: tuple[Change, ...]) -> None:
         """Nodes that were lent to best-effort containers, or are lent no more."""

@@ -66,6 +66,8 @@ def _may_move(move: Move, node: Node | None, gpu: Gpu | None, occupancy: Occupan
     where = f"{move.model} {move.pci_address} on {move.node}"
     if node is None or gpu is None:
         return Verdict(False, Reason.DEVICE_GONE, f"{where} no longer exists")
+    if not node.agent.heard:
+        return node.agent.verdict(node.name)
     if not node.ready:
         return Verdict(False, Reason.NODE_NOT_READY, f"{node.name} is not Ready; its GPUs do not move")
     if node.complaint:

@@ -55,6 +55,10 @@ class FleetActuator(Protocol):
         """
         ...
 
+    async def ensure_silence_noted(self, node: NodeName, since: float | None) -> None:
+        """Have the GPUNode say when its agent was last heard (Unix seconds; 0: never), or with None nothing of it."""
+        ...
+
 
 class SharingActuator(Protocol):
     """HAMi's levers on one node."""

@@ -31,6 +31,7 @@ from poolmgr.controller.lending import Lending
 from poolmgr.controller.pace import Pace
 from poolmgr.controller.pool_plan import of_pool
 from poolmgr.controller.side_by_side import side_by_side
+from poolmgr.controller.silence import note_silence
 from poolmgr.controller.status import pool_statuses
 from poolmgr.controller.unserved import Unserved
 from poolmgr.domain.backoff import Backoff
@@ -178,6 +179,7 @@ class Controller:
                 self._pace.looked(snapshot, now)
                 await self._learn(snapshot)
                 return False
+            await note_silence(snapshot.nodes, self._dependencies.fleet, self._reporter)
             restless = self._restless(snapshot)
             await self._adopt(restless)
             await self._repair(restless)

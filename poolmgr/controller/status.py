@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from poolmgr.controller.interfaces import PoolStatus
 from poolmgr.domain.census import Census, Count
-from poolmgr.domain.fleet import Pool
+from poolmgr.domain.fleet import Node, Pool
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.domain.membership import Overlap, overlaps
 from poolmgr.domain.plan import Plan, SubjectKind
@@ -19,6 +19,11 @@ def pool_statuses(census: Census, plan: Plan | None) -> Mapping[PoolName, PoolSt
     for use in census.trouble:
         detail = use.gpu.message or use.gpu.phase.value
         troubles.setdefault(use.gpu.pool, f"{use.gpu.pci_address} on {use.gpu.node}: {detail}")
+    silent: dict[PoolName | None, list[Node]] = {}
+    for part in census.nodes:
+        if part.node.agent.silent:
+            for pool in part.pools:
+                silent.setdefault(pool, []).append(part.node)
     losses: dict[PoolName, Overlap] = {}
     for overlap in overlaps(snapshot.pools, snapshot.nodes):
         losses.setdefault(overlap.loser, overlap)
@@ -31,6 +36,7 @@ def pool_statuses(census: Census, plan: Plan | None) -> Mapping[PoolName, PoolSt
                 counts[pool.name],
                 losses.get(pool.name),
                 troubles.get(pool.name, ""),
+                silent.get(pool.name, []),
                 plan,
             ),
         )
@@ -56,7 +62,7 @@ def _status(pool: Pool, count: Count, said: tuple[Reason, str]) -> PoolStatus:
 
 
 def _sentence(
-    pool: Pool, count: Count, loss: Overlap | None, trouble: str, plan: Plan | None
+    pool: Pool, count: Count, loss: Overlap | None, trouble: str, silent: list[Node], plan: Plan | None
 ) -> tuple[Reason, str]:
     """The most urgent thing first."""
     if loss is not None:
@@ -69,6 +75,12 @@ def _sentence(
         return Reason.NOT_IN_POOL, "no GPU of the cluster matches this pool's models and node selector"
     if trouble:
         return Reason.GPU_UNHEALTHY, f"{count.trouble} GPU(s) need attention, first {trouble}"
+    if silent:
+        first = silent[0].agent.verdict(silent[0].name).message
+        return (
+            Reason.AGENT_SILENT,
+            f"{len(silent)} node(s) with GPUs of it have a silent agent, first {first}",
+        )
     if count.moving:
         return Reason.GPU_MOVING, f"{count.moving} GPU(s) on the way between the sides"
     if count.waiting_vms or count.waiting_pods:

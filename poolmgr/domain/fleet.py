@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from poolmgr.domain.backoff import Backoff, Disturbance
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId, PoolName
+from poolmgr.domain.liveness import HEARD, AgentSign
 from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.placement import UNSCHEDULABLE_TAINT, HostPort, Room, Taint
 from poolmgr.domain.plan import Verdict
@@ -99,7 +100,11 @@ class Node:
     name: NodeName
     gpus: tuple[Gpu, ...]
     ready: bool = True
-    """The kubelet reports Ready and the agent's report is complete."""
+    """The kubelet reports Ready, and the agent is heard and says that its report is complete."""
+    agent: AgentSign = HEARD
+    """Whether the agent is heard."""
+    silence_noted: bool = False
+    """Its GPUNode says that the agent is silent, and since when."""
     cordoned: bool = False
     """Unschedulable, whoever said so; `cordoned_by_us` tells who."""
     cordoned_by_us: bool = False

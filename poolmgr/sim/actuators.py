@@ -109,6 +109,14 @@ class Actuators:
         self.faults.leave(number, "write_intent")
         return str(at.revision)
 
+    async def ensure_silence_noted(self, node: NodeName, since: float | None) -> None:
+        number = self.faults.enter("ensure_silence_noted", node)
+        at = self._node(node)
+        at.silence_noted = since is not None
+        at.revision += 1
+        self.touch(node)
+        self.faults.leave(number, "ensure_silence_noted")
+
     # SharingActuator
 
     async def ensure_gpus_fenced(self, node: NodeName, uuids: frozenset[GpuUuid]) -> None:

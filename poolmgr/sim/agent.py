@@ -145,7 +145,6 @@ class SimAgents:
         """Publish the node's status, if the agent lives."""
         if node.agent_alive and node.up:
             node.reported = tuple(self._observe(node, gpu) for gpu in node.gpus)
-            node.reported_at = self._clock.now()
             self._touch(node.name)
 
     def _observe(self, node: SimNode, gpu: SimGpu) -> Gpu:

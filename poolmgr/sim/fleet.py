@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from poolmgr.domain.demand import DeviceClaim, Reservation, SharedPod, Vm
 from poolmgr.domain.fleet import Gpu, Node, Pool
 from poolmgr.domain.identifiers import Generation, GpuUuid, NodeName, PciAddress, WorkloadUid
+from poolmgr.domain.liveness import BEAT_SECONDS, AgentSign, Heartbeats
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.sharing import SharingState
 from poolmgr.domain.snapshot import ClusterSnapshot
@@ -117,9 +118,12 @@ class SimulatedFleet:
         self.actuators = Actuators(
             self.world, self.clock, self.faults, self.agents, self.hami, self.kube, self._touch
         )
+        self._heartbeats = Heartbeats()
         for node in nodes:
             node.observed_generation = node.generation
             self.agents.report(node)
+            for value in ("before", "start"):  # whoever manages the fleet has heard every agent
+                self._heartbeats.beat(node.name, value, start, start)
 
     # ClusterView
 
@@ -130,11 +134,12 @@ class SimulatedFleet:
         return self._view()
 
     def _view(self) -> ClusterSnapshot:
+        signs = self._signs()
         return ClusterSnapshot(
             generation=Generation(self._generation),
             taken_at=self.clock.now(),
             synced=self.synced,
-            nodes=tuple(self._node(n) for n in self.world.nodes.values()),
+            nodes=tuple(self._node(n, signs[n.name]) for n in self.world.nodes.values()),
             pools=self.pools,
             vms=tuple(self._vm(v) for v in self.world.vms.values()),
             pods=tuple(self._pod(p) for p in self.world.pods.values()),
@@ -165,20 +170,27 @@ class SimulatedFleet:
         self._touch(node)
         self.agents.poke(node)
 
-    def _ready(self, node: SimNode) -> bool:
-        silent = self.clock.now() - node.reported_at > self.world.timings.report_lost
-        return node.up and (node.agent_alive or not silent)
+    def _signs(self) -> dict[NodeName, AgentSign]:
+        """The agents as a manager hears them that looks now."""
+        now = self.clock.now()
+        for node in self.world.nodes.values():
+            if node.agent_alive and node.up:
+                node.beat = int(now // BEAT_SECONDS)
+            self._heartbeats.beat(node.name, str(node.beat), now, now)
+        return self._heartbeats.judge(self.world.nodes, now)
 
-    def _node(self, node: SimNode) -> Node:
+    def _node(self, node: SimNode, agent: AgentSign) -> Node:
         known = self._nodes.get(node.name)
-        if known is not None and known.ready == self._ready(node):
+        if known is not None and known.agent is agent:
             return known
         sharing = node.sharing
         cpu, memory = self.world.free_compute(node)
         view = Node(
             name=node.name,
             gpus=tuple(self._gpu(node, g) for g in node.reported),
-            ready=self._ready(node),
+            ready=node.up and agent.heard,
+            agent=agent,
+            silence_noted=node.silence_noted,
             cordoned=node.unschedulable,
             cordoned_by_us=node.cordoned_by_us,
             transition=node.transition,

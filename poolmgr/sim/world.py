@@ -41,8 +41,6 @@ class Timings:
     """From a launcher being schedulable to being bound."""
     termination: float = 5.0
     """From the end of a workload to its GPU being free."""
-    report_lost: float = 60.0
-    """A node whose agent has been silent this long no longer counts as ready."""
     reboot: float = 120.0
 
 
@@ -123,7 +121,9 @@ class SimNode:
     highest_epoch: LeaseEpoch = LeaseEpoch(0)
     """In the agent's journal: survives its restarts and reboots."""
     reported: tuple[Gpu, ...] = ()
-    reported_at: float = 0.0
+    beat: int = 1
+    """What the agent's heartbeat says."""
+    silence_noted: bool = False
     boots: int = 1
 
     def gpu(self, pci_address: PciAddress) -> SimGpu:

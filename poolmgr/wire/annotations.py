@@ -14,6 +14,8 @@ PLUGIN_LABELS = "poolmgr.io/plugin-labels"
 """On a Node: JSON object of the labels that we removed to stop HAMi's plugin, to put back exactly."""
 EPOCH = "poolmgr.io/epoch"
 """On a Node or GPUNode: lease epoch of the last write."""
+AGENT_LAST_SEEN = "poolmgr.io/agent-last-seen"
+"""On a GPUNode, while its agent is silent: when the manager last heard it, RFC 3339, or `never`."""
 RETRY = "poolmgr.io/retry"
 """On a GPUNode, by an operator: `all`, or PCI addresses with commas between them, of GPUs that rest after failed moves
 and are to be tried again at once. The manager takes it off when it has done so."""

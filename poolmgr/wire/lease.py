@@ -1,5 +1,6 @@
-"""coordination.k8s.io/v1 Lease."""
+"""coordination.k8s.io/v1 Lease: the manager's, by which one replica leads, and each agent's, by which it is heard."""
 
+from poolmgr.domain.identifiers import NodeName
 from poolmgr.wire.meta import ObjectMeta, Wire
 
 
@@ -16,3 +17,16 @@ class Lease(Wire, frozen=True):
     kind: str = ""
     metadata: ObjectMeta = ObjectMeta()
     spec: LeaseSpec = LeaseSpec()
+
+
+AGENT_PREFIX = "poolmgr-agent-"
+"""Before the node's name. The chart's admission policy lets an agent write the Lease of its own node alone."""
+AGENT_LABEL, AGENT_LABEL_VALUE = "poolmgr.io/heartbeat", "agent"
+
+
+def agent_lease_name(node: NodeName) -> str:
+    return f"{AGENT_PREFIX}{node}"
+
+
+def node_of_agent_lease(name: str) -> NodeName | None:
+    return NodeName(name.removeprefix(AGENT_PREFIX)) if name.startswith(AGENT_PREFIX) else None

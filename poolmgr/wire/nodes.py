@@ -7,12 +7,13 @@ import msgspec
 
 from poolmgr.domain.fleet import Node, Pool
 from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.liveness import HEARD, AgentSign
 from poolmgr.domain.membership import pool_of
 from poolmgr.domain.placement import HostPort, Taint
 from poolmgr.domain.sharing import SharingState
 from poolmgr.wire import GpuNode
 from poolmgr.wire import Node as WireNode
-from poolmgr.wire.annotations import BEST_EFFORT_ONLY, RETRY
+from poolmgr.wire.annotations import AGENT_LAST_SEEN, BEST_EFFORT_ONLY, RETRY
 from poolmgr.wire.gpu_nodes import gpus_of, reported
 from poolmgr.wire.node_specs import backoffs_of, complaint_of, disturbances_of, transition_of
 from poolmgr.wire.quantities import count, milli, whole_mebibytes
@@ -40,6 +41,7 @@ def node_of(
     pools_by_age: tuple[Pool, ...],
     requested: Requested | None = None,
     sharing: SharingState | None = None,
+    agent: AgentSign = HEARD,
 ) -> Node:
     """`node` is None where the Node object is gone but its GPUNode is not yet: its GPUs still show, not ready,
     so that nothing forgets them."""
@@ -55,7 +57,9 @@ def node_of(
     return Node(
         name=NodeName(name),
         gpus=gpus_of(gpu_node, pools),
-        ready=node is not None and kubelet_ready(wire) and agent_ready(gpu_node),
+        ready=node is not None and kubelet_ready(wire) and agent_ready(gpu_node) and agent.heard,
+        agent=agent,
+        silence_noted=AGENT_LAST_SEEN in gpu_node.metadata.annotations,
         cordoned=wire.spec.unschedulable,
         cordoned_by_us=wire.spec.unschedulable and bool(wire.metadata.annotations.cordoned),
         transition=transition_of(gpu_node),

@@ -40,7 +40,7 @@ class NodeCard:
     name: str
     tiles: tuple[Tile, ...]
     note: str
-    """`moving`, `cordoned`, `paused`, `not ready`, or empty."""
+    """`agent silent`, `not ready`, a move's step, `cordoned`, `not reported`, `paused`, or empty."""
     lent: str
     """What it means that new containers have to be best-effort ones; empty where any may come."""
 
@@ -144,12 +144,16 @@ def _natural(name: str) -> list[tuple[int, str]]:
 def node_card(part: NodeCensus, said: Iterable[Refusal], now: float) -> NodeCard:
     """`said`: what the newest plan says of the node and its GPUs."""
     node, note = part.node, ""
-    if not node.ready:
+    if not node.agent.heard:
+        note = "agent silent" if node.agent.silent else "agent not heard yet"
+    elif not node.ready:
         note = "not ready"
     elif node.transition is not None:
         note = node.transition.step.value.lower()
     elif node.cordoned:
         note = "cordoned"
+    elif not node.reported:
+        note = "not reported"
     elif node.backoffs and node_rests(node.name, node.backoffs, node.disturbances, now):
         note = "paused"
     of_gpus = {r.subject.name: r.message for r in said if r.subject.kind is SubjectKind.GPU}
@@ -176,6 +180,8 @@ def _tile(use: GpuUse, node: Node, now: float, said: dict[str, str]) -> Tile:
         f"{gpu.pci_address} on {gpu.node}: {_state_words(use, node)}",
         f"{gpu.model}, {gpu.memory_mib} MiB",
     ]
+    if not node.agent.heard:
+        lines.append(sentence(node.agent.verdict(node.name).message))
     lines += users(use)[:8]
     if gpu.mode_since:
         lines.append(f"for {SIDE[gpu.observed_mode]} since {duration(now - gpu.mode_since)}")

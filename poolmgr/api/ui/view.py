@@ -9,6 +9,7 @@ from poolmgr.api.ui.wording import SIDE, clock_time, day_and_time, duration, plu
 from poolmgr.domain.census import Census, Count, total
 from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.fleet import Gpu, Pool, SideLimits, Transition
+from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode, Step
 from poolmgr.domain.plan import Plan, Refusal, Subject, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
@@ -107,7 +108,8 @@ def make_view(census: Census, plan: Plan | None, readiness: Verdict) -> View:
     waiting, waiting_in_all = _waiting(snapshot, plan)
     trouble = tuple(_trouble(use.gpu) for use in census.trouble)
     moves = sorted(snapshot.transitions, key=lambda move: move.started_at)
-    mood, headline, detail = _headline(count, waiting_in_all, len(moves), readiness)
+    silent = [part.node.name for part in census.nodes if part.node.agent.silent]
+    mood, headline, detail = _headline(count, waiting_in_all, len(moves), readiness, silent)
     return View(
         headline=headline,
         detail=detail,
@@ -126,7 +128,9 @@ def make_view(census: Census, plan: Plan | None, readiness: Verdict) -> View:
     )
 
 
-def _headline(total: Count, waiting: int, moves: int, readiness: Verdict) -> tuple[str, str, str]:
+def _headline(
+    total: Count, waiting: int, moves: int, readiness: Verdict, silent: list[NodeName]
+) -> tuple[str, str, str]:
     use = f"{total.passthrough_used} in VMs, {total.shared_used} in containers, of {total.gpus} GPUs"
     if not readiness:
         return "blind", "This manager is not acting", sentence(readiness.message)
@@ -135,6 +139,13 @@ def _headline(total: Count, waiting: int, moves: int, readiness: Verdict) -> tup
             "trouble",
             f"{plural(total.trouble, 'GPU')} {'needs' if total.trouble == 1 else 'need'} attention",
             "Everything else goes on: " + use + ".",
+        )
+    if silent:
+        more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
+        return (
+            "trouble",
+            f"{plural(len(silent), 'agent is silent', 'agents are silent')}",
+            f"Nothing moves on {silent[0]}{more} until the agent there is heard again. Everything else goes on: {use}.",
         )
     if waiting:
         way = f"{plural(moves, 'move')} under way. " if moves else ""

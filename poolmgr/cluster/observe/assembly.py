@@ -5,7 +5,9 @@ there (tests rebuild from scratch and compare), but for one thing: what the last
 machine is there. What did not change is handed out again as the same value.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TypeVar
 
 import msgspec
@@ -24,6 +26,7 @@ from poolmgr.domain.demand import DeviceClaim, Reservation, Vm
 from poolmgr.domain.fleet import Node as FleetNode
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import Generation, NodeName
+from poolmgr.domain.liveness import HEARD, AgentSign
 from poolmgr.domain.membership import by_age
 from poolmgr.domain.placement import Placement
 from poolmgr.domain.snapshot import ClusterSnapshot
@@ -51,6 +54,7 @@ from poolmgr.wire.reservations import reservation_from
 from poolmgr.wire.text import whole
 
 V = TypeVar("V")
+NOBODY_JUDGED: Mapping[NodeName, AgentSign] = MappingProxyType({})
 
 
 class Assembly:
@@ -99,6 +103,7 @@ class Assembly:
         self._dirty_volumes = False
         self._passthrough = Passthrough(frozenset(), {})
         self._dirty_passthrough = False
+        self._agents: Mapping[NodeName, AgentSign] = {}
 
     @property
     def config(self) -> HamiConfig:
@@ -249,8 +254,13 @@ class Assembly:
         _put(self._instances, key, instance)
         self._dirty_vms = True
 
-    def snapshot(self, now: float, *, synced: bool) -> ClusterSnapshot:
-        """The cluster as applied so far. The generation rises only when something is different."""
+    def snapshot(
+        self, now: float, *, synced: bool, agents: Mapping[NodeName, AgentSign] = NOBODY_JUDGED
+    ) -> ClusterSnapshot:
+        """The cluster as applied so far. The generation rises only when something is different. Of an agent that is not
+        in `agents` nobody doubts that it is heard."""
+        self._dirty_nodes.update(name for name, sign in agents.items() if self._agents.get(name) is not sign)
+        self._agents = agents
         if self._dirty_passthrough:
             self._renew_passthrough()
         if self._dirty_volumes:
@@ -306,7 +316,8 @@ class Assembly:
                 self._locked_nodes.add(name)
             else:
                 self._locked_nodes.discard(name)
-            built = node_of(gpu_node, node, pools, self._index.usage(name), sharing)
+            sign = self._agents.get(NodeName(name), HEARD)
+            built = node_of(gpu_node, node, pools, self._index.usage(name), sharing, sign)
             self._changed |= self._nodes.put(name, built)
         self._dirty_nodes = set()
 

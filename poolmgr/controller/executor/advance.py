@@ -39,15 +39,22 @@ def next_action(node: Node, snapshot: ClusterSnapshot, deadlines: StepDeadlines)
 
     A step past its deadline is undone; while undoing, it is passed over instead, so that the node is never
     left cordoned: what then is not where it should be shows as trouble on the device.
+
+    Until the GPUs are rebound nothing goes on while the agent is silent, and no deadline runs: it may be at work on them.
+    After that HAMi and the node are given back whether it is heard or not.
     """
     transition = node.transition
     assert transition is not None
+    if not node.agent.heard and transition.step.order <= Step.REBIND.order:
+        silent = node.agent.verdict(node.name)
+        return Wait(silent.reason, f"{transition.step.value} waits: {silent.message}")
     pools: dict[str, Pool] = {pool.name: pool for pool in snapshot.pools}
     action = _recipe(node, transition, snapshot, pools)
     if not isinstance(action, Wait | Perform):
         return action
     limit = deadlines.of(transition.step, _drain_timeout(node, transition, pools))
-    waited = snapshot.taken_at - transition.step_started_at
+    heard_since = node.agent.since if node.agent.heard else snapshot.taken_at
+    waited = snapshot.taken_at - max(transition.step_started_at, heard_since)
     if waited <= limit:
         return action
     late = f"{transition.step.value} on {node.name} took over {limit:.0f} s ({action.message})"

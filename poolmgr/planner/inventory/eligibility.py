@@ -24,6 +24,9 @@ def name_of(gpu: Gpu) -> str:
 
 def node_denial(node: Node, now: float) -> Denial | None:
     """What keeps the whole node out of plans."""
+    if not node.agent.heard:
+        said = node.agent.verdict(node.name)
+        return said.reason, said.message
     if not node.ready:
         return Reason.NODE_NOT_READY, f"node {node.name} or its agent is not ready"
     if not node.reported:

@@ -1,6 +1,7 @@
 """What the real API server makes of our CRDs: every rule refuses what it should, with its sentence."""
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -199,8 +200,13 @@ def test_kubectl_shows_what_an_operator_asks_first(plane: ControlPlane) -> None:
             {"status": counts | {"moving": 1, "waitingVMs": 2, "waitingPods": 5, "conditions": [ready]}},
         )
         head, row = plane.kubectl("get", "gnode", "shown").splitlines()
-        assert head.split() == ["NAME", "GPUS", "PASSTHROUGH", "SHARED", "MOVING", "TROUBLE", "AGE"]
-        assert row.split()[:-1] == ["shown", "8", "3", "4", "1", "0"]
+        columns = ["NAME", "GPUS", "PASSTHROUGH", "SHARED", "MOVING", "TROUBLE", "LAST SEEN", "AGE"]
+        assert re.split(" {2,}", head.strip()) == columns
+        assert row.split()[:-1] == ["shown", "8", "3", "4", "1", "0"], "while its agent is heard"
+        plane.kubectl("annotate", "gnode", "shown", f"poolmgr.io/agent-last-seen={NOW}")
+        row = plane.kubectl("get", "gnode", "shown").splitlines()[1]
+        assert row.split()[:-1] == ["shown", "8", "3", "4", "1", "0", NOW]
+        plane.kubectl("annotate", "gnode", "shown", "poolmgr.io/agent-last-seen-")
         head, row = plane.kubectl("get", "gpool", "shown").splitlines()
         assert head.split() == [
             "NAME",

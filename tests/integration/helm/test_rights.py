@@ -8,6 +8,7 @@ import yaml
 from e2e.controlplane.client import ApiClient, ApiError
 from e2e.controlplane.plane import CommandFailed, ControlPlane
 from e2e.processes import wait_until
+from poolmgr.wire.kinds import LEASES
 from tests.integration.helm.installation import (
     DEVICE,
     NAMESPACE,
@@ -51,6 +52,7 @@ MAY = [
     ("poolmgr-webhook", "get", "pods", False),
     ("poolmgr-agent", "patch", "gpunodes.poolmgr.io/status", True),
     ("poolmgr-agent", "patch", "gpunodes.poolmgr.io", False),
+    ("poolmgr-agent", "delete", "leases.coordination.k8s.io", False),
     ("poolmgr-agent", "patch", "nodes", False),
     ("poolmgr-agent", "get", "secrets", False),
     ("poolmgr-agent", "delete", "pods", False),
@@ -102,6 +104,30 @@ def test_an_agent_writes_its_own_nodes_status_only(release: Installation) -> Non
         'an agent may write the GPUNode of its own node only: this token is of node "gpu-1", the object is gpu-2'
         in refused.value.message
     )
+
+
+def test_an_agent_beats_for_its_own_node_only_and_cannot_take_the_managers_lease(
+    release: Installation,
+) -> None:
+    agent = agent_of(release, "gpu-1")
+    leases = LEASES.path(namespace=NAMESPACE)
+
+    def lease(name: str) -> dict[str, object]:
+        spec = {"holderIdentity": "gpu-1", "renewTime": "2026-11-29T10:00:00.000000Z"}
+        metadata = {"name": name, "namespace": NAMESPACE}
+        return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+
+    agent.create(leases, lease("poolmgr-agent-gpu-1"))
+    agent.patch(f"{leases}/poolmgr-agent-gpu-1", {"spec": {"renewTime": "2026-11-29T10:00:15.000000Z"}})
+    for name in ("poolmgr-agent-gpu-2", "poolmgr-manager", "gpu-1"):
+        with pytest.raises(ApiError, match="may write the heartbeat of its own node only"):
+            agent.create(leases, lease(name))
+    release.plane.api.create(leases, lease("poolmgr-manager"))
+    try:
+        with pytest.raises(ApiError, match="may write the heartbeat of its own node only"):
+            agent.patch(f"{leases}/poolmgr-manager", {"spec": {"holderIdentity": "gpu-1"}})
+    finally:
+        release.plane.api.delete(f"{leases}/poolmgr-manager")
 
 
 def test_an_agent_makes_its_own_gpunode_only_and_without_a_will_of_its_own(release: Installation) -> None:

@@ -21,6 +21,7 @@ from poolmgr.cluster.access import KubernetesAccess
 from poolmgr.cluster.client import Client
 from poolmgr.cluster.connect import ClusterSettings, KubernetesCluster, assemble
 from poolmgr.cluster.serving_certificate import SecretCertificateStore
+from poolmgr.cluster.view import ViewSettings
 from poolmgr.controller.interfaces import PoolStatus
 from poolmgr.domain.access import READ
 from poolmgr.domain.errors import Stale
@@ -30,6 +31,8 @@ from poolmgr.domain.node_spec import NodeIntent
 from poolmgr.domain.plan import Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import SystemClock
+from poolmgr.wire.kinds import LEASES
+from poolmgr.wire.lease import agent_lease_name
 from tests.integration.helm.installation import (
     CHART,
     DEVICE,
@@ -154,7 +157,7 @@ async def recorded(kubeconfig: Path) -> AsyncIterator[tuple[Client, set[Right]]]
 async def test_the_manager_has_the_rights_it_uses_and_no_others(release: Installation) -> None:
     kubeconfig = release.plane.service_account_kubeconfig(NAMESPACE, "poolmgr-manager")
     async with recorded(kubeconfig) as (client, used):
-        cluster = assemble(client, ClusterSettings())
+        cluster = assemble(client, ClusterSettings(view=ViewSettings(heartbeats_in=NAMESPACE)))
         running = asyncio.create_task(cluster.run())
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -233,6 +236,11 @@ async def test_the_agent_has_the_rights_it_uses_and_no_others(release: Installat
             assert seen["metadata"]["resourceVersion"] == changed["metadata"]["resourceVersion"]
             break
         await server.list_pods()
+        await server.beat()  # makes its Lease
+        await server.beat()
+        name = agent_lease_name(NodeName("gpu-verbs"))
+        lease = release.plane.api.get(LEASES.path(name, namespace=NAMESPACE))
+        assert lease["metadata"]["ownerReferences"][0]["name"] == "gpu-verbs"
     finally:
         await server.close()
     assert recorder.used == granted(release.plane, "poolmgr-agent")

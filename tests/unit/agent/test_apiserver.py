@@ -3,6 +3,7 @@
 import json
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from poolmgr.agent.podresources import PodName
 from poolmgr.domain.errors import PoolError, Stale, Unavailable
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.wire.http_errors import error_of
+from poolmgr.wire.lease import node_of_agent_lease
 from tests.fake_node import FakeClock
 
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -52,6 +54,38 @@ async def test_the_status_is_patched_under_its_version() -> None:
 
     patched = await server(answer).patch_status({"summary": {}}, "41")
     assert patched["metadata"] == {"resourceVersion": "41"}
+
+
+async def test_the_heartbeat_is_the_nodes_own_lease_and_differs_each_time() -> None:
+    leases: dict[str, dict[str, Any]] = {}
+    path = "/apis/coordination.k8s.io/v1/namespaces/poolmgr-system/leases"
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        match request.method, request.url.path:
+            case "PATCH", found if found == f"{path}/poolmgr-agent-n1":
+                if not leases:
+                    return httpx.Response(404, json={"message": "not found"})
+                leases["poolmgr-agent-n1"]["spec"] |= json.loads(request.content)["spec"]
+                return httpx.Response(200, json=leases["poolmgr-agent-n1"])
+            case "GET", "/api/v1/nodes/n1":
+                return httpx.Response(200, json={"metadata": {"uid": "u-1"}})
+            case "POST", found if found == path:
+                body = json.loads(request.content)
+                leases[body["metadata"]["name"]] = body
+                return httpx.Response(201, json=body)
+        raise AssertionError(request.url)
+
+    api = server(answer)
+    renewed = []
+    for _ in range(2):
+        await api.beat()
+        renewed.append(leases["poolmgr-agent-n1"]["spec"]["renewTime"])
+        api._clock.time += 20.0  # type: ignore[attr-defined]
+    assert renewed[0] != renewed[1]
+    assert leases["poolmgr-agent-n1"]["metadata"]["labels"] == {"poolmgr.io/heartbeat": "agent"}
+    assert leases["poolmgr-agent-n1"]["metadata"]["ownerReferences"][0]["uid"] == "u-1"
+    assert node_of_agent_lease("poolmgr-agent-n1") == "n1"
+    assert node_of_agent_lease("poolmgr-manager") is None
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 410, 412, 422, 429, 500, 503])

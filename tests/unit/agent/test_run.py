@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from poolmgr.agent.heartbeat import STUCK_SECONDS, Heartbeat
 from poolmgr.agent.run import FAILED_PASS_SECONDS, Loop
 from poolmgr.agent.settings import AgentSettings
 from poolmgr.domain.errors import Unavailable
@@ -37,11 +38,23 @@ class Rounds:
 @pytest.mark.parametrize("error", OF_DATA, ids=lambda error: type(error).__name__)
 async def test_a_round_that_fails_is_followed_by_another(error: Exception) -> None:
     settings = AgentSettings(NodeName("n"))
-    loop = Loop(Rounds(error), Api(), settings, FakeClock())  # type: ignore[arg-type]
+    clock, api = FakeClock(), Api()
+    heartbeat = Heartbeat(api, clock)
+    loop = Loop(Rounds(error), api, settings, clock, heartbeat)  # type: ignore[arg-type]
+    clock.time += STUCK_SECONDS + 1
     assert await loop._reconcile() == FAILED_PASS_SECONDS
+    await heartbeat.beat()
+    assert api.beats == 0, "an agent whose every look fails says nothing new"
     assert await loop._reconcile() == settings.poll_seconds
+    await heartbeat.beat()
+    assert api.beats == 1
 
 
 class Api:
+    beats = 0
+
+    async def beat(self) -> None:
+        self.beats += 1
+
     async def read_or_create(self) -> dict[str, Any]:
         return {"metadata": {"name": "n"}}

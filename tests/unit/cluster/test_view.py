@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from poolmgr.cluster.connect import ClusterSettings, KubernetesCluster, assemble
+from poolmgr.cluster.view import ViewSettings
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.plan import Subject, SubjectKind
 from poolmgr.domain.snapshot import ClusterSnapshot
@@ -47,10 +48,12 @@ MOVING = {
 
 
 class Bench(ApiBench):
-    def __init__(self) -> None:
+    def __init__(self, view: ViewSettings | None = None) -> None:
         super().__init__()
         self.api.kinds.update(REQUIRED)
-        self.cluster: KubernetesCluster = assemble(self.client, ClusterSettings(identity="me"))
+        self.cluster: KubernetesCluster = assemble(
+            self.client, ClusterSettings(identity="me", view=view or ViewSettings())
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Bench"]:
@@ -65,6 +68,82 @@ class Bench(ApiBench):
     async def look(self) -> ClusterSnapshot:
         await self.clock.settle()
         return await self.cluster.view.snapshot()
+
+
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/poolmgr-system/leases"
+
+
+class Agents(Bench):
+    """A node whose agent renews its Lease when it is told to; nobody else's Lease is looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(ViewSettings(heartbeats_in="poolmgr-system"))
+        self.beats = 0
+        self.api.put(NODES, node())
+        self.api.put(GPU_NODES, gpu_node())
+
+    def beat(self, name: str = "poolmgr-agent-n1", year: int = 2026) -> None:
+        self.beats += 1
+        renewed = {"renewTime": f"{year}-11-29T10:00:{self.beats:02d}.000000Z"}
+        metadata = {"name": name, "labels": {"poolmgr.io/heartbeat": "agent"}}
+        self.api.put(LEASES, {"metadata": metadata, "spec": renewed})
+
+    async def agent(self) -> tuple[bool, bool]:
+        (found,) = (await self.look()).nodes
+        assert found.ready is found.agent.heard
+        return found.agent.heard, found.agent.silent
+
+
+async def test_agent_is_heard_while_its_lease_changes_by_whatever_clock() -> None:
+    bench = Agents()
+    bench.beat(year=1999)
+    async with bench.running():
+        assert await bench.agent() == (False, False), "one look tells nothing"
+        await bench.clock.advance(10)
+        bench.beat(year=1998)
+        assert await bench.agent() == (True, False)
+        for _ in range(8):
+            await bench.clock.advance(10)
+            bench.beat("poolmgr-agent-n2")
+            await bench.look()
+        assert await bench.agent() == (False, True)
+        (found,) = (await bench.look()).nodes
+        assert found.agent.verdict(found.name).reason == "AgentSilent"
+        waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(60.0))
+        await bench.clock.advance(1)
+        assert not waiting.done(), "heartbeats that come as they should are no change"
+        bench.beat()
+        await bench.clock.advance(1)
+        assert waiting.done()
+        assert await bench.agent() == (True, False)
+
+
+async def test_an_api_server_that_is_away_silences_no_agent() -> None:
+    bench = Agents()
+    bench.beat()
+    async with bench.running():
+        bench.beat()
+        await bench.look()
+        bench.beat()
+        assert await bench.agent() == (True, False)
+        bench.transport.down = True
+        bench.api.end_watches()
+        for _ in range(30):
+            await bench.clock.advance(10)
+            assert await bench.agent() == (True, False), "nothing is moved then: the view is not synced"
+        assert not (await bench.look()).synced
+        bench.transport.down = False
+        while not (await bench.look()).synced:
+            await bench.clock.advance(2)
+        assert await bench.agent() == (True, False), "it could not be heard meanwhile"
+
+
+async def test_who_looks_once_judges_no_agent() -> None:
+    bench = Bench()
+    bench.api.put(NODES, node())
+    bench.api.put(GPU_NODES, gpu_node())
+    async with bench.running():
+        assert (await bench.look()).nodes[0].agent.heard
 
 
 async def test_cluster_without_kubevirt_and_hami_is_seen_whole() -> None:

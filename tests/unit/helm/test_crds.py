@@ -122,5 +122,6 @@ def test_gpunodes_columns_are_what_an_operator_asks_first() -> None:
         "Shared",
         "Moving",
         "Trouble",
+        "Last Seen",
         "Age",
     ]

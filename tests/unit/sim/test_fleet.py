@@ -149,7 +149,9 @@ async def test_agent_killed_between_unbind_and_bind_repairs_on_return() -> None:
     await write(fleet, intent(Step.REBIND, Mode.PASSTHROUGH))
     await fleet.clock.run_for(5)
     fleet.agents.kill(NODE)
-    await fleet.clock.run_for(120)
+    for _ in range(12):
+        await fleet.clock.run_for(10)
+        await fleet.snapshot()  # who never listens hears of no silence
     assert fleet.modes() == {None: 1, Mode.SHARED: 1}
     assert not (await fleet.snapshot()).nodes[0].ready
     fleet.agents.start(NODE)
