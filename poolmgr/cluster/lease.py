@@ -171,7 +171,7 @@ class Elector:
         """Whether a holder of the lease that is gone has surely stopped."""
         if self._seen != DELETED:
             self._seen, self._seen_at = DELETED, now
-        self.standing_by_because = (
+        self.not_leading_message = (
             f"somebody deleted the lease {self._where}; a new one is made once its holder has surely stopped"
         )
         return now - self._seen_at >= self._settings.duration_seconds

@@ -281,7 +281,7 @@ async def test_a_deleted_lease_is_not_made_anew_while_its_holder_may_lead() -> N
     bench.api.remove(LEASE)
     await bench.advance(9)
     assert follower.elector.epoch is None
-    assert "deleted the lease poolmgr-system/poolmgr-manager" in follower.elector.standing_by_because
+    assert "deleted the lease poolmgr-system/poolmgr-manager" in follower.elector.not_leading_message
     await bench.advance(12)
     assert follower.elector.epoch == 2
     leader.transport.down = False
