@@ -29,6 +29,8 @@ COMMANDS: dict[str, str] = {
     "retry": "Have GPUs tried again that rest after failed moves.",
     "pause": "Plan nothing more for a pool until it is resumed.",
     "resume": "Have a paused pool planned for again.",
+    "cordon": "Keep GPUs in the mode that they are in.",
+    "uncordon": "Let cordoned GPUs move again.",
     "version": "Say the version of this program and of the agents.",
     "completion": "Print the script by which a shell completes commands.",
     "demo": "Run poolmgr on a simulated fleet, with its dashboard, on this machine.",
@@ -42,11 +44,14 @@ COMMANDS: dict[str, str] = {
     "gpu": "Share GPUs of a workstation with the CUDA hook, without Kubernetes.",
 }
 """Name → help line. The help lives here so that `poolmgr --help` imports none of them."""
-PLACES: dict[str, tuple[str, str]] = {"resume": ("pause", "resume_app")}
+PLACES: dict[str, tuple[str, str]] = {
+    "resume": ("pause", "resume_app"),
+    "uncordon": ("cordon", "uncordon_app"),
+}
 """Name → module and attribute, where these are not the name and `app`."""
 PANELS: dict[str, tuple[str, ...]] = {
     "Every day, with your kubeconfig": (
-        "status", "get", "explain", "events", "history", "rebalance", "retry", "pause", "resume", "version", "completion",
+        "status", "get", "explain", "events", "history", "rebalance", "retry", "pause", "resume", "cordon", "uncordon", "version", "completion",
     ),
     "Run": ("manager", "webhook", "agent", "demo", "gpu"),
     "Judge beforehand": ("plan", "snapshot", "simulate", "bench"),

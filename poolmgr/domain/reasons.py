@@ -39,6 +39,7 @@ class Reason(StrEnum):
     RECENTLY_FAILED = "RecentlyFailed"  # a move failed: GPU or node rests until the instant in the sentence
     DISTURBANCE_SPENT = "DisturbanceSpent"  # moves cost the node's pods as much within an hour as they may
     AGENT_SILENT = "AgentSilent"  # its node's agent is not heard, so what it said last may be untrue
+    GPU_CORDONED = "GpuCordoned"  # an operator keeps it in its mode
 
     # Demand that cannot be served now
     NO_CANDIDATE = "NoCandidate"  # no GPU of the model can be moved now

@@ -20,6 +20,10 @@ RETRY = "poolmgr.io/retry"
 """On a GPUNode, by an operator: `all`, or PCI addresses with commas between them, of GPUs that rest after failed moves
 and are to be tried again at once. The manager takes it off when it has done so."""
 
+CORDONED_GPUS = "poolmgr.io/cordoned-gpus"
+"""On a GPUNode, by an operator: `all`, or PCI addresses with commas between them, of GPUs that stay in their mode."""
+ALL_GPUS = "all"
+
 PAUSED_FROM = "poolmgr.io/paused-from"
 """On a GPUPool that `poolmgr pause` set Off: the mode that it had."""
 

@@ -12,8 +12,10 @@ from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress, PlanId, Po
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
+from poolmgr.wire.annotations import ALL_GPUS, CORDONED_GPUS
 from poolmgr.wire.instants import unix_or_zero
 from poolmgr.wire.meta import Condition, ObjectMeta, Wire
+from poolmgr.wire.text import listed
 
 
 class DesiredDevice(Wire, frozen=True):
@@ -138,9 +140,35 @@ _PHASES = {phase.value: phase for phase in DevicePhase}
 def gpus_of(node: GpuNode, pools: dict[str, PoolName | None]) -> tuple[Gpu, ...]:
     """Every device that the agent reports, in its order. `pools` maps model to pool on this node."""
     desired = {device.pci_address: device for device in node.spec.devices}
+    name, cordoned = NodeName(node.metadata.name), cordoned_gpus(node)
     return tuple(
-        _gpu(NodeName(node.metadata.name), device, desired.get(device.pci_address), pools.get(device.model))
+        _gpu(
+            name,
+            device,
+            desired.get(device.pci_address),
+            pools.get(device.model),
+            _cordoned(name, device) if is_cordoned(device.pci_address, cordoned) else _rebind(device),
+        )
         for device in node.status.devices
+    )
+
+
+def cordoned_gpus(node: GpuNode) -> frozenset[str]:
+    """PCI addresses of GPUs that an operator keeps in their mode, or `ALL_GPUS`."""
+    text = node.metadata.annotations.get(CORDONED_GPUS, "")
+    return frozenset(listed(text.casefold())) if text else frozenset()
+
+
+def is_cordoned(pci_address: str, cordoned: frozenset[str]) -> bool:
+    return bool(cordoned) and (pci_address in cordoned or ALL_GPUS in cordoned)
+
+
+def _cordoned(node: NodeName, device: DeviceStatus) -> Verdict:
+    """As one that its agent would not move: planner, guard and webhook all leave such a GPU where it is."""
+    return Verdict(
+        False,
+        Reason.GPU_CORDONED,
+        f"an operator cordoned it; `poolmgr uncordon {node}/{device.pci_address}` lets it move again",
     )
 
 
@@ -172,7 +200,13 @@ def reported(node: GpuNode) -> bool:
     return 0 < node.metadata.generation <= node.status.observed_generation
 
 
-def _gpu(node: NodeName, device: DeviceStatus, desired: DesiredDevice | None, pool: PoolName | None) -> Gpu:
+def _gpu(
+    node: NodeName,
+    device: DeviceStatus,
+    desired: DesiredDevice | None,
+    pool: PoolName | None,
+    rebind: Verdict,
+) -> Gpu:
     phase = _PHASES.get(device.phase)
     reason, message = device.reason, device.message
     if phase is None:
@@ -201,7 +235,7 @@ def _gpu(node: NodeName, device: DeviceStatus, desired: DesiredDevice | None, po
         reason=reason,
         message=message,
         mode_since=unix_or_zero(device.mode_since),
-        rebind=_rebind(device),
+        rebind=rebind,
     )
 
 

@@ -150,3 +150,32 @@ def test_retry_ends_the_rest_of_one_gpu_or_of_a_node(cluster: Cluster, manager: 
     manager.resting = ()
     assert "nobody rests there" in cluster.answers("retry", "gpu-1", "--server", "http://manager")
     assert manager.retried == [("gpu-1", (address,), True), ("gpu-1", (), False)]
+
+
+def test_a_cordoned_gpu_is_not_moved_for_a_vm_that_waits_until_it_is_uncordoned(cluster: Cluster) -> None:
+    cluster.put(
+        build.pool("desktops"),
+        build.node("gpu-1"),
+        build.gpu_node("gpu-1", [build.device("0000:3b:00.0")]),
+        build.vmi("bob"),
+        build.launcher("bob"),
+    )
+    assert "moves to Passthrough" in cluster.answers("explain", "gpu", "gpu-1/0000:3b:00.0")
+    assert cluster.answers("cordon", "gpu-1/0000:3b:00.0").startswith("gpu-1/0000:3b:00.0: cordoned;")
+    assert "cordoned before" in cluster.answers("cordon", "gpu-1/0000:3B:00.0")
+    assert "stays   GpuCordoned: GPU 0000:3b:00.0 of gpu-1" in cluster.answers(
+        "explain", "gpu", "gpu-1/0000:3b:00.0"
+    )
+    assert "NoCandidate" in cluster.answers("explain", "vm", "bob")
+    assert cluster.answers("uncordon", "gpu-1/0000:3b:00.0") == "gpu-1/0000:3b:00.0: uncordoned\n"
+    assert "moves to Passthrough" in cluster.answers("explain", "gpu", "gpu-1/0000:3b:00.0")
+
+
+def test_a_node_is_cordoned_and_uncordoned_as_a_whole(cluster: Cluster) -> None:
+    cluster.put(build.gpu_node("gpu-1", [build.device("0000:3b:00.0")]))
+    cluster.answers("cordon", "gpu-1")
+    result = cluster.run("uncordon", "gpu-1/0000:3b:00.0")
+    assert (result.exit_code, "uncordon gpu-1, then cordon" in result.stderr) == (1, True)
+    assert cluster.answers("uncordon", "gpu-1") == "gpu-1, all GPUs: uncordoned\n"
+    assert cluster.answers("uncordon", "gpu-1") == "gpu-1, all GPUs: was not cordoned\n"
+    assert "it has 0000:3b:00.0" in cluster.run("cordon", "gpu-1/0000:3c:00.0").stderr
