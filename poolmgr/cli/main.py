@@ -21,6 +21,7 @@ from poolmgr.domain.errors import PoolError
 
 COMMANDS: dict[str, str] = {
     "status": "Say on one screen who acts, what moves, who waits, what needs a human.",
+    "doctor": "Say what stands in the way in this cluster, and how to clear it.",
     "get": "List pools, nodes, GPUs, workloads, moves, reservations or plans.",
     "explain": "Say why a VM or pod waits, or a GPU stays: since when, until when.",
     "events": "List what the manager said in the last hour.",
@@ -51,7 +52,7 @@ PLACES: dict[str, tuple[str, str]] = {
 """Name → module and attribute, where these are not the name and `app`."""
 PANELS: dict[str, tuple[str, ...]] = {
     "Every day, with your kubeconfig": (
-        "status", "get", "explain", "events", "history", "rebalance", "retry", "pause", "resume", "cordon", "uncordon", "version", "completion",
+        "status", "doctor", "get", "explain", "events", "history", "rebalance", "retry", "pause", "resume", "cordon", "uncordon", "version", "completion",
     ),
     "Run": ("manager", "webhook", "agent", "demo", "gpu"),
     "Judge beforehand": ("plan", "snapshot", "simulate", "bench"),

@@ -14,7 +14,7 @@ PLANTED = {
         "poolmgr/planner/inventory",
         "import poolmgr.planner.stages.state",
     ),
-    "domain and planner do no IO and know no clock or chance": ("poolmgr/planner", "import os"),
+    "domain, planner and doctor do no IO and know no clock or chance": ("poolmgr/planner", "import os"),
     "Only poolmgr.cluster talks to Kubernetes through its client": (
         "poolmgr/controller",
         "import kubernetes",

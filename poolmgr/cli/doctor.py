@@ -1,0 +1,86 @@
+"""`poolmgr doctor`: what stands in the way in this cluster, and how to clear it."""
+
+from importlib.metadata import version as installed
+from typing import Annotated
+
+import typer
+
+from poolmgr.cli.daily.connection import Context, Kubeconfig, with_cluster
+from poolmgr.cli.daily.listing import Format, Listing, Row, dumped, written
+from poolmgr.cli.daily.reading import Output
+from poolmgr.domain.errors import PoolError
+from poolmgr.wire.instants import to_rfc3339
+
+app = typer.Typer(add_completion=False)
+
+EPILOG = """
+Exit codes: 0 nothing stands in the way, 1 something does, 2 it could not be looked at, in whole or in part.
+
+Examples:
+
+  poolmgr doctor
+
+  poolmgr doctor --all
+
+  poolmgr doctor -o json | jq '.items[] | select(.grade == "problem")'
+"""
+
+
+@app.command(epilog=EPILOG)
+def doctor(
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Also what is fine.")] = False,
+    output: Output = Format.TABLE,
+    hami_device_config: Annotated[
+        str, typer.Option(help="HAMi's device ConfigMap, where its chart was not installed as `hami`.")
+    ] = "",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Look at a cluster and say what stands in poolmgr's way, with what to do. It only reads.
+
+    What you have no right to read, and what nobody says, is `unknown`, never `ok`.
+    """
+    from poolmgr.cluster.client import Client
+    from poolmgr.cluster.survey import survey
+    from poolmgr.doctor.examine import examine
+    from poolmgr.doctor.facts import Facts
+    from poolmgr.doctor.findings import EXIT_UNKNOWN, Finding, Grade, exit_code
+
+    async def ask(client: Client) -> Facts:
+        return await survey(
+            client, client_version=installed("poolmgr"), hami_device_config=hami_device_config
+        )
+
+    try:
+        facts = with_cluster(kubeconfig, context, ask)
+    except PoolError as error:
+        typer.echo(f"poolmgr: {error.message} ({error.reason})", err=True)
+        raise typer.Exit(EXIT_UNKNOWN) from error
+    findings = examine(facts)
+
+    def row(finding: Finding) -> Row:
+        value = {
+            "check": finding.check,
+            "about": finding.about,
+            "grade": finding.grade.value,
+            "message": finding.message,
+            "fix": finding.fix,
+        }
+        cells = (finding.grade.value, finding.check, finding.about, finding.message, finding.fix)
+        return Row(f"{finding.check}/{finding.about}", cells, value)
+
+    shown = [f for f in findings if everything or f.grade is not Grade.OK]
+    listing = Listing(("GRADE", "CHECK", "ABOUT", "WHAT", "FIX"), (), tuple(map(row, shown)))
+    about = {"readAt": to_rfc3339(facts.now)}
+    if output in (Format.JSON, Format.YAML):
+        print(dumped({**about, "items": [row(f).value for f in findings]}, output))
+    elif shown:
+        print(written(listing, output, about))
+    if output in (Format.TABLE, Format.WIDE):
+        counts = {grade: sum(f.grade is grade for f in findings) for grade in Grade}
+        print(("\n" if shown else "") + ", ".join(f"{count} {grade}" for grade, count in counts.items()))
+    raise typer.Exit(exit_code(findings))
+
+
+if __name__ == "__main__":
+    app()
