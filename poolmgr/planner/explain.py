@@ -112,9 +112,9 @@ def _fate_of_unmet(state: PlanState, fit: ShapeFit) -> Denial:
     may = state.node_filter.admitted(placement, sorted(names), shared=True)
     if not may:
         return no_node_admits(state, placement, sorted(names), shared=True)
-    full = {name: state.rooms_of_pods.lacks(name, needs) for name in may} if needs else {}
-    if full and all(full.values()):
-        return Reason.NODE_FULL, f"{may[0]} cannot take it beside its GPUs: {full[may[0]]}" + (
+    rooms = state.rooms_of_pods
+    if needs and all(rooms.lacks(name, needs) for name in may):
+        return Reason.NODE_FULL, f"{may[0]} cannot take it beside its GPUs: {rooms.lacks(may[0], needs)}" + (
             f"; nor can the {len(may) - 1} other node(s) that it may run on" if len(may) > 1 else ""
         )
     if not any(fit.shape.fits_card(card_size(group)) for group in groups):
