@@ -111,11 +111,10 @@ class PeerTable:
         """For each term: the topology values where somebody is whom all terms select. The first of a group that selects
         itself may go anywhere where the topology is known."""
         friends = [peer for peer in self._peers if all(_is_about(term, me, peer) for term in terms)]
-        if terms and not friends and all(_is_about(term, me, me) for term in terms):
-            return [
-                (t.topology_key, {self._at(n, t.topology_key) for n in self._nodes} - {None}) for t in terms
-            ]
-        return [(term.topology_key, self._values(term.topology_key, friends)) for term in terms]
+        found = [(term.topology_key, self._values(term.topology_key, friends)) for term in terms]
+        if not any(values for _, values in found) and all(_is_about(term, me, me) for term in terms):
+            return [(key, {self._at(name, key) for name in self._nodes} - {None}) for key, _ in found]
+        return found
 
     def _crowded(self, terms: tuple[PodAffinityTerm, ...], me: Peer) -> list[tuple[str, set[str | None]]]:
         """Topology values where somebody is whom it wants to be apart from."""

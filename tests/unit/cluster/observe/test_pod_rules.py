@@ -63,6 +63,7 @@ def excluded(me: Peer, *others: Peer, placement: Placement = ANYWHERE) -> set[st
         (near(selecting(ZONE, {"app": "db"})), [peer("n1", {"app": "db"})], {"n3", "n4"}),
         (near(selecting(ZONE, {"app": "db"})), [], {"n1", "n2", "n3", "n4"}),
         (near(selecting(ZONE)), [], {"n4"}),  # the first of a group that selects itself
+        (near(selecting(ZONE)), [peer("n4")], {"n4"}),  # one of the group where there is no zone is nowhere
         (near(selecting(ZONE)), [peer("n3")], {"n1", "n2", "n4"}),
         (spread(ZONE), [peer("n1")], {"n1", "n2", "n4"}),
         (spread(ZONE), [peer("n1"), peer("n3")], {"n4"}),
