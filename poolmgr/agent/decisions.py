@@ -265,7 +265,13 @@ def _of_the_card(observed: ObservedGpu, to_mode: Mode) -> tuple[Verdict, ...]:
     return (
         preflight.check_hardware(gpu, to_mode),
         preflight.check_state(gpu, to_mode, mig_enabled=mig),
-        check_evidence(gpu, uuid=observed.uuid, mig_enabled=mig, kubelet_known=observed.kubelet_known),
+        check_evidence(
+            gpu,
+            uuid=observed.uuid,
+            mig_enabled=mig,
+            kubelet_known=observed.kubelet_known,
+            holders=observed.holders,
+        ),
     )
 
 

@@ -4,7 +4,6 @@ Paths lie: a container may have the device under any name, in a mount namespace 
 the open file does not. This needs the host's PID namespace.
 """
 
-import contextlib
 import os
 import re
 import stat
@@ -25,6 +24,11 @@ _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """Inode of the namespace that the kernel starts in (PROC_PID_INIT_INO, fixed since Linux 3.8)."""
 
 DeviceNumber = tuple[int, int]
+
+UNREADABLE = "open files that cannot be read"
+"""In place of a path: the process may have any GPU open."""
+_GONE = (FileNotFoundError, ProcessLookupError)
+"""What the kernel says of a process that has ended or a file that was closed since it was listed."""
 
 
 def check_sees_all_processes(proc: Path = Path("/proc"), *, any_pid_namespace: bool = False) -> None:
@@ -58,7 +62,8 @@ def find_holders(
     proc: Path = Path("/proc"),
     number_of: Callable[[str], DeviceNumber | None] = device_number_of,
 ) -> dict[PciAddress, tuple[Holder, ...]]:
-    """One walk over all processes. Each process is reported once per GPU and file.
+    """One walk over all processes. Each process is reported once per GPU and file; one whose open files cannot be read
+    holds every GPU, with UNREADABLE as path.
 
     A device below a driver (no vfio group, no DRM node) cannot be held by a file; kernel users without a
     file are what `nvml.quiesce` and the preflight are for.
@@ -70,15 +75,20 @@ def find_holders(
         for file in gpu.device_files:
             wanted.setdefault((file.major, file.minor), []).append(gpu.address)
     for name in sorted(filter(str.isdigit, os.listdir(proc))):
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            for address, path in _open_devices(f"{proc}/{name}", wanted, number_of):
-                if address not in found:
-                    continue
-                pid, process = int(name), proc / name
-                found[address].setdefault(
-                    (pid, path),
-                    Holder(pid=pid, command=_command(process), pod_uid=_pod_uid(process), path=path),
-                )
+        try:
+            opened = _open_devices(f"{proc}/{name}", wanted, number_of)
+        except _GONE:
+            continue
+        except OSError:  # refused, as by a security module; whoever hides there must not be overlooked
+            opened = [(address, UNREADABLE) for address in found]
+        for address, path in opened:
+            if address not in found:
+                continue
+            pid, process = int(name), proc / name
+            found[address].setdefault(
+                (pid, path),
+                Holder(pid=pid, command=_command(process), pod_uid=_pod_uid(process), path=path),
+            )
     return {address: tuple(holders.values()) for address, holders in found.items()}
 
 
@@ -87,6 +97,7 @@ def _open_devices(
     wanted: dict[DeviceNumber, list[PciAddress]],
     number_of: Callable[[str], DeviceNumber | None],
 ) -> list[tuple[PciAddress, str]]:
+    """Raises OSError where it cannot be told what the process has open."""
     result: list[tuple[PciAddress, str]] = []
     # By strings: a node has tens of thousands of open files, and `Path` takes longer for each than the kernel.
     for name in os.listdir(f"{process}/fd"):
@@ -98,12 +109,26 @@ def _open_devices(
                 continue
             if target.startswith(_NOT_DEVICES):
                 continue
-            number = number_of(descriptor)
-        except OSError:  # closed meanwhile
+            number = _number(descriptor, target, number_of)
+        except _GONE:
             continue
         if number is not None:
             result.extend((address, _shown(os.fsencode(target))) for address in wanted.get(number, ()))
     return result
+
+
+def _number(
+    descriptor: str, target: str, number_of: Callable[[str], DeviceNumber | None]
+) -> DeviceNumber | None:
+    try:
+        return number_of(descriptor)
+    except _GONE:
+        raise
+    except OSError:
+        # A file system of a user's own, or one whose server is away, says so even to root, and has no devices.
+        if target.startswith("/dev/"):
+            raise
+        return None
 
 
 def _vfio_device(fdinfo: Path) -> list[tuple[PciAddress, str]]:

@@ -137,6 +137,7 @@ def checks(observed: ObservedGpu, to_mode: Mode) -> tuple[tuple[str, Verdict], .
                 uuid=observed.uuid,
                 mig_enabled=observed.mig_enabled,
                 kubelet_known=observed.kubelet_known,
+                holders=observed.holders,
             ),
         ),
         ("kernel", in_flight),

@@ -6,7 +6,9 @@ import pytest
 
 from poolmgr.agent.accelerators import load_catalogue
 from poolmgr.agent.evidence import check_evidence
+from poolmgr.agent.holders import UNREADABLE
 from poolmgr.agent.inventory import Accelerator, DeviceFile, PciFunction
+from poolmgr.domain.fleet import Holder
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.reasons import Reason
 
@@ -57,3 +59,13 @@ def test_a_vendor_without_nvml_needs_none_but_the_numbers_of_its_files() -> None
     assert check_evidence(shared, uuid="", mig_enabled=None, kubelet_known=True)
     hidden = gpu("bochs-drm", emulated=True, files_known=False)
     assert not check_evidence(hidden, uuid="", mig_enabled=None, kubelet_known=True)
+
+
+@pytest.mark.parametrize("driver", ["nvidia", "vfio-pci"])
+def test_a_process_that_cannot_be_looked_into_keeps_a_gpu_on_either_driver(driver: str) -> None:
+    hidden = Holder(7, "guarded", path=UNREADABLE)
+    verdict = check_evidence(
+        gpu(driver), uuid="GPU-1", mig_enabled=False, kubelet_known=True, holders=(hidden,)
+    )
+    assert verdict.reason is Reason.CANNOT_TELL
+    assert "guarded (pid 7)" in verdict.message and "security module" in verdict.message

@@ -1,12 +1,13 @@
 """What the inventory reads from sysfs, and who it finds holding a GPU."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from poolmgr.agent.accelerators import load_catalogue
-from poolmgr.agent.holders import check_sees_all_processes, find_holders
+from poolmgr.agent.holders import UNREADABLE, check_sees_all_processes, find_holders
 from poolmgr.agent.inventory import Accelerator, DeviceFile, inspect, read_mode, scan
 from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.errors import Rejected
@@ -156,3 +157,36 @@ def test_an_agent_in_a_pid_namespace_of_its_own_does_not_start(tmp_path: Path) -
     with pytest.raises(Rejected, match="hostPID: true"):
         check_sees_all_processes(tmp_path)
     check_sees_all_processes(tmp_path, any_pid_namespace=True)
+
+
+@pytest.mark.parametrize("hidden", ["its folder", "one link"])
+def test_a_process_whose_open_files_cannot_be_read_may_hold_every_gpu(tmp_path: Path, hidden: str) -> None:
+    node = FakeNode(tmp_path)
+    nvidia(node, driver="vfio-pci", group=7)
+    pid = node.start_process("/dev/null", command="guarded")
+    folder = node.proc / str(pid) / "fd"
+    if hidden == "its folder":  # any error but "it has ended" will do: root is refused nothing in a test
+        shutil.rmtree(folder)
+        folder.write_text("")
+    else:
+        (folder / "9").write_text("")
+    (holder,) = find_holders(look(node).values(), node.proc, node.number_of)[PciAddress(A)]
+    assert (holder.pid, holder.command, holder.path) == (pid, "guarded", UNREADABLE)
+
+
+def test_a_file_system_that_refuses_root_hides_no_device_and_a_device_that_does_is_not_overlooked(
+    tmp_path: Path,
+) -> None:
+    node = FakeNode(tmp_path)
+    nvidia(node, driver="vfio-pci", group=7)
+    pid = node.start_process("/home/ada/mounted/file")
+
+    def refused(path: str) -> tuple[int, int] | None:
+        if str(Path(path).readlink()) in ("/home/ada/mounted/file", "/dev/guarded"):
+            raise PermissionError(path)
+        return node.number_of(path)
+
+    assert find_holders(look(node).values(), node.proc, refused)[PciAddress(A)] == ()
+    (node.proc / str(pid) / "fd/8").symlink_to("/dev/guarded")
+    (holder,) = find_holders(look(node).values(), node.proc, refused)[PciAddress(A)]
+    assert holder.path == UNREADABLE
