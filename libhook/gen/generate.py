@@ -1,6 +1,7 @@
 """Makes C from hooks.def and NVIDIA's headers: `generate.py hook|cuda|nvml --out DIR …`.
 
-hook: ph_generated.h (ids, prototypes of the actions), ph_wrappers.c (exports), libvgpu.map (version script).
+hook: ph_calls.h and ph_calls.c (the table of calls), ph_hooks.h (prototypes of the actions), ph_wrappers.c (exports),
+libvgpu.map (version script).
 cuda: fk_cuda_exports.c, every export of the fake libcuda: those that some source implements, the others "not supported".
 nvml: fk_nvml_exports.c, the same of the fake libnvidia-ml; needs no more than --nvml, --names and --sources.
 """
@@ -45,7 +46,10 @@ def wrapper(hook: Hook) -> str:
     if what == "launch":
         stream, key, size = arguments
         return head + (
-            f"    if (PH_LIKELY(ph_gate_state() == PH_GATE_OPEN)) {{ ph_note_activity(); return {kind}({names}); }}\n"
+            f"    int gate = ph_gate_state();\n"
+            f"    if (PH_LIKELY(gate == PH_GATE_OPEN)) {{ ph_note_activity(); return {kind}({names}); }}\n"
+            f"    if (PH_UNLIKELY(gate == PH_GATE_START)) ph_start_at_launch();\n"
+            f"    ph_note_activity();\n"
             f"    struct ph_launch launch;\n"
             f"    if (!ph_launch_begin(&launch, {stream}, {per_thread}, (const void *)({key}), {size})) return {kind}({names});\n"
             f"    {hook.result} result = {kind}({names});\n"
@@ -55,6 +59,7 @@ def wrapper(hook: Hook) -> str:
     stream = arguments[0]
     before = (
         f"    if (PH_LIKELY(ph_gate_state() == PH_GATE_OPEN)) return {kind}({names});\n"
+        f"    ph_ensure_started();\n"
         f"    ph_before_order({stream}, {per_thread});\n"
     )
     if what == "before":
@@ -67,9 +72,12 @@ def wrapper(hook: Hook) -> str:
 
 
 def write_hook(hooks: list[Hook], out: Path, arch: str) -> None:
-    header = [BANNER, "#pragma once\n", "enum ph_id {"]
-    header += [f"    PH_{hook.symbol}," for hook in hooks]
-    header += ["    PH_COUNT\n};\n"]
+    ids = [BANNER, "#pragma once\n", "enum ph_id {"]
+    ids += [f"    PH_{hook.symbol}," for hook in hooks]
+    ids += ["    PH_COUNT\n};"]
+    (out / "ph_calls.h").write_text("\n".join(ids) + "\n")
+
+    header = [BANNER, "#pragma once\n"]
     done: set[str] = set()
     for hook in hooks:
         if ACTION.match(hook.action) or hook.action in done:
@@ -77,15 +85,20 @@ def write_hook(hooks: list[Hook], out: Path, arch: str) -> None:
         done.add(hook.action)
         parameters = "" if hook.signature.declared == "void" else ", " + hook.signature.declared
         header.append(f"{hook.result} ph_{hook.action}(const struct ph_call *call{parameters});")
-    (out / "ph_generated.h").write_text("\n".join(header) + "\n")
+    (out / "ph_hooks.h").write_text("\n".join(header) + "\n")
 
-    body = [BANNER, '#include "hooks.h"\n', "struct ph_call ph_calls[PH_COUNT] = {"]
-    body += [
+    table = [BANNER, '#include "calls.h"\n', "struct ph_call ph_calls[PH_COUNT] = {"]
+    table += [
         f'    [PH_{hook.symbol}] = {{ .symbol = "{hook.symbol}", .base = "{hook.base}", '
         f".hook = (void *){hook.symbol}, .since = {hook.since}, .per_thread = {str(hook.per_thread).lower()} }},"
         for hook in hooks
     ]
-    body += ["};\n"]
+    (out / "ph_calls.c").write_text("\n".join([*table, "};\n"]))
+
+    body = [
+        BANNER,
+        '#include "batches.h"\n#include "hooks.h"\n#include "housekeeper.h"\n#include "start.h"\n',
+    ]
     body += [wrapper(hook) for hook in hooks]
     (out / "ph_wrappers.c").write_text("\n".join(body))
 

@@ -4,7 +4,8 @@
 #include "account.h"
 
 #include "config.h"
-#include "log.h"
+#include "limits.h"
+#include "slots.h"
 
 #include <stdlib.h>
 
@@ -34,9 +35,7 @@ uint64_t ph_memory_limit(int device) {
     uint64_t configured = __atomic_load_n(&ph_config.memory_limit[device], __ATOMIC_RELAXED);
     if (!ph_region.hami) return configured;
     uint64_t shared = __atomic_load_n(&ph_region.hami->limit[device], __ATOMIC_RELAXED);
-    /* With the node's word the region may lower the limit; without it, it is where the monitor changes limits. */
-    if (!ph_config.trusted) return shared;
-    return configured == 0 ? shared : shared != 0 && shared < configured ? shared : configured;
+    return ph_limit_in_force(configured, shared, ph_config.trusted);
 }
 
 uint64_t ph_usage(int device) {

@@ -5,11 +5,10 @@
  * closed one is measurements.c. */
 #include "batches.h"
 
-#include "driver.h"
-#include "housekeeper.h"
+#include "captures.h"
+#include "clock.h"
+#include "gate.h"
 #include "limiter.h"
-#include "measurements.h"
-#include "memory.h"
 
 enum {
     BATCH_LAUNCHES = 64,
@@ -105,11 +104,6 @@ static void close_soon(struct ph_batch *batch, enum why why) {
 }
 
 bool ph_launch_begin(struct ph_launch *launch, CUstream stream, bool per_thread, const void *key, uint64_t size) {
-    if (PH_UNLIKELY(ph_gate_state() == PH_GATE_START)) {
-        ph_start();
-        ph_attach();
-    }
-    ph_note_activity();
     if (ph_gate_state() != PH_GATE_TIMED || ph_capturing(stream, per_thread)) return false;
     struct ph_batch *batch = ph_stream_of(stream, per_thread);
     if (batch && batch->special && !ph_batch_open(batch)) {
@@ -121,13 +115,13 @@ bool ph_launch_begin(struct ph_launch *launch, CUstream stream, bool per_thread,
     launch->alone = ph_cost_wants_sample(launch->cost);
     launch->batch = batch;
     if (PH_UNLIKELY(launch->alone) && ph_cost_awaited(launch->cost)) ph_limiter_wait_for_first(batch->device, launch->cost);
-    ph_limiter_admit(batch->device, batch);
+    ph_limiter_admit(batch->device, batch, ph_batches_close);
     ph_latch_take(&batch->latch);
     if (launch->alone) close_batch(batch, false);
     bool captured = !batch->open && !recordable(batch);
     if (captured || (!batch->open && !open_batch(batch))) {
         ph_latch_give(&batch->latch);
-        if (!captured) ph_limiter_charge(batch->device, ph_now(), ph_cost_ns(launch->cost)); /* untimed is not free */
+        if (!captured) ph_shares_charge(batch->device, ph_now(), ph_cost_ns(launch->cost)); /* untimed is not free */
         return false;
     }
     return true; /* the batch's latch stays held until ph_launch_end: the launch belongs between its events */
@@ -177,7 +171,6 @@ void ph_batches_close_quiet(int64_t now) {
 }
 
 void ph_before_order(CUstream stream, bool per_thread) {
-    if (PH_UNLIKELY(ph_gate_state() == PH_GATE_START)) ph_start();
     if (ph_gate_state() != PH_GATE_TIMED || !ph_streams_first()) return;
     if (stream == PH_EVERY_STREAM) {
         ph_batches_close(NULL);
@@ -191,15 +184,6 @@ void ph_after_wait(void) {
     if (ph_gate_state() == PH_GATE_TIMED && ph_measurements_pending()) ph_measurements_read(false);
 }
 
-int64_t ph_batches_open_since(int device) {
-    int64_t earliest = INT64_MAX;
-    for (struct ph_batch *batch = ph_streams_first(); batch; batch = batch->next) {
-        int64_t since = ph_batch_open(batch);
-        if (since && since < earliest && (device < 0 || batch->device == device)) earliest = since;
-    }
-    return earliest;
-}
-
 static void abandon(struct ph_batch *batch) {
     if (!batch->open) return;
     set_open(batch, 0);
@@ -207,12 +191,10 @@ static void abandon(struct ph_batch *batch) {
     ph_measurement_bill_estimate(batch, &batch->work);
 }
 
-CUresult ph_stream_destroy(const struct ph_call *call, CUstream stream) {
-    if (ph_streams_first()) {
-        ph_before_order(stream, false);
-        ph_streams_forget(stream, abandon);
-    }
-    return PH_NEXT(call, cuStreamDestroy_v2)(stream);
+void ph_batches_forget_stream(CUstream stream) {
+    if (!ph_streams_first()) return;
+    ph_before_order(stream, false);
+    ph_streams_forget(stream, abandon);
 }
 
 void ph_batches_forget_context(CUcontext context) {

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "config.h"
 
+#include "limits.h"
 #include "log.h"
 
 #include <ctype.h>
@@ -216,12 +217,10 @@ const char *ph_config_from_text(struct ph_config *config, const char *text, size
     return NULL;
 }
 
-static uint64_t lower(uint64_t a, uint64_t b) { return a == 0 ? b : b == 0 || a < b ? a : b; }
-
 void ph_config_combine(struct ph_config *file, const struct ph_config *environment) {
     for (int i = 0; i < PH_MAX_DEVICES; i++) {
-        file->memory_limit[i] = lower(file->memory_limit[i], environment->memory_limit[i]);
-        file->core_limit[i] = lower(file->core_limit[i], environment->core_limit[i]);
+        file->memory_limit[i] = ph_lower_limit(file->memory_limit[i], environment->memory_limit[i]);
+        file->core_limit[i] = ph_lower_limit(file->core_limit[i], environment->core_limit[i]);
     }
     if (environment->burst_ns < file->burst_ns) file->burst_ns = environment->burst_ns;
     if (environment->in_flight_ns < file->in_flight_ns) file->in_flight_ns = environment->in_flight_ns;
@@ -305,7 +304,7 @@ void ph_config_load(struct ph_config *config, const char *node, const char *path
 }
 
 static void lower_to(uint64_t *limit, uint64_t other) {
-    __atomic_store_n(limit, lower(__atomic_load_n(limit, __ATOMIC_RELAXED), other), __ATOMIC_RELAXED);
+    __atomic_store_n(limit, ph_lower_limit(__atomic_load_n(limit, __ATOMIC_RELAXED), other), __ATOMIC_RELAXED);
 }
 
 void ph_config_follow_limits(struct ph_config *config, uid_t owner) {

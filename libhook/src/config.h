@@ -68,7 +68,3 @@ void ph_config_follow_limits(struct ph_config *config, uid_t owner);
 uint64_t ph_hash(const char *text);
 
 extern struct ph_config ph_config;
-/* paths.c; the test build has its own */
-const char *ph_node_path(void);
-const char *ph_config_path(void);
-uid_t ph_config_owner(void);

@@ -1,8 +1,13 @@
-/* Contexts: their own bytes by policy, and everything that dies with them. */
+/* Contexts: their own bytes by policy, and everything that dies with them. Streams, whose measurements end with them. */
 #define _GNU_SOURCE
+#include "attach.h"
 #include "batches.h"
+#include "books.h"
 #include "config.h"
-#include "memory.h"
+#include "device.h"
+#include "hooks.h"
+#include "ledger.h"
+#include "overhead.h"
 #include "streams.h"
 
 CUresult ph_ctx_changes(const struct ph_call *call, CUcontext context) {
@@ -17,6 +22,16 @@ CUresult ph_ctx_pop(const struct ph_call *call, CUcontext *context) {
     return result;
 }
 
+/* False: no room for it. */
+static bool begins(struct ph_new_context *fresh, int ordinal) {
+    *fresh = (struct ph_new_context){ .ordinal = ordinal };
+    uint64_t bytes = ph_config.context_memory == PH_CONTEXT_OFF ? 0 : ph_config.context_bytes;
+    if (bytes && !ph_reserve_or_refresh(ordinal, bytes)) return false;
+    fresh->reserved = bytes;
+    ph_context_begins(fresh);
+    return true;
+}
+
 /* It is current at once. */
 static CUresult made(struct ph_new_context *fresh, CUresult result, const CUcontext *context) {
     ph_current_changes();
@@ -27,7 +42,7 @@ CUresult ph_ctx_create(const struct ph_call *call, CUcontext *context, unsigned 
     struct ph_new_context fresh;
     ph_attach();
     if (!context) return PH_NEXT(call, cuCtxCreate_v2)(context, flags, device);
-    if (!ph_context_begins(&fresh, ph_ordinal(device))) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!begins(&fresh, ph_ordinal(device))) return CUDA_ERROR_OUT_OF_MEMORY;
     return made(&fresh, PH_NEXT(call, cuCtxCreate_v2)(context, flags, device), context);
 }
 
@@ -36,7 +51,7 @@ CUresult ph_ctx_create_v3(const struct ph_call *call, CUcontext *context, CUexec
     struct ph_new_context fresh;
     ph_attach();
     if (!context) return PH_NEXT(call, cuCtxCreate_v3)(context, affinity, count, flags, device);
-    if (!ph_context_begins(&fresh, ph_ordinal(device))) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!begins(&fresh, ph_ordinal(device))) return CUDA_ERROR_OUT_OF_MEMORY;
     return made(&fresh, PH_NEXT(call, cuCtxCreate_v3)(context, affinity, count, flags, device), context);
 }
 
@@ -45,7 +60,7 @@ CUresult ph_ctx_create_v4(const struct ph_call *call, CUcontext *context, CUctxC
     struct ph_new_context fresh;
     ph_attach();
     if (!context) return PH_NEXT(call, cuCtxCreate_v4)(context, params, flags, device);
-    if (!ph_context_begins(&fresh, ph_ordinal(device))) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!begins(&fresh, ph_ordinal(device))) return CUDA_ERROR_OUT_OF_MEMORY;
     return made(&fresh, PH_NEXT(call, cuCtxCreate_v4)(context, params, flags, device), context);
 }
 
@@ -82,7 +97,7 @@ CUresult ph_primary_retain(const struct ph_call *call, CUcontext *context, CUdev
     ph_attach();
     int ordinal = ph_ordinal(device);
     bool made = context && !primary_active(device);
-    if (made && !ph_context_begins(&fresh, ordinal)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (made && !begins(&fresh, ordinal)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = PH_NEXT(call, cuDevicePrimaryCtxRetain)(context, device);
     if (made) ph_context_made(&fresh, result, context);
     if (result == CUDA_SUCCESS && context) __atomic_store_n(&primary[ordinal], *context, __ATOMIC_RELAXED);
@@ -104,6 +119,11 @@ CUresult ph_primary_reset(const struct ph_call *call, CUdevice device) {
     if (context) ph_batches_forget_context(context);
     CUresult result = PH_NEXT(call, cuDevicePrimaryCtxReset_v2)(device);
     return context ? ended(result, context) : result;
+}
+
+CUresult ph_stream_destroy(const struct ph_call *call, CUstream stream) {
+    ph_batches_forget_stream(stream);
+    return PH_NEXT(call, cuStreamDestroy_v2)(stream);
 }
 
 /* Code: the driver puts it on the GPU now or, loading lazily, at its first use, which the housekeeper sees. */

@@ -1,9 +1,7 @@
 /* Which GPU is which. Limits, the region and NVML count GPUs in PCI order; CUDA may count otherwise and may
  * see fewer (CUDA_VISIBLE_DEVICES), so CUDA devices are matched by UUID. */
 #define _GNU_SOURCE
-#include "driver.h"
-#include "log.h"
-#include "region.h"
+#include "device.h"
 
 #include <stdio.h>
 #include <stdlib.h>

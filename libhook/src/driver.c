@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "driver.h"
 
-#include "log.h"
+#include "symbols.h"
 
 #include <dlfcn.h>
 #include <pthread.h>

@@ -1,24 +1,17 @@
-/* Stream capture and the memory of graphs.
- * What counts is what the driver says it has reserved for graphs: those that run one after another in a stream use the
- * same memory, and it stays reserved after they are destroyed, until it is trimmed. Room is made for the largest graph
+/* Captures, and the memory of graphs (what counts is in graph_cache.h). Room is made for the largest graph
  * when it is instantiated; what launches in several streams at once add is seen within a second. */
 #define _GNU_SOURCE
-#include "limiter.h"
-#include "memory.h"
+#include "account.h"
+#include "attach.h"
+#include "batches.h"
+#include "books.h"
+#include "captures.h"
+#include "device.h"
+#include "graph_cache.h"
+#include "hooks.h"
+#include "ledger.h"
 
 #include <stdlib.h>
-
-int ph_captures;
-
-void ph_captures_after_fork(void) { __atomic_store_n(&ph_captures, 0, __ATOMIC_RELAXED); }
-
-bool ph_capturing_now(CUstream stream, bool per_thread) {
-    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-    if (stream == NULL && per_thread) stream = CU_STREAM_PER_THREAD;
-    if (!ph_driver.cuStreamIsCapturing || stream == PH_EVERY_STREAM) return true;
-    if (ph_driver.cuStreamIsCapturing(stream, &status) != CUDA_SUCCESS) return true; /* legacy stream during a capture */
-    return status != CU_STREAM_CAPTURE_STATUS_NONE;
-}
 
 /* No measurement may start before and end inside a capture; and the legacy stream, which no event of ours may touch while
  * a stream that is ordered with it captures, shall have nothing open. */
@@ -106,26 +99,6 @@ static uint64_t graph_bytes(CUgraph graph, struct room *room, int depth) {
     return sum;
 }
 
-static uint64_t cache_key(int device) { return UINT64_MAX - (uint64_t)device; }
-
-/* What the driver keeps for graphs beyond the graphs that exist. False: it does not tell. */
-static bool follow_cache(CUdevice cuda_device, int device) {
-    cuuint64_t reserved = 0;
-    struct ph_entry kept = { .key = cache_key(device), .holding = PH_GRAPH, .device = device, .other = (uint64_t)cuda_device };
-    if (!ph_driver.cuDeviceGetGraphMemAttribute) return false;
-    if (!ph_ledger_find(PH_GRAPH, kept.key, &kept)) ph_ledger_add(kept);
-    if (ph_driver.cuDeviceGetGraphMemAttribute(cuda_device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &reserved) != CUDA_SUCCESS) return false;
-    uint64_t booked = ph_ledger_sum(PH_GRAPH, device) - kept.bytes;
-    ph_ledger_resize(PH_GRAPH, kept.key, reserved > booked ? reserved - booked : 0);
-    return true;
-}
-
-void ph_graphs_refresh(void) {
-    struct ph_entry entry;
-    for (int device = 0; device < ph_device_count; device++)
-        if (ph_ledger_find(PH_GRAPH, cache_key(device), &entry)) follow_cache((CUdevice)entry.other, device);
-}
-
 static CUdevice current_device(void) {
     CUdevice device = 0;
     if (ph_driver.cuCtxGetDevice) ph_driver.cuCtxGetDevice(&device);
@@ -136,16 +109,15 @@ static struct room make_room(CUgraph graph) {
     ph_attach();
     struct room room = { .cuda_device = current_device(), .device = ph_current_ordinal() };
     room.bytes = graph_bytes(graph, &room, 0);
-    struct ph_entry kept = { .bytes = 0 };
-    if (room.bytes) ph_ledger_find(PH_GRAPH, cache_key(room.device), &kept);
-    room.reserved = room.bytes > kept.bytes ? room.bytes - kept.bytes : 0;
+    uint64_t kept = room.bytes ? ph_graph_cache_kept(room.device) : 0;
+    room.reserved = room.bytes > kept ? room.bytes - kept : 0;
     room.granted = room.reserved == 0 || ph_reserve_or_refresh(room.device, room.reserved);
     return room;
 }
 
 static CUresult settle(CUresult result, struct room room, const CUgraphExec *exec) {
     bool holds = result == CUDA_SUCCESS && (room.bytes || room.unknown);
-    bool told = holds && follow_cache(room.cuda_device, room.device);
+    bool told = holds && ph_graph_cache_follow(room.cuda_device, room.device);
     if (holds)
         ph_ledger_add((struct ph_entry){ .key = (uintptr_t)*exec, .holding = PH_GRAPH, .device = room.device,
                                          .bytes = told ? 0 : room.reserved, .other = (uint64_t)room.cuda_device });
@@ -177,9 +149,7 @@ CUresult ph_graph_exec_destroy(const struct ph_call *call, CUgraphExec exec) {
     CUresult result = PH_NEXT(call, cuGraphExecDestroy)(exec);
     if (known && result == CUDA_SUCCESS) {
         /* The driver may keep all of it: that is believed until it tells. */
-        struct ph_entry kept;
-        if (!follow_cache((CUdevice)entry.other, entry.device) && ph_ledger_find(PH_GRAPH, cache_key(entry.device), &kept))
-            ph_ledger_resize(PH_GRAPH, cache_key(entry.device), kept.bytes + entry.bytes);
+        if (!ph_graph_cache_follow((CUdevice)entry.other, entry.device)) ph_graph_cache_keep(entry.device, entry.bytes);
         ph_release(entry.device, entry.bytes);
     } else if (known) {
         ph_ledger_add(entry);
@@ -189,6 +159,6 @@ CUresult ph_graph_exec_destroy(const struct ph_call *call, CUgraphExec exec) {
 
 CUresult ph_graph_mem_trim(const struct ph_call *call, CUdevice device) {
     CUresult result = PH_NEXT(call, cuDeviceGraphMemTrim)(device);
-    if (result == CUDA_SUCCESS) follow_cache(device, ph_ordinal(device));
+    if (result == CUDA_SUCCESS) ph_graph_cache_follow(device, ph_ordinal(device));
     return result;
 }

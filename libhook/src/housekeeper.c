@@ -1,15 +1,14 @@
 #define _GNU_SOURCE
 #include "housekeeper.h"
 
-#include "activity.h"
 #include "batches.h"
+#include "books.h"
+#include "clock.h"
 #include "config.h"
-#include "driver.h"
-#include "limiter.h"
+#include "device.h"
 #include "log.h"
 #include "measurements.h"
-#include "memory.h"
-#include "region.h"
+#include "shares.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -35,18 +34,15 @@ enum {
     WATCH_AFTER_NS = 500000000, /* a report, so that what is measured has been counted at the next */
     FEW_BATCHES = 5, /* in WATCH_NS: at 500 batches a second timing costs less than a hundredth of a core */
 };
-static bool watching;
 static struct {
     int64_t reported, since, timed_ns; /* timed_ns: how long launches were timed since the last report */
     unsigned int batches;
     bool done; /* since the last report */
 } watch;
 
-bool ph_watching(void) { return __atomic_load_n(&watching, __ATOMIC_RELAXED); }
-
 static void set_watching(bool wanted, int64_t now) {
-    __atomic_store_n(&watching, wanted, __ATOMIC_RELAXED);
-    ph_limiter_refresh();
+    ph_shares_watch(wanted);
+    ph_shares_refresh();
     if (!wanted) ph_batches_close_quiet(now + WATCH_AFTER_NS); /* or they would span launches that are not counted */
     watch.since = now;
     watch.done = true;
@@ -55,9 +51,9 @@ static void set_watching(bool wanted, int64_t now) {
 
 static void watch_on(int64_t now, int64_t passed) {
     if (ph_gate_state() == PH_GATE_TIMED) watch.timed_ns += passed;
-    if (ph_limiter_in_force()) {
-        __atomic_store_n(&watching, false, __ATOMIC_RELAXED);
-    } else if (!ph_watching()) {
+    if (ph_shares_in_force()) {
+        ph_shares_watch(false);
+    } else if (!ph_shares_watched()) {
         bool due = ph_config.utilization && !watch.done && now - watch.reported >= WATCH_AFTER_NS;
         if (due && __atomic_load_n(&ph_gate.active, __ATOMIC_RELAXED)) set_watching(true, now);
     } else if (now - watch.since >= WATCH_NS) {
@@ -89,7 +85,7 @@ static void tell_region(int64_t now) {
     int slot = ph_own_slot();
     for (int i = 0; slot >= 0 && i < ph_device_count; i++) {
         uint64_t *shown = &hami->slots[slot].utilization[i].sm, before = __atomic_load_n(shown, __ATOMIC_RELAXED);
-        uint64_t percent = utilization(before > 100 ? 100 : before, ph_limiter_take_busy(i), elapsed);
+        uint64_t percent = utilization(before > 100 ? 100 : before, ph_shares_take_busy(i), elapsed);
         __atomic_store_n(shown, active || watch.timed_ns > 0 ? percent : 0, __ATOMIC_RELAXED);
     }
     watch.timed_ns = 0;
@@ -105,19 +101,19 @@ static void *keep_house(void *unused) {
     unsigned int seen = 0;
     watch.reported = now;
     for (;;) {
-        bool idle = (ph_gate_state() != PH_GATE_TIMED && ph_batches_open_since(-1) == INT64_MAX) || now - worked > STAYS_BUSY_NS;
+        bool idle = (ph_gate_state() != PH_GATE_TIMED && ph_streams_open_since(-1) == INT64_MAX) || now - worked > STAYS_BUSY_NS;
         int64_t before = now;
-        ph_sleep_until(now + (idle ? IDLE_TICK_NS : ph_watching() ? WATCH_TICK_NS : TICK_NS));
+        ph_sleep_until(now + (idle ? IDLE_TICK_NS : ph_shares_watched() ? WATCH_TICK_NS : TICK_NS));
         now = ph_now();
         watch_on(now, now - before);
         ph_batches_close_quiet(now);
         ph_measurements_read(true);
-        if (ph_measurements_pending() || ph_measurements_count() != seen || ph_batches_open_since(-1) != INT64_MAX) worked = now;
+        if (ph_measurements_pending() || ph_measurements_count() != seen || ph_streams_open_since(-1) != INT64_MAX) worked = now;
         seen = ph_measurements_count();
         if (now - refreshed >= REFRESH_NS) {
             refreshed = now;
-            ph_limiter_refresh();
-            ph_limiter_pay_for_the_dead(now);
+            ph_shares_refresh();
+            ph_shares_pay_for_the_dead(now);
         }
         if (now - watch.reported < REPORT_NS) continue;
         tell_region(now);
@@ -141,7 +137,7 @@ static bool start(void) {
     return started;
 }
 
-void ph_housekeeper_start(void) {
+static void start_once(void) {
     if (PH_LIKELY(__atomic_load_n(&runs, __ATOMIC_RELAXED)) || !ph_region.hami) return;
     pthread_mutex_lock(&mutex);
     if (!runs) {
@@ -153,12 +149,13 @@ void ph_housekeeper_start(void) {
 
 void ph_first_activity(void) {
     __atomic_store_n(&ph_gate.active, 1, __ATOMIC_RELAXED);
-    ph_housekeeper_start();
+    start_once();
 }
 
 void ph_housekeeper_after_fork(void) {
     __atomic_store_n(&ph_gate.active, 0, __ATOMIC_RELAXED); /* the parent's activity started the parent's thread */
     pthread_mutex_init(&mutex, NULL);
-    runs = watching = false;
+    runs = false;
+    ph_shares_watch(false);
     memset(&watch, 0, sizeof watch);
 }

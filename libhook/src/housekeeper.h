@@ -2,8 +2,12 @@
  * the region what the process does. */
 #pragma once
 
-#include <stdbool.h>
+#include "compiler.h"
+#include "gate.h"
 
-void ph_housekeeper_start(void); /* at the first launch */
+/* The first launch in a second, which starts the thread. Somebody must listen to the monitor even where nothing is limited. */
+void ph_first_activity(void);
+static inline void ph_note_activity(void) {
+    if (PH_UNLIKELY(!__atomic_load_n(&ph_gate.active, __ATOMIC_RELAXED))) ph_first_activity();
+}
 void ph_housekeeper_after_fork(void);
-bool ph_watching(void); /* launches are timed for the sake of monitors */

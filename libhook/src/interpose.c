@@ -4,98 +4,21 @@
  * jumps to glibc's dlsym with the stack as the caller left it, so that RTLD_NEXT and RTLD_DEFAULT still mean
  * the caller's place in the search order. */
 #define _GNU_SOURCE
+#include "interpose.h"
+
 #include "config.h"
 #include "driver.h"
+#include "gate.h"
+#include "hooks.h"
 #include "log.h"
+#include "symbols.h"
 
 #include <dlfcn.h>
-#include <link.h>
 #include <pthread.h>
 #include <string.h>
 
-typedef void *(*dlvsym_function)(void *, const char *, const char *);
-ph_dlsym_function ph_next_dlsym;
-dlvsym_function ph_next_dlvsym;
-
-/* glibc's own dlsym without calling any dlsym: walk libc's (or libdl's) symbol table. It may be asked for before
- * any library is initialised, so nothing here calls another, and sanitizers (whose runtimes ask) stay out. */
-#if defined(__clang__) && __has_attribute(disable_sanitizer_instrumentation) /* clang's notes each call even without "thread" */
-#define PH_BARE __attribute__((disable_sanitizer_instrumentation))
-#else
-#define PH_BARE __attribute__((no_sanitize("address", "thread", "undefined")))
-#endif
-
-PH_BARE static uint32_t gnu_hash(const char *name) {
-    uint32_t h = 5381;
-    for (; *name; name++) h = h * 33 + (unsigned char)*name;
-    return h;
-}
-
-PH_BARE static bool same(const char *a, const char *b) {
-    while (*a && *a == *b) a++, b++;
-    return *a == *b;
-}
-
-PH_BARE static bool starts(const char *text, const char *with) {
-    while (*with && *text == *with) text++, with++;
-    return *with == 0;
-}
-
-PH_BARE static void *table_find(const struct link_map *map, const char *name) {
-    const ElfW(Sym) *symbols = NULL;
-    const char *strings = NULL;
-    const uint32_t *table = NULL;
-    for (const ElfW(Dyn) *dynamic = map->l_ld; dynamic && dynamic->d_tag != DT_NULL; dynamic++) {
-        if (dynamic->d_tag == DT_SYMTAB) symbols = (const void *)dynamic->d_un.d_ptr;
-        if (dynamic->d_tag == DT_STRTAB) strings = (const void *)dynamic->d_un.d_ptr;
-        if (dynamic->d_tag == DT_GNU_HASH) table = (const void *)dynamic->d_un.d_ptr;
-    }
-    /* glibc stores relocated addresses there; musl offsets, and its libc is none we look into */
-    if (!symbols || !strings || !table || (uintptr_t)symbols < map->l_addr) return NULL;
-    uint32_t buckets = table[0], first = table[1], words = table[2];
-    const uint32_t *bucket = (const uint32_t *)((const ElfW(Addr) *)(table + 4) + words);
-    const uint32_t *chain = bucket + buckets;
-    uint32_t hash = gnu_hash(name), index = buckets ? bucket[hash % buckets] : 0;
-    if (index < first) return NULL;
-    for (;; index++) {
-        uint32_t link = chain[index - first];
-        const ElfW(Sym) *symbol = &symbols[index];
-        if ((link | 1) == (hash | 1) && symbol->st_shndx != SHN_UNDEF && same(strings + symbol->st_name, name))
-            return (void *)(map->l_addr + symbol->st_value);
-        if (link & 1) return NULL;
-    }
-}
-
-PH_BARE static bool is_libc(const char *path) {
-    const char *name = path;
-    for (const char *at = path; *at; at++)
-        if (*at == '/') name = at + 1;
-    return starts(name, "libc.so") || starts(name, "libc-2.") || starts(name, "libdl");
-}
-
-/* The linker's list of libraries: libc is near its front, and what is loaded meanwhile goes to its end. */
-PH_BARE static void find_next(void) {
-    void *found_dlsym = NULL, *found_dlvsym = NULL;
-    for (const struct link_map *map = _r_debug.r_map; map && !(found_dlsym && found_dlvsym); map = map->l_next) {
-        if (!map->l_name || !is_libc(map->l_name)) continue;
-        if (!found_dlsym) found_dlsym = table_find(map, "dlsym");
-        if (!found_dlvsym) found_dlvsym = table_find(map, "dlvsym");
-    }
-    __atomic_store_n(&ph_next_dlvsym, (dlvsym_function)found_dlvsym, __ATOMIC_RELAXED);
-    __atomic_store_n(&ph_next_dlsym, (ph_dlsym_function)found_dlsym, __ATOMIC_RELEASE);
-}
-
-PH_BARE ph_dlsym_function ph_glibc_dlsym(void) {
-    ph_dlsym_function found = __atomic_load_n(&ph_next_dlsym, __ATOMIC_ACQUIRE);
-    if (PH_UNLIKELY(!found)) {
-        find_next();
-        found = __atomic_load_n(&ph_next_dlsym, __ATOMIC_ACQUIRE);
-    }
-    return found;
-}
-
 PH_BARE static bool of_driver(const char *name) {
-    return (name[0] == 'c' && name[1] == 'u' && name[2] >= 'A' && name[2] <= 'Z') || starts(name, "nvml");
+    return (name[0] == 'c' && name[1] == 'u' && name[2] >= 'A' && name[2] <= 'Z') || ph_starts(name, "nvml");
 }
 
 /* A driver newer than this library may have ways to take memory or GPU time that nobody here knows. */
@@ -103,9 +26,9 @@ static bool takes_something(const char *name) {
     static const char *const beginnings[] = { "cuMemAlloc", "cuMemCreate", "cuMemPoolCreate", "cuArrayCreate", "cuArray3DCreate",
                                               "cuMipmappedArrayCreate", "cuMulticastBind", "cuImportExternalMemory", "cuCtxCreate",
                                               "cuGraphInstantiate", "cuGraphLaunch", "cuLaunch" };
-    if (starts(name, "cuMemAllocHost") || starts(name, "cuLaunchHostFunc")) return false; /* of the host */
+    if (ph_starts(name, "cuMemAllocHost") || ph_starts(name, "cuLaunchHostFunc")) return false; /* of the host */
     for (size_t i = 0; i < sizeof beginnings / sizeof *beginnings; i++)
-        if (starts(name, beginnings[i])) return true;
+        if (ph_starts(name, beginnings[i])) return true;
     return false;
 }
 
@@ -144,12 +67,33 @@ static bool is_driver(const void *caller) {
     return export && same_file(caller, export);
 }
 
+/* Symbol → call: perfect order is not needed, 150 names in a small open table. */
+static short by_symbol[512];
+
+static uint32_t slot_of(const char *symbol) { return ph_symbol_hash(symbol) & 511; }
+
+static void fill_by_symbol(void) {
+    for (int i = 0; i < PH_COUNT; i++) {
+        uint32_t at = slot_of(ph_calls[i].symbol);
+        while (by_symbol[at]) at = (at + 1) & 511;
+        by_symbol[at] = (short)(i + 1);
+    }
+}
+
+static const struct ph_call *call_by_symbol(const char *symbol) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, fill_by_symbol);
+    for (uint32_t at = slot_of(symbol); by_symbol[at]; at = (at + 1) & 511)
+        if (strcmp(ph_calls[by_symbol[at] - 1].symbol, symbol) == 0) return &ph_calls[by_symbol[at] - 1];
+    return NULL;
+}
+
 /* Ours, or NULL: then glibc answers. Ours stands for the exports of one file, the driver that we opened: another
  * library's function of that name is that library's, and what the handle does not have, or this driver lacks, stays
  * missing. What RTLD_DEFAULT and RTLD_NEXT mean is known to glibc alone, so there the name decides. */
 static void *driver_answer(void *handle, const char *name, const void *caller) {
     ph_dlsym_function next = ph_glibc_dlsym();
-    const struct ph_call *call = ph_call_by_symbol(name);
+    const struct ph_call *call = call_by_symbol(name);
     if (!call) {
         void *library = takes_something(name) ? ph_driver_cuda() : NULL;
         if (library && next(library, name) && !is_driver(caller)) note_unknown(name);
@@ -201,9 +145,6 @@ __attribute__((visibility("hidden"), used)) PH_BARE void *ph_dlsym_answer(void *
 #error "dlsym's trampoline is written for x86-64 and aarch64"
 #endif
 
-/* Visible to the assembly only: hidden, so that no relocation goes through another library. */
-extern __typeof__(ph_next_dlsym) ph_next_dlsym __attribute__((visibility("hidden")));
-extern __typeof__(ph_next_dlvsym) ph_next_dlvsym __attribute__((visibility("hidden")));
 PH_TRAMPOLINE(ph_dlsym_old, ph_dlsym_answer, ph_next_dlsym)
 PH_TRAMPOLINE(ph_dlsym_new, ph_dlsym_answer, ph_next_dlsym)
 PH_TRAMPOLINE(ph_dlvsym_old, ph_dlsym_answer, ph_next_dlvsym)
@@ -212,27 +153,6 @@ __asm__(".symver ph_dlsym_old,dlsym@" PH_OLD_GLIBC);
 __asm__(".symver ph_dlsym_new,dlsym@@GLIBC_2.34");
 __asm__(".symver ph_dlvsym_old,dlvsym@" PH_OLD_GLIBC);
 __asm__(".symver ph_dlvsym_new,dlvsym@@GLIBC_2.34");
-
-/* Symbol → call: perfect order is not needed, 150 names in a small open table. */
-static short by_symbol[512];
-
-static uint32_t slot_of(const char *symbol) { return gnu_hash(symbol) & 511; }
-
-static void fill_by_symbol(void) {
-    for (int i = 0; i < PH_COUNT; i++) {
-        uint32_t at = slot_of(ph_calls[i].symbol);
-        while (by_symbol[at]) at = (at + 1) & 511;
-        by_symbol[at] = (short)(i + 1);
-    }
-}
-
-const struct ph_call *ph_call_by_symbol(const char *symbol) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, fill_by_symbol);
-    for (uint32_t at = slot_of(symbol); by_symbol[at]; at = (at + 1) & 511)
-        if (strcmp(ph_calls[by_symbol[at] - 1].symbol, symbol) == 0) return &ph_calls[by_symbol[at] - 1];
-    return NULL;
-}
 
 static void *by_address(void *address) {
     for (int i = 0; i < PH_COUNT; i++)

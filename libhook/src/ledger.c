@@ -1,6 +1,8 @@
 /* Open-addressing table of what this process holds, under one mutex: tens of nanoseconds beside the
  * microseconds of the driver call it accompanies. */
 #define _GNU_SOURCE
+#include "ledger.h"
+
 #include "account.h"
 #include "log.h"
 

@@ -2,17 +2,14 @@
 #define _GNU_SOURCE
 #include "limiter.h"
 
-#include "batches.h"
 #include "bucket.h"
+#include "clock.h"
 #include "config.h"
-#include "driver.h"
-#include "housekeeper.h"
+#include "device.h"
 #include "measurements.h"
 #include "neighbours.h"
 #include "region.h"
-
-#include <errno.h>
-#include <time.h>
+#include "shares.h"
 
 enum {
     LOOK_AGAIN_NS = 1000000, /* at neighbours that work */
@@ -24,76 +21,6 @@ enum {
     OTHERS_NS = 1000000000,
 };
 static const int64_t FIRST_NS = 5000000000; /* longer than kernels run whose cost matters before it is known */
-
-uint64_t ph_limits[PH_MAX_DEVICES];
-static int64_t own_busy[PH_MAX_DEVICES];
-static bool in_force; /* something must be timed, whether or not anybody wants to know the utilisation */
-
-int64_t ph_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-void ph_sleep_until(int64_t when) {
-    struct timespec until = { .tv_sec = when / 1000000000, .tv_nsec = when % 1000000000 };
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
-    }
-}
-
-static uint64_t limit_of(int device) { return __atomic_load_n(&ph_limits[device], __ATOMIC_RELAXED); }
-
-/* The share in force: the lower of the node's word and the region's (the monitor may change it), 100 = none. */
-static uint64_t share(int device) {
-    uint64_t configured = __atomic_load_n(&ph_config.core_limit[device], __ATOMIC_RELAXED), shared = configured;
-    if (ph_region.hami) {
-        shared = __atomic_load_n(&ph_region.hami->sm_limit[device], __ATOMIC_RELAXED);
-        if (shared >= 100) shared = 0;
-    }
-    if (!ph_config.trusted) return shared;
-    return configured == 0 ? shared : shared != 0 && shared < configured ? shared : configured;
-}
-
-static bool switched_off(void) {
-    if (ph_config.policy != PH_POLICY_DEFAULT) return ph_config.policy == PH_POLICY_DISABLE;
-    if (ph_config.trusted) return false;
-    return ph_region.hami && __atomic_load_n(&ph_region.hami->utilization_switch, __ATOMIC_RELAXED) == 0;
-}
-
-static bool told_to_stand_still(void) {
-    return ph_region.hami && __atomic_load_n(&ph_region.hami->recent_kernel, __ATOMIC_RELAXED) < 0;
-}
-
-/* Burst: nobody else works, so the share is not needed to protect anybody. */
-static bool alone_in_burst(int device, int64_t when) {
-    return ph_config.mode == PH_MODE_BURST && ph_neighbours_known() && !ph_neighbours_active(device, when);
-}
-
-static void pay(int device, int64_t used_at, int64_t busy_ns) {
-    uint64_t limit = limit_of(device);
-    struct ph_bucket *bucket = &ph_region.extension->buckets[device];
-    __atomic_add_fetch(&bucket->busy_ns, (uint64_t)busy_ns, __ATOMIC_RELAXED);
-    if (limit == 0 || alone_in_burst(device, used_at)) return;
-    ph_bucket_charge(&bucket->paid_until_ns, used_at, ph_config.burst_ns, busy_ns, limit);
-}
-
-void ph_limiter_charge(int device, int64_t used_at, int64_t busy_ns) {
-    if (busy_ns <= 0) return;
-    __atomic_add_fetch(&own_busy[device], busy_ns, __ATOMIC_RELAXED);
-    if (ph_region.extension) pay(device, used_at, busy_ns);
-}
-
-void ph_limiter_pay_for_the_dead(int64_t now) {
-    if (!ph_region.extension) return;
-    ph_region_reap_debtors(now);
-    for (int i = 0; i < ph_device_count; i++) {
-        int64_t left = __atomic_exchange_n(&ph_region.extension->buckets[i].left_ns, 0, __ATOMIC_RELAXED);
-        if (left > 0) pay(i, now, left < PH_DEBT_MOST_NS * 10 ? left : PH_DEBT_MOST_NS * 10);
-    }
-}
-
-bool ph_limiter_in_force(void) { return __atomic_load_n(&in_force, __ATOMIC_RELAXED); }
-int64_t ph_limiter_take_busy(int device) { return __atomic_exchange_n(&own_busy[device], 0, __ATOMIC_RELAXED); }
 
 /* What this process has queued may be waiting for what its threads do next: a stream stands at a value that the program
  * writes (or another API's semaphore, or a host function), or a kernel runs until the program lets it end. So nothing is
@@ -142,23 +69,23 @@ static int64_t room(int device, int64_t now) {
  * queued may be over and not yet measured, so a window that looks full is looked at again. */
 static int64_t window_wait(int device, int64_t now) {
     int64_t period = ph_config.window_period_ns, start = period * ph_config.window_start_percent / 100;
-    int64_t at = (now % period - start + period) % period, length = period * (int64_t)limit_of(device) / 100;
+    int64_t at = (now % period - start + period) % period, length = period * (int64_t)ph_share_of(device) / 100;
     if (at >= length) return period - at;
     return at + ph_in_flight(device) < length || room(device, now) > ph_in_flight_most(device) + length ? 0 : POLL_NS;
 }
 
 /* 0: go. Otherwise how long to sleep before asking again. */
 static int64_t must_wait(int device, int64_t now) {
-    if (told_to_stand_still()) return NAP_NS;
+    if (ph_told_to_stand_still()) return NAP_NS;
     if (ph_config.mode == PH_MODE_BEST_EFFORT && ph_neighbours_active(device, now)) return LOOK_AGAIN_NS;
-    uint64_t limit = limit_of(device);
+    uint64_t limit = ph_share_of(device);
     if (limit == 0) return 0;
     int64_t wait = ph_bucket_wait(&ph_region.extension->buckets[device].paid_until_ns, now);
     /* It has been charged so far, but a rest before it ends protects nobody, and may be what it waits for. */
     if (wait > 0) wait -= ph_measurements_overdue(device) * 100 / (int64_t)limit;
     /* The window is the limit; the bucket only makes kernels longer than a window pay. */
     if (ph_config.mode == PH_MODE_WINDOWS && wait <= ph_config.window_period_ns * 2) wait = window_wait(device, now);
-    if (wait > 0 && alone_in_burst(device, now)) wait = 0;
+    if (wait > 0 && ph_alone_in_burst(device, now)) wait = 0;
     return wait > NAP_NS ? NAP_NS : wait > 0 ? wait : 0;
 }
 
@@ -176,16 +103,16 @@ static void hold(int device, int64_t now, int64_t ns) {
     ph_sleep_until(now + ns);
 }
 
-void ph_limiter_wait(int device, const struct ph_batch *batch) {
+void ph_limiter_wait(int device, const struct ph_batch *batch, ph_close close) {
     int64_t came = 0, until = 0;
     for (;;) {
         int64_t paid_until = __atomic_load_n(&ph_region.extension->buckets[device].paid_until_ns, __ATOMIC_RELAXED);
         int64_t now = ph_now(), wait = 0;
         if (!came) came = now, until = latest(device, now);
-        bool flying = limit_of(device) != 0 && ph_in_flight(device) > room(device, now);
+        bool flying = ph_share_of(device) != 0 && ph_in_flight(device) > room(device, now);
         ph_seen_open[device] = (struct ph_seen_open){ .paid_until = paid_until, .at = now };
-        if (!flying && ((wait = must_wait(device, now)) == 0 || (now > until && !told_to_stand_still()))) break;
-        ph_batches_close(batch);
+        if (!flying && ((wait = must_wait(device, now)) == 0 || (now > until && !ph_told_to_stand_still()))) break;
+        close(batch);
         ph_measurements_read(false);
         if (!flying) hold(device, now, wait);
         else if (ph_in_flight(device) > room(device, now)) ph_sleep_until(now + POLL_NS);
@@ -197,7 +124,7 @@ void ph_limiter_wait(int device, const struct ph_batch *batch) {
  * the first has cost. One that does not end, or that the GPU does not begin, may be waiting for what this very program
  * does next. */
 void ph_limiter_wait_for_first(int device, const struct ph_cost *cost) {
-    if (limit_of(device) == 0) return;
+    if (ph_share_of(device) == 0) return;
     int64_t since = ph_now(), now = since;
     while (ph_measurements_read(false), ph_cost_awaited(cost)) {
         if (not_begun(device, now)) return;
@@ -207,20 +134,4 @@ void ph_limiter_wait_for_first(int device, const struct ph_cost *cost) {
         ph_sleep_until(now + (nap < NAP_NS ? nap : NAP_NS));
         now = ph_now();
     }
-}
-
-void ph_limiter_refresh(void) {
-    bool off = switched_off() || ph_config.mode == PH_MODE_MPS;
-    bool timed = told_to_stand_still();
-    ph_neighbours_open();
-    ph_config_follow_limits(&ph_config, ph_config_owner());
-    for (int i = 0; i < PH_MAX_DEVICES; i++) {
-        uint64_t limit = off ? 0 : share(i);
-        __atomic_store_n(&ph_limits[i], limit, __ATOMIC_RELAXED);
-        timed = timed || limit != 0;
-    }
-    /* Best effort waits for others, and others can only see us if we are measured too. */
-    timed = timed || ((ph_config.mode == PH_MODE_BEST_EFFORT || ph_neighbours_known()) && !off);
-    __atomic_store_n(&in_force, timed, __ATOMIC_RELAXED);
-    __atomic_store_n(&ph_gate.state, timed || ph_watching() ? PH_GATE_TIMED : PH_GATE_OPEN, __ATOMIC_RELEASE);
 }

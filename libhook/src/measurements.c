@@ -1,13 +1,12 @@
 #include "measurements.h"
 
 #include "activity.h"
-#include "batches.h"
 #include "billing.h"
-#include "driver.h"
-#include "limiter.h"
-#include "memory.h"
+#include "clock.h"
+#include "device.h"
 #include "neighbours.h"
-#include "region.h"
+#include "shares.h"
+#include "slots.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -56,7 +55,7 @@ unsigned int ph_measurements_count(void) { return __atomic_load_n(&count, __ATOM
 void ph_measurement_bill_estimate(struct ph_batch *batch, const struct ph_work *work) {
     __atomic_sub_fetch(&batch->queued, work->launches, __ATOMIC_RELAXED);
     ph_in_flight_add(batch->device, -work->estimate);
-    ph_limiter_charge(batch->device, work->opened_at, work->estimate);
+    ph_shares_charge(batch->device, work->opened_at, work->estimate);
 }
 
 void ph_measurement_add(struct ph_batch *batch, CUevent end, bool late) {
@@ -211,7 +210,7 @@ void ph_measurements_work_begins(int device, int64_t now) {
 static void note_debt(int device, int64_t now) {
     struct ph_debt *debt = debt_of(device);
     if (!debt) return;
-    int64_t since = ph_batches_open_since(device);
+    int64_t since = ph_streams_open_since(device);
     for (const struct measurement *m = reading; m; m = m->next) {
         int64_t from = !m->started ? now : m->posted ? m->posted_to : m->from;
         if (m->device == device && from < since) since = from;
@@ -261,7 +260,7 @@ void ph_measurements_read(bool from_housekeeper) {
         settled_at = now;
         for (int i = 0; i < ph_device_count; i++) {
             ph_neighbours_look(i, now);
-            ph_coverage_settle(&coverage[i], container_ring(i), ph_neighbours_ring(i), now, ph_limiter_charge, i);
+            ph_coverage_settle(&coverage[i], container_ring(i), ph_neighbours_ring(i), now, ph_shares_charge, i);
             note_debt(i, now);
         }
     }

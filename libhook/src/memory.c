@@ -2,25 +2,13 @@
  * On freeing, the entry leaves the ledger before the driver is called, because another thread may be given
  * the same address at once; its bytes are released after, because only then is the room really free. */
 #define _GNU_SOURCE
-#include "memory.h"
-
-#include "config.h"
-#include "log.h"
-
-#include <pthread.h>
-
-uint64_t ph_round_up(uint64_t bytes, uint64_t unit) {
-    return bytes > UINT64_MAX - unit ? UINT64_MAX - unit : (bytes + unit - 1) / unit * unit;
-}
-
-bool ph_reserve_or_refresh(int device, uint64_t bytes) {
-    if (ph_reserve(device, bytes)) return true;
-    ph_books_refresh();
-    if (ph_reserve(device, bytes)) return true;
-    ph_info("refused %llu bytes on GPU %d: %llu of %llu used", (unsigned long long)bytes, device,
-            (unsigned long long)ph_usage(device), (unsigned long long)ph_memory_limit(device));
-    return false;
-}
+#include "account.h"
+#include "attach.h"
+#include "books.h"
+#include "device.h"
+#include "hooks.h"
+#include "ledger.h"
+#include "pool_sizes.h"
 
 static void book(enum ph_holding holding, uint64_t key, int device, uint64_t bytes) {
     ph_ledger_add((struct ph_entry){

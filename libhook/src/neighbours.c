@@ -2,7 +2,7 @@
 #include "neighbours.h"
 
 #include "config.h"
-#include "driver.h"
+#include "device.h"
 #include "log.h"
 #include "region.h"
 

@@ -1,13 +1,11 @@
-/* Memory that no call of the program's asked for: contexts, code, the driver's own reserves. By policy
- * (context_memory) nothing, a flat sum for each context, or what NVML says this process holds beyond its ledger.
- *
- * NVML names processes by their pids on the host, which a container does not know. The one that appears while the
- * first context is made is ours; when several appear at once it is tried again with the next context, and until
- * then the flat sum counts. A measurement stands only if nothing was allocated or freed meanwhile. */
 #define _GNU_SOURCE
+#include "overhead.h"
+
+#include "account.h"
 #include "config.h"
+#include "device.h"
+#include "ledger.h"
 #include "log.h"
-#include "memory.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -117,25 +115,14 @@ static void unlock_first_context(void) {
     pthread_mutex_unlock(&first_context);
 }
 
-void ph_books_refresh(void) {
-    ph_pools_refresh();
-    ph_graphs_refresh();
-    ph_overhead_refresh();
-}
-
-bool ph_context_begins(struct ph_new_context *fresh, int ordinal) {
-    *fresh = (struct ph_new_context){ .ordinal = ordinal };
-    uint64_t bytes = ph_config.context_memory == PH_CONTEXT_OFF ? 0 : ph_config.context_bytes;
-    if (bytes && !ph_reserve_or_refresh(ordinal, bytes)) return false;
-    fresh->reserved = bytes;
-    if (!measured() || __atomic_load_n(&pid_at_nvml, __ATOMIC_RELAXED)) return true;
+void ph_context_begins(struct ph_new_context *fresh) {
+    if (!measured() || __atomic_load_n(&pid_at_nvml, __ATOMIC_RELAXED)) return;
     lock_first_context();
     fresh->locked = true;
     nvmlProcessInfo_v2_t infos[LISTED];
-    int count = list(ordinal, infos);
+    int count = list(fresh->ordinal, infos);
     for (int i = 0; i < count && fresh->count < sizeof fresh->before / sizeof *fresh->before; i++)
         fresh->before[fresh->count++] = infos[i].pid;
-    return true;
 }
 
 CUresult ph_context_made(struct ph_new_context *fresh, CUresult result, const CUcontext *context) {

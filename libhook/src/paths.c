@@ -1,5 +1,5 @@
 /* Where the node's word on limits is found. Fixed at build time: an environment that could move it could raise limits. */
-#include "config.h"
+#include "paths.h"
 
 /* HAMi's device plugin mounts the node's folder `vgpu/license`, where there is one, read-only as /tmp/license into every
  * container that it starts. The agent keeps it. */

@@ -1,9 +1,9 @@
-/* Opening, checking and sharing the region file; slots and their locks. */
+/* Opening, checking and sharing the region file, and locking bytes of it. */
 #define _GNU_SOURCE
 #include "region.h"
 
-#include "config.h"
 #include "log.h"
+#include "process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -217,7 +217,6 @@ void ph_region_open(const char *path, const struct ph_region_defaults *defaults)
 
 void ph_region_after_fork(void) {
     pthread_mutex_init(&slow_mutex, NULL);
-    ph_slots_after_fork();
 }
 
 void ph_region_close(void) {

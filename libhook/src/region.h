@@ -141,21 +141,13 @@ struct ph_region_defaults {
 /* Opens or creates the region. A file that cannot be trusted is left as it is, and a private region with
  * the same limits is used: this process stays within them, alone. Never fails. */
 void ph_region_open(const char *path, const struct ph_region_defaults *defaults);
-bool ph_region_claim_slot(void);
-/* Gives back what dead processes held. Returns how many slots were freed. */
-int ph_region_reap(void);
-/* The same for those alone that seem to have died with GPU time unpaid. */
-void ph_region_reap_debtors(int64_t now);
 /* Serialises the slow path between processes; gives up after `milliseconds`, because a holder may be stopped. */
 bool ph_region_lock(long offset, int milliseconds);
 void ph_region_unlock(long offset);
 /* The descriptor is still ours, or opened again; false: nothing may be locked. */
 bool ph_region_reachable(void);
-enum ph_mapped { PH_MAPS_NOT, PH_MAPS, PH_CANNOT_TELL };
-enum ph_mapped ph_mapped_by(int pid, uint64_t inode); /* whether a process has the file mapped */
 int ph_region_lock_byte(int fd, long offset, short type); /* 0: locked, at once or not at all */
-void ph_slots_after_fork(void);
-/* After fork, in the child: the parent's slot and locks are not ours. */
+/* In the child: the parent's locks are not ours. */
 void ph_region_after_fork(void);
 void ph_region_close(void);
 /* Checks `size` bytes at `map` as a region; NULL if it is one, else the reason. */

@@ -1,7 +1,12 @@
 /* What programs are told: the container's share of a GPU, from one place, so that cuMemGetInfo,
  * cuDeviceTotalMem, NVML and the process list agree. NULL arguments are the driver's to judge. */
 #define _GNU_SOURCE
-#include "memory.h"
+#include "account.h"
+#include "attach.h"
+#include "books.h"
+#include "device.h"
+#include "hooks.h"
+#include "slots.h"
 
 #include <stdint.h>
 #include <unistd.h>

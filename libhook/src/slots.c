@@ -1,42 +1,21 @@
 /* Slots: whose they are, claiming one, and clearing those of the dead. */
 #define _GNU_SOURCE
-#include "log.h"
-#include "region.h"
+#include "slots.h"
 
-#include <errno.h>
+#include "clock.h"
+#include "log.h"
+#include "process.h"
+
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
-
-static uint64_t start_time(int pid) {
-    char text[1024], path[32];
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    FILE *stat = fopen(path, "re");
-    if (!stat) return 0;
-    size_t length = fread(text, 1, sizeof text - 1, stat);
-    fclose(stat);
-    text[length] = 0;
-    char *at = strrchr(text, ')'); /* the name may hold spaces and brackets */
-    for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
-    return at ? strtoull(at, NULL, 10) : 0;
-}
-
-static int64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 /* What the dead owner used and did not pay is left to the container. */
 static void leave_debts(int index) {
     for (int i = 0; i < PH_MAX_DEVICES; i++) {
         struct ph_debt *debt = &ph_region.extension->debts[index][i];
-        int64_t owed = ph_debt_of(debt, now_ns());
+        int64_t owed = ph_debt_of(debt, ph_now());
         if (owed > 0) __atomic_add_fetch(&ph_region.extension->buckets[i].left_ns, owed, __ATOMIC_RELAXED);
         __atomic_store_n(&debt->unpaid_ns, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&debt->since, 0, __ATOMIC_RELAXED);
@@ -59,43 +38,24 @@ static void clear_slot(int index) {
     __atomic_store_n(&slot->pid, 0, __ATOMIC_SEQ_CST);
 }
 
-static uint64_t own_namespace(void) {
-    struct stat info;
-    return stat("/proc/self/ns/pid", &info) == 0 ? info.st_ino : 0;
-}
-
-enum ph_mapped ph_mapped_by(int pid, uint64_t inode) {
-    char path[32], line[512];
-    snprintf(path, sizeof path, "/proc/%d/maps", pid);
-    FILE *maps = fopen(path, "re");
-    if (!maps) return errno == ENOENT ? PH_MAPS_NOT : PH_CANNOT_TELL;
-    bool mapped = false;
-    while (!mapped && fgets(line, sizeof line, maps)) {
-        unsigned long found = 0;
-        mapped = sscanf(line, "%*s %*s %*s %*s %lu", &found) == 1 && found == inode;
-    }
-    fclose(maps);
-    return mapped ? PH_MAPS : PH_MAPS_NOT;
-}
-
 /* Its lock is free, yet its owner lives: a program that closed our descriptor. exec frees the lock too, but then
  * the region is not mapped any more. What cannot be told counts as alive: the limit comes first. */
 static bool owner_lives(int index) {
     const struct ph_identity *identity = &ph_region.extension->identities[index];
     int pid = ph_region.hami->slots[index].pid;
-    if (pid <= 0 || identity->pid_namespace == 0 || identity->pid_namespace != own_namespace()) return false;
-    if (start_time(pid) != identity->start_time) return false;
+    if (pid <= 0 || identity->pid_namespace == 0 || identity->pid_namespace != ph_process_namespace()) return false;
+    if (ph_process_start_time(pid) != identity->start_time) return false;
     if (pid == getpid()) return index == ph_own_slot(); /* a slot of mine that is not mine was mine before I began anew by exec */
     enum ph_mapped mapped = ph_mapped_by(pid, ph_region.inode);
-    return mapped == PH_MAPS || (mapped == PH_CANNOT_TELL && start_time(pid) == identity->start_time);
+    return mapped == PH_MAPS || (mapped == PH_CANNOT_TELL && ph_process_start_time(pid) == identity->start_time);
 }
 
 static void take_slot(int index) {
     struct ph_hami_region *hami = ph_region.hami;
     struct ph_identity *identity = &ph_region.extension->identities[index];
     clear_slot(index);
-    identity->start_time = start_time(getpid());
-    identity->pid_namespace = own_namespace();
+    identity->start_time = ph_process_start_time(getpid());
+    identity->pid_namespace = ph_process_namespace();
     identity->generation++;
     hami->slots[index].pid = getpid();
     __atomic_store_n(&hami->slots[index].status, 1, __ATOMIC_SEQ_CST);

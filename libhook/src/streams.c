@@ -1,6 +1,6 @@
 #include "streams.h"
 
-#include "driver.h"
+#include "device.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -88,6 +88,15 @@ struct ph_batch *ph_stream_meet(CUstream stream, CUcontext context, unsigned int
     }
     if (batch) *memory = (struct ph_stream_memory){ stream, context, batch, generation };
     return batch;
+}
+
+int64_t ph_streams_open_since(int device) {
+    int64_t earliest = INT64_MAX;
+    for (struct ph_batch *batch = ph_streams_first(); batch; batch = batch->next) {
+        int64_t since = ph_batch_open(batch);
+        if (since && since < earliest && (device < 0 || batch->device == device)) earliest = since;
+    }
+    return earliest;
 }
 
 static void forget(struct ph_batch *batch, void (*abandon)(struct ph_batch *batch)) {

@@ -78,6 +78,7 @@ static inline struct ph_batch *ph_stream_of(CUstream stream, bool per_thread) {
 }
 /* Every batch there ever was: `for (struct ph_batch *b = ph_streams_first(); b; b = b->next)`. */
 struct ph_batch *ph_streams_first(void);
+int64_t ph_streams_open_since(int device); /* of the batch open longest; INT64_MAX: none is. -1 = of any device */
 /* Streams end. `abandon` is called with the batch's latch held. */
 void ph_streams_forget(CUstream stream, void (*abandon)(struct ph_batch *batch));
 void ph_streams_forget_context(CUcontext context, void (*abandon)(struct ph_batch *batch));

@@ -2,7 +2,7 @@
  * calibration.h says where the base lies. The base is the first of our own events that is over; nothing waits for it. */
 #pragma once
 
-#include "hooks.h"
+#include "calls.h"
 
 struct ph_timeline;
 /* The context's; made when it is met. NULL only without memory. */

@@ -1,7 +1,12 @@
-/* Virtual memory management: physical memory is charged where it is created and given back when neither a
- * handle, a mapping nor a multicast binding is left. Releasing the handle of mapped memory frees nothing. */
 #define _GNU_SOURCE
-#include "memory.h"
+#include "vmm.h"
+
+#include "account.h"
+#include "attach.h"
+#include "books.h"
+#include "device.h"
+#include "hooks.h"
+#include "ledger.h"
 
 #include <pthread.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* For tests: the trusted file's place and owner are the test's. Never part of what is shipped. */
-#include "config.h"
+#include "paths.h"
 
 #include <stdlib.h>
 #include <unistd.h>

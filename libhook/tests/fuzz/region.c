@@ -4,6 +4,7 @@
 #include "account.h"
 #include "bucket.h"
 #include "config.h"
+#include "slots.h"
 #include "log.h"
 
 #include <stdlib.h>

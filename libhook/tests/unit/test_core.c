@@ -14,7 +14,7 @@
 #include "config.h"
 #include "debts.h"
 #include "latch.h"
-#include "region.h"
+#include "slots.h"
 
 #include <pthread.h>
 #include <stdlib.h>

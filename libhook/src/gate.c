@@ -1,0 +1,3 @@
+#include "gate.h"
+
+struct ph_gate ph_gate;
