@@ -67,7 +67,7 @@ case "$what" in
     thread) ../tools/packages.sh fuzz; export CC=clang ;; # gcc 12's runtime holds its locks over a fork with handlers
     *) echo "no such sanitizer: $kind" >&2; exit 2 ;;
   esac
-  build "build-$kind" -Db_sanitize="$kind" -Dbuildtype=debug -Doptimization=1 "${same_headers[@]}"
+  build "build-$kind" -Db_sanitize="$kind" -Dbuildtype=debug -Doptimization=1 -Dchecks=true "${same_headers[@]}"
   # gcc's runtime has to come first in programs that are preloaded into; clang's is part of the victims. Leaks are not
   # looked for: the fake driver and the victims keep what they have until they end, as drivers do.
   LIBHOOK_SANITIZER_RUNTIME=$([ "$kind" = thread ] || gcc -print-file-name="lib$runtime.so")

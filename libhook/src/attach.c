@@ -5,17 +5,18 @@
 #include "config.h"
 #include "device.h"
 #include "gate.h"
+#include "locks.h"
 #include "mps.h"
 #include "shares.h"
 
-#include <pthread.h>
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* devices and the region, while they are found */
+static struct ph_mutex mutex = PH_MUTEX(ATTACH); /* devices and the region, while they are found */
 static bool attached;
 
 void ph_attach(void) {
     if (PH_LIKELY(__atomic_load_n(&attached, __ATOMIC_ACQUIRE))) return;
-    pthread_mutex_lock(&mutex);
+    if (ph_config.present) ph_devices_prepare();
+    ph_mutex_lock(&mutex);
     if (!attached && ph_config.present) {
         ph_devices_find();
         if (ph_device_count > 0) {
@@ -34,18 +35,18 @@ void ph_attach(void) {
             __atomic_store_n(&attached, true, __ATOMIC_RELEASE);
         }
     }
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
 }
 
 void ph_attach_after_init(void) {
-    pthread_mutex_lock(&mutex);
+    ph_mutex_lock(&mutex);
     if (ph_mps_take_share_back() && ph_region.hami) ph_shares_refresh();
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
     ph_attach();
     if (!ph_config.present) return;
-    pthread_mutex_lock(&mutex);
+    ph_mutex_lock(&mutex);
     ph_devices_match(); /* NVML may have been asked before CUDA was there */
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
 }
 
-void ph_attach_after_fork(void) { pthread_mutex_init(&mutex, NULL); }
+void ph_attach_after_fork(void) { ph_mutex_after_fork(&mutex); }

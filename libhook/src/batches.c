@@ -34,17 +34,17 @@ static void announce(struct ph_batch *batch) {
 static bool recordable(const struct ph_batch *batch) {
     CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
     if (!ph_driver.cuStreamIsCapturing) return true;
-    return ph_driver.cuStreamIsCapturing(batch->stream, &status) == CUDA_SUCCESS && status == CU_STREAM_CAPTURE_STATUS_NONE;
+    return PH_ASK(cuStreamIsCapturing)(batch->stream, &status) == CUDA_SUCCESS && status == CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
 /* The handle of a special stream means the stream of the context that is current. False: it cannot be made so. */
 static bool enter(const struct ph_batch *batch, bool *entered) {
     *entered = batch->special && ph_current_context() != batch->context;
-    return !*entered || (ph_driver.cuCtxPushCurrent_v2 && ph_driver.cuCtxPushCurrent_v2(batch->context) == CUDA_SUCCESS);
+    return !*entered || (ph_driver.cuCtxPushCurrent_v2 && PH_ASK(cuCtxPushCurrent_v2)(batch->context) == CUDA_SUCCESS);
 }
 static void leave(bool entered) {
     CUcontext left;
-    if (entered) ph_driver.cuCtxPopCurrent_v2(&left);
+    if (entered) PH_ASK(cuCtxPopCurrent_v2)(&left);
 }
 
 static CUevent record_end(struct ph_batch *batch) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "compiler.h"
+#include "locks.h"
 
 #define __CUDA_API_VERSION_INTERNAL 1 /* cuda.h then declares every ABI by its own name, no macros */
 #define NVML_NO_UNVERSIONED_FUNC_DEFS 1
@@ -27,7 +28,7 @@ extern struct ph_call ph_calls[PH_COUNT];
 
 static inline void *ph_real(const struct ph_call *call) { return __atomic_load_n(&call->real, __ATOMIC_RELAXED); }
 
-/* The driver's function behind a symbol of the table, typed by our own declaration of it. */
-#define PH_REAL(symbol) ((__typeof__(&symbol))ph_real(&ph_calls[PH_##symbol]))
-/* The driver's function behind the call at hand; `like` names any symbol with the same parameters. */
-#define PH_NEXT(call, like) ((__typeof__(&like))ph_real(call))
+/* The driver's function behind a symbol of the table, typed by our own declaration of it: a question of ours. */
+#define PH_REAL(symbol) (ph_driver_use(PH_ASKS), (__typeof__(&symbol))ph_real(&ph_calls[PH_##symbol]))
+/* The driver's function behind the program's call at hand; `like` names any symbol with the same parameters. */
+#define PH_NEXT(call, like) (ph_driver_use(PH_WAITS), (__typeof__(&like))ph_real(call))

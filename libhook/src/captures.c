@@ -11,6 +11,6 @@ bool ph_capturing_now(CUstream stream, bool per_thread) {
     CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
     if (stream == NULL && per_thread) stream = CU_STREAM_PER_THREAD;
     if (!ph_driver.cuStreamIsCapturing || stream == PH_EVERY_STREAM) return true;
-    if (ph_driver.cuStreamIsCapturing(stream, &status) != CUDA_SUCCESS) return true; /* legacy stream during a capture */
+    if (PH_ASK(cuStreamIsCapturing)(stream, &status) != CUDA_SUCCESS) return true; /* legacy stream during a capture */
     return status != CU_STREAM_CAPTURE_STATUS_NONE;
 }

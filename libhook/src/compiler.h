@@ -11,3 +11,11 @@
 #else
 #define PH_BARE __attribute__((no_sanitize("address", "thread", "undefined")))
 #endif
+
+/* In builds with checks (meson's option, and what only tests use): ends the program where an invariant is broken. Nothing
+ * that another process could have written is asserted. */
+#ifdef PH_CHECKS
+#define PH_ASSERT(invariant) ((invariant) ? (void)0 : __builtin_trap())
+#else
+#define PH_ASSERT(invariant) ((void)0)
+#endif

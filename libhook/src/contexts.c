@@ -85,7 +85,7 @@ CUresult ph_ctx_detach(const struct ph_call *call, CUcontext context) {
 static bool primary_active(CUdevice device) {
     unsigned int flags;
     int active = 1;
-    if (ph_driver.cuDevicePrimaryCtxGetState) ph_driver.cuDevicePrimaryCtxGetState(device, &flags, &active);
+    if (ph_driver.cuDevicePrimaryCtxGetState) PH_ASK(cuDevicePrimaryCtxGetState)(device, &flags, &active);
     return active != 0;
 }
 

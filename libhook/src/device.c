@@ -20,14 +20,12 @@ static void format_uuid(const CUuuid *uuid, char *text) {
 
 static void find_by_nvml(void) {
     unsigned int count = 0;
-    ph_driver_open_nvml();
-    if (!ph_driver_nvml() || !ph_driver.nvmlInit_v2 || ph_driver.nvmlInit_v2() != NVML_SUCCESS) return;
-    if (ph_driver.nvmlDeviceGetCount_v2(&count) != NVML_SUCCESS) return;
+    if (!ph_driver_nvml() || !ph_driver.nvmlDeviceGetCount_v2 || PH_ASK(nvmlDeviceGetCount_v2)(&count) != NVML_SUCCESS) return;
     if (count > PH_MAX_DEVICES) count = PH_MAX_DEVICES;
     for (unsigned int i = 0; i < count; i++) {
         nvmlDevice_t device;
-        if (ph_driver.nvmlDeviceGetHandleByIndex_v2(i, &device) == NVML_SUCCESS)
-            ph_driver.nvmlDeviceGetUUID(device, ph_device_uuids[i], PH_UUID_SIZE);
+        if (PH_ASK(nvmlDeviceGetHandleByIndex_v2)(i, &device) == NVML_SUCCESS)
+            PH_ASK(nvmlDeviceGetUUID)(device, ph_device_uuids[i], PH_UUID_SIZE);
     }
     ph_device_count = (int)count;
 }
@@ -44,15 +42,15 @@ static int by_bus(const void *a, const void *b) {
 
 static int find_by_cuda(struct visible *visible) {
     int count = 0;
-    if (!ph_driver_cuda() || ph_driver.cuDeviceGetCount(&count) != CUDA_SUCCESS) count = 0;
+    if (!ph_driver_cuda() || PH_ASK(cuDeviceGetCount)(&count) != CUDA_SUCCESS) count = 0;
     if (count > PH_MAX_DEVICES) count = PH_MAX_DEVICES;
     for (int i = 0; i < count; i++) {
         CUuuid uuid;
         memset(&visible[i], 0, sizeof visible[i]);
-        ph_driver.cuDeviceGet(&visible[i].device, i);
-        if (ph_driver.cuDeviceGetUuid && ph_driver.cuDeviceGetUuid(&uuid, visible[i].device) == CUDA_SUCCESS)
+        PH_ASK(cuDeviceGet)(&visible[i].device, i);
+        if (ph_driver.cuDeviceGetUuid && PH_ASK(cuDeviceGetUuid)(&uuid, visible[i].device) == CUDA_SUCCESS)
             format_uuid(&uuid, visible[i].uuid);
-        if (ph_driver.cuDeviceGetPCIBusId) ph_driver.cuDeviceGetPCIBusId(visible[i].bus, sizeof visible[i].bus, visible[i].device);
+        if (ph_driver.cuDeviceGetPCIBusId) PH_ASK(cuDeviceGetPCIBusId)(visible[i].bus, sizeof visible[i].bus, visible[i].device);
     }
     return count;
 }
@@ -66,12 +64,22 @@ static void match(const struct visible *visible, int count) {
     matched = count > 0;
 }
 
+/* NVML is slow to start: asked only where CUDA may not see every GPU, or none at all (a monitor program). */
+static bool nvml_wanted(int count) {
+    const char *chosen = getenv("CUDA_VISIBLE_DEVICES");
+    return count == 0 || (chosen && *chosen);
+}
+
+void ph_devices_prepare(void) {
+    int count = 0;
+    if (!ph_driver_cuda() || PH_ASK(cuDeviceGetCount)(&count) != CUDA_SUCCESS) count = 0;
+    if (nvml_wanted(count)) ph_driver_start_nvml();
+}
+
 void ph_devices_find(void) {
     struct visible visible[PH_MAX_DEVICES];
     int count = find_by_cuda(visible);
-    /* NVML is slow to start: asked only where CUDA may not see every GPU, or none at all (a monitor program). */
-    const char *chosen = getenv("CUDA_VISIBLE_DEVICES");
-    if (count == 0 || (chosen && *chosen)) find_by_nvml();
+    if (nvml_wanted(count)) find_by_nvml();
     if (ph_device_count == 0) {
         qsort(visible, (size_t)count, sizeof *visible, by_bus);
         for (int i = 0; i < count; i++) strcpy(ph_device_uuids[i], visible[i].uuid);
@@ -100,17 +108,17 @@ int ph_ordinal(CUdevice device) {
 
 int ph_current_ordinal(void) {
     CUdevice device = 0;
-    if (ph_device_count <= 1 || !ph_driver.cuCtxGetDevice || ph_driver.cuCtxGetDevice(&device) != CUDA_SUCCESS) return 0;
+    if (ph_device_count <= 1 || !ph_driver.cuCtxGetDevice || PH_ASK(cuCtxGetDevice)(&device) != CUDA_SUCCESS) return 0;
     return ph_ordinal(device);
 }
 
 int ph_nvml_ordinal(nvmlDevice_t device) {
     char uuid[PH_UUID_SIZE];
     unsigned int index;
-    if (ph_driver.nvmlDeviceGetUUID && ph_driver.nvmlDeviceGetUUID(device, uuid, sizeof uuid) == NVML_SUCCESS)
+    if (ph_driver.nvmlDeviceGetUUID && PH_ASK(nvmlDeviceGetUUID)(device, uuid, sizeof uuid) == NVML_SUCCESS)
         for (int i = 0; i < ph_device_count; i++)
             if (strncmp(uuid, ph_device_uuids[i], sizeof uuid) == 0) return i;
-    if (ph_device_count == 0 && ph_driver.nvmlDeviceGetIndex && ph_driver.nvmlDeviceGetIndex(device, &index) == NVML_SUCCESS)
+    if (ph_device_count == 0 && ph_driver.nvmlDeviceGetIndex && PH_ASK(nvmlDeviceGetIndex)(device, &index) == NVML_SUCCESS)
         return index < PH_MAX_DEVICES ? (int)index : -1;
     return -1;
 }

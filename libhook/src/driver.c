@@ -1,13 +1,13 @@
 #define _GNU_SOURCE
 #include "driver.h"
 
+#include "locks.h"
 #include "symbols.h"
 
 #include <dlfcn.h>
-#include <pthread.h>
 
 struct ph_driver ph_driver;
-static pthread_mutex_t first_one = PTHREAD_MUTEX_INITIALIZER; /* publishes; nothing is called while it is held */
+static struct ph_mutex first_one = PH_MUTEX(DRIVER); /* publishes; nothing is called while it is held */
 
 static CUresult cuda_missing(void) { return CUDA_ERROR_NOT_FOUND; }
 static nvmlReturn_t nvml_missing(void) { return NVML_ERROR_FUNCTION_NOT_FOUND; }
@@ -39,6 +39,7 @@ void *ph_driver_nvml(void) { return __atomic_load_n(&ph_driver.nvml, __ATOMIC_AC
 
 void ph_driver_open_cuda(void) {
     if (ph_driver_cuda()) return;
+    ph_driver_use(PH_LOADS);
     void *library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
     if (!library) library = dlopen("libcuda.so", RTLD_LAZY | RTLD_LOCAL);
     fill(library, false);
@@ -46,28 +47,39 @@ void ph_driver_open_cuda(void) {
     ph_dlsym_function find = ph_glibc_dlsym();
     struct ph_driver found;
     PH_CUDA_NEEDS(PH_FIND)
-    pthread_mutex_lock(&first_one);
+    ph_mutex_lock(&first_one);
     if (!ph_driver_cuda()) {
         PH_CUDA_NEEDS(PH_PUBLISH)
         __atomic_store_n(&ph_driver.cuda, library, __ATOMIC_RELEASE);
     }
-    pthread_mutex_unlock(&first_one);
+    ph_mutex_unlock(&first_one);
 }
 
 void ph_driver_open_nvml(void) {
     if (ph_driver_nvml()) return;
+    ph_driver_use(PH_LOADS);
     void *library = dlopen("libnvidia-ml.so.1", RTLD_LAZY | RTLD_LOCAL);
     fill(library, true);
     if (!library) return;
     ph_dlsym_function find = ph_glibc_dlsym();
     struct ph_driver found;
     PH_NVML_NEEDS(PH_FIND)
-    pthread_mutex_lock(&first_one);
+    ph_mutex_lock(&first_one);
     if (!ph_driver_nvml()) {
         PH_NVML_NEEDS(PH_PUBLISH)
         __atomic_store_n(&ph_driver.nvml, library, __ATOMIC_RELEASE);
     }
-    pthread_mutex_unlock(&first_one);
+    ph_mutex_unlock(&first_one);
 }
 
-void ph_driver_after_fork(void) { pthread_mutex_init(&first_one, NULL); }
+bool ph_driver_start_nvml(void) {
+    static bool started;
+    ph_driver_open_nvml();
+    if (!ph_driver_nvml() || !ph_driver.nvmlInit_v2) return false;
+    ph_driver_use(PH_LOADS);
+    if (!__atomic_load_n(&started, __ATOMIC_RELAXED) && ph_driver.nvmlInit_v2() != NVML_SUCCESS) return false;
+    __atomic_store_n(&started, true, __ATOMIC_RELAXED);
+    return true;
+}
+
+void ph_driver_after_fork(void) { ph_mutex_after_fork(&first_one); }

@@ -22,17 +22,20 @@ struct ph_driver {
 #undef PH_FIELD
 };
 extern struct ph_driver ph_driver;
+/* A question of ours, to a function that is there. */
+#define PH_ASK(name) (ph_driver_use(PH_ASKS), ph_driver.name)
 
 /* Opens what is there and fills ph_calls. Missing functions get a stub that answers "not found". No lock is held
  * while the dynamic linker works: it has its own, and constructors of what it loads may call us. */
 void ph_driver_open_cuda(void);
 void ph_driver_open_nvml(void);
+bool ph_driver_start_nvml(void); /* and initialises it, which may load libraries too; false: there is none, or it fails */
 void ph_driver_after_fork(void);
 void *ph_driver_cuda(void); /* the handle, NULL before it is open */
 void *ph_driver_nvml(void);
 bool ph_driver_lacks(const struct ph_call *call);
 static inline CUcontext ph_current_context(void) {
     CUcontext context = NULL;
-    if (PH_LIKELY(ph_driver.cuCtxGetCurrent != NULL)) ph_driver.cuCtxGetCurrent(&context);
+    if (PH_LIKELY(ph_driver.cuCtxGetCurrent != NULL)) PH_ASK(cuCtxGetCurrent)(&context);
     return context;
 }

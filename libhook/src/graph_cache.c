@@ -16,7 +16,7 @@ bool ph_graph_cache_follow(CUdevice cuda_device, int device) {
     struct ph_entry kept = { .key = cache_key(device), .holding = PH_GRAPH, .device = device, .other = (uint64_t)cuda_device };
     if (!ph_driver.cuDeviceGetGraphMemAttribute) return false;
     if (!ph_ledger_find(PH_GRAPH, kept.key, &kept)) ph_ledger_add(kept);
-    if (ph_driver.cuDeviceGetGraphMemAttribute(cuda_device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &reserved) != CUDA_SUCCESS) return false;
+    if (PH_ASK(cuDeviceGetGraphMemAttribute)(cuda_device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &reserved) != CUDA_SUCCESS) return false;
     uint64_t booked = ph_ledger_sum(PH_GRAPH, device) - kept.bytes;
     ph_ledger_resize(PH_GRAPH, kept.key, reserved > booked ? reserved - booked : 0);
     return true;

@@ -68,14 +68,14 @@ struct room {
 static uint64_t graph_bytes(CUgraph graph, struct room *room, int depth) {
     size_t count = 0;
     if (!ph_driver.cuGraphGetNodes || !ph_driver.cuGraphMemAllocNodeGetParams) return 0; /* no graphs, or none with memory */
-    if (depth > 8 || ph_driver.cuGraphGetNodes(graph, NULL, &count) != CUDA_SUCCESS) {
+    if (depth > 8 || PH_ASK(cuGraphGetNodes)(graph, NULL, &count) != CUDA_SUCCESS) {
         room->unknown = true;
         return 0;
     }
     if (count == 0) return 0;
     CUgraphNode *nodes = calloc(count, sizeof *nodes);
     uint64_t sum = 0;
-    if (!nodes || ph_driver.cuGraphGetNodes(graph, nodes, &count) != CUDA_SUCCESS) {
+    if (!nodes || PH_ASK(cuGraphGetNodes)(graph, nodes, &count) != CUDA_SUCCESS) {
         room->unknown = true;
         count = 0;
     }
@@ -83,15 +83,15 @@ static uint64_t graph_bytes(CUgraph graph, struct room *room, int depth) {
         CUgraphNodeType type;
         CUDA_MEM_ALLOC_NODE_PARAMS params;
         CUgraph child;
-        CUresult told = ph_driver.cuGraphNodeGetType(nodes[i], &type);
+        CUresult told = PH_ASK(cuGraphNodeGetType)(nodes[i], &type);
         if (told == CUDA_SUCCESS && type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) {
-            if ((told = ph_driver.cuGraphMemAllocNodeGetParams(nodes[i], &params)) == CUDA_SUCCESS) {
+            if ((told = PH_ASK(cuGraphMemAllocNodeGetParams)(nodes[i], &params)) == CUDA_SUCCESS) {
                 sum += ph_round_up(params.bytesize, 512);
                 room->cuda_device = params.poolProps.location.id;
                 room->device = ph_ordinal(room->cuda_device);
             }
         } else if (told == CUDA_SUCCESS && type == CU_GRAPH_NODE_TYPE_GRAPH) {
-            if ((told = ph_driver.cuGraphChildGraphNodeGetGraph(nodes[i], &child)) == CUDA_SUCCESS) sum += graph_bytes(child, room, depth + 1);
+            if ((told = PH_ASK(cuGraphChildGraphNodeGetGraph)(nodes[i], &child)) == CUDA_SUCCESS) sum += graph_bytes(child, room, depth + 1);
         }
         if (told != CUDA_SUCCESS) room->unknown = true;
     }
@@ -101,7 +101,7 @@ static uint64_t graph_bytes(CUgraph graph, struct room *room, int depth) {
 
 static CUdevice current_device(void) {
     CUdevice device = 0;
-    if (ph_driver.cuCtxGetDevice) ph_driver.cuCtxGetDevice(&device);
+    if (ph_driver.cuCtxGetDevice) PH_ASK(cuCtxGetDevice)(&device);
     return device;
 }
 

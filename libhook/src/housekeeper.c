@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "config.h"
 #include "device.h"
+#include "locks.h"
 #include "log.h"
 #include "measurements.h"
 #include "shares.h"
@@ -23,7 +24,7 @@ enum {
 };
 static const int64_t STAYS_BUSY_NS = 4 * PH_SETTLE_NS;
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct ph_mutex mutex = PH_MUTEX(HOUSEKEEPER);
 static bool runs;
 
 /* Where nothing limits GPU time, launches are timed for a hundredth of it only, so that monitors see how much is
@@ -96,7 +97,7 @@ static void tell_region(int64_t now) {
 static void *keep_house(void *unused) {
     (void)unused;
     CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED; /* our queries must not break the program's captures */
-    if (ph_driver.cuThreadExchangeStreamCaptureMode) ph_driver.cuThreadExchangeStreamCaptureMode(&mode);
+    if (ph_driver.cuThreadExchangeStreamCaptureMode) PH_ASK(cuThreadExchangeStreamCaptureMode)(&mode);
     int64_t now = ph_now(), refreshed = now, worked = now;
     unsigned int seen = 0;
     watch.reported = now;
@@ -139,12 +140,12 @@ static bool start(void) {
 
 static void start_once(void) {
     if (PH_LIKELY(__atomic_load_n(&runs, __ATOMIC_RELAXED)) || !ph_region.hami) return;
-    pthread_mutex_lock(&mutex);
+    ph_mutex_lock(&mutex);
     if (!runs) {
         __atomic_store_n(&runs, true, __ATOMIC_RELAXED); /* one attempt: a program out of threads is not asked again */
         if (!start()) ph_error("the housekeeper thread cannot be started; finished work is charged by launches alone");
     }
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
 }
 
 void ph_first_activity(void) {
@@ -154,7 +155,7 @@ void ph_first_activity(void) {
 
 void ph_housekeeper_after_fork(void) {
     __atomic_store_n(&ph_gate.active, 0, __ATOMIC_RELAXED); /* the parent's activity started the parent's thread */
-    pthread_mutex_init(&mutex, NULL);
+    ph_mutex_after_fork(&mutex);
     runs = false;
     ph_shares_watch(false);
     memset(&watch, 0, sizeof watch);

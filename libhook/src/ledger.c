@@ -4,13 +4,13 @@
 #include "ledger.h"
 
 #include "account.h"
+#include "locks.h"
 #include "log.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct ph_mutex mutex = PH_MUTEX(LEDGER);
 static struct ph_entry *table; /* holding 0 = empty, -1 = removed */
 static size_t capacity, filled, live;
 enum { REMOVED = -1 };
@@ -51,7 +51,7 @@ static void remove_entry(struct ph_entry *entry) {
 }
 
 void ph_ledger_add(struct ph_entry entry) {
-    pthread_mutex_lock(&mutex);
+    ph_mutex_lock(&mutex);
     struct ph_entry *old = look_up(entry.holding, entry.key);
     if (old) {
         /* The driver reuses a key whose end we did not see: the old holding is over. */
@@ -67,73 +67,73 @@ void ph_ledger_add(struct ph_entry entry) {
         ph_error("out of memory for the ledger: %llu bytes stay charged until this process ends",
                  (unsigned long long)entry.bytes);
     }
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
 }
 
 bool ph_ledger_find(enum ph_holding holding, uint64_t key, struct ph_entry *entry) {
-    pthread_mutex_lock(&mutex);
+    ph_mutex_lock(&mutex);
     struct ph_entry *found = look_up(holding, key);
     if (found) *entry = *found;
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
     return found != NULL;
 }
 
 bool ph_ledger_take(enum ph_holding holding, uint64_t key, struct ph_entry *entry) {
-    pthread_mutex_lock(&mutex);
+    ph_mutex_lock(&mutex);
     struct ph_entry *found = look_up(holding, key);
     if (found) {
         *entry = *found;
         remove_entry(found);
     }
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
     return found != NULL;
 }
 
 bool ph_ledger_refer(uint64_t handle) {
-    pthread_mutex_lock(&mutex);
+    ph_mutex_lock(&mutex);
     struct ph_entry *found = look_up(PH_PHYSICAL, handle);
     if (found) found->references++;
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
     return found != NULL;
 }
 
 bool ph_ledger_unrefer(uint64_t handle, struct ph_entry *gone) {
-    pthread_mutex_lock(&mutex);
+    ph_mutex_lock(&mutex);
     struct ph_entry *found = look_up(PH_PHYSICAL, handle);
     bool last = found && --found->references <= 0;
     if (last) {
         *gone = *found;
         remove_entry(found);
     }
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
     return last;
 }
 
 void ph_ledger_resize(enum ph_holding holding, uint64_t key, uint64_t bytes) {
-    pthread_mutex_lock(&mutex);
+    ph_mutex_lock(&mutex);
     struct ph_entry *found = look_up(holding, key);
     if (found) {
         if (bytes > found->bytes) ph_charge(found->device, bytes - found->bytes);
         else ph_release(found->device, found->bytes - bytes);
         found->bytes = bytes;
     }
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
 }
 
 void ph_ledger_charge_apart(enum ph_holding holding, uint64_t other) {
-    pthread_mutex_lock(&mutex);
+    ph_mutex_lock(&mutex);
     for (size_t i = 0; i < capacity; i++) {
         struct ph_entry *entry = &table[i];
         if (entry->holding != holding || entry->other != other || entry->bytes) continue;
         ph_charge(entry->device, entry->size);
         entry->bytes = entry->size;
     }
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
 }
 
 uint64_t ph_ledger_drop_context(uint64_t context) {
     uint64_t given = 0;
-    pthread_mutex_lock(&mutex);
+    ph_mutex_lock(&mutex);
     for (size_t i = 0; i < capacity; i++) {
         struct ph_entry *entry = &table[i];
         bool dies = entry->holding == PH_LINEAR || entry->holding == PH_ARRAY || entry->holding == PH_CONTEXT ||
@@ -143,27 +143,27 @@ uint64_t ph_ledger_drop_context(uint64_t context) {
         given += entry->bytes;
         remove_entry(entry);
     }
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
     return given;
 }
 
 size_t ph_ledger_keys(enum ph_holding holding, uint64_t low, uint64_t high, uint64_t *keys, size_t room) {
     size_t count = 0;
-    pthread_mutex_lock(&mutex);
+    ph_mutex_lock(&mutex);
     for (size_t i = 0; i < capacity && count < room; i++)
         if (table[i].holding == holding && table[i].key >= low && table[i].key < high) keys[count++] = table[i].key;
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
     return count;
 }
 
 static uint64_t sum_of(enum ph_holding holding, int device) { /* holding 0: all */
     uint64_t sum = 0;
-    pthread_mutex_lock(&mutex);
+    ph_mutex_lock(&mutex);
     for (size_t i = 0; i < capacity; i++) {
         bool counts = holding ? table[i].holding == holding : table[i].holding != 0 && (int)table[i].holding != REMOVED;
         if (counts && table[i].device == device) sum += table[i].bytes;
     }
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
     return sum;
 }
 
@@ -171,7 +171,7 @@ uint64_t ph_ledger_bytes(int device) { return sum_of((enum ph_holding)0, device)
 uint64_t ph_ledger_sum(enum ph_holding holding, int device) { return sum_of(holding, device); }
 
 void ph_ledger_after_fork(void) {
-    pthread_mutex_init(&mutex, NULL);
+    ph_mutex_after_fork(&mutex);
     table = NULL; /* not freed: another thread of the parent may have been rebuilding it */
     capacity = filled = live = 0;
 }

@@ -4,11 +4,11 @@
 #include "billing.h"
 #include "clock.h"
 #include "device.h"
+#include "locks.h"
 #include "neighbours.h"
 #include "shares.h"
 #include "slots.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,9 +33,9 @@ struct measurement {
     struct ph_work work;
 };
 
-static pthread_mutex_t queue_mutex = PTHREAD_MUTEX_INITIALIZER; /* the queue and the free list: a few instructions */
+static struct ph_mutex queue_mutex = PH_MUTEX(QUEUE); /* the queue and the free list: a few instructions */
 static struct measurement *queue, **queue_end = &queue, *free_ones;
-static pthread_mutex_t reader_mutex = PTHREAD_MUTEX_INITIALIZER; /* everything a reader uses, below */
+static struct ph_mutex reader_mutex = PH_MUTEX(READER); /* everything a reader uses, below */
 static struct measurement *reading;
 static struct ph_coverage coverage[PH_MAX_DEVICES];
 static int64_t settled_at;
@@ -59,10 +59,10 @@ void ph_measurement_bill_estimate(struct ph_batch *batch, const struct ph_work *
 }
 
 void ph_measurement_add(struct ph_batch *batch, CUevent end, bool late) {
-    pthread_mutex_lock(&queue_mutex);
+    ph_mutex_lock(&queue_mutex);
     struct measurement *m = free_ones;
     if (m) free_ones = m->next;
-    pthread_mutex_unlock(&queue_mutex);
+    ph_mutex_unlock(&queue_mutex);
     if (!m && !(m = malloc(sizeof *m))) {
         ph_timeline_give_back(batch->timeline, end);
         ph_timeline_give_back(batch->timeline, batch->work.start);
@@ -75,19 +75,19 @@ void ph_measurement_add(struct ph_batch *batch, CUevent end, bool late) {
     __atomic_add_fetch(&waiting, 1, __ATOMIC_RELAXED);
     if (m->work.only) ph_cost_await(m->work.only, 1);
     __atomic_add_fetch(&count, 1, __ATOMIC_RELAXED);
-    pthread_mutex_lock(&queue_mutex);
+    ph_mutex_lock(&queue_mutex);
     *queue_end = m;
     queue_end = &m->next;
-    pthread_mutex_unlock(&queue_mutex);
+    ph_mutex_unlock(&queue_mutex);
 }
 
 static void discard(struct measurement *m) {
     __atomic_sub_fetch(&waiting, 1, __ATOMIC_RELAXED);
     if (m->work.only) ph_cost_await(m->work.only, -1);
-    pthread_mutex_lock(&queue_mutex);
+    ph_mutex_lock(&queue_mutex);
     m->next = free_ones;
     free_ones = m;
-    pthread_mutex_unlock(&queue_mutex);
+    ph_mutex_unlock(&queue_mutex);
 }
 
 static struct ph_activity_ring *container_ring(int device) {
@@ -223,19 +223,19 @@ static void note_debt(int device, int64_t now) {
 static void collect(void) { /* with the reader's mutex held: what was queued since, behind what is being read */
     struct measurement **end = &reading;
     while (*end) end = &(*end)->next;
-    pthread_mutex_lock(&queue_mutex);
+    ph_mutex_lock(&queue_mutex);
     *end = queue;
     queue = NULL;
     queue_end = &queue;
-    pthread_mutex_unlock(&queue_mutex);
+    ph_mutex_unlock(&queue_mutex);
 }
 
 void ph_measurements_read(bool from_housekeeper) {
-    if (from_housekeeper) pthread_mutex_lock(&reader_mutex);
-    else if (pthread_mutex_trylock(&reader_mutex) != 0) return;
+    if (from_housekeeper) ph_mutex_lock(&reader_mutex);
+    else if (!ph_mutex_try(&reader_mutex)) return;
     /* Our queries must not break the program's captures, and one may begin at any moment. */
     CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
-    bool exchanged = ph_driver.cuThreadExchangeStreamCaptureMode && ph_driver.cuThreadExchangeStreamCaptureMode(&mode) == CUDA_SUCCESS;
+    bool exchanged = ph_driver.cuThreadExchangeStreamCaptureMode && PH_ASK(cuThreadExchangeStreamCaptureMode)(&mode) == CUDA_SUCCESS;
     int64_t now = ph_now(), late[PH_MAX_DEVICES] = { 0 };
     int started[PH_MAX_DEVICES] = { 0 };
     collect();
@@ -264,13 +264,13 @@ void ph_measurements_read(bool from_housekeeper) {
             note_debt(i, now);
         }
     }
-    if (exchanged) ph_driver.cuThreadExchangeStreamCaptureMode(&mode);
-    pthread_mutex_unlock(&reader_mutex);
+    if (exchanged) PH_ASK(cuThreadExchangeStreamCaptureMode)(&mode);
+    ph_mutex_unlock(&reader_mutex);
 }
 
 void ph_measurements_forget(CUcontext context) {
     ph_measurements_read(true);
-    pthread_mutex_lock(&reader_mutex);
+    ph_mutex_lock(&reader_mutex);
     collect();
     for (struct measurement **link = &reading; *link;) {
         struct measurement *m = *link;
@@ -283,12 +283,12 @@ void ph_measurements_forget(CUcontext context) {
         __atomic_sub_fetch(&m->batch->pending, 1, __ATOMIC_RELAXED);
         discard(m);
     }
-    pthread_mutex_unlock(&reader_mutex);
+    ph_mutex_unlock(&reader_mutex);
 }
 
 void ph_measurements_after_fork(void) {
-    pthread_mutex_init(&queue_mutex, NULL);
-    pthread_mutex_init(&reader_mutex, NULL);
+    ph_mutex_after_fork(&queue_mutex);
+    ph_mutex_after_fork(&reader_mutex);
     /* The parent's events mean nothing here; what they occupied is left alone. */
     queue = reading = free_ones = NULL;
     queue_end = &queue;

@@ -32,11 +32,11 @@ void ph_mps_hand_share(void) {
  * question are believed to have found it. */
 static bool mps_serves_every_gpu(void) {
     int count = 0, shared = 1;
-    if (!ph_driver.cuDeviceGetCount || ph_driver.cuDeviceGetCount(&count) != CUDA_SUCCESS) return true;
+    if (!ph_driver.cuDeviceGetCount || PH_ASK(cuDeviceGetCount)(&count) != CUDA_SUCCESS) return true;
     for (int i = 0; i < count && shared; i++) {
         CUdevice device;
-        if (ph_driver.cuDeviceGet(&device, i) != CUDA_SUCCESS || !ph_driver.cuDeviceGetAttribute ||
-            ph_driver.cuDeviceGetAttribute(&shared, CU_DEVICE_ATTRIBUTE_MPS_ENABLED, device) != CUDA_SUCCESS)
+        if (PH_ASK(cuDeviceGet)(&device, i) != CUDA_SUCCESS || !ph_driver.cuDeviceGetAttribute ||
+            PH_ASK(cuDeviceGetAttribute)(&shared, CU_DEVICE_ATTRIBUTE_MPS_ENABLED, device) != CUDA_SUCCESS)
             shared = 1;
     }
     return shared != 0;

@@ -3,6 +3,7 @@
 
 #include "config.h"
 #include "device.h"
+#include "locks.h"
 #include "log.h"
 #include "region.h"
 
@@ -29,7 +30,7 @@ struct neighbour {
 };
 
 static bool known; /* atomic, set once */
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* everything below but the rings' words, which are atomic */
+static struct ph_mutex mutex = PH_MUTEX(NEIGHBOURS); /* everything below but the rings' words, which are atomic */
 static struct neighbour neighbours[NEIGHBOURS];
 static int count;
 static int64_t searched_at, looked_at[PH_MAX_DEVICES];
@@ -107,7 +108,7 @@ static void read_bins(int device, int64_t first, int64_t last) {
 }
 
 void ph_neighbours_look(int device, int64_t now) {
-    if (!ph_neighbours_known() || pthread_mutex_trylock(&mutex) != 0) return;
+    if (!ph_neighbours_known() || !ph_mutex_try(&mutex)) return;
     if (now - searched_at > SEARCH_NS || searched_at == 0) {
         searched_at = now;
         search();
@@ -121,7 +122,7 @@ void ph_neighbours_look(int device, int64_t now) {
         read_bins(device, first, last < wraps ? last : wraps - 1);
         if (last >= wraps) read_bins(device, wraps, last);
     }
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
 }
 
 static void open_once(void) {
@@ -147,4 +148,4 @@ bool ph_neighbours_active(int device, int64_t now) {
     return ph_ring_total(ph_neighbours_ring(device), now - RECENT_NS, now) > PH_BIN_NS / 10;
 }
 
-void ph_neighbours_after_fork(void) { pthread_mutex_init(&mutex, NULL); }
+void ph_neighbours_after_fork(void) { ph_mutex_after_fork(&mutex); }

@@ -5,33 +5,29 @@
 #include "config.h"
 #include "device.h"
 #include "ledger.h"
+#include "locks.h"
 #include "log.h"
 
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { LISTED = 1024, TRIES = 3 };
 static const ino_t FIRST_PID_NAMESPACE = 0xEFFFFFFCu; /* Linux: PROC_PID_INIT_INO */
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_mutex_t first_context = PTHREAD_MUTEX_INITIALIZER;
+static struct ph_mutex mutex = PH_MUTEX(OVERHEAD);
+static struct ph_mutex first_context = PH_MUTEX(FIRST_CONTEXT);
 static unsigned int pid_at_nvml; /* 0: not known yet */
 
 static bool measured(void) { return ph_config.context_memory == PH_CONTEXT_MEASURED && ph_region.hami; }
 
 /* -1: NVML cannot tell. */
 static int list(int ordinal, nvmlProcessInfo_v2_t infos[LISTED]) {
-    static bool initialised;
     unsigned int count = LISTED;
     nvmlDevice_t device;
-    ph_driver_open_nvml();
-    if (!ph_driver_nvml() || !ph_driver.nvmlInit_v2 || !ph_driver.nvmlDeviceGetHandleByUUID) return -1;
-    if (!__atomic_load_n(&initialised, __ATOMIC_RELAXED) && ph_driver.nvmlInit_v2() != NVML_SUCCESS) return -1;
-    __atomic_store_n(&initialised, true, __ATOMIC_RELAXED);
-    if (ph_driver.nvmlDeviceGetHandleByUUID(ph_device_uuids[ordinal], &device) != NVML_SUCCESS) return -1;
+    if (!ph_driver_nvml() || !ph_driver.nvmlDeviceGetHandleByUUID) return -1;
+    if (PH_ASK(nvmlDeviceGetHandleByUUID)(ph_device_uuids[ordinal], &device) != NVML_SUCCESS) return -1;
     nvmlReturn_t result = PH_REAL(nvmlDeviceGetComputeRunningProcesses_v3)(device, &count, infos);
     if (result == NVML_ERROR_FUNCTION_NOT_FOUND) {
         count = LISTED;
@@ -79,7 +75,7 @@ static bool held(int ordinal, uint64_t *bytes) {
 static bool measure(int ordinal, uint64_t reserved) {
     bool done = false;
     uint64_t bytes;
-    pthread_mutex_lock(&mutex);
+    ph_mutex_lock(&mutex);
     for (int i = 0; i < TRIES && !done; i++) {
         uint64_t booked = ph_ledger_bytes(ordinal);
         if (ph_own_bytes(ordinal) != booked + reserved || !held(ordinal, &bytes)) continue;
@@ -91,7 +87,7 @@ static bool measure(int ordinal, uint64_t reserved) {
         ph_show_overhead(ordinal, overhead);
         done = true;
     }
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
     return done;
 }
 
@@ -103,7 +99,7 @@ void ph_overhead_refresh(void) {
 /* Two processes of the container that appear at once could not be told apart. A holder may be stopped, so this is
  * given up after a while; no lock of the allocators' is held meanwhile. */
 static void lock_first_context(void) {
-    pthread_mutex_lock(&first_context);
+    ph_mutex_lock(&first_context);
     for (int waited = 0; waited < 3000 && ph_region_reachable(); waited++) {
         if (ph_region_lock_byte(ph_region.fd, PH_LOCK_CONTEXT, F_WRLCK) == 0) return;
         poll(NULL, 0, 1);
@@ -112,11 +108,12 @@ static void lock_first_context(void) {
 
 static void unlock_first_context(void) {
     if (ph_region_reachable()) ph_region_lock_byte(ph_region.fd, PH_LOCK_CONTEXT, F_UNLCK);
-    pthread_mutex_unlock(&first_context);
+    ph_mutex_unlock(&first_context);
 }
 
 void ph_context_begins(struct ph_new_context *fresh) {
     if (!measured() || __atomic_load_n(&pid_at_nvml, __ATOMIC_RELAXED)) return;
+    ph_driver_start_nvml(); /* before the lock */
     lock_first_context();
     fresh->locked = true;
     nvmlProcessInfo_v2_t infos[LISTED];
@@ -144,7 +141,7 @@ CUresult ph_context_made(struct ph_new_context *fresh, CUresult result, const CU
 }
 
 void ph_overhead_after_fork(void) {
-    pthread_mutex_init(&mutex, NULL);
-    pthread_mutex_init(&first_context, NULL);
+    ph_mutex_after_fork(&mutex);
+    ph_mutex_after_fork(&first_context);
     pid_at_nvml = 0;
 }

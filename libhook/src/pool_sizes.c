@@ -2,21 +2,21 @@
 #include "pool_sizes.h"
 
 #include "device.h"
+#include "locks.h"
 
-#include <pthread.h>
 
 enum { STEP_MOST = 32 << 20, STEP_LEAST = 2 << 20 }; /* what pools grow by: drivers were seen to take 32 MiB */
-static pthread_mutex_t pool_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct ph_mutex pool_mutex = PH_MUTEX(POOL);
 
-void ph_pools_after_fork(void) { pthread_mutex_init(&pool_mutex, NULL); }
+void ph_pools_after_fork(void) { ph_mutex_after_fork(&pool_mutex); }
 
 bool ph_pool_holds(CUmemoryPool pool, uint64_t *reserved, uint64_t *used) {
     cuuint64_t value = 0;
     if (!ph_driver.cuMemPoolGetAttribute ||
-        ph_driver.cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &value) != CUDA_SUCCESS) return false;
+        PH_ASK(cuMemPoolGetAttribute)(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &value) != CUDA_SUCCESS) return false;
     *reserved = value;
     if (used) {
-        if (ph_driver.cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &value) != CUDA_SUCCESS) return false;
+        if (PH_ASK(cuMemPoolGetAttribute)(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &value) != CUDA_SUCCESS) return false;
         *used = value;
     }
     return true;
@@ -24,10 +24,10 @@ bool ph_pool_holds(CUmemoryPool pool, uint64_t *reserved, uint64_t *used) {
 
 uint64_t ph_pool_follow(CUmemoryPool pool) {
     uint64_t reserved;
-    pthread_mutex_lock(&pool_mutex); /* question and booking in one piece, or an older answer could win */
+    ph_mutex_lock(&pool_mutex); /* question and booking in one piece, or an older answer could win */
     bool told = ph_pool_holds(pool, &reserved, NULL);
     if (told) ph_ledger_resize(PH_POOL, (uintptr_t)pool, reserved);
-    pthread_mutex_unlock(&pool_mutex);
+    ph_mutex_unlock(&pool_mutex);
     return told ? reserved : 0;
 }
 
@@ -41,16 +41,16 @@ void ph_pools_refresh(void) {
 int ph_pool_place(CUmemoryPool pool) {
     int type = CU_MEM_LOCATION_TYPE_DEVICE, id = 0;
     if (!ph_driver.cuMemPoolGetAttribute ||
-        ph_driver.cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_LOCATION_TYPE, &type) != CUDA_SUCCESS ||
-        ph_driver.cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_LOCATION_ID, &id) != CUDA_SUCCESS) return ph_current_ordinal();
+        PH_ASK(cuMemPoolGetAttribute)(pool, CU_MEMPOOL_ATTR_LOCATION_TYPE, &type) != CUDA_SUCCESS ||
+        PH_ASK(cuMemPoolGetAttribute)(pool, CU_MEMPOOL_ATTR_LOCATION_ID, &id) != CUDA_SUCCESS) return ph_current_ordinal();
     return type == CU_MEM_LOCATION_TYPE_DEVICE ? ph_ordinal(id) : PH_OF_THE_HOST;
 }
 
 void ph_pool_meet(CUmemoryPool pool, int device) {
-    pthread_mutex_lock(&pool_mutex);
+    ph_mutex_lock(&pool_mutex);
     struct ph_entry entry = { .key = (uintptr_t)pool, .holding = PH_POOL, .device = device, .other = STEP_MOST };
     if (!ph_ledger_find(PH_POOL, (uintptr_t)pool, &entry)) ph_ledger_add(entry);
-    pthread_mutex_unlock(&pool_mutex);
+    ph_mutex_unlock(&pool_mutex);
 }
 
 /* A pool's steps (in `other` of its entry) are learned from how it grows: reserving less would let it pass the limit. */
@@ -59,10 +59,10 @@ void ph_pool_learn_step(const struct ph_entry *pool, uint64_t before, uint64_t a
     struct ph_entry now;
     if (after <= before || (after - before) % step == 0) return;
     while (step > STEP_LEAST && (after - before) % step != 0) step /= 2;
-    pthread_mutex_lock(&pool_mutex);
+    ph_mutex_lock(&pool_mutex);
     if (ph_ledger_take(PH_POOL, pool->key, &now)) {
         now.other = step;
         ph_ledger_add(now);
     }
-    pthread_mutex_unlock(&pool_mutex);
+    ph_mutex_unlock(&pool_mutex);
 }

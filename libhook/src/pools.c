@@ -56,10 +56,10 @@ static CUmemoryPool pool_for(CUstream stream) {
     CUcontext context = NULL;
     CUdevice device = 0;
     bool other = ph_device_count > 1 && !ph_stream_special(stream) && ph_driver.cuStreamGetCtx && ph_driver.cuCtxPushCurrent_v2 &&
-                 ph_driver.cuStreamGetCtx(stream, &context) == CUDA_SUCCESS && ph_driver.cuCtxPushCurrent_v2(context) == CUDA_SUCCESS;
-    if (ph_driver.cuCtxGetDevice && ph_driver.cuCtxGetDevice(&device) == CUDA_SUCCESS && ph_driver.cuDeviceGetMemPool)
-        ph_driver.cuDeviceGetMemPool(&pool, device);
-    if (other) ph_driver.cuCtxPopCurrent_v2(&context);
+                 PH_ASK(cuStreamGetCtx)(stream, &context) == CUDA_SUCCESS && PH_ASK(cuCtxPushCurrent_v2)(context) == CUDA_SUCCESS;
+    if (ph_driver.cuCtxGetDevice && PH_ASK(cuCtxGetDevice)(&device) == CUDA_SUCCESS && ph_driver.cuDeviceGetMemPool)
+        PH_ASK(cuDeviceGetMemPool)(&pool, device);
+    if (other) PH_ASK(cuCtxPopCurrent_v2)(&context);
     return pool;
 }
 

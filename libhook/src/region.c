@@ -2,13 +2,13 @@
 #define _GNU_SOURCE
 #include "region.h"
 
+#include "locks.h"
 #include "log.h"
 #include "process.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 struct ph_region ph_region = { .fd = -1, .slot = -1 };
-static pthread_mutex_t slow_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct ph_mutex slow_mutex = PH_MUTEX(SLOW);
 
 int ph_region_lock_byte(int fd, long offset, short type) {
     struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = offset, .l_len = 1 };
@@ -37,15 +37,15 @@ static bool lock_byte_within(int fd, long offset, int milliseconds) {
 }
 
 bool ph_region_lock(long offset, int milliseconds) {
-    pthread_mutex_lock(&slow_mutex);
+    ph_mutex_lock(&slow_mutex);
     if (!ph_region_reachable() || lock_byte_within(ph_region.fd, offset, milliseconds)) return true;
-    pthread_mutex_unlock(&slow_mutex);
+    ph_mutex_unlock(&slow_mutex);
     return false;
 }
 
 void ph_region_unlock(long offset) {
     if (ph_region_reachable()) ph_region_lock_byte(ph_region.fd, offset, F_UNLCK);
-    pthread_mutex_unlock(&slow_mutex);
+    ph_mutex_unlock(&slow_mutex);
 }
 
 /* Programs that become daemons close every descriptor, ours too, and its number may be another file's by now. */
@@ -216,7 +216,7 @@ void ph_region_open(const char *path, const struct ph_region_defaults *defaults)
 }
 
 void ph_region_after_fork(void) {
-    pthread_mutex_init(&slow_mutex, NULL);
+    ph_mutex_after_fork(&slow_mutex);
 }
 
 void ph_region_close(void) {

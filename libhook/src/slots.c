@@ -3,11 +3,11 @@
 #include "slots.h"
 
 #include "clock.h"
+#include "locks.h"
 #include "log.h"
 #include "process.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -66,14 +66,14 @@ static void take_slot(int index) {
     __atomic_store_n(&ph_region.slot, index, __ATOMIC_RELEASE);
 }
 
-static pthread_mutex_t claim_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct ph_mutex claim_mutex = PH_MUTEX(CLAIM);
 static bool claim(void);
 
 bool ph_region_claim_slot(void) {
     if (!ph_region.hami) return false;
-    pthread_mutex_lock(&claim_mutex); /* two threads' first allocations must not take two slots */
+    ph_mutex_lock(&claim_mutex); /* two threads' first allocations must not take two slots */
     bool claimed = ph_own_slot() >= 0 || claim();
-    pthread_mutex_unlock(&claim_mutex);
+    ph_mutex_unlock(&claim_mutex);
     return claimed;
 }
 
@@ -140,6 +140,6 @@ void ph_region_reap_debtors(int64_t now) {
 
 void ph_slots_after_fork(void) {
     ph_region.slot = -1;
-    pthread_mutex_init(&claim_mutex, NULL);
+    ph_mutex_after_fork(&claim_mutex);
     if (ph_region.state == PH_REGION_PRIVATE) clear_slot(0);
 }

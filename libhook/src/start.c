@@ -11,6 +11,7 @@
 #include "housekeeper.h"
 #include "interpose.h"
 #include "ledger.h"
+#include "locks.h"
 #include "log.h"
 #include "mps.h"
 #include "neighbours.h"
@@ -24,11 +25,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-static pthread_mutex_t start_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct ph_mutex start_mutex = PH_MUTEX(START);
 static bool started, watching_forks;
 
 static void in_child(void) {
-    pthread_mutex_init(&start_mutex, NULL);
+    ph_locks_after_fork();
+    ph_mutex_after_fork(&start_mutex);
     ph_driver_after_fork();
     ph_attach_after_fork();
     ph_region_after_fork();
@@ -51,7 +53,7 @@ static void read_log_level(void) {
 void ph_start(void) {
     /* Before the mutex: opening a library runs constructors, and they may call us. */
     ph_driver_open_cuda();
-    pthread_mutex_lock(&start_mutex);
+    ph_mutex_lock(&start_mutex);
     if (!started) {
         read_log_level();
         ph_config_load(&ph_config, ph_node_path(), ph_config_path(), ph_config_owner());
@@ -61,7 +63,7 @@ void ph_start(void) {
         if (!ph_config.present) __atomic_store_n(&ph_gate.state, PH_GATE_OPEN, __ATOMIC_RELEASE);
         started = true;
     }
-    pthread_mutex_unlock(&start_mutex);
+    ph_mutex_unlock(&start_mutex);
 }
 
 CUresult ph_init(const struct ph_call *call, unsigned int flags) {

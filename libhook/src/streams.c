@@ -1,13 +1,13 @@
 #include "streams.h"
 
 #include "device.h"
+#include "locks.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { BUCKETS = 4096 };
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* who is taken */
+static struct ph_mutex mutex = PH_MUTEX(STREAMS); /* who is taken */
 static struct ph_batch *all;        /* grows at the front; nothing is ever freed, so it is walked without the mutex */
 unsigned int ph_streams_generation = 1;
 __thread struct ph_stream_memory ph_stream_memory[PH_STREAMS_REMEMBERED];
@@ -37,10 +37,10 @@ static struct ph_batch *find(CUstream stream, CUcontext context, const void *own
 
 static int ordinal_of(CUcontext context) {
     CUcontext current = ph_current_context();
-    if (ph_device_count <= 1 || context == current || !ph_driver.cuCtxPushCurrent_v2 || ph_driver.cuCtxPushCurrent_v2(context) != CUDA_SUCCESS)
+    if (ph_device_count <= 1 || context == current || !ph_driver.cuCtxPushCurrent_v2 || PH_ASK(cuCtxPushCurrent_v2)(context) != CUDA_SUCCESS)
         return ph_current_ordinal();
     int ordinal = ph_current_ordinal();
-    ph_driver.cuCtxPopCurrent_v2(&current);
+    PH_ASK(cuCtxPopCurrent_v2)(&current);
     return ordinal;
 }
 
@@ -48,7 +48,7 @@ static int ordinal_of(CUcontext context) {
  * never have the current one. Drivers before 9.2 do not tell. */
 static CUcontext context_of(CUstream stream) {
     CUcontext context = NULL;
-    if (ph_driver.cuStreamGetCtx && ph_driver.cuStreamGetCtx(stream, &context) == CUDA_SUCCESS && context) return context;
+    if (ph_driver.cuStreamGetCtx && PH_ASK(cuStreamGetCtx)(stream, &context) == CUDA_SUCCESS && context) return context;
     return ph_current_context();
 }
 
@@ -81,10 +81,10 @@ struct ph_batch *ph_stream_meet(CUstream stream, CUcontext context, unsigned int
     struct ph_batch *batch = find(stream, context, owner);
     if (!batch) {
         CUcontext owning = special ? context : context_of(stream); /* the driver is asked before the mutex is taken */
-        pthread_mutex_lock(&mutex);
+        ph_mutex_lock(&mutex);
         batch = find(stream, context, owner);
         if (!batch && owning) batch = add(stream, context, owning, owner);
-        pthread_mutex_unlock(&mutex);
+        ph_mutex_unlock(&mutex);
     }
     if (batch) *memory = (struct ph_stream_memory){ stream, context, batch, generation };
     return batch;
@@ -107,23 +107,23 @@ static void forget(struct ph_batch *batch, void (*abandon)(struct ph_batch *batc
 }
 
 void ph_streams_forget(CUstream stream, void (*abandon)(struct ph_batch *batch)) {
-    pthread_mutex_lock(&mutex);
+    ph_mutex_lock(&mutex);
     struct ph_batch *batch = ph_stream_special(stream) ? NULL : find(stream, NULL, NULL);
     if (batch) forget(batch, abandon);
     __atomic_add_fetch(&ph_streams_generation, 1, __ATOMIC_RELEASE);
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
 }
 
 void ph_streams_forget_context(CUcontext context, void (*abandon)(struct ph_batch *batch)) {
-    pthread_mutex_lock(&mutex);
+    ph_mutex_lock(&mutex);
     for (struct ph_batch *batch = all; batch; batch = batch->next)
         if (batch->taken && batch->context == context) forget(batch, abandon);
     __atomic_add_fetch(&ph_streams_generation, 1, __ATOMIC_RELEASE);
-    pthread_mutex_unlock(&mutex);
+    ph_mutex_unlock(&mutex);
 }
 
 void ph_streams_after_fork(void) {
-    pthread_mutex_init(&mutex, NULL);
+    ph_mutex_after_fork(&mutex);
     memset(buckets, 0, sizeof buckets);
     all = NULL; /* the parent's streams mean nothing here; what they occupied is left alone */
     __atomic_add_fetch(&ph_streams_generation, 1, __ATOMIC_RELEASE);

@@ -7,17 +7,17 @@
 #include "device.h"
 #include "hooks.h"
 #include "ledger.h"
+#include "locks.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 enum { AT_ONCE = 256 }; /* mappings undone by one cuMemUnmap that we follow; more are found in further rounds */
 
 /* Held around the driver's calls that map and bind: what is booked under an address must be what is mapped there, even
  * for threads that unmap and map it at once. */
-static pthread_mutex_t mapping_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct ph_mutex mapping_mutex = PH_MUTEX(MAPPING);
 
-void ph_vmm_after_fork(void) { pthread_mutex_init(&mapping_mutex, NULL); }
+void ph_vmm_after_fork(void) { ph_mutex_after_fork(&mapping_mutex); }
 
 CUresult ph_mem_create(const struct ph_call *call, CUmemGenericAllocationHandle *handle, size_t size,
                        const CUmemAllocationProp *prop, unsigned long long flags) {
@@ -78,7 +78,7 @@ static void let_go_of_range(enum ph_holding holding, uint64_t from, uint64_t siz
 
 CUresult ph_mem_map(const struct ph_call *call, CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAllocationHandle handle,
                     unsigned long long flags) {
-    pthread_mutex_lock(&mapping_mutex);
+    ph_mutex_lock(&mapping_mutex);
     bool ours = ph_ledger_refer(handle);
     CUresult result = PH_NEXT(call, cuMemMap)(ptr, size, offset, handle, flags);
     struct ph_entry gone;
@@ -86,15 +86,15 @@ CUresult ph_mem_map(const struct ph_call *call, CUdeviceptr ptr, size_t size, si
         ph_ledger_add((struct ph_entry){ .key = ptr, .holding = PH_MAPPING, .other = handle });
     else if (ours && ph_ledger_unrefer(handle, &gone))
         ph_release(gone.device, gone.bytes);
-    pthread_mutex_unlock(&mapping_mutex);
+    ph_mutex_unlock(&mapping_mutex);
     return result;
 }
 
 CUresult ph_mem_unmap(const struct ph_call *call, CUdeviceptr ptr, size_t size) {
-    pthread_mutex_lock(&mapping_mutex);
+    ph_mutex_lock(&mapping_mutex);
     CUresult result = PH_NEXT(call, cuMemUnmap)(ptr, size);
     if (result == CUDA_SUCCESS) let_go_of_range(PH_MAPPING, ptr, size);
-    pthread_mutex_unlock(&mapping_mutex);
+    ph_mutex_unlock(&mapping_mutex);
     return result;
 }
 
@@ -124,46 +124,46 @@ static void bind_mapped(uint64_t object, uint64_t offset, uint64_t ptr, uint64_t
 
 CUresult ph_multicast_bind(const struct ph_call *call, CUmemGenericAllocationHandle object, size_t offset,
                            CUmemGenericAllocationHandle memory, size_t memory_offset, size_t size, unsigned long long flags) {
-    pthread_mutex_lock(&mapping_mutex);
+    ph_mutex_lock(&mapping_mutex);
     CUresult result = PH_NEXT(call, cuMulticastBindMem)(object, offset, memory, memory_offset, size, flags);
     if (result == CUDA_SUCCESS) bind(multicast_key(object, offset), memory);
-    pthread_mutex_unlock(&mapping_mutex);
+    ph_mutex_unlock(&mapping_mutex);
     return result;
 }
 
 CUresult ph_multicast_bind_v2(const struct ph_call *call, CUmemGenericAllocationHandle object, CUdevice device, size_t offset,
                               CUmemGenericAllocationHandle memory, size_t memory_offset, size_t size, unsigned long long flags) {
-    pthread_mutex_lock(&mapping_mutex);
+    ph_mutex_lock(&mapping_mutex);
     CUresult result = PH_NEXT(call, cuMulticastBindMem_v2)(object, device, offset, memory, memory_offset, size, flags);
     if (result == CUDA_SUCCESS) bind(multicast_key(object, offset), memory);
-    pthread_mutex_unlock(&mapping_mutex);
+    ph_mutex_unlock(&mapping_mutex);
     return result;
 }
 
 CUresult ph_multicast_bind_address(const struct ph_call *call, CUmemGenericAllocationHandle object, size_t offset, CUdeviceptr ptr,
                                    size_t size, unsigned long long flags) {
-    pthread_mutex_lock(&mapping_mutex);
+    ph_mutex_lock(&mapping_mutex);
     CUresult result = PH_NEXT(call, cuMulticastBindAddr)(object, offset, ptr, size, flags);
     if (result == CUDA_SUCCESS) bind_mapped(object, offset, ptr, size);
-    pthread_mutex_unlock(&mapping_mutex);
+    ph_mutex_unlock(&mapping_mutex);
     return result;
 }
 
 CUresult ph_multicast_bind_address_v2(const struct ph_call *call, CUmemGenericAllocationHandle object, CUdevice device, size_t offset,
                                       CUdeviceptr ptr, size_t size, unsigned long long flags) {
-    pthread_mutex_lock(&mapping_mutex);
+    ph_mutex_lock(&mapping_mutex);
     CUresult result = PH_NEXT(call, cuMulticastBindAddr_v2)(object, device, offset, ptr, size, flags);
     if (result == CUDA_SUCCESS) bind_mapped(object, offset, ptr, size);
-    pthread_mutex_unlock(&mapping_mutex);
+    ph_mutex_unlock(&mapping_mutex);
     return result;
 }
 
 CUresult ph_multicast_unbind(const struct ph_call *call, CUmemGenericAllocationHandle object, CUdevice device, size_t offset,
                              size_t size) {
-    pthread_mutex_lock(&mapping_mutex);
+    ph_mutex_lock(&mapping_mutex);
     CUresult result = PH_NEXT(call, cuMulticastUnbind)(object, device, offset, size);
     if (result == CUDA_SUCCESS) let_go_of_range(PH_BINDING, multicast_key(object, offset), size);
-    pthread_mutex_unlock(&mapping_mutex);
+    ph_mutex_unlock(&mapping_mutex);
     return result;
 }
 
@@ -178,12 +178,12 @@ static uint64_t tile_key(const CUarrayMapInfo *info) {
 }
 
 CUresult ph_mem_map_array(const struct ph_call *call, CUarrayMapInfo *list, unsigned int count, CUstream stream) {
-    pthread_mutex_lock(&mapping_mutex);
+    ph_mutex_lock(&mapping_mutex);
     CUresult result = PH_NEXT(call, cuMemMapArrayAsync)(list, count, stream);
     for (unsigned int i = 0; result == CUDA_SUCCESS && list && i < count; i++) {
         if (list[i].memOperationType == CU_MEM_OPERATION_TYPE_MAP) bind(tile_key(&list[i]), list[i].memHandle.memHandle);
         else let_go(PH_BINDING, tile_key(&list[i]));
     }
-    pthread_mutex_unlock(&mapping_mutex);
+    ph_mutex_unlock(&mapping_mutex);
     return result;
 }
