@@ -6,6 +6,7 @@
 #include "account.h"
 #include "locks.h"
 #include "log.h"
+#include "region.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,16 @@ enum { REMOVED = -1 };
 static size_t hash(enum ph_holding holding, uint64_t key) {
     uint64_t mixed = (key ^ ((uint64_t)holding << 56)) * 0x9e3779b97f4a7c15u;
     return (size_t)(mixed >> 17);
+}
+
+/* With the mutex held. Half of the table is free, so that looking up ends; what is charged has a device; what is counted
+ * by references has some. */
+static void assert_table(const struct ph_entry *touched) {
+    PH_ASSERT(live <= filled && filled * 2 <= capacity);
+    PH_ASSERT(touched->device >= -1 && touched->device < PH_MAX_DEVICES); /* -1: a pool of the host */
+    PH_ASSERT(touched->device >= 0 || touched->bytes == 0);
+    PH_ASSERT(touched->holding != PH_PHYSICAL || touched->references > 0);
+    (void)touched;
 }
 
 static struct ph_entry *look_up(enum ph_holding holding, uint64_t key) {
@@ -46,6 +57,7 @@ static bool grow(void) {
 }
 
 static void remove_entry(struct ph_entry *entry) {
+    PH_ASSERT(live > 0);
     entry->holding = (enum ph_holding)REMOVED;
     live--;
 }
@@ -54,6 +66,7 @@ void ph_ledger_add(struct ph_entry entry) {
     ph_mutex_lock(&mutex);
     struct ph_entry *old = look_up(entry.holding, entry.key);
     if (old) {
+        assert_table(&entry);
         /* The driver reuses a key whose end we did not see: the old holding is over. */
         ph_release(old->device, old->bytes);
         *old = entry;
@@ -63,6 +76,7 @@ void ph_ledger_add(struct ph_entry entry) {
         filled += table[at].holding == 0;
         table[at] = entry;
         live++;
+        assert_table(&entry);
     } else {
         ph_error("out of memory for the ledger: %llu bytes stay charged until this process ends",
                  (unsigned long long)entry.bytes);
@@ -92,7 +106,7 @@ bool ph_ledger_take(enum ph_holding holding, uint64_t key, struct ph_entry *entr
 bool ph_ledger_refer(uint64_t handle) {
     ph_mutex_lock(&mutex);
     struct ph_entry *found = look_up(PH_PHYSICAL, handle);
-    if (found) found->references++;
+    if (found) assert_table(found), found->references++;
     ph_mutex_unlock(&mutex);
     return found != NULL;
 }
@@ -116,6 +130,7 @@ void ph_ledger_resize(enum ph_holding holding, uint64_t key, uint64_t bytes) {
         if (bytes > found->bytes) ph_charge(found->device, bytes - found->bytes);
         else ph_release(found->device, found->bytes - bytes);
         found->bytes = bytes;
+        assert_table(found);
     }
     ph_mutex_unlock(&mutex);
 }

@@ -24,6 +24,8 @@ bool ph_pool_holds(CUmemoryPool pool, uint64_t *reserved, uint64_t *used) {
 
 uint64_t ph_pool_follow(CUmemoryPool pool) {
     uint64_t reserved;
+    struct ph_entry entry;
+    if (ph_ledger_find(PH_POOL, (uintptr_t)pool, &entry) && entry.device == PH_OF_THE_HOST) return 0;
     ph_mutex_lock(&pool_mutex); /* question and booking in one piece, or an older answer could win */
     bool told = ph_pool_holds(pool, &reserved, NULL);
     if (told) ph_ledger_resize(PH_POOL, (uintptr_t)pool, reserved);

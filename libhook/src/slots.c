@@ -51,6 +51,7 @@ static bool owner_lives(int index) {
 }
 
 static void take_slot(int index) {
+    PH_ASSERT(index >= 0 && index < PH_MAX_SLOTS && ph_own_slot() < 0); /* a process has one */
     struct ph_hami_region *hami = ph_region.hami;
     struct ph_identity *identity = &ph_region.extension->identities[index];
     clear_slot(index);
@@ -100,6 +101,7 @@ static bool claim(void) {
 }
 
 static bool clear_if_dead(int index) {
+    PH_ASSERT(index != ph_own_slot());
     if (ph_region_lock_byte(ph_region.fd, PH_LOCK_SLOTS + index, F_WRLCK) != 0) return false;
     bool dead = !owner_lives(index);
     if (dead) clear_slot(index);

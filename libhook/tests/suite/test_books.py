@@ -9,6 +9,8 @@ from conftest import BUILD, Machine
 
 SLOT, HAMI_SIZE, EXTENSION = 1856, 2_008_952, 491 * 4096
 HIGH_WATER = 2_008_896
+LIMITS = 1600
+"""Of memory for sixteen GPUs, then of GPU time."""
 
 
 def books(machine: Machine, *arguments: str, limit: str = "1g", **settings: str) -> list[str]:
@@ -90,6 +92,15 @@ def test_processes_that_see_one_gpu_each_are_told_apart_without_nvml(
 
 def test_host_memory_of_a_pool_is_no_memory_of_the_gpu(machine: Machine) -> None:
     assert books(machine, "host", "2048") == ["host granted 2048 shown 0 used 0"]
+
+
+@pytest.mark.parametrize("hook", ["vgpu", "vgpu_paths"])
+def test_a_pool_of_the_host_is_charged_to_no_gpu_at_all(machine: Machine, hook: str) -> None:
+    """It stands under -1 in the place of a GPU; its size was written ahead of the slot, over the limits of GPUs 11 and 13."""
+    done = machine.run("books", "host", "2048", hook=BUILD / f"lib{hook}.so", CUDA_DEVICE_MEMORY_LIMIT="1g")
+    assert (done.returncode, done.stderr) == (0, "")
+    limits = struct.unpack_from("<32Q", machine.region.read_bytes(), LIMITS)
+    assert limits == (1 << 30,) * 16 + (100,) * 16
 
 
 def test_a_destroyed_pool_holds_what_is_still_in_use(machine: Machine) -> None:
