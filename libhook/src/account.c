@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "account.h"
 
+#include "compiler.h"
 #include "config.h"
 #include "limits.h"
 #include "slots.h"
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 
 static uint64_t *own_total(int device) {
+    PH_ASSERT(device >= 0 && device < PH_MAX_DEVICES);
     if (ph_own_slot() < 0 && !ph_region_claim_slot()) return NULL;
     return &ph_region.hami->slots[ph_own_slot()].used[device].total;
 }

@@ -68,7 +68,7 @@ void ph_ledger_add(struct ph_entry entry) {
     if (old) {
         assert_table(&entry);
         /* The driver reuses a key whose end we did not see: the old holding is over. */
-        ph_release(old->device, old->bytes);
+        if (old->bytes) ph_release(old->device, old->bytes);
         *old = entry;
     } else if ((filled + 1) * 2 <= capacity || grow()) {
         size_t at = hash(entry.holding, entry.key) & (capacity - 1);

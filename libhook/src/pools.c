@@ -98,7 +98,7 @@ CUresult ph_mem_pool_destroy(const struct ph_call *call, CUmemoryPool pool) {
     bool known = ph_ledger_take(PH_POOL, (uintptr_t)pool, &entry);
     CUresult result = PH_NEXT(call, cuMemPoolDestroy)(pool);
     if (known && result != CUDA_SUCCESS) ph_ledger_add(entry);
-    if (!known || result != CUDA_SUCCESS) return result;
+    if (!known || result != CUDA_SUCCESS || entry.device == PH_OF_THE_HOST) return result;
     /* What is still in use stays on the GPU, and is charged by itself from now on. */
     if (entry.bytes) ph_ledger_charge_apart(PH_ASYNC, (uintptr_t)pool);
     ph_release(entry.device, entry.bytes);

@@ -94,10 +94,11 @@ def test_host_memory_of_a_pool_is_no_memory_of_the_gpu(machine: Machine) -> None
     assert books(machine, "host", "2048") == ["host granted 2048 shown 0 used 0"]
 
 
+@pytest.mark.parametrize("what", ["host", "hostgone"])
 @pytest.mark.parametrize("hook", ["vgpu", "vgpu_paths"])
-def test_a_pool_of_the_host_is_charged_to_no_gpu_at_all(machine: Machine, hook: str) -> None:
+def test_a_pool_of_the_host_is_charged_to_no_gpu_at_all(machine: Machine, hook: str, what: str) -> None:
     """It stands under -1 in the place of a GPU; its size was written ahead of the slot, over the limits of GPUs 11 and 13."""
-    done = machine.run("books", "host", "2048", hook=BUILD / f"lib{hook}.so", CUDA_DEVICE_MEMORY_LIMIT="1g")
+    done = machine.run("books", what, "2048", hook=BUILD / f"lib{hook}.so", CUDA_DEVICE_MEMORY_LIMIT="1g")
     assert (done.returncode, done.stderr) == (0, "")
     limits = struct.unpack_from("<32Q", machine.region.read_bytes(), LIMITS)
     assert limits == (1 << 30,) * 16 + (100,) * 16

@@ -2,6 +2,7 @@
  * "CASE granted MIB shown MIB used MIB": what it was given, what the container is shown as using, what the machine knows.
  *   exec N          600 MiB, then the same again after an exec of itself
  *   host N          N MiB from a pool of host memory
+ *   hostgone N      the same, and the pool is destroyed
  *   destroyed N     four pools with N MiB each, destroyed while the memory is in use
  *   step N          N MiB from the device's pool
  *   graphs N        ten graphs of N MiB, launched one after another in one stream
@@ -86,6 +87,7 @@ int main(int argc, char **argv) {
     if (strcmp(what, "exec") == 0) report("before", plain());
     if (strcmp(what, "exec") == 0) return execl("/proc/self/exe", argv[0], "plain", argv[2], (char *)NULL);
     uint64_t granted = strcmp(what, "host") == 0        ? from_pool(CU_MEM_LOCATION_TYPE_HOST_NUMA, 1, false)
+                       : strcmp(what, "hostgone") == 0  ? from_pool(CU_MEM_LOCATION_TYPE_HOST_NUMA, 1, true)
                        : strcmp(what, "destroyed") == 0 ? from_pool(CU_MEM_LOCATION_TYPE_DEVICE, 4, true)
                        : strcmp(what, "step") == 0      ? step()
                        : strcmp(what, "graphs") == 0    ? graphs()
