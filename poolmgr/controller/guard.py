@@ -23,6 +23,7 @@ from poolmgr.domain.snapshot import ClusterSnapshot
 class _Tally:
     """GPUs of a pool by the side they are meant for, and how many of them are on the way."""
 
+    pool: Pool
     desired: Counter[Mode] = field(default_factory=Counter)
     in_flight: int = 0
 
@@ -35,7 +36,6 @@ def validate(
     Bounds and budgets are counted as the accepted moves use them up, in the order given.
     """
     nodes = {node.name: node for node in snapshot.nodes}
-    pools = {pool.name: pool for pool in snapshot.pools}
     tallies = _tally(snapshot)
     occupancy = occupancy_of(snapshot)
     guarded = {pod.uid: pod for pod in snapshot.pods if not pod.best_effort}
@@ -44,14 +44,14 @@ def validate(
     for move in moves:
         node = nodes.get(move.node)
         gpu = node.gpu(move.pci_address) if node else None
-        pool = pools.get(gpu.pool) if gpu is not None and gpu.pool is not None else None
-        tally = tallies.get(pool.name) if pool is not None else None
+        tally = tallies.get(gpu.pool) if gpu is not None else None
         verdict = _may_move(move, node, gpu, occupancy, snapshot.taken_at)
         if verdict:
             verdict = _may_evict(move, guarded)
         if verdict:
-            verdict = _pool_allows(move, pool, tally)
-        if verdict and tally is not None:
+            verdict = _pool_allows(move, tally)
+        if verdict:
+            assert tally is not None
             accepted.append(move)
             tally.desired[move.to_mode] += 1
             tally.desired[move.to_mode.other] -= 1
@@ -121,10 +121,11 @@ def _may_evict(move: Move, guarded: dict[WorkloadUid, SharedPod]) -> Verdict:
     return Verdict(True, Reason.ADMITTED)
 
 
-def _pool_allows(move: Move, pool: Pool | None, tally: _Tally | None) -> Verdict:
+def _pool_allows(move: Move, tally: _Tally | None) -> Verdict:
     where = f"{move.model} {move.pci_address} on {move.node}"
-    if pool is None or tally is None:
+    if tally is None:
         return Verdict(False, Reason.NOT_IN_POOL, f"no GPUPool selects {where}, so nothing may move it")
+    pool = tally.pool
     if pool.rebalance is RebalanceMode.OFF:
         return Verdict(False, Reason.POOL_OFF, f"{where} stays: rebalancing of pool {pool.name} is Off")
     if pool.recommend_only:
@@ -156,13 +157,13 @@ def _pool_allows(move: Move, pool: Pool | None, tally: _Tally | None) -> Verdict
     return Verdict(True, Reason.ADMITTED)
 
 
-def _tally(snapshot: ClusterSnapshot) -> dict[PoolName, _Tally]:
-    tallies = {pool.name: _Tally() for pool in snapshot.pools}
+def _tally(snapshot: ClusterSnapshot) -> dict[PoolName | None, _Tally]:
+    tallies: dict[PoolName | None, _Tally] = {pool.name: _Tally(pool) for pool in snapshot.pools}
     for node in snapshot.nodes:
         for gpu in node.gpus:
-            if gpu.pool not in tallies:
+            tally = tallies.get(gpu.pool)
+            if tally is None:
                 continue
-            tally = tallies[gpu.pool]
             mode = gpu.desired_mode or gpu.observed_mode
             if mode is not None:
                 tally.desired[mode] += 1

@@ -184,3 +184,11 @@ def test_no_plan_can_name_a_process_as_leaving() -> None:
     held = replace(G0, holders=(Holder(4711, "Xorg", path="/dev/nvidia0"),))
     named = move(held, wait_for=(WorkloadUid(""),))
     assert refusal(named, snapshot(node(held))).reason is Reason.GPU_BUSY
+
+
+def test_gpus_of_no_pool_hide_none_of_a_pool() -> None:
+    stray = gpu(0, pool=None)
+    snap = snapshot(node(stray, G1), pools=(pool(shared=SideLimits(min=1), max_in_flight=5),))
+    assert refusal(move(G1), snap).reason is Reason.AT_MINIMUM
+    snap = snapshot(node(stray, G1, gpu(2)), pools=(pool(shared=SideLimits(min=1), max_in_flight=5),))
+    assert guard.validate((move(G1),), snap)[0] == (move(G1),)
