@@ -74,7 +74,12 @@ def noun_of(word: str) -> Noun:
 
 @app.command(epilog=EPILOG)
 def get(
-    what: Annotated[Noun, typer.Argument(parser=noun_of, metavar="|".join(Noun), help="What to list.")],
+    what: Annotated[
+        Noun,
+        typer.Argument(
+            parser=noun_of, metavar="|".join(Noun), autocompletion=lambda: list(Noun), help="What to list."
+        ),
+    ],
     names: Annotated[
         list[str] | None, typer.Argument(help="Only these: names, or for GPUs NODE/PCI-ADDRESS or a node.")
     ] = None,

@@ -10,6 +10,7 @@ module of another is named in `PLACES`.
 
 import importlib
 import importlib.util
+import os
 from typing import Any, NoReturn
 
 import typer
@@ -84,6 +85,15 @@ class LazyGroup(TyperGroup):
         command = get_command(getattr(importlib.import_module(f"poolmgr.cli.{module}"), attribute))
         command.name = cmd_name
         return command
+
+    def main(self, *arguments: Any, **more: Any) -> Any:
+        if any(name.endswith("_COMPLETE") for name in os.environ):
+            # Typer knows its shells only once somebody asked it for the options that install completion, which are not
+            # offered here: `poolmgr completion` prints the script instead.
+            from typer._completion_classes import completion_init
+
+            completion_init()
+        return super().main(*arguments, **more)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         self._listing = True

@@ -69,7 +69,9 @@ def manager_line(found: Look) -> str:
 def attention(found: Look, census: Census) -> list[str]:
     """What needs a human, worst first."""
     said = [
-        f"node {node.name} or its agent is not ready: what is said of its {len(node.gpus)} GPU(s) cannot be confirmed"
+        node.agent.verdict(node.name).message
+        if not node.agent.heard
+        else f"node {node.name} or its agent is not ready: what is said of its {len(node.gpus)} GPU(s) cannot be confirmed"
         for node in found.snapshot.nodes
         if not node.ready
     ]

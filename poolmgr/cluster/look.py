@@ -5,8 +5,8 @@ decides on it, and nobody may say of a GPU that it is free.
 """
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import msgspec
@@ -17,13 +17,18 @@ from poolmgr.cluster.observe.assembly import Assembly
 from poolmgr.cluster.observe.pods import facts_of
 from poolmgr.cluster.view import ViewSettings
 from poolmgr.domain.errors import Rejected
+from poolmgr.domain.fleet import Node
+from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.liveness import SILENT_SECONDS, AgentSign
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.wire import kinds
+from poolmgr.wire.annotations import AGENT_LAST_SEEN
 from poolmgr.wire.hami import names as hami_names
 from poolmgr.wire.http_errors import Absent
+from poolmgr.wire.instants import unix_or_zero
 from poolmgr.wire.kinds import Kind
-from poolmgr.wire.lease import Lease
+from poolmgr.wire.lease import AGENT_LABEL, AGENT_LABEL_VALUE, Lease, node_of_agent_lease
 
 T = TypeVar("T")
 
@@ -130,6 +135,8 @@ class _Looking:
         )
         needed = tuple(self._unseen)
         leases = await self._try(kinds.LEASES, Lease, fields=f"metadata.name={MANAGER_LEASE}")
+        beats = await self._try(kinds.LEASES, Lease, labels=f"{AGENT_LABEL}={AGENT_LABEL_VALUE}")
+        heard_of = not any(unseen.kind == str(kinds.LEASES) for unseen in self._unseen)
         for node in nodes:
             assembly.apply_node(node.metadata.name, node)
         for pool in pools:
@@ -153,8 +160,13 @@ class _Looking:
             assembly.apply_plugin(_key(daemon.metadata), daemon)
         for deployment in deployments:
             assembly.apply_scheduler(_key(deployment.metadata), deployment)
+        now = self._client.clock.now()
+        signs = signs_of(gpu_nodes, beats if heard_of else None, now)
+        snapshot = assembly.snapshot(now, synced=not needed)
         return Look(
-            snapshot=assembly.snapshot(self._client.clock.now(), synced=not needed),
+            snapshot=replace(
+                snapshot, nodes=tuple(_heard(node, signs[node.name]) for node in snapshot.nodes)
+            ),
             pools={pool.metadata.name: pool for pool in pools},
             nodes={node.metadata.name: node for node in gpu_nodes},
             manager=next((lease for lease in leases if lease.metadata.name == MANAGER_LEASE), None),
@@ -173,6 +185,31 @@ class _Looking:
         except Rejected as error:
             self._unseen.append(Unseen(str(kind), error.message))
         return []
+
+
+def signs_of(
+    nodes: Iterable[wire.GpuNode], beats: Iterable[Lease] | None, now: float
+) -> dict[NodeName, AgentSign]:
+    """Whether each node's agent is heard, by somebody who looks once: the manager's note on the GPUNode counts, and what the
+    agent's heartbeat itself says, by this machine's clock. `beats` is None where they may not be read."""
+    renewed = {
+        node_of_agent_lease(beat.metadata.name): unix_or_zero(beat.spec.renew_time) for beat in beats or ()
+    }
+    signs = {}
+    for node in nodes:
+        name = NodeName(node.metadata.name)
+        noted = node.metadata.annotations.get(AGENT_LAST_SEEN)
+        at = renewed.get(name, 0.0)
+        silent = beats is not None and now - at > SILENT_SECONDS
+        if noted is not None or silent:
+            signs[name] = AgentSign(False, at or unix_or_zero(noted), silent=True)
+        else:
+            signs[name] = AgentSign(since=at)
+    return signs
+
+
+def _heard(node: Node, sign: AgentSign) -> Node:
+    return replace(node, agent=sign, ready=node.ready and sign.heard)
 
 
 def _key(meta: wire.ObjectMeta) -> str:

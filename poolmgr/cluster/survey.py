@@ -15,7 +15,7 @@ from poolmgr.wire.hami import names as hami_names
 from poolmgr.wire.http_errors import Absent
 from poolmgr.wire.kinds import Kind
 from poolmgr.wire.kubevirt_config import HyperConverged, KubeVirt
-from poolmgr.wire.lease import Lease
+from poolmgr.wire.lease import AGENT_LABEL, AGENT_LABEL_VALUE, Lease
 
 T = TypeVar("T")
 
@@ -28,9 +28,9 @@ async def survey(client: Client, *, client_version: str = "", hami_device_config
     """Read what may be read. Raises Unavailable where the API server does not answer at all."""
     config = hami_device_config or hami_names.DEVICE_CONFIG_MAP
 
-    async def seen(kind: Kind, as_type: type[T], fields: str = "") -> Seen[T]:
+    async def seen(kind: Kind, as_type: type[T], fields: str = "", labels: str = "") -> Seen[T]:
         try:
-            return Seen(tuple(await listed(client, kind, as_type, fields=fields)))
+            return Seen(tuple(await listed(client, kind, as_type, fields=fields, labels=labels)))
         except Absent:
             return Seen(absent=True)
         except Unavailable:
@@ -50,6 +50,7 @@ async def survey(client: Client, *, client_version: str = "", hami_device_config
         seen(kinds.DEPLOYMENTS, wire.Deployment),
         seen(kinds.CONFIG_MAPS, wire.ConfigMap, f"metadata.name={config}"),
     )
+    heartbeats = await seen(kinds.LEASES, Lease, labels=f"{AGENT_LABEL}={AGENT_LABEL_VALUE}")
     mutating, kubevirts, hyperconvergeds, policies = await asyncio.gather(
         seen(kinds.MUTATING_WEBHOOKS, WebhookConfiguration),
         seen(KUBEVIRTS, KubeVirt),
@@ -64,6 +65,7 @@ async def survey(client: Client, *, client_version: str = "", hami_device_config
         reservations=reservations,
         nodes=nodes,
         leases=leases,
+        heartbeats=heartbeats,
         daemon_sets=daemon_sets,
         deployments=deployments,
         hami_configs=configs,

@@ -11,6 +11,7 @@ QUESTIONS = (
     own_parts.versions,
     own_parts.pools,
     gpu_nodes.agents,
+    gpu_nodes.heartbeats,
     gpu_nodes.conditions,
     gpu_nodes.gpus,
     kubevirt.kubevirt,

@@ -33,6 +33,8 @@ class Facts:
     reservations: Seen[wire.GpuReservation] = field(default_factory=Seen)
     nodes: Seen[wire.Node] = field(default_factory=Seen)
     leases: Seen[Lease] = field(default_factory=Seen)
+    heartbeats: Seen[Lease] = field(default_factory=Seen)
+    """The agents' Leases."""
     daemon_sets: Seen[wire.DaemonSet] = field(default_factory=Seen)
     deployments: Seen[wire.Deployment] = field(default_factory=Seen)
     hami_configs: Seen[wire.ConfigMap] = field(default_factory=Seen)

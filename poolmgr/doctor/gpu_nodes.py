@@ -5,7 +5,11 @@ from collections.abc import Iterator
 from poolmgr import wire
 from poolmgr.doctor.facts import Facts
 from poolmgr.doctor.findings import Finding, Grade
+from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.liveness import SILENT_SECONDS
 from poolmgr.wire.gpu_nodes import DeviceStatus
+from poolmgr.wire.instants import to_rfc3339, unix_or_zero
+from poolmgr.wire.lease import node_of_agent_lease
 from poolmgr.wire.nodes import kubelet_ready
 
 GPU_LABELS = ("nvidia.com/gpu.present", "feature.node.kubernetes.io/pci-10de.present")
@@ -46,6 +50,25 @@ def agents(facts: Facts) -> Iterator[Finding]:
     if not facts.gpu_nodes.items:
         fix = f"see whether the agent runs on the GPU nodes: {AGENT_PODS}"
         yield Finding("agent", "cluster", Grade.PROBLEM, "no node reports a GPU", fix)
+
+
+def heartbeats(facts: Facts) -> Iterator[Finding]:
+    """Is each agent heard? What one that is silent said last may be untrue."""
+    if facts.heartbeats.unread:
+        yield Finding("heartbeat", "agents", Grade.UNKNOWN, facts.heartbeats.unread)
+        return
+    beats = {node_of_agent_lease(beat.metadata.name): beat.spec.renew_time for beat in facts.heartbeats.items}
+    for node in facts.gpu_nodes.items:
+        about = f"node {node.metadata.name}"
+        at = unix_or_zero(beats.get(NodeName(node.metadata.name)))
+        if not at:
+            message = "its agent has never been heard, or is of a release without a heartbeat"
+            yield Finding("heartbeat", about, Grade.PROBLEM, message, CONDITION_FIXES["Ready"])
+        elif facts.now - at > SILENT_SECONDS:
+            message = f"its agent was last heard at {to_rfc3339(at)}: what it said last may be untrue"
+            yield Finding("heartbeat", about, Grade.PROBLEM, message, CONDITION_FIXES["Ready"])
+        else:
+            yield Finding("heartbeat", about, Grade.OK, f"its agent was heard at {to_rfc3339(at)}")
 
 
 def conditions(facts: Facts) -> Iterator[Finding]:

@@ -59,7 +59,7 @@ def of_gpu(look: Look, census: Census, plan: Plan | None, gpu: Gpu) -> Explanati
         ("state", f"{gpu_state(use, part.node, look)}{', by ' + ', '.join(users) if users else ''}"),
         (fate, f"{reason}: {message}"),
         ("until", until),
-        ("agent", _agent(part.node)),
+        ("agent", _agent(part.node, now)),
     )
     value = {
         "gpu": f"{gpu.node}/{gpu.pci_address}",
@@ -85,12 +85,14 @@ def _mode(gpu: Gpu, now: float) -> str:
     return said
 
 
-def _agent(node: Node) -> str:
+def _agent(node: Node, now: float) -> str:
+    if not node.agent.heard:
+        return node.agent.verdict(node.name).message
     if not node.ready:
         return f"what is said here of {node.name} cannot be confirmed: the node or its agent is not ready"
     if not node.reported:
         return f"the agent of {node.name} has not yet answered to the last change of its desired modes"
-    return ""
+    return f"heard {age(now - node.agent.since)} ago" if node.agent.since else ""
 
 
 def _fate(look: Look, node: Node, gpu: Gpu, plan: Plan | None) -> tuple[str, str, str]:

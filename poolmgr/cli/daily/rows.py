@@ -78,6 +78,7 @@ def _bounds(side: SideLimits) -> str:
 
 def nodes(look: Look, census: Census) -> Listing:
     rows = []
+    now = look.snapshot.taken_at
     for part in sorted(census.nodes, key=lambda p: p.node.name):
         node, wire = part.node, look.nodes[part.node.name]
         states = [use.state for use in part.uses]
@@ -91,6 +92,7 @@ def nodes(look: Look, census: Census) -> Listing:
             str(states.count(GpuState.IDLE)),
             str(states.count(GpuState.TROUBLE)),
             node.transition.step.value if node.transition else "",
+            age(now - node.agent.since) if node.agent.since else "never" if node.agent.silent else UNKNOWN,
             wire.status.agent_version or UNKNOWN,
             wire.status.kernel or UNKNOWN,
             ".".join(map(str, node.sharing.version)) if node.sharing else "",
@@ -98,7 +100,7 @@ def nodes(look: Look, census: Census) -> Listing:
         name = f"gpunode.{GPU_NODES.group}/{node.name}"
         rows.append(Row(name, cells, _value(schemas.Node, present.node(part, "", look.snapshot.taken_at))))
     return Listing(
-        ("NAME", "STATUS", "GPUS", "VM GPUS", "SHARED", "IN USE", "IDLE", "TROUBLE", "MOVE"),
+        ("NAME", "STATUS", "GPUS", "VM GPUS", "SHARED", "IN USE", "IDLE", "TROUBLE", "MOVE", "HEARD"),
         ("AGENT", "KERNEL", "HAMI"),
         tuple(rows),
     )
@@ -106,7 +108,9 @@ def nodes(look: Look, census: Census) -> Listing:
 
 def readiness(node: Node) -> str:
     """One word on whether what is said of its GPUs can be believed."""
-    if not node.ready:
+    if not node.agent.heard:
+        said = "AgentSilent"
+    elif not node.ready:
         said = "NotReady"
     elif not node.reported:
         said = "NotReported"

@@ -1,5 +1,6 @@
 """The command's front: what it lists, what it loads, how it says no."""
 
+import os
 import subprocess
 import sys
 
@@ -54,3 +55,22 @@ def test_showing_help_loads_neither_kubernetes_nor_sql() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("re", ["rebalance", "retry", "resume"]), ("get po", ["pools"]), ("explain ", ["gpu", "vm", "pod"])],
+)
+def test_a_shell_completes_commands_and_nouns(typed: str, offered: list[str]) -> None:
+    words = f"poolmgr {typed}"
+    asked = {"_POOLMGR_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    command = [sys.executable, "-c", "from poolmgr.cli.main import app\napp(prog_name='poolmgr')"]
+    done = subprocess.run(command, env=os.environ | asked, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == offered
+
+
+@pytest.mark.parametrize("group", ["agent", "agent hook", "gpu", "webhook", "explain"])
+def test_a_group_without_a_word_prints_its_help(group: str) -> None:
+    result = CliRunner().invoke(app, group.split())
+    assert result.exit_code == 2
+    assert f"{group} [OPTIONS] COMMAND" in result.stdout

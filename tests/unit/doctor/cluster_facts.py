@@ -88,6 +88,10 @@ def lease(**spec: Any) -> Json:
     return {"metadata": {"name": "poolmgr-manager"}, "spec": said | spec}
 
 
+def heartbeat(renewed: str = "2026-11-22T10:59:50.000000Z", node: str = "gpu-1") -> Json:
+    return {"metadata": {"name": f"poolmgr-agent-{node}"}, "spec": {"renewTime": renewed}}
+
+
 def well(**over: Any) -> Facts:
     """Every kind as it should be, but for what a test puts in its place."""
     return Facts(
@@ -98,6 +102,7 @@ def well(**over: Any) -> Facts:
             "gpu_nodes": seen(wire.GpuNode, gpu_node()),
             "nodes": seen(wire.Node, build.node("gpu-1", labels={"nvidia.com/gpu.present": "true"})),
             "leases": seen(Lease, lease()),
+            "heartbeats": seen(Lease, heartbeat()),
             "daemon_sets": seen(wire.DaemonSet, plugin()),
             "deployments": seen(
                 wire.Deployment, deployment("manager"), deployment("webhook"), hami_scheduler()

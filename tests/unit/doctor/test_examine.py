@@ -19,6 +19,7 @@ from tests.unit.doctor.cluster_facts import (
     deployment,
     gpu_node,
     hami_scheduler,
+    heartbeat,
     kubevirt,
     lease,
     plugin,
@@ -92,6 +93,13 @@ PROBLEMS: dict[str, tuple[Facts, str, str, str]] = {
         "may be untrue",
         "kubectl describe node gpu-1",
     ),
+    "silent agent": (
+        well(heartbeats=seen(Lease, heartbeat("2026-11-22T10:30:00Z"))),
+        "heartbeat",
+        "was last heard at 2026-11-22T10:30:00Z",
+        "agent's log",
+    ),
+    "agent never heard": (well(heartbeats=Seen()), "heartbeat", "never been heard", "agent's log"),
     "no agent at all": (well(gpu_nodes=Seen()), "agent", "no node reports a GPU", "component=agent"),
     "agent not ready": (
         well(gpu_nodes=seen(wire.GpuNode, gpu_node(conditions={"Ready": "False"}))),

@@ -98,6 +98,14 @@ def lease(
     }
 
 
+def heartbeat(node: str, renewed: str = "2026-11-22T10:59:50.000000Z") -> Json:
+    return {
+        "kind": "Lease",
+        "metadata": {"name": f"poolmgr-agent-{node}", "namespace": "poolmgr-system"},
+        "spec": {"renewTime": renewed},
+    }
+
+
 def working_day(cluster: Cluster) -> Cluster:
     """Two nodes: on gpu-1 a VM and a pod are at work, and a VM waits; gpu-2 is not ready."""
     vm_gpu = build.device(
@@ -123,4 +131,6 @@ def working_day(cluster: Cluster) -> Cluster:
         build.vmi("bob"),
         train,
         lease(),
+        heartbeat("gpu-1"),
+        heartbeat("gpu-2"),
     )

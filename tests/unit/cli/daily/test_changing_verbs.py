@@ -16,7 +16,7 @@ from poolmgr.domain.history import PastStep, PastTransition
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.reasons import Reason
 from tests.unit.api.stand_ins import Records, Steering, StillClock
-from tests.unit.cli.daily.cluster import Cluster, lease
+from tests.unit.cli.daily.cluster import Cluster, heartbeat, lease
 from tests.unit.cluster import builders as build
 
 POOL = "/apis/poolmgr.io/v1alpha1/gpupools/desktops"
@@ -159,6 +159,7 @@ def test_a_cordoned_gpu_is_not_moved_for_a_vm_that_waits_until_it_is_uncordoned(
         build.gpu_node("gpu-1", [build.device("0000:3b:00.0")]),
         build.vmi("bob"),
         build.launcher("bob"),
+        heartbeat("gpu-1"),
     )
     assert "moves to Passthrough" in cluster.answers("explain", "gpu", "gpu-1/0000:3b:00.0")
     assert cluster.answers("cordon", "gpu-1/0000:3b:00.0").startswith("gpu-1/0000:3b:00.0: cordoned;")

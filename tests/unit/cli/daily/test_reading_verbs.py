@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from tests.unit.cli.daily.cluster import Cluster, lease
+from tests.unit.cli.daily.cluster import Cluster, heartbeat, lease
 from tests.unit.cluster import builders as build
 
 STATUS = """\
@@ -35,9 +35,9 @@ vm     desktops    bob     1 x nvidia.com/GA102GL_A10   Waiting   60m   -       
 pod    ml          train   1 x 3000 MiB                 Running   60m   gpu-1   -
 """
 NODES = """\
-NAME    STATUS     GPUS   VM GPUS   SHARED   IN USE   IDLE   TROUBLE   MOVE
-gpu-1   Ready      2      1         1        2        0      0         -
-gpu-2   NotReady   1      0         1        0        1      0         -
+NAME    STATUS     GPUS   VM GPUS   SHARED   IN USE   IDLE   TROUBLE   MOVE   HEARD
+gpu-1   Ready      2      1         1        2        0      0         -      10s
+gpu-2   NotReady   1      0         1        0        1      0         -      10s
 """
 BOB = """\
 VM desktops/bob
@@ -98,6 +98,19 @@ def test_claims_of_a_node_that_does_not_answer_are_withdrawn(day: Cluster) -> No
     states = {item["node"]: item["state"] for item in day.json("get", "gpus")["items"]}
     assert states["gpu-2"] == "Unknown"
     assert "cannot be confirmed" in day.answers("explain", "gpu", "gpu-2/0000:3b:00.0")
+
+
+@pytest.mark.parametrize("beats", [[heartbeat("gpu-1", "2026-11-22T10:30:00Z")], []])
+def test_claims_of_a_silent_agent_are_withdrawn(day: Cluster, beats: list[dict[str, object]]) -> None:
+    """Its last word is that all is well, which it may not be for half an hour; or it has never been heard."""
+    day.api.remove("/apis/coordination.k8s.io/v1/namespaces/poolmgr-system/leases/poolmgr-agent-gpu-1")
+    day.put(*beats)
+    assert "AgentSilent" in day.answers("get", "nodes", "gpu-1")
+    assert {item["state"] for item in day.json("get", "gpus", "gpu-1")["items"]} == {"Unknown"}
+    assert "the agent of gpu-1" in day.answers("status")
+    said = day.answers("explain", "gpu", "gpu-1/0000:5e:00.0")
+    assert "AgentSilent" in said
+    assert "cannot be told" in said
 
 
 @pytest.mark.parametrize(
