@@ -112,7 +112,8 @@ class Counterparts:
 
     async def _restore(self, node: int) -> None:
         name, spec = fleet.node_name(node), fleet.gpu_node(self.size, node)["spec"]
-        stored = await self.api.patch(kinds.GPU_NODES, name, {"spec": {**spec, "transition": None}})
+        left = dict.fromkeys(("transition", "backoffs", "disturbances"), None)
+        stored = await self.api.patch(kinds.GPU_NODES, name, {"spec": spec | left})
         held = {d["pciAddress"]: d.get("allocatedTo", "") for d in stored["status"]["devices"]}
         devices = []
         for gpu in range(self.size.gpus):

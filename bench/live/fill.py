@@ -111,6 +111,8 @@ def _nodes(api: Api, size: Size) -> Iterator[Work]:
 
 async def _node(api: Api, size: Size, node: int) -> None:
     await api.create(kinds.NODES, fleet.kubernetes_node(size, node))
+    # The API server taints every new node as not ready, and nobody runs the controller that takes the taint off.
+    await api.patch(kinds.NODES, fleet.node_name(node), {"spec": {"taints": None}})
     await api.create(kinds.LEASES, fleet.heartbeat(node), namespace=fleet.AGENTS)
     model = fleet.model_of(node)
     launchers = []

@@ -62,6 +62,15 @@ class Manager:
             return False, False
         return answer.status_code == 200 and pid > 0, bool(answer.json()["leading"])
 
+    async def hears_agents(self, http: httpx.AsyncClient) -> bool:
+        """Whether it has heard every node's agent; releases that do not listen for them have no such metric."""
+        try:
+            text = (await http.get(f"{self.address}/metrics")).text
+        except httpx.HTTPError:
+            return False
+        counts = [line.rpartition(" ") for line in text.splitlines() if line.startswith("poolmgr_agents{")]
+        return all(float(number) == 0 for labels, _, number in counts if 'state="heard"' not in labels)
+
     def cpu_seconds(self) -> float:
         """User and system time of all its threads since its start."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()

@@ -108,6 +108,10 @@ async def _measure(
         tell(f"{arm.name}: ready after {found.ready_s:.1f} s, leads after {found.leads_s:.1f} s")
         stack.push_async_callback(_ended, asyncio.create_task(counterparts.run()))
         stack.push_async_callback(_ended, asyncio.create_task(_watch_memory(manager, found)))
+        while not await manager.hears_agents(http):
+            if time.monotonic() - begun > READY_WITHIN_SECONDS:
+                raise TimeoutError(f"the manager did not hear every agent\n{manager.process.tail()}")
+            await asyncio.sleep(0.5)
         await asyncio.sleep(min(SETTLE_SECONDS, schedule.rest_seconds))
         found.rest_cores = await _cores(manager, schedule.rest_seconds)
         found.rest_mib = manager.rss_mib()
