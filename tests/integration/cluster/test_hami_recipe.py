@@ -123,11 +123,12 @@ def sharing_in(node: Node, snapshot: Any) -> SharingState:
 async def shown(
     cluster: KubernetesCluster, node: Node, what: str, check: Callable[[SharingState], object]
 ) -> SharingState:
-    """Wait until the node's SharingState is as `check` wants it."""
+    """Wait until the node's SharingState is as `check` wants it. Until HAMi's Deployment is read, its release is not
+    known."""
 
     def holds(snapshot: Any) -> object:
         found = node_of(snapshot, node.name)
-        return found is not None and found.sharing is not None and check(found.sharing)
+        return snapshot.synced and found is not None and found.sharing is not None and check(found.sharing)
 
     return sharing_in(node, await seen(cluster, what, holds))
 
