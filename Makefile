@@ -36,13 +36,17 @@ sweep: setup ## a failure at every call or second of a move, on the simulated fl
 search: setup ## properties on examples that chance draws, 2,000 each, and other ones each time
 	@$(PY) -m pytest tests/unit -q -n auto -m hypothesis --hypothesis-profile search -p no:schemathesis
 
+.PHONY: fuzz
+fuzz: setup ## hostile reviews, objects of every kind, process trees and journals, counted (N="1000000 100000 10000": hours)
+	@$(PY) -m tests.fuzz $(or $(N),20000 2000 200)
+
 .PHONY: mutate
 mutate: setup ## change one thing at a time in what moves GPUs and see a test fail (ONLY="guard lease", or the path of a module; some minutes of one core for each)
 	@$(PY) -m tools.mutate $(ONLY)
 
 .PHONY: test
 test: setup ## everything, side by side: check, sweep, libhook, integration on real parts, the story (X=-x ends at the first failure)
-	@tools/packages.sh browser hook database node parts bench image
+	@tools/packages.sh browser hook database node parts bench image alerts
 	@$(PY) -m tools.suite test $(X)
 
 .PHONY: story

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds libhook and runs its tests on the fake driver.
-#   libhook/run-tests.sh                         unit tests and victims: some three minutes
-#   libhook/run-tests.sh --booted [SECONDS]      the same victims on a machine that has been up for so long (60 s)
-#   libhook/run-tests.sh --busy [PROCESSES]      the same victims beside busy processes (4)
+#   libhook/run-tests.sh                         unit tests and programs: some three minutes
+#   libhook/run-tests.sh --booted [SECONDS]      the same programs on a machine that has been up for so long (60 s)
+#   libhook/run-tests.sh --busy [PROCESSES]      the same programs beside busy processes (4)
 #   libhook/run-tests.sh --chaos [SECONDS]       256 processes killed, stopped, forked and exec'd at random (200 s)
 #   libhook/run-tests.sh --shares                ten seconds of every kind of work at limits of 5 to 95 % (long)
 #   libhook/run-tests.sh --sanitize address|undefined|thread   (thread: clang's)
@@ -35,11 +35,11 @@ case "$what" in
 '')
   say "unit tests (CMocka)"
   meson test -C build --no-rebuild --quiet --print-errorlogs
-  say "victims on the fake driver"
+  say "programs on the fake driver"
   suite tests/suite -n 2
   ;;
 --booted)
-  say "victims on the fake driver, on a machine that has been up for ${2:-60} s"
+  say "programs on the fake driver, on a machine that has been up for ${2:-60} s"
   own_users=$([ "$(id -u)" -eq 0 ] || echo --user --map-root-user)
   # shellcheck disable=SC2086
   unshare $own_users --time --monotonic=$((${2:-60} - $(cut -d. -f1 /proc/uptime))) --fork \
@@ -47,10 +47,10 @@ case "$what" in
   ;;
 --busy)
   ../tools/packages.sh busy
-  say "victims on the fake driver, beside ${2:-4} busy processes"
+  say "programs on the fake driver, beside ${2:-4} busy processes"
   stress-ng --quiet --cpu "${2:-4}" &
   trap 'kill $!' EXIT
-  suite tests/suite -o timeout=600 -n 2
+  suite tests/suite -n 2
   ;;
 --chaos)
   say "chaos: 256 processes for ${2:-200} s"
@@ -68,14 +68,14 @@ case "$what" in
     *) echo "no such sanitizer: $kind" >&2; exit 2 ;;
   esac
   build "build-$kind" -Db_sanitize="$kind" -Dbuildtype=debug -Doptimization=1 -Dchecks=true "${same_headers[@]}"
-  # gcc's runtime has to come first in programs that are preloaded into; clang's is part of the victims. Leaks are not
-  # looked for: the fake driver and the victims keep what they have until they end, as drivers do.
+  # gcc's runtime has to come first in programs that are preloaded into; clang's is part of the programs. Leaks are not
+  # looked for: the fake driver and the programs keep what they have until they end, as drivers do.
   LIBHOOK_SANITIZER_RUNTIME=$([ "$kind" = thread ] || gcc -print-file-name="lib$runtime.so")
   export LIBHOOK_SANITIZER_RUNTIME LIBHOOK_SANITIZER=$kind LIBHOOK_BUILD="$PWD/build-$kind" LIBHOOK_HEADERS="$PWD/build/headers"
   # Symbols are not looked up meanwhile: the program that does it would be preloaded into as well.
   export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1:symbolize=0:die_after_fork=0
   meson test -C "build-$kind" --no-rebuild --quiet --print-errorlogs
-  suite tests/suite -k "not exports and not constructor" -o timeout=400 -n 2
+  suite tests/suite -k "not exports and not constructor" -o timeout=1200 -n 2
   ;;
 --arm64)
   ../tools/packages.sh arm64
@@ -92,7 +92,7 @@ case "$what" in
   export LIBHOOK_BUILD="$PWD/build-arm64" LIBHOOK_HEADERS="$PWD/build/headers"
   LD_LIBRARY_PATH=$libraries meson test -C build-arm64 --no-rebuild --quiet --print-errorlogs
   # What execs itself or another program needs a kernel that knows arm64; the rest is told by the default run.
-  suite tests/suite/test_{interposition,memory,questions,threads}.py tests/suite/test_compute_share.py -n 2 \
+  suite tests/suite/test_{interposition,memory,queries,threads}.py tests/suite/test_compute_share.py -n 2 \
     -k "not chaos and not every_descriptor and not without_a_gpu_are and not killed_before and not test_compute_share or within_two_points and sync"
   ;;
 --headers)

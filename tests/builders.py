@@ -62,6 +62,7 @@ def sharing(*gpus: Gpu, **overrides: Any) -> SharingState:
         "asked_for": "plan1",
         "asked_at": NOW,
     }
+    defaults["closing"] = overrides.get("fenced", frozenset())
     return SharingState(**{**defaults, **overrides})
 
 

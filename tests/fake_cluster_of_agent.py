@@ -12,7 +12,7 @@ from poolmgr.agent.hook_node import ContainerLimits
 from poolmgr.agent.journal import Journal
 from poolmgr.agent.node_agent import NodeAgent
 from poolmgr.agent.nvml import NvmlGpu, NvmlReport
-from poolmgr.agent.observe import NodeObserver
+from poolmgr.agent.observe import NodeObserver, Pods
 from poolmgr.agent.podresources import KubeletView, PodName
 from poolmgr.agent.rebind import Rebinder
 from poolmgr.agent.report import Reporter
@@ -38,6 +38,7 @@ class FakeApi:
         self.patches = 0
         self.pods: dict[PodName, str] = {}
         self.slices: dict[str, tuple[str, ...]] = {}
+        self.claimers: set[PodName] = set()
         self.limits: dict[str, ContainerLimits] = {}
 
     async def read_or_create(self) -> dict[str, Any]:
@@ -54,9 +55,9 @@ class FakeApi:
         self._tripwire.pass_by("after patch of status")
         return copy.deepcopy(self.body)
 
-    async def list_pods(self) -> tuple[dict[PodName, str], dict[str, tuple[str, ...]]]:
+    async def list_pods(self) -> Pods:
         self._tripwire.pass_by("list pods")
-        return dict(self.pods), dict(self.slices)
+        return Pods(dict(self.pods), dict(self.slices), frozenset(self.claimers))
 
     async def list_limits(self) -> dict[str, ContainerLimits]:
         self._tripwire.pass_by("list limits")
@@ -93,6 +94,10 @@ class FakeApi:
             self.body["metadata"]["generation"] += 1
             self._touch()
 
+    def annotate(self, name: str, value: str) -> None:
+        self.body["metadata"].setdefault("annotations", {})[name] = value
+        self._touch()
+
     def device(self, address: str) -> dict[str, Any]:
         devices: list[dict[str, Any]] = self.body.get("status", {}).get("devices", [])
         return next(d for d in devices if d["pciAddress"] == address)
@@ -106,7 +111,12 @@ class FakeKubelet:
     def __init__(self, node: FakeNode) -> None:
         self._node = node
         self.known = True
-        self.given_by_others: dict[str, PodName] = {}
+        self.given_by_others: list[tuple[PodName, str, str]] = []
+        """Pod, resource and device id."""
+        self.claims: list[tuple[PodName, str]] = []
+        """Pod and DRA driver."""
+        self.pods: frozenset[PodName] = frozenset()
+        """All on the node."""
 
     async def read(self, resource_names: Iterable[str]) -> KubeletView:
         self._node.tripwire.pass_by("ask the kubelet")
@@ -116,7 +126,9 @@ class FakeKubelet:
             True,
             frozenset((RESOURCE, PciAddress(a)) for a in self._node.offered),
             {(RESOURCE, PciAddress(a)): PodName("default", pod) for a, pod in self._node.given.items()},
-            self.given_by_others,
+            tuple(self.given_by_others),
+            tuple(self.claims),
+            self.pods,
         )
 
 
@@ -128,6 +140,7 @@ class FakePlugins:
 
     def __init__(self, node: FakeNode) -> None:
         self._node = node
+        self.offers: tuple[Offer, ...] = ()
 
     @property
     def resource_names(self) -> frozenset[str]:
@@ -135,8 +148,9 @@ class FakePlugins:
 
     async def set_offers(self, offers: Iterable[Offer]) -> None:
         self._node.tripwire.pass_by("before offers")
-        self._node.offered = {o.address for o in offers}
-        for address in self._node.offered:
+        self.offers = tuple(offers)
+        self._node.offered = {o.address for o in self.offers if not o.closed}
+        for address in (o.address for o in self.offers):
             if self._node.driver_of(address) != "vfio-pci":
                 self._node.violations.append(f"{address} offered on {self._node.driver_of(address)!r}")
         self._node.tripwire.pass_by("after offers")
@@ -163,7 +177,8 @@ class FakeNvml:
             }
         )
 
-    async def quiesce(self, address: PciAddress) -> None: ...
+    async def quiesce(self, address: PciAddress) -> str:
+        return ""
 
     async def resume(self, address: PciAddress) -> None: ...
 
@@ -176,6 +191,9 @@ class NoModules:
 
     async def ensure_loaded(self, driver: str) -> bool:
         return driver in self._node.drivers
+
+    def missing_message(self, driver: str) -> str:
+        return f"there is no driver {driver}"
 
 
 class AgentUnderTest:
@@ -196,12 +214,10 @@ class AgentUnderTest:
         node.offered = set()  # the kubelet drops the devices of a plugin that is gone
         self.journal = Journal(node.state_dir / "journal.json", self._journal_write)
         self.journal.load(node.boot_id)
-        sysfs = Sysfs(node, node.sys)
+        sysfs = Sysfs(node, node.sys, node.files)
         catalogue = CATALOGUE
-        plugins = FakePlugins(node)
-        observer = NodeObserver(
-            sysfs, catalogue, self.kubelet, plugins, proc=node.proc, number_of=node.number_of
-        )
+        plugins = self.plugins = FakePlugins(node)
+        observer = NodeObserver(sysfs, catalogue, self.kubelet, plugins, proc=node.proc)
         rebinder = Rebinder(sysfs, catalogue, NoModules(node), self.nvml, observer.holders_of, proc=node.proc)
         facts = NodeFacts(node.boot_id, "6.1", "0.1.0")
         self.agent = NodeAgent(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from poolmgr.agent.files import DeviceNumber, KernelFiles
 from poolmgr.agent.kernelwrite import WriteOutcome
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.kit.clock import Clock
@@ -71,6 +72,13 @@ class Faults:
     """"<address> <driver>": the probe succeeds and the device stays bare."""
 
 
+class FakeFiles(KernelFiles):
+    """The node's folder; device numbers are the fake kernel's, as only root could make device files."""
+
+    def __init__(self, number: Callable[[str], DeviceNumber | None]) -> None:
+        self.number = number  # type: ignore[method-assign]
+
+
 class FakeNode:
     """Devices, processes and the kernel's answers. `violations` lists what must never happen."""
 
@@ -98,6 +106,7 @@ class FakeNode:
         (self.sys / "bus/pci/drivers_probe").touch()
         self.proc.mkdir(parents=True)
         (self.proc / "sys/kernel/random").mkdir(parents=True)
+        self.files = FakeFiles(self.number)
         self._new_boot_id()
         for driver in ("vfio-pci", "bochs-drm", "nvidia", "snd_hda_intel"):
             self.add_driver(driver)
@@ -169,9 +178,9 @@ class FakeNode:
             str(link.readlink()) for link in self.proc.glob("[0-9]*/fd/*") if str(link.readlink()) in mine
         ]
 
-    def number_of(self, descriptor: str) -> tuple[int, int] | None:
+    def number(self, path: str) -> tuple[int, int] | None:
         """Stands in for `stat` on an open device file."""
-        return self._numbers.get(str(Path(descriptor).readlink()))
+        return self._numbers.get(str(Path(path).readlink()))
 
     def remove_from_bus(self, address: str) -> None:
         device = self.devices.pop(address)

@@ -2,12 +2,11 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from poolmgr.agent.holders import DeviceNumber, device_number_of
+from poolmgr.agent.files import KERNEL_FILES, NodeFiles
 from poolmgr.agent.kernelwrite import ChildWriter
 from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.identifiers import PciAddress
@@ -21,7 +20,8 @@ OPEN_AND_WAIT = (
 class NoFence:
     """For rebinds without NVML."""
 
-    async def quiesce(self, address: PciAddress) -> None: ...
+    async def quiesce(self, address: PciAddress) -> str:
+        return ""
 
     async def resume(self, address: PciAddress) -> None: ...
 
@@ -73,7 +73,7 @@ class NodeUnderTest:
     sysfs: Sysfs
     root: Path
     """Above sys and proc."""
-    number_of: Callable[[str], DeviceNumber | None]
+    files: NodeFiles
     holders: Holders
 
     @property
@@ -82,10 +82,10 @@ class NodeUnderTest:
 
 
 def fake(node: FakeNode) -> NodeUnderTest:
-    return NodeUnderTest(Sysfs(node, node.sys), node.sys.parent, node.number_of, FakeHolders(node))
+    return NodeUnderTest(Sysfs(node, node.sys, node.files), node.sys.parent, node.files, FakeHolders(node))
 
 
 def real() -> NodeUnderTest:
     return NodeUnderTest(
-        Sysfs(ChildWriter(Path("/run/poolmgr-bench/writes"))), Path("/"), device_number_of, RealHolders()
+        Sysfs(ChildWriter(Path("/run/poolmgr-bench/writes"))), Path("/"), KERNEL_FILES, RealHolders()
     )

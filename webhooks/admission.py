@@ -14,15 +14,23 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock
-from webhooks.decide import Policy, decide, handlers, read
+from poolmgr.wire.text import whole
+from webhooks.decide import Handler, Policy, decide, handlers, read
 from webhooks.fleet_view import FleetFeed
-from webhooks.review import encode_review
+from webhooks.review import Answer, Asker, Unchecked, encode_review, read_asker, unchecked
+from webhooks.turns import Buffer, Crowded, Turns
 
 PREFIX = "/admit/"
 BODY_LIMIT_BYTES = 8 * 2**20
 """Twice what etcd stores at most for an object and its old version (1.5 MiB each by default), with room."""
+DECIDED_LIMIT_BYTES = 2**20
+"""Of a body that is decided on; a launcher's review has 20 KB. What is decoded takes up to forty times its size."""
+BUFFER_BYTES = 8 * BODY_LIMIT_BYTES
+"""Of bodies that are held at once, well within the memory that the chart gives (512 MiB)."""
 READ_DEADLINE_SECONDS = 3.0
 """Under the webhook configurations' timeoutSeconds, so that a stalled request frees its place here first."""
+DECISION_DEADLINE_SECONDS = 1.0
+"""After its body was read. The API server waits three seconds in all, and lets the request pass as well."""
 
 JSON, TEXT = b"application/json", b"text/plain; charset=utf-8"
 
@@ -35,11 +43,15 @@ class _Refusal(Exception):
         self.status = status
 
 
+def _too_large() -> _Refusal:
+    return _Refusal(413, f"The body is over {BODY_LIMIT_BYTES} bytes.")
+
+
 class _Gone(Exception):
     """The client went away before its request was whole."""
 
 
-class Admission:
+class AdmissionApp:
     """`POST /admit/<kind>`; every other path is `rest`'s. `feed.current()` is called once per request and must
     answer at once."""
 
@@ -59,6 +71,14 @@ class Admission:
             buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1),
             registry=registry,
         )
+        self._unchecked = Counter(
+            "poolmgr_webhook_unchecked_total",
+            "Reviews that were let pass unchecked: too_large, crowded (too many of one namespace waited) or late.",
+            ["kind", "why"],
+            registry=registry,
+        )
+        self._clock = clock
+        self._buffer, self._turns = Buffer(BUFFER_BYTES), Turns()
 
         # Looking a series up by its labels takes longer than counting in it.
         @cache
@@ -92,21 +112,51 @@ class Admission:
         decision = self._known.get(kind)
         if decision is None:
             raise _Refusal(404, f"No decision for {kind}; there are {', '.join(self._known)}.")
+        size = _declared_size(scope)
+        if size > BODY_LIMIT_BYTES:
+            raise _too_large()
         try:
-            async with asyncio.timeout(READ_DEADLINE_SECONDS):
+            async with asyncio.timeout(READ_DEADLINE_SECONDS) as deadline, self._buffer.taken(size):
                 body = await _read(receive)
+                deadline.reschedule(None)
+                return await self._answer_to(kind, decision, body)
         except TimeoutError:
             raise _Refusal(408, "The body did not arrive in time.") from None
-        started = perf_counter()
+
+    async def _answer_to(self, kind: str, decision: Handler, body: bytes) -> bytes:
+        """The answer, as soon as it is this review's turn; that it was let pass unchecked where that took too long."""
+        arrived = self._clock.monotonic()
         try:
-            review = read(kind, body)
+            asker = read_asker(body)
+            if len(body) > DECIDED_LIMIT_BYTES:
+                return self._encoded(kind, asker, unchecked(Unchecked.TOO_LARGE))
+            async with self._turns.turn(asker.namespace):
+                if self._clock.monotonic() - arrived > DECISION_DEADLINE_SECONDS:
+                    return self._encoded(kind, asker, unchecked(Unchecked.LATE))
+                started = perf_counter()
+                review = read(kind, body)
+                answer = decide(kind, decision, review, self._feed)
+                encoded = self._encoded(kind, asker, answer)
+                self._seconds_of(kind).observe(perf_counter() - started)
+                return encoded
         except Rejected as error:
             raise _Refusal(400, error.message) from error
-        answer = decide(kind, decision, review, self._feed)
-        encoded = encode_review(review.uid, answer)
+        except Crowded:
+            return self._encoded(kind, asker, unchecked(Unchecked.CROWDED))
+
+    def _encoded(self, kind: str, asker: Asker, answer: Answer) -> bytes:
         self._counter_of(kind, answer.verdict.reason).inc()
-        self._seconds_of(kind).observe(perf_counter() - started)
-        return encoded
+        if answer.unchecked is not None:
+            self._unchecked.labels(kind, answer.unchecked.name.lower()).inc()
+        return encode_review(asker.uid, answer)
+
+
+def _declared_size(scope: Scope) -> int:
+    """Bytes of the body as its header says; the most that is read where it does not."""
+    text = next((value for name, value in scope["headers"] if name == b"content-length"), b"").decode(
+        "latin-1"
+    )
+    return whole(text, otherwise=BODY_LIMIT_BYTES)
 
 
 async def _read(receive: Receive) -> bytes:
@@ -120,7 +170,7 @@ async def _read(receive: Receive) -> bytes:
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > BODY_LIMIT_BYTES:
-            raise _Refusal(413, f"The body is over {BODY_LIMIT_BYTES} bytes.")
+            raise _too_large()
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)

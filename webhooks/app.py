@@ -5,7 +5,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.types import ASGIApp
 
 from poolmgr.kit.clock import Clock
-from webhooks.admission import Admission
+from webhooks.admission import AdmissionApp
 from webhooks.decide import Policy
 from webhooks.fleet_view import FleetFeed
 
@@ -30,4 +30,4 @@ def build_app(policy: Policy, feed: FleetFeed, clock: Clock) -> ASGIApp:
     async def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    return Admission(app, policy, feed, clock, registry)
+    return AdmissionApp(app, policy, feed, clock, registry)

@@ -24,6 +24,8 @@ class Policy:
 
     hami: HamiConfig = field(default_factory=HamiConfig)
     unknown: UnknownResources = UnknownResources.REFUSE
+    gates: bool = True
+    """Whether pods may be made to wait for the manager's word."""
 
 
 Handler = Callable[[AdmissionRequest, FleetView | None], Answer]
@@ -41,7 +43,9 @@ def handlers(policy: Policy, now: Callable[[], float]) -> Mapping[str, Handler]:
         return decide_virtual_machine(request, fleet, policy.hami, policy.unknown)
 
     return {
-        "pods": lambda request, fleet: decide_pod(request, fleet, policy.hami, policy.unknown),
+        "pods": lambda request, fleet: decide_pod(
+            request, fleet, policy.hami, policy.unknown, gates=policy.gates
+        ),
         "virtualmachines": virtual_machine,
         "virtualmachineinstances": virtual_machine,
         "gpupools": decide_gpu_pool,
@@ -60,5 +64,7 @@ def decide(kind: str, handler: Handler, request: AdmissionRequest, feed: FleetFe
         log.exception("admission_decision_broken", kind=kind, uid=request.uid, namespace=request.namespace)
         return admitted(
             Reason.INVARIANT_BROKEN,
-            warnings=("poolmgr could not check this request and let it pass; its webhook's log says why",),
+            warnings=(
+                "poolmgr could not check this request and admitted it unchecked; the webhook's log says why",
+            ),
         )

@@ -9,12 +9,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from poolmgr.domain.fleet import Gpu, Node, Pool, Transition
+from poolmgr.domain.backoff import gpu_rests, node_rests
+from poolmgr.domain.calendar import Capacity, capacity_of
+from poolmgr.domain.fleet import Gpu, Node, Pool
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PoolName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.placement import Taint
-from poolmgr.domain.usage import GpuState, in_use, is_leaving, is_open, state_of
+from poolmgr.domain.plan import QuotaUse
+from poolmgr.domain.quota import limited_namespaces
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.reservation import Reservation
+from poolmgr.domain.usage import GpuState, in_use, is_closed_to_pods, is_leaving, is_open, state_of
 from poolmgr.wire.hami.config import HamiConfig
+
+QuotaUses = Mapping[tuple[PoolName, str], float]
 
 
 class FleetFeed(Protocol):
@@ -51,21 +59,68 @@ class GpuView:
     moving: bool
     """A move names it."""
     leaving: bool
+    """On its way to passthrough."""
+    closed_to_pods: bool
+    """It leaves the shared side, or an operator withdraws it from there."""
     free: bool
     """Idle in Passthrough, on a node that takes workloads."""
     usable: bool
-    """Neither in trouble nor on a node that takes no workloads."""
+    """Neither in trouble, nor withdrawn by an operator, nor on a node that takes no workloads, or whose agent is silent."""
+    kept: str = ""
+    """What keeps it in its mode for now, its users apart, in words about several GPUs; empty where nothing does."""
 
     @classmethod
-    def of(cls, gpu: Gpu, transition: Transition | None, open_: bool) -> "GpuView":
+    def of(cls, gpu: Gpu, node: Node, now: float) -> "GpuView":
+        transition, open_ = node.transition, is_open(node) and not node.silence_noted
         state = state_of(gpu, transition, in_use(gpu, (), None))
         return cls(
             gpu,
             transition is not None and gpu.pci_address in transition.devices,
             is_leaving(gpu, transition),
+            is_closed_to_pods(gpu, transition),
             open_ and state is GpuState.IDLE and gpu.observed_mode is Mode.PASSTHROUGH,
-            open_ and state is not GpuState.TROUBLE,
+            open_ and state is not GpuState.TROUBLE and gpu.closed is None,
+            _kept(gpu, node, now),
         )
+
+    @property
+    def on_its_way(self) -> bool:
+        """It is about to be a VM's to have."""
+        return self.leaving and self.usable
+
+    @property
+    def may_leave(self) -> bool:
+        """Its mode, once nobody uses it, as planner and guard see it."""
+        return self.usable and not self.moving and not self.kept
+
+
+KEPT_WORDS = {
+    Reason.CANNOT_TELL: "it cannot be told whether they are in use",
+    Reason.GPU_CORDONED: "an operator keeps them",
+    Reason.RECENTLY_FAILED: "they rest after failed moves",
+    Reason.DISTURBANCE_SPENT: "moves have disturbed their nodes enough for this hour",
+}
+
+
+def _kept(gpu: Gpu, node: Node, now: float) -> str:
+    rests = node_rests(node.name, node.backoffs, node.disturbances, now) or gpu_rests(
+        node.name, gpu.pci_address, node.backoffs, now
+    )
+    if rests:
+        return KEPT_WORDS[rests.reason]
+    if not gpu.rebind:
+        reason = gpu.rebind.reason
+        return KEPT_WORDS.get(reason, f"their agent would not rebind them, {reason.value}")
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A reservation that is promised and not over, and what the manager keeps for it now."""
+
+    reservation: Reservation
+    kept: int
+    """GPUs to which nobody else is admitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +139,17 @@ class ModelView:
     in_shared: int
     arriving: int
     """On their way to Passthrough."""
+    within_reach: int
+    """The most on one node that VMs have free, get, or could get once nobody uses them."""
+    returning: int
+    """In Passthrough, and could serve containers once no VM uses them."""
+    kept: tuple[str, ...]
+    """What keeps the others in their mode for now."""
     limits: Mapping[Mode, int]
     """The most GPUs of the model that the pools let be in a mode at once."""
     pools: tuple[Pool, ...]
+    capacity: Capacity
+    """What of it can be promised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +162,7 @@ class FleetView:
     """By resource name as VMs ask for it."""
     models_of_resource: Mapping[str, tuple[str, ...]]
     leaving: frozenset[GpuUuid]
+    """Those that no new pod may get."""
     uuids: frozenset[GpuUuid]
     pools: tuple[Pool, ...]
     census: Mapping[NodeName, Mapping[str, int]]
@@ -107,6 +171,13 @@ class FleetView:
     """The different censuses that nodes have: a handful, however many nodes there are."""
     node_labels: Mapping[NodeName, dict[str, str]]
     node_taints: Mapping[NodeName, tuple[Taint, ...]] = field(default_factory=dict)
+    withheld_labels: Mapping[NodeName, dict[str, str]] = field(default_factory=dict)
+    """Of nodes off which a move of ours took labels: they are back once it is over."""
+    quota_uses: QuotaUses = field(default_factory=dict)
+    """(pool, namespace) → GPUs that count against the quota, and those asked for by what waits to be admitted."""
+    promises: tuple[Promise, ...] = ()
+    limited: frozenset[str] = frozenset()
+    """Namespaces that may have only so much of some pool."""
     foreign_resources: Mapping[str, int] = field(default_factory=dict)
     """Resources that nodes offer from elsewhere than our agent → the most that one node has."""
     uncovered: tuple[NodeName, ...] = ()
@@ -134,23 +205,32 @@ class SeenNode:
     gpus: tuple[GpuView, ...]
     census: dict[str, int]
     taints: tuple[Taint, ...] = ()
+    withheld_labels: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, node: Node) -> "SeenNode":
-        open_ = is_open(node)
-        gpus = tuple([GpuView.of(gpu, node.transition, open_) for gpu in node.gpus])
+    def of(cls, node: Node, now: float) -> "SeenNode":
+        """`now`, Unix seconds: of the time only this is asked, who still rests."""
+        gpus = tuple([GpuView.of(gpu, node, now) for gpu in node.gpus])
         return cls(
             node.name,
             dict(node.labels),
             gpus,
             dict(Counter(gpu.model for gpu in node.gpus)),
             node.lasting_taints,
+            dict(node.withheld_labels),
         )
 
 
-def fleet_view_of(nodes: Iterable[Node], pools: tuple[Pool, ...]) -> FleetView:
-    """The view of `nodes`, which have an agent, and of `pools`, the oldest first."""
-    return view_of([SeenNode.of(node) for node in nodes], pools, {}, HamiConfig().count)
+def fleet_view_of(
+    nodes: Iterable[Node],
+    pools: tuple[Pool, ...],
+    quota_uses: Iterable[QuotaUse] = (),
+    promises: tuple[Promise, ...] = (),
+    now: float = 0.0,
+) -> FleetView:
+    """The view of `nodes`, which have an agent, and of `pools`, the oldest first, at `now`."""
+    uses = {(use.pool, use.namespace): use.used + use.waiting for use in quota_uses}
+    return view_of([SeenNode.of(node, now) for node in nodes], pools, {}, HamiConfig().count, uses, promises)
 
 
 def view_of(
@@ -158,9 +238,11 @@ def view_of(
     pools: tuple[Pool, ...],
     offers: Mapping[NodeName, Mapping[str, int]],
     slice_resource: str,
+    quota_uses: QuotaUses,
+    promises: tuple[Promise, ...] = (),
 ) -> FleetView:
     """`offers` is what each node of the cluster offers of extended resources; `slice_resource` among it marks one that
-    serves shared GPUs."""
+    serves shared GPUs. `quota_uses` and `promises` as in the view."""
     gpus = [view for node in nodes for view in node.gpus]
     census = {node.name: node.census for node in nodes if node.census}
     labels = {node.name: node.labels for node in nodes}
@@ -168,7 +250,8 @@ def view_of(
     foreign: dict[str, int] = {}
     for name, resources in offers.items():
         for resource, amount in resources.items():
-            if not (name in census and resource in counts):
+            # Of other nodes' reports nothing follows for this one: a node that lies would hide what the others offer.
+            if resource not in counts or (amount and name not in counts[resource].by_node):
                 foreign[resource] = max(foreign.get(resource, 0), amount)
     models_of_resource: dict[str, set[str]] = defaultdict(set)
     for view in gpus:
@@ -178,13 +261,17 @@ def view_of(
         models=_models(gpus, pools),
         resources=counts,
         models_of_resource={key: tuple(sorted(value)) for key, value in models_of_resource.items()},
-        leaving=frozenset(view.gpu.uuid for view in gpus if view.leaving and view.gpu.uuid),
+        leaving=frozenset(view.gpu.uuid for view in gpus if view.closed_to_pods and view.gpu.uuid),
         uuids=frozenset(view.gpu.uuid for view in gpus if view.gpu.uuid),
         pools=pools,
         census=census,
         compositions=frozenset(tuple(sorted(models.items())) for models in census.values()),
         node_labels=labels,
         node_taints={node.name: node.taints for node in nodes if node.taints},
+        withheld_labels={node.name: node.withheld_labels for node in nodes if node.withheld_labels},
+        quota_uses=quota_uses,
+        limited=limited_namespaces(pools),
+        promises=promises,
         foreign_resources=foreign,
         uncovered=tuple(
             sorted(
@@ -224,7 +311,10 @@ def _models(gpus: Iterable[GpuView], pools: tuple[Pool, ...]) -> dict[str, Model
 def _model(members: list[GpuView], pools: tuple[Pool, ...]) -> ModelView:
     on_node: dict[NodeName, int] = defaultdict(int)
     in_pool: dict[PoolName | None, int] = defaultdict(int)
+    reach: dict[NodeName, int] = defaultdict(int)
     for view in members:
+        shared = view.gpu.observed_mode is Mode.SHARED
+        reach[view.gpu.node] += view.free or view.on_its_way or (shared and view.may_leave)
         on_node[view.gpu.node] += 1
         in_pool[view.gpu.pool] += 1
     by_name = {pool.name: pool for pool in pools}
@@ -247,7 +337,11 @@ def _model(members: list[GpuView], pools: tuple[Pool, ...]) -> ModelView:
         free=sum(view.free for view in members),
         unusable=sum(not view.usable for view in members),
         in_shared=sum(v.gpu.observed_mode is Mode.SHARED and not v.leaving and v.usable for v in members),
-        arriving=sum(view.leaving for view in members),
+        arriving=sum(view.on_its_way for view in members),
+        within_reach=max(reach.values()),
+        returning=sum(v.gpu.observed_mode is Mode.PASSTHROUGH and v.may_leave for v in members),
+        kept=tuple(sorted({v.kept for v in members if v.usable and v.kept})),
         limits={mode: limit(mode) for mode in Mode},
         pools=tuple(pool for pool in pools if pool.name in in_pool),
+        capacity=capacity_of({pool: in_pool[pool.name] for pool in pools if pool.name in in_pool}),
     )

@@ -88,19 +88,19 @@ def _limits(pool: Pool, fleet: FleetView) -> Iterator[str]:
     gpus = sum(on_nodes)
     if not gpus:
         if not fleet.empty:
-            yield f"this pool selects no GPU of this cluster; there are {listing(fleet.model_names)}"
+            yield f"this pool selects no GPU of this cluster, which has {listing(fleet.model_names)}"
         return
     least = pool.passthrough.min + pool.shared.min
     if least > gpus:
         yield f"passthrough.min and shared.min add up to {least}, but the pool has {gpus} {gpus_word(gpus)}"
     elif least == gpus and pool.rebalance is not RebalanceMode.OFF:
-        yield f"passthrough.min and shared.min add up to all {gpus} GPUs of the pool: none can ever move"
+        yield f"passthrough.min and shared.min add up to all {gpus} GPUs of the pool: once both are met, no GPU moves for demand"
     if pool.passthrough.max is not None and pool.shared.max is not None:
         most = pool.passthrough.max + pool.shared.max
         if most < gpus:
             yield (
                 f"passthrough.max and shared.max add up to {most}, but the pool has {gpus} GPUs: "
-                f"{gpus - most} will stay over a limit"
+                f"{gpus - most} will remain above a limit"
             )
     for side, limits in (("passthrough", pool.passthrough), ("shared", pool.shared)):
         if limits.headroom > gpus:
@@ -120,7 +120,7 @@ def _limits(pool: Pool, fleet: FleetView) -> Iterator[str]:
 
 def _idle_settings(pool: Pool) -> Iterator[str]:
     if pool.idle_vm.action is IdleVmAction.STOP:
-        yield "idleVM.action Stop does not stop virtual machines yet: owners are notified, as with Notify, and have to stop them"
+        yield "idleVM.action Stop does not stop virtual machines yet: like Notify, it tells owners, who must stop them themselves"
     if pool.rebalance is RebalanceMode.OFF:
         if pool.passthrough.headroom or pool.shared.headroom:
             yield "headroom has no effect while rebalance.mode is Off"

@@ -28,13 +28,12 @@ def kept_off_lent_nodes(pod: Mapping[str, Any]) -> tuple[PatchOperation, ...]:
         return ()
     if any(o.get("kind") == "DaemonSet" and o.get("controller") for o in _owners(pod)):
         return ()  # it can go to one node and no other, and a rollout would wait for it
-    required = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(_REQUIRED)
-    terms: list[Term] = (required or {}).get("nodeSelectorTerms") or []
+    terms = affinity_terms(pod)
     if BEST_EFFORT_ONLY in (spec.get("nodeSelector") or {}):
         return ()
     if any(_operators_on_the_label(term) - {NOT_LENT["operator"]} for term in terms):
         return ()
-    if required is None:
+    if _required(pod) is None:
         return (add_at(pod, (*_TERMS, "-", "matchExpressions", "-"), NOT_LENT),)
     # Terms are alternatives, so each of them needs it: also one that another webhook added after our first call.
     # With no term at all the pod is invalid, and the API server shall say so as it would without us.
@@ -43,6 +42,17 @@ def kept_off_lent_nodes(pod: Mapping[str, Any]) -> tuple[PatchOperation, ...]:
         for index, term in enumerate(terms)
         if _selects(term) and not _operators_on_the_label(term)
     )
+
+
+def affinity_terms(pod: Mapping[str, Any]) -> list[Term]:
+    """The alternatives of its required node affinity."""
+    return (_required(pod) or {}).get("nodeSelectorTerms") or []
+
+
+def _required(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    affinity = (pod.get("spec") or {}).get("affinity") or {}
+    found: Mapping[str, Any] | None = (affinity.get("nodeAffinity") or {}).get(_REQUIRED)
+    return found
 
 
 def _owners(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -23,10 +23,15 @@ class _Metadata(TypedDict, total=False):
 class _Container(TypedDict, total=False):
     name: Any
     resources: Any
+    restartPolicy: Any
 
 
 class _Affinity(TypedDict, total=False):
     nodeAffinity: Any
+
+
+class _Gate(TypedDict, total=False):
+    name: Any
 
 
 class _Spec(TypedDict, total=False):
@@ -35,6 +40,8 @@ class _Spec(TypedDict, total=False):
     nodeName: Any
     nodeSelector: Any
     affinity: _Affinity | None
+    tolerations: Any
+    schedulingGates: list[_Gate] | None
 
 
 class _Pod(TypedDict, total=False):

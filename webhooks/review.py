@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ from poolmgr.domain.reasons import Reason
 
 WARNING_LIMIT = 256
 """Characters after which the API server may cut a warning (Kubernetes, dynamic admission control)."""
+MESSAGE_LIMIT = 1024
+"""Characters of a refusal: what a request names may be as long as the request."""
 
 PatchOperation = dict[str, Any]
 """One operation of RFC 6902."""
@@ -29,8 +32,27 @@ class AdmissionRequest(msgspec.Struct, frozen=True, rename="camel"):
     old_object: dict[str, Any] | None = None
 
 
+class Asker(msgspec.Struct, frozen=True):
+    """What an answer and its turn need of a review."""
+
+    uid: str
+    namespace: str = ""
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    request: Asker
+
+
 class _Review(msgspec.Struct, frozen=True):
     request: AdmissionRequest
+
+
+class Unchecked(Enum):
+    """Why a request was let pass without a look at it, as its user is told."""
+
+    TOO_LARGE = "it is too large to check"
+    CROWDED = "too many requests from its namespace are waiting"
+    LATE = "it waited too long for its turn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +62,7 @@ class Answer:
     verdict: Verdict
     patch: tuple[PatchOperation, ...] = ()
     warnings: tuple[str, ...] = ()
+    unchecked: Unchecked | None = None
 
 
 def admitted(
@@ -55,8 +78,22 @@ def refused(reason: Reason, message: str) -> Answer:
     return Answer(Verdict(False, reason, message))
 
 
+def unchecked(why: Unchecked) -> Answer:
+    warning = f"poolmgr admitted this request unchecked: {why.value}"
+    return Answer(Verdict(True, Reason.NOT_CHECKED), warnings=(warning,), unchecked=why)
+
+
+_asked = msgspec.json.Decoder(_Asked)
 _decoder = msgspec.json.Decoder(_Review)
 _encoder = msgspec.json.Encoder()
+
+
+def read_asker(body: bytes) -> Asker:
+    """Skips the objects. Raises Rejected when `body` is not an AdmissionReview with a request."""
+    try:
+        return _asked.decode(body).request
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _no_review(error) from error
 
 
 def decode_review(body: bytes) -> AdmissionRequest:
@@ -64,10 +101,14 @@ def decode_review(body: bytes) -> AdmissionRequest:
     try:
         return _decoder.decode(body).request
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Rejected(
-            Reason.INVALID_BODY,
-            f"This is not an AdmissionReview of admission.k8s.io/v1: {error}. Only an API server should call here.",
-        ) from error
+        raise _no_review(error) from error
+
+
+def _no_review(error: Exception) -> Rejected:
+    return Rejected(
+        Reason.INVALID_BODY,
+        f"This is not an AdmissionReview of admission.k8s.io/v1: {error}. Only an API server should call here.",
+    )
 
 
 def encode_review(uid: str, answer: Answer) -> bytes:
@@ -79,20 +120,20 @@ def encode_review(uid: str, answer: Answer) -> bytes:
             "status": "Failure",
             "code": 403,
             "reason": answer.verdict.reason.value,
-            "message": answer.verdict.message,
+            "message": _shortened(answer.verdict.message, MESSAGE_LIMIT),
         }
     if answer.patch:
         response["patchType"] = "JSONPatch"
         response["patch"] = base64.b64encode(_encoder.encode(answer.patch)).decode("ascii")
     if answer.warnings:
-        response["warnings"] = [_shortened(text) for text in answer.warnings]
+        response["warnings"] = [_shortened(text, WARNING_LIMIT) for text in answer.warnings]
     return _encoder.encode(
         {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
     )
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= WARNING_LIMIT else text[: WARNING_LIMIT - 1] + "…"
+def _shortened(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def set_in_map(

@@ -9,10 +9,10 @@ from pathlib import Path
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from poolmgr.domain.errors import PoolError, Stale
 from poolmgr.kit.clock import Clock
+from poolmgr.kit.http_protocol import BoundedProtocol
 from poolmgr.kit.http_server import Server
 from webhooks.admission import BODY_LIMIT_BYTES
 from webhooks.certificates import CertificateStore, certificates_from, renewed
@@ -20,8 +20,6 @@ from webhooks.certificates import CertificateStore, certificates_from, renewed
 CHECK_SECONDS = 60.0
 """How often the certificate is looked at; also how long a replica may serve the one before."""
 RETRY_SECONDS = 3.0
-HEAD_LIMIT_BYTES = 64 * 2**10
-"""As uvicorn's other parser has it; an API server sends some 300 bytes."""
 REQUEST_LIMIT_BYTES = 2 * BODY_LIMIT_BYTES
 """With room for a body that is sent in small chunks."""
 log = structlog.get_logger()
@@ -108,30 +106,10 @@ async def first_certificate(tls: TlsCertificate, source: PairSource, clock: Cloc
             await clock.sleep(RETRY_SECONDS)
 
 
-class BoundedProtocol(HttpToolsProtocol):
-    """HTTP/1.1 by llhttp, which keeps heads and trailers of any size: a connection on which more has come than a
-    request may have is closed. Bodies are counted where they are read."""
+class ReviewProtocol(BoundedProtocol):
+    """With bodies as long as admission reviews."""
 
-    _received = 0
-    """Bytes of this request, without the piece that it began in (at most 256 KiB, what a TLS read takes)."""
-    _limit = HEAD_LIMIT_BYTES
-    _begun = False
-    """A request began in the piece that is being read."""
-
-    def on_message_begin(self) -> None:
-        self._begun, self._limit = True, HEAD_LIMIT_BYTES
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._limit = REQUEST_LIMIT_BYTES
-        super().on_headers_complete()
-
-    def data_received(self, data: bytes) -> None:
-        self._begun = False
-        super().data_received(data)
-        self._received = 0 if self._begun else self._received + len(data)
-        if self._received > self._limit:
-            self.transport.abort()
+    request_limit_bytes = REQUEST_LIMIT_BYTES
 
 
 def server(app: ASGIApp, tls: TlsCertificate, host: str, port: int) -> Server:
@@ -140,7 +118,7 @@ def server(app: ASGIApp, tls: TlsCertificate, host: str, port: int) -> Server:
         app,
         host=host,
         port=port,
-        http=BoundedProtocol,
+        http=ReviewProtocol,
         ws="none",
         log_config=None,
         access_log=False,

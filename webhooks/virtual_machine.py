@@ -11,21 +11,28 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-import msgspec
-
+from poolmgr.domain.fleet import OverQuota, Pool
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
-from poolmgr.domain.placement import ANYWHERE, Placement
+from poolmgr.domain.placement import Placement
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.usage import moves_by_itself
 from poolmgr.wire.hami.config import HamiConfig
-from poolmgr.wire.kubevirt import InstanceSpec
-from poolmgr.wire.scheduling import placement_of
+from poolmgr.wire.scheduling import MOST
 from webhooks.fleet_view import FleetView, ModelView
-from webhooks.review import AdmissionRequest, Answer, admitted, refused
+from webhooks.placement import admitting, placement_in, why_none
+from webhooks.promises import held_by, promises_of
+from webhooks.quotas import over_quota, pools_of_models, refusal_of, warning_of
+from webhooks.review import AdmissionRequest, Answer, Unchecked, admitted, refused, unchecked
 from webhooks.wording import listing
 
 NVIDIA = "nvidia.com"
+LONGEST_NAME = 253 + 1 + 63
+"""Characters that the name of an extended resource can have (Kubernetes, qualified names)."""
+
+
+TIME_TOLD = "its Events say how long that takes here"
+"""What a move takes, and when a GPU falls idle, is measured by the manager and not known here."""
 
 
 class UnknownResources(StrEnum):
@@ -42,6 +49,8 @@ def decide_virtual_machine(
     """The answer for a VirtualMachine or VirtualMachineInstance being created or changed."""
     machine = request.object or {}
     metadata = machine.get("metadata") or {}
+    if len(_devices(machine)) > MOST:
+        return unchecked(Unchecked.TOO_LARGE)
     devices = device_requests(machine)
     if not devices or metadata.get("deletionTimestamp"):
         return admitted(Reason.NOT_OURS)
@@ -52,8 +61,8 @@ def decide_virtual_machine(
         if name in config.names:
             return refused(
                 Reason.INVALID_REQUEST,
-                f"The virtual machine names {name} as a device, but that is a slice for containers. Name a "
-                f"whole GPU by its deviceName{_offer(fleet)}.",
+                f"The virtual machine requests the device {name}, which is a slice for containers. Request a whole GPU by its "
+                f"deviceName{_offer(fleet)}.",
             )
     if fleet is None or fleet.empty:
         return admitted(Reason.FLEET_UNKNOWN)
@@ -66,28 +75,31 @@ def decide_virtual_machine(
     ours = Counter({name: number for name, number in devices.items() if name in fleet.resources})
     if not ours or not starts_now(machine):
         return admitted()
-    placement = _placement(machine)
-    may = {name for name in _nodes_with(ours, fleet) if not _denial(placement, name, fleet)}
+    placement = placement_in(_instance_spec(machine))
+    may = set(admitting(placement, _nodes_with(ours, fleet), fleet))
     if not may:
         return admitted(Reason.WILL_WAIT, warnings=(_no_node_admits(ours, fleet, placement),))
+    over = over_quota(request.namespace, _charge(ours, may, fleet), fleet)
+    if over is not None:
+        pool, verdict = over
+        if pool.over_quota is OverQuota.REFUSE:
+            return refused(verdict.reason, refusal_of(pool, verdict))
+        return admitted(Reason.WILL_WAIT, warnings=(warning_of(verdict), _follow(request, metadata)))
     if _one_node_has(ours, fleet, may, free=True):
-        return admitted()
+        kept = _kept_for_others(ours, machine, request, fleet)
+        return admitted(Reason.WILL_WAIT, warnings=(kept, _follow(request, metadata))) if kept else admitted()
     return admitted(Reason.WILL_WAIT, warnings=_what_happens_next(ours, fleet, request, metadata))
 
 
 def device_requests(machine: Mapping[str, Any]) -> Counter[str]:
     """How many of each resource the machine's `gpus` and `hostDevices` name. Devices by resource claim have
     no deviceName and are DRA's business."""
-    spec = machine.get("spec") or {}
-    template = spec.get("template")
-    if template is not None:
-        spec = template.get("spec") or {}
-    devices = (spec.get("domain") or {}).get("devices") or {}
-    return Counter(
-        device["deviceName"]
-        for device in [*(devices.get("gpus") or ()), *(devices.get("hostDevices") or ())]
-        if device.get("deviceName")
-    )
+    return Counter(device["deviceName"] for device in _devices(machine) if device.get("deviceName"))
+
+
+def _devices(machine: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    devices = (_instance_spec(machine).get("domain") or {}).get("devices") or {}
+    return [*(devices.get("gpus") or ()), *(devices.get("hostDevices") or ())]
 
 
 def starts_now(machine: Mapping[str, Any]) -> bool:
@@ -116,8 +128,8 @@ def _impossible(devices: Counter[str], fleet: FleetView) -> tuple[Reason, str, b
         if name in fleet.resources and number > most:
             return (
                 Reason.MORE_THAN_ANY_NODE,
-                f"The virtual machine asks for {number} {_called(name, fleet)}, but no node of this cluster has "
-                f"more than {most}. Ask for at most {most}, or spread the work over several machines.",
+                f"The virtual machine requests {number} {_called(name, fleet)}, but no node of this cluster has "
+                f"more than {most}. Request at most {most}, or spread the work over several machines.",
                 True,
             )
         views = _views(name, fleet)
@@ -125,15 +137,16 @@ def _impossible(devices: Counter[str], fleet: FleetView) -> tuple[Reason, str, b
         if name in fleet.resources and name not in fleet.foreign_resources and number > reach:
             return (
                 Reason.AT_MAXIMUM,
-                f"The virtual machine asks for {number} {_called(name, fleet)}, but virtual machines may have at "
+                f"The virtual machine requests {number} {_called(name, fleet)}, but virtual machines may have at "
                 f"most {reach} of them ({_limits(views)}). Ask your administrator to raise the limit.",
                 True,
             )
-    ours = Counter({name: number for name, number in devices.items() if name in fleet.resources})
+    known = fleet.resources.keys() - fleet.foreign_resources.keys()
+    ours = Counter({name: number for name, number in devices.items() if name in known})
     if len(ours) > 1 and not _one_node_has(ours, fleet, _nodes_with(ours, fleet)):
         return (
             Reason.MORE_THAN_ANY_NODE,
-            f"The virtual machine asks for {_all_called(ours, fleet)} together, but no node of this cluster "
+            f"The virtual machine requests {_all_called(ours, fleet)} together, but no node of this cluster "
             f"has all of them.",
             True,
         )
@@ -141,8 +154,14 @@ def _impossible(devices: Counter[str], fleet: FleetView) -> tuple[Reason, str, b
 
 
 def _vendor_is_ours(name: str, fleet: FleetView) -> bool:
+    """Two nodes report GPUs of it, or all that report any: the word of a single one among others would keep everybody's
+    machines from devices that it only names."""
     vendor = name.split("/", maxsplit=1)[0]
-    return any(resource.split("/")[0] == vendor for resource in fleet.resources)
+    nodes = {of.split("/")[0]: set[NodeName]() for of in fleet.resources}
+    for resource, counts in fleet.resources.items():
+        nodes[resource.split("/")[0]] |= counts.by_node.keys()
+    found = nodes.get(vendor, set())
+    return len(found) > 1 or (bool(found) and found == set.union(*nodes.values()))
 
 
 def _nodes_with(devices: Counter[str], fleet: FleetView) -> set[NodeName]:
@@ -161,31 +180,49 @@ def _one_node_has(
     return False
 
 
-def _placement(machine: Mapping[str, Any]) -> Placement:
-    """Where the machine may run by its own rules, as the planner will read them; anywhere where they are none that
-    Kubernetes knows."""
+def _instance_spec(machine: Mapping[str, Any]) -> Mapping[str, Any]:
     spec = machine.get("spec") or {}
     template = spec.get("template")
-    try:
-        found = msgspec.convert((template.get("spec") if template else spec) or {}, InstanceSpec)
-    except msgspec.ValidationError:
-        return ANYWHERE
-    return placement_of(
-        node_selector=found.node_selector, affinity=found.affinity, tolerations=found.tolerations
-    )
+    return (template.get("spec") if template is not None else spec) or {}
 
 
-def _denial(placement: Placement, name: NodeName, fleet: FleetView) -> str:
-    return placement.denial(name, fleet.node_labels[name], fleet.node_taints.get(name, ()))
+def _charge(devices: Counter[str], nodes: set[NodeName], fleet: FleetView) -> list[tuple[Pool, float]]:
+    """What the machine would take up of each pool that has such GPUs on one of `nodes`."""
+    charge: Counter[Pool] = Counter()
+    for name, number in devices.items():
+        pools = pools_of_models(fleet.models_of_resource[name], nodes, fleet)
+        charge.update(dict.fromkeys(pools, number))
+    return [(pool, float(number)) for pool, number in charge.items()]
+
+
+def _kept_for_others(
+    devices: Counter[str], machine: Mapping[str, Any], request: AdmissionRequest, fleet: FleetView
+) -> str:
+    """What to say where as many are free as the machine asks for, but they are kept for others; empty where it may have
+    them. It goes by what the manager last said."""
+    metadata = (machine.get("spec") or {}).get("template", machine).get("metadata") or {}
+    for name, number in devices.items():
+        models = fleet.models_of_resource[name]
+        others = [
+            promise
+            for promise in promises_of(models, Mode.PASSTHROUGH, fleet)
+            if promise.kept and not held_by(promise, request.namespace, metadata)
+        ]
+        free = sum(view.free for view in _views(name, fleet))
+        if free - sum(promise.kept for promise in others) < number:
+            return (
+                f"the {free} free {listing(models)} are reserved by {listing(p.reservation.key for p in others)}: the machine "
+                "waits until others are free or the reservation ends"
+            )
+    return ""
 
 
 def _no_node_admits(devices: Counter[str], fleet: FleetView, placement: Placement) -> str:
     nodes = _nodes_with(devices, fleet)
-    why = Counter(_denial(placement, name, fleet) for name in nodes)
-    said = "; ".join(f"{text} ({number} node(s))" for text, number in why.most_common(3))
+    said = why_none(placement, nodes, fleet)
     return (
-        f"the machine may run on none of the {len(nodes)} node(s) that have {_all_called(devices, fleet)}: {said}; it "
-        "waits until that changes, and no GPU is moved for it"
+        f"the machine cannot run on any of the {len(nodes)} node(s) with {_all_called(devices, fleet)}: {said}; it waits "
+        "until that changes, and no GPU is moved for it"
     )
 
 
@@ -201,9 +238,10 @@ def _what_happens_next(
     model = listing(fleet.models_of_resource[short])
     if len(devices) > 1:
         kinds = _all_called(devices, fleet)
+        kept = (_kept(_views(name, fleet), asked) for name, asked in devices.items())
+        then = next(filter(None, kept), "") or "poolmgr moves them on one node as soon as they are idle there"
         return (
-            f"no node has {kinds} free for VMs together right now; poolmgr frees them on one node as soon as they are idle "
-            "there",
+            f"no node has {kinds} free for VMs at the same time right now; {then}",
             _follow(request, metadata),
         )
     if number == 1:
@@ -225,30 +263,45 @@ def _next(views: list[ModelView], number: int) -> str:
     taken = sum(view.in_passthrough - view.free + view.arriving for view in views)
     automatic = [pool for pool in pools.values() if moves_by_itself(pool)]
     if any(view.arriving for view in views) and number == 1:
-        return "one is being converted (usually within a minute); more will follow if others wait too"
+        return f"one is being converted; more follow if others wait too; {TIME_TOLD}"
     unusable = sum(view.unusable for view in views)
     if unusable == sum(view.gpus for view in views):
         return (
-            f"{unusable} GPU(s) of its kind cannot be used: they need an administrator (`kubectl get gpunodes -o yaml` says why), or "
-            "their nodes do not take workloads"
+            f"none of the {unusable} GPU(s) of its kind can be used: they need an administrator (`kubectl get gpunodes -o yaml` says "
+            "why), or their nodes take no workloads"
         )
     if not any(view.in_shared for view in views):
         beside = f", and {unusable} cannot be used" if unusable else ""
         return f"VMs already use all of them{beside}: it starts when enough VMs stop"
     if not pools:
-        return "no GPUPool covers them, so poolmgr moves none: ask your administrator for a GPUPool"
+        return (
+            "they belong to no GPUPool, so poolmgr does not move them: ask your administrator for a GPUPool"
+        )
     if not automatic:
         pool = next(iter(pools.values()))
         return (
-            f"poolmgr may not convert one by itself (GPUPool {pool.name}: rebalance.mode {pool.rebalance}): "
+            f"poolmgr may not convert one on its own (GPUPool {pool.name}: rebalance.mode {pool.rebalance}): "
             f"it starts when another VM stops or your administrator moves a GPU"
         )
     reach = sum(view.limits[Mode.PASSTHROUGH] for view in views)
     if taken + number > reach:
         return f"VMs already have as many as the limit allows ({_limits(views)}): it starts when another VM stops"
+    if kept := _kept(views, number):
+        return kept
     if number == 1:
-        return "poolmgr will convert a shared GPU as soon as one is idle (about a minute)"
+        return f"poolmgr will convert a shared GPU as soon as one is idle; {TIME_TOLD}"
     return f"poolmgr will convert {number} on one node as soon as that many are idle there"
+
+
+def _kept(views: list[ModelView], number: int) -> str:
+    """Why no node has so many that could be moved for it, where that is not for those who use them; else empty."""
+    words = sorted({word for view in views for word in view.kept})
+    if not words or any(view.within_reach >= number for view in views):
+        return ""
+    return (
+        f"shared GPUs of its kind stay where they are for now: {listing(words)}; it starts when VMs stop, or once that is over "
+        "(`kubectl get gpunodes -o yaml` says more)"
+    )
 
 
 def _views(resource: str, fleet: FleetView) -> list[ModelView]:
@@ -285,9 +338,11 @@ def _offer(fleet: FleetView | None) -> str:
 
 
 def _did_you_mean(resource: str, fleet: FleetView) -> str:
-    close = difflib.get_close_matches(resource, list(fleet.resources), n=1, cutoff=0.8)
+    close = len(resource) <= LONGEST_NAME and difflib.get_close_matches(
+        resource, list(fleet.resources), n=1, cutoff=0.8
+    )
     if close:
         return f"; did you mean {_called(close[0], fleet)}?"
     return (
-        f". Virtual machines can ask for {listing(_called(name, fleet) for name in sorted(fleet.resources))}."
+        f". Virtual machines can request {listing(_called(name, fleet) for name in sorted(fleet.resources))}."
     )

@@ -38,7 +38,7 @@ class RealGpu:
 
 @dataclass(frozen=True, slots=True)
 class Bed:
-    """A built libhook with its victims, and the driver that they run on."""
+    """A built libhook with its test programs, and the driver that they run on."""
 
     build: Path
     gpu: RealGpu | None = None
@@ -46,14 +46,14 @@ class Bed:
 
     @property
     def libraries(self) -> str:
-        """LD_LIBRARY_PATH; it wins over the victims' own path to the fake driver."""
+        """LD_LIBRARY_PATH; it wins over the programs' own path to the fake driver."""
         fake = str(self.build / "tests")
         return f"{self.gpu.driver_folder}:{fake}" if self.gpu else fake
 
 
 def find_build(build: Path) -> Path:
-    """`build` if libhook, its fake driver and its victims are built there. Raises Rejected."""
-    if not (build / "tests/victims/victim_cost").is_file():
+    """`build` if libhook, its fake driver and its test programs are built there. Raises Rejected."""
+    if not (build / "tests/programs/program_cost").is_file():
         raise Rejected(
             Reason.INVALID_REQUEST,
             f"{build} holds no built libhook with its fake driver; run `make hook` in a checkout of poolmgr first, "

@@ -25,7 +25,7 @@ class Arm:
 
 
 class DidNotFinish(Exception):
-    """The victim's end in a few words: it hung, crashed or said nothing. `lines` is what it had said."""
+    """The program's end in a few words: it hung, crashed or said nothing. `lines` is what it had said."""
 
     def __init__(self, words: str, lines: list[dict[str, Any]]) -> None:
         super().__init__(words)
@@ -33,8 +33,8 @@ class DidNotFinish(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Victim:
-    """A program of `libhook/tests/victims` and how it is run."""
+class Program:
+    """A program of `libhook/tests/programs` and how it is run."""
 
     name: str
     arguments: tuple[str, ...] = ()
@@ -46,10 +46,10 @@ class Victim:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def environment(bed: Bed, arm: Arm, victim: Victim, folder: Path) -> dict[str, str]:
+def environment(bed: Bed, arm: Arm, program: Program, folder: Path) -> dict[str, str]:
     """A container's environment as HAMi's device plugin writes it, and what both libraries need on a machine
     without one: HAMi-core opens itself by CUDA_REDIRECT, and looks at the GPU-time limit only under `force`."""
-    virtual = victim.virtual and bed.gpu is None
+    virtual = program.virtual and bed.gpu is None
     preload = [str(arm.library)] if arm.library else []
     if virtual:
         preload.append(str(bed.build / "tests/libfakegpu.so"))
@@ -66,38 +66,41 @@ def environment(bed: Bed, arm: Arm, victim: Victim, folder: Path) -> dict[str, s
         "CUDA_DEVICE_MEMORY_LIMIT": f"{LIMIT_BYTES >> 20}m",
         "GPU_CORE_UTILIZATION_POLICY": "force",
         "LIBCUDA_LOG_LEVEL": "0",
-        **victim.variables,
+        **program.variables,
     }
     if bed.gpu is not None:
-        variables["VICTIM_ON_GPU"] = "1"
+        variables["PROGRAM_ON_GPU"] = "1"
     if arm.library:
         variables["CUDA_REDIRECT"] = str(arm.library)
-    if victim.core_limit:
-        variables["CUDA_DEVICE_SM_LIMIT"] = str(victim.core_limit)
+    if program.core_limit:
+        variables["CUDA_DEVICE_SM_LIMIT"] = str(program.core_limit)
     return variables
 
 
-def run(bed: Bed, arm: Arm, victim: Victim) -> list[dict[str, Any]]:
-    """The lines of JSON of a victim of `libhook/tests/victims`, on a fresh machine. Raises DidNotFinish."""
-    program = str(bed.build / f"tests/victims/victim_{victim.name}")
-    return run_program([program, *victim.arguments], bed, arm, victim)
+def run(bed: Bed, arm: Arm, program: Program) -> list[dict[str, Any]]:
+    """The lines of JSON of a program of `libhook/tests/programs`, on a fresh machine. Raises DidNotFinish."""
+    path = str(bed.build / f"tests/programs/program_{program.name}")
+    return run_program([path, *program.arguments], bed, arm, program)
 
 
-def run_program(command: Sequence[str], bed: Bed, arm: Arm, victim: Victim) -> list[dict[str, Any]]:
-    """The same for any program, run as `victim` says."""
+def run_program(command: Sequence[str], bed: Bed, arm: Arm, program: Program) -> list[dict[str, Any]]:
+    """The same for any command, run as `program` says."""
     with tempfile.TemporaryDirectory(prefix="poolmgr-hookbench-") as folder:
         # What it prints goes to a file: a pipe that a stuck grandchild holds open would never end.
         printed = Path(folder) / "output"
+        # A signal that came between its start and `try` would leave it behind.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         with printed.open("wb") as output:
             process = subprocess.Popen(
                 command,
-                env=environment(bed, arm, victim, Path(folder)),
+                env=environment(bed, arm, program, Path(folder)),
                 stdout=output,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
         try:
-            code: int | None = process.wait(victim.timeout_seconds)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            code: int | None = process.wait(program.timeout_seconds)
         except subprocess.TimeoutExpired:
             code = None
         finally:
@@ -106,7 +109,7 @@ def run_program(command: Sequence[str], bed: Bed, arm: Arm, victim: Victim) -> l
             process.wait()
         lines = [json.loads(line) for line in printed.read_text().splitlines() if line.startswith("{")]
     if code is None:
-        raise DidNotFinish(f"hangs: ended after {victim.timeout_seconds:.0f} s", lines)
+        raise DidNotFinish(f"hangs: ended after {program.timeout_seconds:.0f} s", lines)
     if code != 0 or not lines:
         raise DidNotFinish(f"ends with code {code}" if code >= 0 else f"is ended by signal {-code}", lines)
     return lines

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.hook.bed import Bed
-from bench.hook.containers import LIMIT_BYTES, Arm, DidNotFinish, Victim, run_program
+from bench.hook.containers import LIMIT_BYTES, Arm, DidNotFinish, Program, run_program
 from bench.hook.rows import Row
 from bench.hook.shares import Shares
 
@@ -45,7 +45,7 @@ def _side_by_side(measured: Shares, arm: Arm, shares: tuple[int, ...], seconds: 
     with tempfile.TemporaryDirectory(prefix="poolmgr-hookbench-") as folder:
         shared = {"FAKE_CUDA_SHM": f"{folder}/machine", "POOLMGR_HOOK_ACTIVITY": folder}
         tenants = [
-            Victim(
+            Program(
                 "share",
                 arguments,
                 core_limit=limit,
@@ -64,7 +64,7 @@ def torch_rows(bed: Bed, arms: list[Arm], seconds: int) -> Iterator[Row]:
     """PyTorch, where it can be imported: training at half a GPU, memory by each of its allocators."""
     if importlib.util.find_spec("torch") is None:
         return
-    train = Victim("torch", ("train", str(seconds)), timeout_seconds=seconds + 120)
+    train = Program("torch", ("train", str(seconds)), timeout_seconds=seconds + 120)
     row = Row("PyTorch: training at 50 %", "points", note="against training without a hook")
     try:
         (alone,) = _torch(bed, arms[0], train)
@@ -74,7 +74,9 @@ def torch_rows(bed: Bed, arms: list[Arm], seconds: int) -> Iterator[Row]:
         return
     for arm in arms[1:]:
         try:
-            (limited,) = _torch(bed, arm, Victim("torch", train.arguments, 50, timeout_seconds=seconds + 120))
+            (limited,) = _torch(
+                bed, arm, Program("torch", train.arguments, 50, timeout_seconds=seconds + 120)
+            )
             speed = limited["steps"] / limited["elapsed_s"] / (alone["steps"] / alone["elapsed_s"])
             row.figures[arm.name] = abs(100 * speed - 50)
         except DidNotFinish as end:
@@ -85,12 +87,12 @@ def torch_rows(bed: Bed, arms: list[Arm], seconds: int) -> Iterator[Row]:
         variables = {"PYTORCH_CUDA_ALLOC_CONF": setting} if setting else {}
         for arm in arms[1:]:
             try:
-                (filled,) = _torch(bed, arm, Victim("torch", ("fill",), variables=variables))
+                (filled,) = _torch(bed, arm, Program("torch", ("fill",), variables=variables))
                 row.figures[arm.name] = max(0, filled["bytes"] - LIMIT_BYTES) / (1 << 20)
             except DidNotFinish as end:
                 row.figures[arm.name] = str(end)
         yield row
 
 
-def _torch(bed: Bed, arm: Arm, victim: Victim) -> list[dict[str, float]]:
-    return run_program([sys.executable, str(PROGRAM), *victim.arguments], bed, arm, victim)
+def _torch(bed: Bed, arm: Arm, program: Program) -> list[dict[str, float]]:
+    return run_program([sys.executable, str(PROGRAM), *program.arguments], bed, arm, program)

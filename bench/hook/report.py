@@ -8,7 +8,7 @@ OURS = "libhook"
 NOISE = {"ns": 2.0, "instructions": 0.0, "ms": 1.0, "points": 1.0, "MiB": 0.0, "MiB left": 0.0}
 """Differences below these are called equal: the clock's grain, and what a busy machine does to a start."""
 REASONS = {
-    TIMED_LAUNCH: "libhook measures what each launch costs the GPU (a latch of the stream, two "
+    TIMED_LAUNCH: "libhook measures what each launch costs the GPU (a lock of the stream, two "
     "events per batch); HAMi-core subtracts the number of blocks from a counter, and the share errors below are its price",
 }
 """Why libhook is not ahead, by row; shown only where it is not."""

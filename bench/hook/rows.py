@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from bench.hook.bed import Bed
-from bench.hook.containers import LIMIT_BYTES, Arm, DidNotFinish, Victim, run
+from bench.hook.containers import LIMIT_BYTES, Arm, DidNotFinish, Program, run
 from bench.hook.shares import Shares
 
 SHAPES = ((10_000, 132), (100_000, 132), (100_000, 1056), (1_000_000, 8192))
@@ -26,12 +26,12 @@ class Row:
     note: str = ""
 
 
-def share_victim(
+def share_program(
     limit: int, ns: int, grid: int, *, warm: int, seconds: int = 10, mode: str = "async", processes: int = 1
-) -> Victim:
+) -> Program:
     options = {"ns": ns, "grid": grid, "warm": warm, "seconds": seconds, "mode": mode, "processes": processes}
     arguments = tuple(word for name, value in options.items() for word in (f"--{name}", str(value)))
-    return Victim("share", arguments, core_limit=limit, virtual=True, timeout_seconds=120)
+    return Program("share", arguments, core_limit=limit, virtual=True, timeout_seconds=120)
 
 
 def limits_not_in_force(bed: Bed, arm: Arm) -> str | None:
@@ -41,10 +41,10 @@ def limits_not_in_force(bed: Bed, arm: Arm) -> str | None:
     are of the shape that HAMi-core handles best.
     """
     try:
-        race = run(bed, arm, Victim("contend", ("--processes", "2", "--seconds", "1")))
+        race = run(bed, arm, Program("contend", ("--processes", "2", "--seconds", "1")))
         if not race[0]["refused"]:
             return f"no memory limit in force: {race[0]['granted']} allocations and none refused"
-        seen = Shares(bed).of(arm, share_victim(20, 100_000, 1056, warm=2 if bed.gpu else 10))
+        seen = Shares(bed).of(arm, share_program(20, 100_000, 1056, warm=2 if bed.gpu else 10))
     except DidNotFinish as end:
         return f"it {end} before anything could be measured"
     if seen > 60:
@@ -69,15 +69,15 @@ class Measure:
         yield from self._shares()
         yield from self._memory()
 
-    def _medians(self, victim: Victim, repetitions: int) -> dict[str, dict[str, float] | str]:
-        self._tell(f"{victim.name} {' '.join(victim.arguments)}".strip())
+    def _medians(self, program: Program, repetitions: int) -> dict[str, dict[str, float] | str]:
+        self._tell(f"{program.name} {' '.join(program.arguments)}".strip())
         runs: dict[str, list[dict[str, float]]] = {arm.name: [] for arm in self._arms}
         ends: dict[str, str] = {}
         for _ in range(repetitions):
             for arm in self._arms:
                 try:
                     if arm.name not in ends:
-                        runs[arm.name].append(run(self._bed, arm, victim)[-1])
+                        runs[arm.name].append(run(self._bed, arm, program)[-1])
                 except DidNotFinish as end:
                     ends[arm.name] = str(end)
         found: dict[str, dict[str, float] | str] = dict(ends)
@@ -90,8 +90,8 @@ class Measure:
         repetitions = 3 if self._quick or self._bed.gpu else 9
         # A GPU takes a hundred times as long for memory as the fake driver.
         calls = ("--calls", "50000", "--allocations", "2000" if self._bed.gpu else "20000")
-        free = self._medians(Victim("cost", calls), repetitions)
-        timed = self._medians(Victim("cost", calls, core_limit=50), repetitions)
+        free = self._medians(Program("cost", calls), repetitions)
+        timed = self._medians(Program("cost", calls, core_limit=50), repetitions)
         for title, found, key in (
             ("launch, memory limit only", free, "launch"),
             (TIMED_LAUNCH, timed, "launch"),
@@ -120,21 +120,21 @@ class Measure:
         return row
 
     def _start(self, processes: int) -> Row:
-        victim = Victim("launch_many", ("--processes", str(processes)), core_limit=50)
-        found = self._medians(victim, 3 if self._quick or self._bed.gpu else 7)
+        program = Program("launch_many", ("--processes", str(processes)), core_limit=50)
+        found = self._medians(program, 3 if self._quick or self._bed.gpu else 7)
         row = Row(f"start of {processes} program{'s' * (processes > 1)} at once", "ms")
         for arm in self._arms:
             figures = found[arm.name]
             row.figures[arm.name] = figures if isinstance(figures, str) else figures["wall_ms"]
         return row
 
-    def _worst(self, title: str, cases: list[tuple[int, Victim]], note: str = "") -> Row:
+    def _worst(self, title: str, cases: list[tuple[int, Program]], note: str = "") -> Row:
         self._tell(title)
         row = Row(title, "points", note=note)
         for arm in self._arms[1:]:
             try:
                 row.figures[arm.name] = max(
-                    abs(self._shares_of.of(arm, victim) - limit) for limit, victim in cases
+                    abs(self._shares_of.of(arm, program) - limit) for limit, program in cases
                 )
             except DidNotFinish as end:
                 row.figures[arm.name] = str(end)
@@ -148,11 +148,13 @@ class Measure:
 
         def cases(
             ns: int, grid: int, *, warm: int, mode: str = "async", processes: int = 1
-        ) -> list[tuple[int, Victim]]:
+        ) -> list[tuple[int, Program]]:
             return [
                 (
                     limit,
-                    share_victim(limit, ns, grid, warm=warm, seconds=seconds, mode=mode, processes=processes),
+                    share_program(
+                        limit, ns, grid, warm=warm, seconds=seconds, mode=mode, processes=processes
+                    ),
                 )
                 for limit in limits
             ]
@@ -189,8 +191,8 @@ class Measure:
             "MiB left",
             note="32 processes for 8 s; then one program asks for all of the memory",
         )
-        race = Victim("contend", ("--processes", "16", "--seconds", "3", "--bytes", str(LIMIT_BYTES)))
-        storm = Victim("chaos", ("--processes", "32", "--seconds", "8"), timeout_seconds=60)
+        race = Program("contend", ("--processes", "16", "--seconds", "3", "--bytes", str(LIMIT_BYTES)))
+        storm = Program("chaos", ("--processes", "32", "--seconds", "8"), timeout_seconds=60)
         for arm in self._arms[1:]:
             self._tell(f"memory, {arm.name}")
             lines, end = self._run(arm, race)
@@ -209,9 +211,9 @@ class Measure:
         if self._bed.gpu is None:
             yield chaos
 
-    def _run(self, arm: Arm, victim: Victim) -> tuple[list[dict[str, float]], str]:
-        """What the victim printed, and how it ended if that was not of itself."""
+    def _run(self, arm: Arm, program: Program) -> tuple[list[dict[str, float]], str]:
+        """What the program printed, and how it ended if that was not of itself."""
         try:
-            return run(self._bed, arm, victim), ""
+            return run(self._bed, arm, program), ""
         except DidNotFinish as end:
             return end.lines, str(end)

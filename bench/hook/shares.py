@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bench.hook.bed import Bed
-from bench.hook.containers import Arm, Victim, run
+from bench.hook.containers import Arm, Program, run
 
 NO_HOOK = Arm("no hook", None)
 Lines = Sequence[dict[str, float]]
@@ -28,16 +28,16 @@ class Shares:
         self._bed = bed
         self._alone: dict[tuple[str, ...], float] = {}
 
-    def of(self, arm: Arm, victim: Victim) -> float:
-        """Runs a victim `share`. Raises DidNotFinish."""
+    def of(self, arm: Arm, program: Program) -> float:
+        """Runs a program `share`. Raises DidNotFinish."""
         if self._bed.gpu is None:
-            return share(run(self._bed, arm, victim))
-        if victim.arguments not in self._alone:
-            self.run_alone(victim)
-        return 100 * launches_per_second(run(self._bed, arm, victim)) / self._alone[victim.arguments]
+            return share(run(self._bed, arm, program))
+        if program.arguments not in self._alone:
+            self.run_alone(program)
+        return 100 * launches_per_second(run(self._bed, arm, program)) / self._alone[program.arguments]
 
-    def run_alone(self, victim: Victim) -> None:
+    def run_alone(self, program: Program) -> None:
         """Ahead of programs that run side by side: they must not be there when the yardstick is taken."""
         if self._bed.gpu is not None:
-            free = replace(victim, core_limit=0)
-            self._alone[victim.arguments] = launches_per_second(run(self._bed, NO_HOOK, free))
+            free = replace(program, core_limit=0)
+            self._alone[program.arguments] = launches_per_second(run(self._bed, NO_HOOK, free))

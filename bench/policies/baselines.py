@@ -44,14 +44,14 @@ def waiting_by_group(state: PlanState) -> dict[GroupKey, int]:
 def _move(state: PlanState, key: GroupKey, unit: Unit, to_mode: Mode, reason: Reason, message: str) -> None:
     proposal = Proposal(state)
     proposal.move(key, unit, to_mode, reason, message)
-    state.apply(proposal.effect())
+    state.apply(proposal.result())
 
 
 def _return_idle(state: PlanState, key: GroupKey, gpus: int, reason: Reason, message: str) -> None:
     """Up to `gpus` idle passthrough GPUs go back to the shared side."""
     proposal = Proposal(state)
     move_idle(proposal, key, Mode.SHARED, gpus, reason, message, now=state.snapshot.taken_at)
-    state.apply(proposal.effect())
+    state.apply(proposal.result())
 
 
 def _decision(state: PlanState, learned: Any) -> Decision:

@@ -22,7 +22,6 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.inventory.inventory import Inventory
 from poolmgr.planner.inventory.node import GroupKey
-from poolmgr.planner.inventory.shared_fit import cards_of
 from poolmgr.planner.sizing.headroom import Headroom, wanted_by_vms
 
 Costs = npt.NDArray[np.float64]
@@ -110,5 +109,5 @@ def _wanted_by_pods(snapshot: ClusterSnapshot, inventory: Inventory) -> dict[Gro
             key = first
             if pod.models:
                 key = next((k for k in inventory.groups if pod.accepts(k[1], GpuUuid(""))), first)
-            wanted[key] += cards_of(pod, card)
+            wanted[key] += pod.worth(card)
     return wanted

@@ -23,10 +23,11 @@ VM_SERVED_FLOOR = 0.99
 SPLITS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
-def _replay(scenario: Scenario, policy: Policy, settings: ReplaySettings) -> tuple[Figures, list[float]]:
+def replay(scenario: Scenario, policy: Policy, settings: ReplaySettings) -> tuple[Figures, list[float]]:
+    """The figures, and the seconds that each decision took."""
     gpus = scenario.fleet.total
     pool = policy.pool(POOL, gpus, scenario.idle_vm)
-    replay = Replay(
+    run = Replay(
         scenario.demand,
         scenario.fleet,
         pool,
@@ -36,7 +37,7 @@ def _replay(scenario: Scenario, policy: Policy, settings: ReplaySettings) -> tup
         learned=remembered(scenario.demand, scenario.fleet.models, pool) if policy.forecasts else None,
         choose=least_fragmenting(scenario.demand) if policy.placement == "fgd" else fullest,
     )
-    return replay.run().figures(), replay.plan_seconds
+    return run.run().figures(), run.plan_seconds
 
 
 def _at_start(scenario: Scenario, policy: Policy) -> int:
@@ -53,7 +54,7 @@ def _at_start(scenario: Scenario, policy: Policy) -> int:
 
 def _static_in_hindsight(scenario: Scenario, settings: ReplaySettings) -> tuple[Figures, list[float]]:
     """B1: the fixed split with the most goodput among those that serve VMs, else the one serving most."""
-    runs = [_replay(scenario, static_policy("B1", share), settings) for share in SPLITS]
+    runs = [replay(scenario, static_policy("B1", share), settings) for share in SPLITS]
     good = [run for run in runs if run[0].vm_served >= VM_SERVED_FLOOR]
     if good:
         return max(good, key=lambda run: run[0].goodput)
@@ -66,7 +67,7 @@ def score(scenario: Scenario, name: str, settings: ReplaySettings, split: str = 
     if name == "B1":
         figures, seconds = _static_in_hindsight(scenario, settings)
     else:
-        figures, seconds = _replay(scenario, policy_of(name), settings)
+        figures, seconds = replay(scenario, policy_of(name), settings)
     plan_ms = 1_000 * np.array(seconds or [0.0])
     gpus = scenario.fleet.total
     return {

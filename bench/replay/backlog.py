@@ -20,7 +20,7 @@ Shape = tuple[bool, int, int, bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class OpenGpus:
     """GPUs with room for new pods."""
 
     everybody: list[ReplayGpu]
@@ -41,10 +41,10 @@ def takes_pods(gpu: ReplayGpu, node: ReplayNode) -> bool:
     return gpu.mode is Mode.SHARED and not gpu.fenced and not node.closed and not node.away
 
 
-def room_on(nodes: list[ReplayNode]) -> Room:
+def open_gpus(nodes: list[ReplayNode]) -> OpenGpus:
     """What all shared GPUs have left."""
     room = [g for node in nodes for g in node.gpus if g.used_milli < 1000 and takes_pods(g, node)]
-    return Room([g for g in room if not nodes[g.node].lent], room)
+    return OpenGpus([g for g in room if not nodes[g.node].lent], room)
 
 
 Chooser = Callable[[list[ReplayGpu], int, int], ReplayGpu | None]
@@ -99,7 +99,7 @@ class Backlog:
         """One that had begun and was evicted: it is the oldest of its shape."""
         self._queues.setdefault(shape, deque()).appendleft(pod)
 
-    def placements(self, room: Room) -> Iterator[tuple[int, ReplayGpu]]:
+    def placements(self, room: OpenGpus) -> Iterator[tuple[int, ReplayGpu]]:
         """Take pods off the backlog for as long as one fits. The caller fills the GPU before it asks for the next.
 
         Room only shrinks meanwhile, so a shape that fits nowhere needs no second look."""
@@ -122,7 +122,7 @@ class Backlog:
                 heapq.heappop(heads)
             yield pod, gpu
 
-    def place_newest(self, shape: Shape, room: Room) -> tuple[int, ReplayGpu] | None:
+    def place_newest(self, shape: Shape, room: OpenGpus) -> tuple[int, ReplayGpu] | None:
         """The same for a pod that has just come, when before it none had fitted."""
         queue = self._queues[shape]
         gpu = self._choose(room.of(shape), shape[1], shape[2])

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.replay.backlog import Backlog, Chooser, Room, fullest, room_on, shape_of, takes_pods
+from bench.replay.backlog import Backlog, Chooser, OpenGpus, fullest, open_gpus, shape_of, takes_pods
 from bench.replay.demand import Demand, FleetPlan
 from bench.replay.node_moves import NodeMoves
 from bench.replay.outages import outages_of
@@ -210,7 +210,7 @@ class Replay:
         self._backlog.add(pod, shape)
         self._pod_views[pod] = self._see_pod(pod)
         # Between two calls no waiting pod fits anywhere: only this one can.
-        placed = self._backlog.place_newest(shape, room_on(self._fleet.nodes))
+        placed = self._backlog.place_newest(shape, open_gpus(self._fleet.nodes))
         if placed is not None:
             self._start(*placed)
 
@@ -222,11 +222,11 @@ class Replay:
     def place(self, on: ReplayGpu | None = None) -> None:
         """HAMi places what fits; `on` is the only GPU that has room which it had not before."""
         if on is None:
-            room = room_on(self._fleet.nodes)
+            room = open_gpus(self._fleet.nodes)
         else:
             node = self._fleet.nodes[on.node]
             open_to_best_effort = [on] if takes_pods(on, node) else []
-            room = Room([] if node.lent else open_to_best_effort, open_to_best_effort)
+            room = OpenGpus([] if node.lent else open_to_best_effort, open_to_best_effort)
         for pod, gpu in self._backlog.placements(room):
             self._start(pod, gpu)
 

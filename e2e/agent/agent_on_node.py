@@ -31,14 +31,20 @@ class AgentOnNode:
         crds = sorted((REPOSITORY / "helm/poolmgr/crds").glob("*.yaml"))
         self.plane.apply(*crds)
         self.plane.wait_for("the CRDs are served", self._served)
-        chart = REPOSITORY / "helm/poolmgr"
-        self.plane.apply(
-            self.plane.helm(
-                "template", "poolmgr", str(chart), "-n", NAMESPACE, "--show-only", "templates/agent-rbac.yaml"
-            )
-        )
+        self.plane.apply(self._rights())
         ensure_nvml(self.guest)
         return self
+
+    def uninstall(self) -> None:
+        """What `install` made, but the CRDs: the chart cannot be installed beside it."""
+        self.kill()
+        self.plane.kubectl("delete", "-f", "-", "--ignore-not-found", stdin=self._rights())
+        self.plane.kubectl("delete", "gpunodes", "--all")
+
+    def _rights(self) -> str:
+        chart = str(REPOSITORY / "helm/poolmgr")
+        only = ("--show-only", "templates/agent-rbac.yaml")
+        return self.plane.helm("template", "poolmgr", chart, "-n", NAMESPACE, *only)
 
     def start(self) -> None:
         kubeconfig = self.plane.service_account_kubeconfig(NAMESPACE, "poolmgr-agent", for_guest=True)

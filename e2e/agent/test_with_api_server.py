@@ -119,7 +119,7 @@ async def running(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Running]
         plugins = PluginRegistry(kubelet.plugins, clock)
         journal = Journal(node.state_dir / "journal.json")
         journal.load(node.boot_id)
-        sysfs = Sysfs(node, node.sys)
+        sysfs = Sysfs(node, node.sys, node.files)
         nvml = FakeNvml(node, {A: "GPU-a", B: "GPU-b"})
         observer = NodeObserver(
             sysfs,
@@ -127,7 +127,6 @@ async def running(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Running]
             PodResources(kubelet.pods / "kubelet.sock"),
             plugins,
             proc=node.proc,
-            number_of=node.number_of,
         )
         rebinder = Rebinder(sysfs, CATALOGUE, NoModules(node), nvml, observer.holders_of, proc=node.proc)
         facts = Reporter(NodeFacts(node.boot_id, "6.1", "0.1.0"))

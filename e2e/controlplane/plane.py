@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 
 from e2e.controlplane.build import PROGRAMS, Program, ensure_kwok_stages, ensure_programs, version_of
 from e2e.controlplane.certificates import Authority, service_account_keys
-from e2e.controlplane.client import ApiClient, Json
+from e2e.controlplane.client import ApiClient, ApiError, Json
 from e2e.controlplane.kubeconfig import write_kubeconfig
 from e2e.processes import PATIENCE_SECONDS, Process, free_port, wait_until
 
@@ -43,6 +44,8 @@ class ControlPlane:
         self.authority = Authority(folder / "pki")
         self._front_proxy = Authority(folder / "pki" / "front-proxy", "poolmgr-test-front-proxy-ca")
         self.port = free_port()
+        self.tunnel = f"@poolmgr-tunnel-{self.port}"
+        """Unix socket (abstract) at which the API server looks for the way to pods and kubelets; a real node opens it."""
         self._etcd_port, self._etcd_peer_port = free_port(), free_port()
         self.processes: dict[str, Process] = {}
         self.kubeconfig = self.user_kubeconfig("admin", ["system:masters"])
@@ -218,7 +221,12 @@ class ControlPlane:
         )
 
     def ensure_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> None:
-        """The namespace, with its default ServiceAccount there so that pods can be created at once."""
+        """The namespace, with its default ServiceAccount there so that pods can be created at once.
+
+        One that is being deleted is waited for: what a test put into it would go with it.
+        """
+        path = f"/api/v1/namespaces/{name}"
+        wait_until(f"the end of the {name} that is being deleted", lambda: not self._deleted(path))
         self.apply(
             {
                 "apiVersion": "v1",
@@ -227,8 +235,17 @@ class ControlPlane:
             }
         )
         if self._running("kube-controller-manager"):
-            path = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-            wait_until(f"the default ServiceAccount of {name}", lambda: self.api.exists(path))
+            account = f"{path}/serviceaccounts/default"
+            wait_until(f"the default ServiceAccount of {name}", lambda: self.api.exists(account))
+
+    def _deleted(self, path: str) -> bool:
+        """Whether the object is there still and its deletion is under way."""
+        try:
+            return "deletionTimestamp" in self.api.get(path)["metadata"]
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
 
     def add_fake_node(
         self,
@@ -290,6 +307,9 @@ class ControlPlane:
             # What pods of an emulated node find behind the `kubernetes` Service; loopback is not allowed
             # here.
             f"--advertise-address={GUEST_VIEW_OF_HOST}",
+            # A Service is reached at its pods' own addresses, by way of the node: there is no kube-proxy on this machine.
+            "--enable-aggregator-routing",
+            f"--egress-selector-config-file={self._egress()}",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             "--allow-privileged=true",
@@ -310,6 +330,25 @@ class ControlPlane:
             f"--service-account-signing-key-file={signing_key}",
             f"--service-account-key-file={public_key}",
         )
+
+    def _egress(self) -> Path:
+        """Webhooks named by a URL, the test's own processes, are still called directly."""
+        transport = {"uds": {"udsName": self.tunnel}}
+        selection = {
+            "name": "cluster",
+            "connection": {"proxyProtocol": "HTTPConnect", "transport": transport},
+        }
+        target = self.folder / "egress.yaml"
+        target.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "apiserver.k8s.io/v1beta1",
+                    "kind": "EgressSelectorConfiguration",
+                    "egressSelections": [selection],
+                }
+            )
+        )
+        return target
 
     def _run(self, program: str, arguments: Sequence[str], stdin: str, kubeconfig: Path | None) -> str:
         homes = {f"HELM_{kind}_HOME": str(self.folder / "helm") for kind in ("CACHE", "CONFIG", "DATA")}

@@ -144,7 +144,7 @@ class Arena:
             node.name
             for node in snapshot.nodes
             if not node.cordoned and not where.denial(node.name, dict(node.labels), node.lasting_taints)
-            if not node.room.lacks(needs)
+            if not node.free_resources.lacks(needs)
         ]
 
     def delete(self, plane: ControlPlane) -> None:

@@ -69,6 +69,17 @@ def test_a_service_account_has_its_own_rights_only(control_plane: ControlPlane) 
         control_plane.kubectl("get", "nodes", kubeconfig=token)
 
 
+def test_a_namespace_that_is_being_deleted_is_made_anew(control_plane: ControlPlane) -> None:
+    path = "/api/v1/namespaces/again"
+    control_plane.ensure_namespace("again")
+    before = control_plane.api.get(path)["metadata"]["uid"]
+    control_plane.api.delete(path)
+    control_plane.ensure_namespace("again")
+    after = control_plane.api.get(path)["metadata"]
+    assert "deletionTimestamp" not in after
+    assert after["uid"] != before
+
+
 def test_a_refusal_carries_the_servers_reason(control_plane: ControlPlane) -> None:
     with pytest.raises(ApiError) as refused:
         control_plane.api.get("/api/v1/nodes/nowhere")

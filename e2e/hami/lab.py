@@ -170,6 +170,11 @@ class Lab:
         with contextlib.suppress(ApiError):
             self.api.delete(self.pod_path(name), gracePeriodSeconds=0)
 
+    def assign(self, name: str, node: str) -> None:
+        """Gives a pod its node as a scheduler does, without HAMi's bind."""
+        binding = {"metadata": {"name": name}, "target": {"kind": "Node", "name": node}}
+        self.api.create(f"{self.pod_path(name)}/binding", {"apiVersion": "v1", "kind": "Binding", **binding})
+
     def set_phase(self, name: str, phase: str, **status: Any) -> None:
         self.api.patch(f"{self.pod_path(name)}/status", {"status": {"phase": phase, **status}})
 

@@ -124,10 +124,7 @@ class PluginLab:
 
     def run(self, *flags: str, **variables: str) -> Process:
         """The same, once the kubelet has its list of devices and the node its annotation."""
-        process = self.start(*flags, **variables)
-        self.lab.until("the plugin's devices", lambda: self.kubelet.devices)
-        self.lab.until("its registration", self.registration)
-        return process
+        return self.start(*flags, **variables).start(lambda: self.kubelet.devices and self.registration())
 
     def end(self) -> None:
         """SIGTERM, as a deleted pod gets it."""
@@ -181,8 +178,7 @@ class PluginLab:
             "hami.io/bind-time": "1",
         }
         lab.pod(name, *containers, annotations=annotations)
-        binding = {"metadata": {"name": name}, "target": {"kind": "Node", "name": self.node}}
-        lab.api.create(f"{lab.pod_path(name)}/binding", {"apiVersion": "v1", "kind": "Binding", **binding})
+        lab.assign(name, self.node)
         if lock:
             lab.annotate_node(self.node, **{"mutex.lock": f"2099-01-01T00:00:00Z,{lab.namespace},{name}"})
 

@@ -22,8 +22,9 @@ for entry in /* /.[!.]*; do
   fi
 done
 while [ "$1" != -- ]; do
-  parent=${1%/*}
-  if [ ! -d "$new$1" ] && [ -n "$parent" ]; then
+  parent=$1
+  while [ ! -d "$new$parent" ]; do parent=${parent%/*}; done
+  if [ "$parent" != "$1" ] && [ -n "$parent" ]; then
     was=/.was$(echo "$parent" | tr / .)
     mkdir -p "$new$was"
     mount --rbind "$parent" "$new$was"
@@ -40,8 +41,8 @@ exec chroot "$new" "$@"
 def command(program: list[str], places: Mapping[str, Path], mount_point: Path) -> list[str]:
     """The program's command with `places` (absolute path → a folder of the test) put in; skips where that cannot be.
 
-    Nothing is made on this machine for it: where a place is missing, its folder is a new one with links to what is in
-    the machine's. That folder itself has to be there.
+    Nothing is made on this machine for it: where a place is missing, the nearest folder above it that is there is a new
+    one, with links to what is in the machine's.
     """
     if not shutil.which("unshare") or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
         pytest.skip("no mount namespaces here: the plugin needs a root of its own (run as root)")

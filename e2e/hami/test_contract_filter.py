@@ -174,6 +174,27 @@ def test_2_10_cordons_gpus_once_it_has_taken_the_node_in_anew(lab: Lab) -> None:
     assert lab.place("again", node, annotations={USE: a})
 
 
+@shows(79)
+def test_2_10_gives_out_nothing_of_a_node_whose_gpus_are_all_cordoned(lab: Lab) -> None:
+    node = lab.node(lab.gpu("a"), lab.gpu("b", index=1))
+    a, b = lab.uuid("a"), lab.uuid("b")
+    lab.annotate_node(node, device_cordon=f"{a},{b}", node_handshake=None)
+    lab.look()
+    assert "CardCordoned" in refused(lab, "closed", node)
+    lab.set_slices(node, 0)
+    lab.look()
+    assert lab.filter(lab.pod("forgotten"), node).nodes == []
+    lab.until("the phantoms", lambda: lab.look() or lab.knows("a", "b"))
+    assert "CardCordoned" in refused(lab, "phantom", node)
+    lab.annotate_node(node, node_nvidia_register=json.dumps([lab.gpu("b")]))
+    lab.set_slices(node, 10)
+    lab.look()
+    assert "CardCordoned" in refused(lab, "back", node)
+    lab.annotate_node(node, device_cordon=None, node_handshake=None)
+    lab.look()
+    assert lab.place("open", node).startswith(b)
+
+
 @shows(66)
 def test_2_8_knows_no_cordon(lab: Lab) -> None:
     node = lab.node(lab.gpu("a"), annotations={"hami.io/device-cordon": lab.uuid("a")})
@@ -246,6 +267,8 @@ def test_what_a_pod_holds_is_free_when_it_has_ended(lab: Lab) -> None:
     place_after("two", "Succeeded")
     lab.set_phase("two", "Failed")
     place_after("three", "Failed")
+    # Kubernetes' PodGC looks every 20 s and ends each pod that is being deleted and has no node.
+    lab.assign("three", node)
     lab.api.patch(lab.pod_path("three"), {"metadata": {"finalizers": ["example.com/stays"]}})
     lab.api.delete(lab.pod_path("three"), gracePeriodSeconds=0)
     lab.look()

@@ -187,6 +187,19 @@ def test_2_8_does_not_believe_in_gpus_without_slices(lab: Lab) -> None:
     assert not lab.knows("phantom")
 
 
+@shows(29)
+def test_2_8_keeps_what_it_said_of_an_earlier_time(lab: Lab) -> None:
+    node = lab.node(lab.gpu("a"))
+    lab.set_slices(node, 0)
+    lab.look()
+    said = handshake(lab, node)
+    assert said.startswith("Deleted_")
+    lab.set_slices(node, 10)
+    lab.look()
+    assert lab.knows("a")
+    assert handshake(lab, node) == said
+
+
 @shows(46)
 def test_a_deleted_node_is_forgotten(lab: Lab) -> None:
     lab.delete_node(lab.node(lab.gpu("a")))

@@ -1,7 +1,9 @@
 """containerd in the emulated node: its configuration, its images, its network."""
 
 import json
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 from e2e.node.images import GUEST_ROOT, Image, docker_archive
 from e2e.node.node import SESSION_DIRECTORY, GuestNode
@@ -9,6 +11,8 @@ from e2e.node.node import SESSION_DIRECTORY, GuestNode
 PAUSE_IMAGE = "localhost/pause:1"
 SOCKET = "/run/containerd/containerd.sock"
 POD_SUBNET = "10.244.0.0/24"
+IMPORT_SECONDS = 900
+"""Half a minute for poolmgr's image, which unpacks to 350 MB, on a machine with nothing else to do."""
 NVML_DIRECTORY = "/run/nvml"
 """NVML and what it shows, on the node and in every container, as the container toolkit mounts the driver's
 libraries."""
@@ -68,14 +72,24 @@ def _base_spec(spec: dict[str, object]) -> dict[str, object]:
 
 
 def load_images(node: GuestNode, images: Sequence[Image]) -> None:
-    """Makes the images known to containerd; an image of the same name is replaced.
-
-    They are synced: containerd syncs its own books but not the files that it unpacks, so that after a power cut
-    it would start containers from empty files.
-    """
+    """Makes the images known to containerd; an image of the same name is replaced."""
     docker_archive(images, node.directory / "images.tar")
+    _import(node, "images.tar")
+
+
+def load_archive(node: GuestNode, archive: Path) -> None:
+    """Makes the image of an OCI archive known to containerd, under the name in its index."""
+    copy = node.directory / archive.name
+    shutil.copyfile(archive, copy)  # the guest sees this machine's files as they were when it booted
+    _import(node, archive.name)
+    copy.unlink()
+
+
+def _import(node: GuestNode, file: str) -> None:
+    """Unpacks and syncs: containerd syncs its own books but not the files that it unpacks, so that after a power cut it
+    would start containers from empty files."""
     node.run(
-        f"ctr -n k8s.io images import {SESSION_DIRECTORY}/images.tar && sync",
-        timeout_seconds=180,
+        f"ctr -n k8s.io images import {SESSION_DIRECTORY}/{file} && sync",
+        timeout_seconds=IMPORT_SECONDS,
         check=True,
     )

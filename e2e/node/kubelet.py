@@ -9,9 +9,9 @@ import yaml
 from e2e.controlplane.client import ApiError, Json
 from e2e.controlplane.kubevirt import NODE_LABELS, NODE_RESOURCES
 from e2e.controlplane.plane import ControlPlane
-from e2e.node.container_runtime import PAUSE_IMAGE, SOCKET, ensure_containerd, load_images
+from e2e.node.container_runtime import PAUSE_IMAGE, SOCKET, ensure_containerd, load_archive, load_images
 from e2e.node.images import Image, tiny
-from e2e.node.machine import GUEST, PYTHON
+from e2e.node.machine import GUEST, PYTHON, TUNNEL_PORT
 from e2e.node.node import GuestNode, NodeFailed
 
 WORKLOAD_IMAGE = "localhost/workload:1"
@@ -19,6 +19,9 @@ WORKLOAD_IMAGE = "localhost/workload:1"
 KUBERNETES_SERVICE = ("10.96.0.1", 443)
 READY_SECONDS = 900
 """30 s on a machine with nothing else to do; minutes beside other work."""
+
+_PYTHON = (str(PYTHON), "-I", "-S")
+_FORWARD = (*_PYTHON, str(GUEST / "forward.py"))
 
 WAIT_FOR_TERM = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"
 
@@ -38,6 +41,8 @@ class KubeNode:
         self.name = guest.spec.name
         self.labels = {**NODE_LABELS, **(labels or {})}
         self._images: list[Image] = base_images()
+        to_pods = [plane.tunnel, "127.0.0.1", str(guest.machine.tunnel_port)]
+        self._tunnel = plane.add_process("tunnel", [*_FORWARD, *to_pods])
 
     @property
     def path(self) -> str:
@@ -45,6 +50,7 @@ class KubeNode:
 
     def join(self) -> "KubeNode":
         """containerd, kubelet, the `kubernetes` Service; returns when the node is Ready, labelled and patched."""
+        self._tunnel.start()
         self._start_services(self.guest)
         self.plane.api.patch(self.path, {"metadata": {"labels": self.labels}})
         self.guest.after_boot.append(self._start_services)
@@ -54,6 +60,10 @@ class KubeNode:
         """Images for pods of this node; they are there after a reboot too, on its disk."""
         load_images(self.guest, images)
         self._images += images
+
+    def load_archive(self, archive: Path) -> None:
+        """An OCI image as it is published, for pods of this node; it is there after a reboot too."""
+        load_archive(self.guest, archive)
 
     def object(self) -> Json:
         return self.plane.api.get(self.path)
@@ -72,8 +82,7 @@ class KubeNode:
         return int(self.object()["status"]["allocatable"].get(resource, "0"))
 
     def pod_log(self, namespace: str, pod: str) -> str:
-        """What a pod's containers printed, newest container of each last. (`kubectl logs` cannot reach a guest
-        behind QEMU's user network.)"""
+        """What a pod's containers printed, newest container of each last, those that were replaced included."""
         return self.guest.run(f"cat /var/log/pods/{namespace}_{pod}_*/*/*.log | cut -d' ' -f4-").out
 
     def wait_for_pod(
@@ -97,19 +106,8 @@ class KubeNode:
         ensure_containerd(guest)
         load_images(guest, self._images)
         address, port = KUBERNETES_SERVICE
-        guest.start(
-            "forward",
-            [
-                str(PYTHON),
-                "-I",
-                "-S",
-                str(GUEST / "forward.py"),
-                address,
-                str(port),
-                "10.0.2.2",
-                str(self.plane.port),
-            ],
-        )
+        guest.start("forward", [*_FORWARD, f"{address}:{port}", "10.0.2.2", str(self.plane.port)])
+        guest.start("tunnel", [*_PYTHON, str(GUEST / "tunnel.py"), str(TUNNEL_PORT)])
         self._start_kubelet(guest)
         deadline = time.monotonic() + READY_SECONDS
         while not self.ready():

@@ -25,7 +25,8 @@ PYTHON = Path(sys.executable).absolute()
 """This environment's interpreter, with its packages; it lies at the same path in the guest."""
 COMMAND_PORT = 7070
 """The command server's port in the guest; the host's side is a free loopback port."""
-KUBELET_PORT = 10250
+TUNNEL_PORT = 7071
+"""The proxy to the node's pods (`guest/tunnel.py`) in the guest; the host's side is a free loopback port."""
 LOCK_SECONDS = 2400
 """How long to wait for another guest of this user; less than a test's timeout, so that the reason is told."""
 FIRST_GPU_SLOT = 0x10
@@ -121,7 +122,7 @@ def say(message: str) -> None:
     print(f"· node: {message}", file=sys.stderr, flush=True)
 
 
-def hardware(spec: MachineSpec, disk: Path, command_port: int, kubelet_port: int) -> list[str]:
+def hardware(spec: MachineSpec, disk: Path, command_port: int, tunnel_port: int) -> list[str]:
     """QEMU's arguments for what virtme does not add itself: IOMMU, GPUs, disk, network."""
     options = [
         "-machine", "q35,kernel-irqchip=split",
@@ -130,7 +131,7 @@ def hardware(spec: MachineSpec, disk: Path, command_port: int, kubelet_port: int
         "-drive", f"file={disk},format=raw,if=none,id=node,cache=writeback",
         "-device", "virtio-blk-pci,drive=node,serial=node",
         "-netdev", f"user,id=net,restrict=off,hostfwd=tcp:127.0.0.1:{command_port}-:{COMMAND_PORT},"
-                   f"hostfwd=tcp:127.0.0.1:{kubelet_port}-:{KUBELET_PORT}",
+                   f"hostfwd=tcp:127.0.0.1:{tunnel_port}-:{TUNNEL_PORT}",
         "-device", "virtio-net-pci,netdev=net",
     ]  # fmt: skip
     for index in range(spec.gpus):
@@ -182,7 +183,7 @@ class Machine:
         self.disk = directory / "disk.img"
         self.token = secrets.token_hex(16)
         self.command_port = free_port()
-        self.kubelet_port = free_port()
+        self.tunnel_port = free_port()
         self._started_at = 0.0
         self._qemu: Process | None = None
         self._lock = MachineLock()
@@ -217,12 +218,14 @@ class Machine:
     def _qemu_command(self, virtme: Path) -> list[str]:
         initramfs = self.directory / "initramfs"
         initramfs.unlink(missing_ok=True)
-        # nowatchdog: under load the emulated CPU stands still for seconds, which is no lockup
+        # Under load the emulated CPU stands still for seconds. That is no lockup (nowatchdog), and the kernel's early
+        # count of ticks, which ends in a panic where an IOMMU remaps interrupts, says nothing (no_timer_check).
         options = [
             "intel_iommu=on",
             "iommu=pt",
             "mitigations=off",
             "nowatchdog",
+            "no_timer_check",
             "rcupdate.rcu_cpu_stall_suppress=1",
         ]
         listing = subprocess.run(
@@ -243,7 +246,7 @@ class Machine:
         command = shlex.split(listing.stdout.strip().splitlines()[-1])
         return [
             *command,
-            *hardware(self.spec, self.disk, self.command_port, self.kubelet_port),
+            *hardware(self.spec, self.disk, self.command_port, self.tunnel_port),
             *shared_folder("host", Path("/"), ",readonly=on"),
             *shared_folder("session", self.directory),
         ]

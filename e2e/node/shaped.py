@@ -109,7 +109,8 @@ class ShapedNode:
         """As container runtimes do: a tmpfs, in it the GPUs that are there now, bound from the driver's folder."""
         behind = f"{FOLDER}/nvidia"
         self._run(
-            f"mkdir -p {behind} && mount --bind /proc/driver/nvidia {behind} && "
+            # private: what is mounted on the one would be mounted on the other as well
+            f"mkdir -p {behind} && mount --bind /proc/driver/nvidia {behind} && mount --make-private {behind} && "
             "mount -t tmpfs -o mode=0555 tmpfs /proc/driver/nvidia && cd /proc/driver/nvidia && "
             f"cp {behind}/version . && sed 's/^ModifyDeviceFiles: 1/ModifyDeviceFiles: 0/' {behind}/params >params"
         )

@@ -27,6 +27,7 @@ class FolderSource:
         if folder is None:
             return Finding(State.MISSING, f"{VARIABLE} is not set")
         if stored := _stored(folder, name):
+            _digest(folder, stored)
             return Finding(State.HERE, str(stored))
         return Finding(State.MISSING, f"{folder} ({VARIABLE}) does not have it")
 
@@ -35,9 +36,7 @@ class FolderSource:
         stored = _stored(folder, name) if folder else None
         if folder is None or stored is None:
             raise PartRefused(f"{name} has left {folder} ({VARIABLE})")
-        expected = _checksums(folder).get(stored.relative_to(folder).as_posix())
-        if expected is None:
-            raise PartRefused(f"{stored} has no line in SHA256SUMS beside it; it is not used unchecked")
+        expected = _digest(folder, stored)
         copy = cache_folder() / "parts" / "by-digest" / expected / Path(name).name
         note = copy.with_name(f"{copy.name}.sha256")
         if not (note.exists() and has_digest(copy, note.read_text(errors="replace"))):
@@ -70,6 +69,18 @@ def _stored(folder: Path, name: str) -> Path | None:
     except OSError as error:
         raise PartRefused(f"{folder} ({VARIABLE}) cannot be read: {error.strerror}") from error
     return None
+
+
+def _digest(folder: Path, stored: Path) -> str:
+    """What SHA256SUMS says of the part's file. Raises PartRefused where it says nothing."""
+    inside = stored.relative_to(folder).as_posix()
+    expected = _checksums(folder).get(inside)
+    if expected is None:
+        raise PartRefused(
+            f"{folder}/SHA256SUMS has no line for {inside}, and nothing is used unchecked; in {folder}, run "
+            f"`sha256sum {inside} >>SHA256SUMS` once you know where the file comes from"
+        )
+    return expected
 
 
 def _checksums(folder: Path) -> dict[str, str]:

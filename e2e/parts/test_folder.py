@@ -62,8 +62,11 @@ def test_a_damaged_part_is_refused(place: Path) -> None:
 
 def test_a_part_without_checksum_is_refused(place: Path) -> None:
     (place / "SHA256SUMS").unlink()
-    with pytest.raises(PartRefused, match="no line in SHA256SUMS"):
-        lists(place.parent, TOOL).obtain("tool-1/tool")
+    tool = lists(place.parent, TOOL)
+    with pytest.raises(PartRefused, match=r"SHA256SUMS has no line for tool-1/tool\.xz"):
+        tool.obtain("tool-1/tool")
+    with pytest.raises(PartRefused, match="SHA256SUMS has no line"):  # nor listed as found
+        tool.outlook("tool-1/tool")
 
 
 @pytest.mark.parametrize(

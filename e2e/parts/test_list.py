@@ -48,7 +48,7 @@ def test_a_part_that_is_refused_when_it_is_fetched_is_shown_with_the_reason(tmp_
     done = listing(tmp_path, "--fetch", "hami-2.10.0/scheduler", POOLMGR_PARTS=str(tmp_path))
     assert done.returncode == 1
     assert "refused: " in done.stdout
-    assert "has no line in SHA256SUMS" in done.stdout
+    assert "SHA256SUMS has no line for" in done.stdout
 
 
 def test_a_cache_that_cannot_be_made_ends_the_list_with_what_to_do(tmp_path: Path) -> None:

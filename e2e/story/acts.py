@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 
-from e2e.controlplane.client import Json
+from e2e.controlplane.client import ApiError, Json
 from e2e.controlplane.kubevirt import launcher_pod
 from e2e.node.machine import PYTHON
 from e2e.node.nvml import HOST_DRIVER
 from e2e.story.stage import Stage, driver_links
 from e2e.story.steps import StepWatch
 from e2e.story.workloads import NAMESPACE
+from poolmgr.domain.errors import PoolError
 from poolmgr.domain.modes import Step
 
 WAIT_SECONDS = 600
@@ -83,7 +83,7 @@ class Acts:
         except TimeoutError as late:
             self.narrative.say("story", f"waited in vain: {late}")
             self.narrative.say("sysfs", driver_links(self.guest))
-            with contextlib.suppress(httpx.HTTPError):
+            with contextlib.suppress(PoolError, ApiError):
                 self.narrative.quote("manager", self.plan_says(""))
             raise
 
@@ -170,8 +170,8 @@ class Acts:
 
     def plan_says(self, word: str) -> str:
         """The sentences of the manager's newest plan (its REST API) that hold `word`, one a line."""
-        url = f"http://127.0.0.1:{self.stage.poolmgr.ports.api}/api/v1/plans/latest"
-        answer = httpx.get(url, timeout=60, trust_env=False).json()
+        with self.stage.poolmgr.api(self.stage.admin) as api:
+            answer = api.get("/plans/latest")
         return "\n".join(dict.fromkeys(text for text in _sentences(answer) if word in text))
 
     def told(self, pod: str) -> str:
@@ -217,9 +217,10 @@ class Acts:
             return list(watch.new()) or ("over" if killed_at and self.settled() and done() else "")
 
         while isinstance(steps := self.wait("another step of the move", news), list):
-            self.plane.kill("manager")
-            self.narrative.say("story", f"the manager is killed at {', '.join(steps)}; a successor starts")
-            self.stage.poolmgr.start_manager()
+            killed = self.stage.poolmgr.kill_leader()
+            self.narrative.say(
+                "story", f"{killed} is killed at {', '.join(steps)}; the other manager takes over"
+            )
             killed_at += steps
         watch.stop()
         return killed_at

@@ -1,7 +1,6 @@
 """The story's stage, built in front of the reader: each real part is started, timed and named."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,16 +9,16 @@ import pytest
 from e2e.controlplane.hami import Hami
 from e2e.controlplane.kubevirt import KubeVirt
 from e2e.controlplane.plane import ControlPlane
-from e2e.hami.edition import CHOICE, STAND_IN, choose
 from e2e.node.hami_plugin import HamiPlugin
 from e2e.node.kubelet import KubeNode
+from e2e.node.poolmgr_release import Poolmgr
 from e2e.story.acts import Acts
 from e2e.story.narrative import Narrative
 from e2e.story.onlooker import Onlooker
-from e2e.story.stage import Poolmgr, Stage, driver_links, versions
+from e2e.story.stage import Stage, driver_links, versions
 from e2e.story.workloads import NAMESPACE, VM_RESOURCE, VM_SELECTOR
+from tools.image.build import Built
 
-RELEASE = "2.10.0"
 FAKE_NODES = ("office-1", "office-2")
 
 _BROKEN = pytest.StashKey[str]()
@@ -41,20 +40,15 @@ def narrative(artifacts: Path, pytestconfig: pytest.Config) -> Iterator[Narrativ
 def onlooker(control_plane: ControlPlane, narrative: Narrative) -> Iterator[Onlooker]:
     with Onlooker(control_plane, narrative) as watching:
         yield watching
-    narrative.say(
-        "onlooker", f"looked {watching.looks} times; forbidden sights: {watching.violations or 'none'}"
-    )
+    narrative.say("onlooker", f"looked {watching.looks} times; violations: {watching.violations or 'none'}")
 
 
 @pytest.fixture(scope="session")
 def stage(narrative: Narrative, onlooker: Onlooker, request: pytest.FixtureRequest) -> Iterator[Stage]:
     """Control plane, HAMi, KubeVirt, the real node, and poolmgr by its chart; both GPUs with HAMi."""
-    if not choose(RELEASE).real and not os.environ.get(CHOICE):
-        # Python in the emulated node takes minutes for each start of the plugin: not within everybody's `make test`.
-        pytest.skip(
-            f"HAMi itself cannot be had here: {CHOICE}={STAND_IN} make story tells it on the stand-in"
-        )
     narrative.title("poolmgr: the main job on real parts", {})
+    with narrative.timed("cluster", "poolmgr's image, from this tree"):
+        image: Built = request.getfixturevalue("image")
     with narrative.timed("cluster", "etcd, API server, controller manager, scheduler, two KWOK nodes"):
         plane: ControlPlane = request.getfixturevalue("kwok")
         for name in FAKE_NODES:
@@ -66,21 +60,19 @@ def stage(narrative: Narrative, onlooker: Onlooker, request: pytest.FixtureReque
         kubevirt.permit({VM_SELECTOR: VM_RESOURCE})
     with narrative.timed("cluster", "the real node: Linux under QEMU, containerd, kubelet"):
         node: KubeNode = request.getfixturevalue("kube_node")
-    narrative.title("versions", versions(plane, hami, node.guest))
+    narrative.title("versions", versions(plane, hami, node.guest, image))
     plane.ensure_namespace(NAMESPACE)
     with narrative.timed("cluster", "HAMi's device plugin has registered both GPUs with the real kubelet"):
         plugin: HamiPlugin = request.getfixturevalue("hami_plugin")
         plugin.label(on=True)
         plugin.wait_registered(2)
-    poolmgr = Poolmgr(plane, node)
-    with narrative.timed(
-        "cluster", "poolmgr: its chart is installed; webhook and manager run with its accounts"
-    ):
+    poolmgr = Poolmgr(node, image)
+    with narrative.timed("cluster", "poolmgr is installed by its chart from that image"):
         narrative.quote("admin", f"$ helm install poolmgr helm/poolmgr\n{poolmgr.install()}")
-        poolmgr.start_webhook()
-        poolmgr.start_manager()
+        for component in ("webhook", "manager", "agent"):
+            poolmgr.wait_ready(component)
     narrative.say("sysfs", driver_links(node.guest))
-    yield Stage(plane, hami, node, poolmgr, narrative)
+    yield Stage(plane, hami, node, poolmgr, poolmgr.admin_kubeconfig(), narrative)
     poolmgr.uninstall()
     plugin.label(on=False)
     for name in FAKE_NODES:

@@ -10,7 +10,8 @@ from e2e.story.acts import Acts
 from e2e.story.workloads import DEVICE_VARIABLE, NAMESPACE, VM_RESOURCE, pool, vgpu_pod
 from poolmgr.domain.modes import Step
 
-pytestmark = [pytest.mark.story, pytest.mark.node]
+# A chapter has many waits, each with a limit of its own: beside busy processes the last one takes over half an hour.
+pytestmark = [pytest.mark.story, pytest.mark.node, pytest.mark.timeout(7200)]
 
 GPU_ON_THE_BUS = "PCI device 1234:1111"
 """How the monitor of the launcher's nested QEMU names the GPU that it was given."""
@@ -83,7 +84,8 @@ def test_6_the_vm_stops_and_its_gpu_returns_to_hami(story: Acts) -> None:
     story.wait_running("train-3")
     assert story.gpu_of("train-3") == lent
     told = story.told("train-3")
-    assert "CardInsufficientCore" in told and "unregistered" not in told, told
+    # While HAMi's plugin is away the pod may be refused ("unregistered"); it is tried again once the node is open.
+    assert "CardInsufficientCore" in told, told
     story.wait("the move to end", story.settled)
     story.assert_kept()
     story.delete_pod("train-3")
@@ -110,6 +112,8 @@ def test_7_the_agent_dies_between_unbind_and_bind_and_across_a_reboot(story: Act
 def test_8_the_manager_is_killed_after_each_step_and_its_successor_goes_on(story: Acts) -> None:
     story.narrative.chapter(8, "The manager is killed after each step; its successor goes on")
     moving = story.gpu_on("vfio-pci")
+    story.narrative.say("operator", "scales the manager to two replicas: one leads, the other stands by")
+    story.stage.poolmgr.scale("manager", 2)
     # The reboot ended every pod: fill the shared GPU anew, so that the next one needs the other.
     story.run_pod(vgpu_pod("filler", story.node.name))
     story.halt("june")

@@ -40,7 +40,7 @@ def wrapper(hook: Hook) -> str:
     found = ACTION.match(hook.action)
     if not found:
         call = f"&ph_calls[PH_{hook.symbol}]" + (f", {names}" if names else "")
-        return head + f"    ph_ensure_started();\n    return ph_{hook.action}({call});\n}}\n"
+        return head + f"    ph_ensure_initialized();\n    return ph_{hook.action}({call});\n}}\n"
     what, arguments = found[1], split_arguments(found[2])
     per_thread = "true" if hook.per_thread else "false"
     if what == "launch":
@@ -48,7 +48,7 @@ def wrapper(hook: Hook) -> str:
         return head + (
             f"    int gate = ph_gate_state();\n"
             f"    if (PH_LIKELY(gate == PH_GATE_OPEN)) {{ ph_note_activity(); return {kind}({names}); }}\n"
-            f"    if (PH_UNLIKELY(gate == PH_GATE_START)) ph_start_at_launch();\n"
+            f"    if (PH_UNLIKELY(gate == PH_GATE_UNINITIALIZED)) ph_initialize_at_launch();\n"
             f"    ph_note_activity();\n"
             f"    struct ph_launch launch;\n"
             f"    if (!ph_launch_begin(&launch, {stream}, {per_thread}, (const void *)({key}), {size})) return {kind}({names});\n"
@@ -59,7 +59,7 @@ def wrapper(hook: Hook) -> str:
     stream = arguments[0]
     before = (
         f"    if (PH_LIKELY(ph_gate_state() == PH_GATE_OPEN)) return {kind}({names});\n"
-        f"    ph_ensure_started();\n"
+        f"    ph_ensure_initialized();\n"
         f"    ph_before_order({stream}, {per_thread});\n"
     )
     if what == "before":
@@ -97,7 +97,7 @@ def write_hook(hooks: list[Hook], out: Path, arch: str) -> None:
 
     body = [
         BANNER,
-        '#include "batches.h"\n#include "hooks.h"\n#include "housekeeper.h"\n#include "start.h"\n',
+        '#include "batches.h"\n#include "hooks.h"\n#include "housekeeper.h"\n#include "init.h"\n',
     ]
     body += [wrapper(hook) for hook in hooks]
     (out / "ph_wrappers.c").write_text("\n".join(body))

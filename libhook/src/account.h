@@ -1,5 +1,5 @@
 /* Memory accounting. The bytes charged to this process are in its slot of the region, for each device; the sum over slots
- * is what the container uses. What they were charged for is in ledger.h. */
+ * is what the container uses. What they were charged for is in allocations.h. */
 #pragma once
 
 #include "region.h"
@@ -9,7 +9,7 @@ bool ph_reserve(int device, uint64_t bytes);
 void ph_release(int device, uint64_t bytes);
 /* Charges what already happened, limit or not (memory that the driver took by itself). */
 void ph_charge(int device, uint64_t bytes);
-/* Bytes in this process's slot: what its ledger holds and what is reserved at this moment. */
+/* Bytes in this process's slot: what its allocations hold and what is reserved at this moment. */
 uint64_t ph_own_bytes(int device);
 /* Tells readers of the region how much of it is no allocation of the program's. */
 void ph_show_overhead(int device, uint64_t bytes);

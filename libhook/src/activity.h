@@ -2,7 +2,7 @@
  *
  * Measured intervals of one process are merged (two streams at once are busy once). Their coverage is posted
  * per millisecond quarter into a ring that all processes of the container share, and that other containers may read
- * (neighbours.h). Contexts of different processes are time-sliced: an interval measured by events holds other contexts'
+ * (co_tenants.h). Contexts of different processes are time-sliced: an interval measured by events holds other contexts'
  * slices too. So a quarter is charged only after everybody has had time to post: each pays own coverage × busy / total
  * coverage when the total exceeds the time that somebody was busy. The processes of a container together never pay for
  * more than its part, whoever comes late; what other containers say they have paid is not believed. */

@@ -18,7 +18,7 @@ enum {
     QUIET_NS = 1000000, /* a batch this long without a launch is closed by the housekeeper */
 };
 
-static void set_open(struct ph_batch *batch, int64_t since) { /* with its latch held */
+static void set_open(struct ph_batch *batch, int64_t since) { /* with its lock held */
     __atomic_add_fetch(&ph_flights[batch->device].streams, (since != 0) - (batch->open != 0), __ATOMIC_RELAXED);
     __atomic_store_n(&batch->open, since, __ATOMIC_RELAXED);
 }
@@ -64,7 +64,7 @@ static bool is_idle(const struct ph_batch *batch) {
     return idle;
 }
 
-static void close_batch(struct ph_batch *batch, bool late) { /* with the batch's latch held */
+static void close_batch(struct ph_batch *batch, bool late) { /* with the batch's lock held */
     __atomic_store_n(&batch->close, false, __ATOMIC_RELAXED);
     if (!batch->open) return;
     set_open(batch, 0);
@@ -97,10 +97,10 @@ enum why { ORDER, QUIET, OWN }; /* OWN: its thread is about to launch onto it an
 static void close_soon(struct ph_batch *batch, enum why why) {
     if (!ph_batch_open(batch) || (why != OWN && __atomic_load_n(&batch->queued, __ATOMIC_RELAXED) > QUEUED)) return;
     __atomic_store_n(&batch->close, true, __ATOMIC_RELAXED);
-    if (!ph_latch_try(&batch->latch)) return;
+    if (!ph_futex_lock_try(&batch->lock)) return;
     /* Idle already: the end event would be stamped now, long after the work. */
     close_batch(batch, why == QUIET && batch->open && is_idle(batch));
-    ph_latch_give(&batch->latch);
+    ph_futex_lock_release(&batch->lock);
 }
 
 bool ph_launch_begin(struct ph_launch *launch, CUstream stream, bool per_thread, const void *key, uint64_t size) {
@@ -116,15 +116,15 @@ bool ph_launch_begin(struct ph_launch *launch, CUstream stream, bool per_thread,
     launch->batch = batch;
     if (PH_UNLIKELY(launch->alone) && ph_cost_awaited(launch->cost)) ph_limiter_wait_for_first(batch->device, launch->cost);
     ph_limiter_admit(batch->device, batch, ph_batches_close);
-    ph_latch_take(&batch->latch);
+    ph_futex_lock_acquire(&batch->lock);
     if (launch->alone) close_batch(batch, false);
     bool captured = !batch->open && !recordable(batch);
     if (captured || (!batch->open && !open_batch(batch))) {
-        ph_latch_give(&batch->latch);
+        ph_futex_lock_release(&batch->lock);
         if (!captured) ph_shares_charge(batch->device, ph_now(), ph_cost_ns(launch->cost)); /* untimed is not free */
         return false;
     }
-    return true; /* the batch's latch stays held until ph_launch_end: the launch belongs between its events */
+    return true; /* the batch's lock stays held until ph_launch_end: the launch belongs between its events */
 }
 
 /* Only its own thread can record on a per-thread stream, and it may never come back: the end is always there. */
@@ -156,7 +156,7 @@ void ph_launch_end(struct ph_launch *launch, bool queued) {
         bool full = work->launches >= BATCH_LAUNCHES || work->estimate >= BATCH_NS;
         if (launch->alone || full || __atomic_load_n(&batch->close, __ATOMIC_RELAXED)) close_batch(batch, false);
     }
-    ph_latch_give(&batch->latch);
+    ph_futex_lock_release(&batch->lock);
 }
 
 void ph_batches_close(const struct ph_batch *own) {

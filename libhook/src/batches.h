@@ -9,7 +9,7 @@ struct ph_launch {
     bool alone; /* measured by itself, to learn its cost */
 };
 /* Around a launch; where the first is false, the launch is neither measured nor limited, and there is no second. The
- * batch's latch is held from one to the other. */
+ * batch's lock is held from one to the other. */
 bool ph_launch_begin(struct ph_launch *launch, CUstream stream, bool per_thread, const void *key, uint64_t size);
 void ph_launch_end(struct ph_launch *launch, bool queued);
 void ph_before_order(CUstream stream, bool per_thread);

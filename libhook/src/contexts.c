@@ -2,11 +2,11 @@
 #define _GNU_SOURCE
 #include "attach.h"
 #include "batches.h"
-#include "books.h"
+#include "reconcile.h"
 #include "config.h"
 #include "device.h"
 #include "hooks.h"
-#include "ledger.h"
+#include "allocations.h"
 #include "overhead.h"
 #include "streams.h"
 
@@ -26,7 +26,7 @@ CUresult ph_ctx_pop(const struct ph_call *call, CUcontext *context) {
 static bool begins(struct ph_new_context *fresh, int ordinal) {
     *fresh = (struct ph_new_context){ .ordinal = ordinal };
     uint64_t bytes = ph_config.context_memory == PH_CONTEXT_OFF ? 0 : ph_config.context_bytes;
-    if (bytes && !ph_reserve_or_refresh(ordinal, bytes)) return false;
+    if (bytes && !ph_reserve_or_reconcile(ordinal, bytes)) return false;
     fresh->reserved = bytes;
     ph_context_begins(fresh);
     return true;
@@ -67,7 +67,7 @@ CUresult ph_ctx_create_v4(const struct ph_call *call, CUcontext *context, CUctxC
 static CUresult ended(CUresult result, CUcontext context) {
     ph_current_changes();
     if (result != CUDA_SUCCESS) return result;
-    ph_ledger_drop_context((uintptr_t)context);
+    ph_allocations_drop_context((uintptr_t)context);
     ph_overhead_refresh();
     return result;
 }

@@ -1,7 +1,7 @@
 /* What a launch has to look at. One cache line, read by every launch, written rarely. */
 #pragma once
 
-enum { PH_GATE_START = 0, PH_GATE_OPEN = 1, PH_GATE_TIMED = 2 };
+enum { PH_GATE_UNINITIALIZED = 0, PH_GATE_OPEN = 1, PH_GATE_TIMED = 2 };
 struct ph_gate {
     int state;
     int active; /* set by launches, cleared by the housekeeper once a second */

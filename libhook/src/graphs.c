@@ -4,12 +4,12 @@
 #include "account.h"
 #include "attach.h"
 #include "batches.h"
-#include "books.h"
+#include "reconcile.h"
 #include "captures.h"
 #include "device.h"
 #include "graph_cache.h"
 #include "hooks.h"
-#include "ledger.h"
+#include "allocations.h"
 
 #include <stdlib.h>
 
@@ -111,7 +111,7 @@ static struct room make_room(CUgraph graph) {
     room.bytes = graph_bytes(graph, &room, 0);
     uint64_t kept = room.bytes ? ph_graph_cache_kept(room.device) : 0;
     room.reserved = room.bytes > kept ? room.bytes - kept : 0;
-    room.granted = room.reserved == 0 || ph_reserve_or_refresh(room.device, room.reserved);
+    room.granted = room.reserved == 0 || ph_reserve_or_reconcile(room.device, room.reserved);
     return room;
 }
 
@@ -119,7 +119,7 @@ static CUresult settle(CUresult result, struct room room, const CUgraphExec *exe
     bool holds = result == CUDA_SUCCESS && (room.bytes || room.unknown);
     bool told = holds && ph_graph_cache_follow(room.cuda_device, room.device);
     if (holds)
-        ph_ledger_add((struct ph_entry){ .key = (uintptr_t)*exec, .holding = PH_GRAPH, .device = room.device,
+        ph_allocations_add((struct ph_entry){ .key = (uintptr_t)*exec, .holding = PH_GRAPH, .device = room.device,
                                          .bytes = told ? 0 : room.reserved, .other = (uint64_t)room.cuda_device });
     if (!holds || told) ph_release(room.device, room.reserved);
     return result;
@@ -145,14 +145,14 @@ CUresult ph_graph_instantiate_params(const struct ph_call *call, CUgraphExec *ex
 
 CUresult ph_graph_exec_destroy(const struct ph_call *call, CUgraphExec exec) {
     struct ph_entry entry;
-    bool known = ph_ledger_take(PH_GRAPH, (uintptr_t)exec, &entry);
+    bool known = ph_allocations_take(PH_GRAPH, (uintptr_t)exec, &entry);
     CUresult result = PH_NEXT(call, cuGraphExecDestroy)(exec);
     if (known && result == CUDA_SUCCESS) {
         /* The driver may keep all of it: that is believed until it tells. */
         if (!ph_graph_cache_follow((CUdevice)entry.other, entry.device)) ph_graph_cache_keep(entry.device, entry.bytes);
         ph_release(entry.device, entry.bytes);
     } else if (known) {
-        ph_ledger_add(entry);
+        ph_allocations_add(entry);
     }
     return result;
 }

@@ -1,6 +1,6 @@
 /* What the hooks share. Those of hooks.def are declared by ph_hooks.h, whichever file they are in; the wrappers, which are
  * exported and call them, are ph_wrappers.c. Both are made from hooks.def. A file of nothing but such hooks (contexts.c,
- * memory.c, pools.c, graphs.c, shown.c) has no header of its own. */
+ * memory.c, pools.c, graphs.c, reported.c) has no header of its own. */
 #pragma once
 
 #include "calls.h"

@@ -2,7 +2,7 @@
 #include "housekeeper.h"
 
 #include "batches.h"
-#include "books.h"
+#include "reconcile.h"
 #include "clock.h"
 #include "config.h"
 #include "device.h"
@@ -118,7 +118,7 @@ static void *keep_house(void *unused) {
         }
         if (now - watch.reported < REPORT_NS) continue;
         tell_region(now);
-        ph_books_refresh();
+        ph_reconcile();
     }
     return NULL;
 }

@@ -52,7 +52,7 @@ static void note_unknown(const char *name) {
         !__atomic_compare_exchange_n((unsigned int *)&unknown.state, &none, NOTING, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return;
     for (size_t i = 0; i + 1 < sizeof unknown.name && name[i]; i++) unknown.name[i] = name[i];
     __atomic_store_n(&unknown.state, NOTED, __ATOMIC_RELEASE);
-    if (ph_gate_state() != PH_GATE_START) ph_report_unknown();
+    if (ph_gate_state() != PH_GATE_UNINITIALIZED) ph_report_unknown();
 }
 
 /* Both addresses are of the same file, loaded once or (in namespaces of its own) more often. */

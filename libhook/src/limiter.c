@@ -7,7 +7,7 @@
 #include "config.h"
 #include "device.h"
 #include "measurements.h"
-#include "neighbours.h"
+#include "co_tenants.h"
 #include "region.h"
 #include "shares.h"
 
@@ -77,7 +77,7 @@ static int64_t window_wait(int device, int64_t now) {
 /* 0: go. Otherwise how long to sleep before asking again. */
 static int64_t must_wait(int device, int64_t now) {
     if (ph_told_to_stand_still()) return NAP_NS;
-    if (ph_config.mode == PH_MODE_BEST_EFFORT && ph_neighbours_active(device, now)) return LOOK_AGAIN_NS;
+    if (ph_config.mode == PH_MODE_BEST_EFFORT && ph_co_tenants_active(device, now)) return LOOK_AGAIN_NS;
     uint64_t limit = ph_share_of(device);
     if (limit == 0) return 0;
     int64_t wait = ph_bucket_wait(&ph_region.extension->buckets[device].paid_until_ns, now);
@@ -99,7 +99,7 @@ static int64_t latest(int device, int64_t now) {
 
 /* Ranks on the container's other GPUs may be waiting for this launch meanwhile. */
 static void hold(int device, int64_t now, int64_t ns) {
-    if (ph_device_count > 1) ph_hold_mark(&ph_region.extension->holds[device], now, now + ns);
+    if (ph_device_count > 1) ph_throttle_mark(&ph_region.extension->throttled[device], now, now + ns);
     ph_sleep_until(now + ns);
 }
 

@@ -1,5 +1,5 @@
 /* The compute limit: when launches wait. Measuring is batches.c and measurements.c, sharing the measurements
- * activity.c, what they cost shares.c, the thread that keeps the books while nobody launches housekeeper.c. */
+ * activity.c, what they cost shares.c, the thread that bills while nobody launches housekeeper.c. */
 #pragma once
 
 #include "config.h"

@@ -18,7 +18,7 @@ enum ph_driver_use {
 
 /* X(lock, the most that the driver may be asked under it). Who holds one takes only what stands below. */
 #define PH_LOCKS(X)                                                                        \
-    X(START, PH_NO_DRIVER)    /* start.c: the configuration is read */                       \
+    X(CONFIGURATION, PH_NO_DRIVER) /* init.c: it is read */                                  \
     X(ATTACH, PH_ASKS)        /* attach.c: devices and the region are found */               \
     X(FIRST_CONTEXT, PH_WAITS) /* overhead.c: the process makes its first context */         \
     X(MAPPING, PH_WAITS)      /* vmm.c: what is mapped where; cuMemMap and its like */        \
@@ -26,10 +26,10 @@ enum ph_driver_use {
     X(OVERHEAD, PH_ASKS)      /* overhead.c: one measurement by NVML */                      \
     X(READER, PH_ASKS)        /* measurements.c: closed batches are read */                  \
     X(STREAMS, PH_ASKS)       /* streams.c: who is in the table */                           \
-    X(LATCH, PH_WAITS)        /* latch.h: the open batch of a stream, and the launch itself */ \
+    X(BATCH, PH_WAITS)        /* futex_lock.h: the open batch of a stream, and the launch itself */ \
     X(TIMELINE, PH_ASKS)      /* timeline.c: spare events, the base */                       \
-    X(NEIGHBOURS, PH_NO_DRIVER) /* neighbours.c: what other containers posted; only tried */ \
-    X(LEDGER, PH_NO_DRIVER)   /* ledger.c: the table of holdings */                          \
+    X(CO_TENANTS, PH_NO_DRIVER) /* co_tenants.c: what other containers posted; only tried */ \
+    X(ALLOCATIONS, PH_NO_DRIVER) /* allocations.c: the table of them */                      \
     X(CLAIM, PH_NO_DRIVER)    /* slots.c: this process takes its slot */                     \
     X(SLOW, PH_NO_DRIVER)     /* region.c: a byte of the region is locked, for 100 ms at most */ \
     X(QUEUE, PH_NO_DRIVER)    /* measurements.c: the queue and the free list */              \

@@ -5,7 +5,7 @@
 #include "clock.h"
 #include "device.h"
 #include "locks.h"
-#include "neighbours.h"
+#include "co_tenants.h"
 #include "shares.h"
 #include "slots.h"
 
@@ -100,8 +100,8 @@ static void post(int device, int64_t from, int64_t to, bool own) {
 
 static bool contended(const struct measurement *m, int64_t busy) {
     int64_t from = m->from - PH_BIN_NS, to = m->from + busy + PH_BIN_NS;
-    ph_neighbours_look(m->device, ph_now());
-    int64_t all = ph_ring_total(container_ring(m->device), from, to) + ph_ring_total(ph_neighbours_ring(m->device), from, to);
+    ph_co_tenants_look(m->device, ph_now());
+    int64_t all = ph_ring_total(container_ring(m->device), from, to) + ph_ring_total(ph_co_tenants_ring(m->device), from, to);
     return all - ph_ring_total(&coverage[m->device].posted, from, to) > busy / 8;
 }
 
@@ -135,7 +135,7 @@ static void post_part(struct measurement *m, int64_t from, int64_t to) {
         m->charged += usual - from;
     }
     for (int64_t at = usual > from ? usual : from, end; at < to; at = end) {
-        bool free = ph_hold_elsewhere(ph_region.extension->holds, ph_device_count, m->device, at / PH_BIN_NS);
+        bool free = ph_throttled_elsewhere(ph_region.extension->throttled, ph_device_count, m->device, at / PH_BIN_NS);
         end = (at / PH_BIN_NS + 1) * PH_BIN_NS;
         if (end > to) end = to;
         post(m->device, at, end, !free);
@@ -145,7 +145,7 @@ static void post_part(struct measurement *m, int64_t from, int64_t to) {
 
 static bool held_elsewhere(const struct measurement *m, int64_t busy) {
     if (ph_device_count <= 1 || !ph_region.extension) return false;
-    return ph_hold_overlap(ph_region.extension->holds, ph_device_count, m->device, m->from, m->from + busy) > busy / 8;
+    return ph_throttle_overlap(ph_region.extension->throttled, ph_device_count, m->device, m->from, m->from + busy) > busy / 8;
 }
 
 static void post_so_far(struct measurement *m, int64_t now) {
@@ -196,28 +196,28 @@ static bool finish(struct measurement *m, int64_t now) {
     return true;
 }
 
-static struct ph_debt *debt_of(int device) {
+static struct ph_unbilled *unbilled_of(int device) {
     int slot = ph_own_slot();
-    return slot >= 0 && slot < PH_MAX_SLOTS && ph_region.extension ? &ph_region.extension->debts[slot][device] : NULL;
+    return slot >= 0 && slot < PH_MAX_SLOTS && ph_region.extension ? &ph_region.extension->unbilled[slot][device] : NULL;
 }
 
 void ph_measurements_work_begins(int device, int64_t now) {
-    struct ph_debt *debt = debt_of(device);
-    if (debt && __atomic_load_n(&debt->since, __ATOMIC_RELAXED) == 0) __atomic_store_n(&debt->since, now, __ATOMIC_RELAXED);
+    struct ph_unbilled *unbilled = unbilled_of(device);
+    if (unbilled && __atomic_load_n(&unbilled->since, __ATOMIC_RELAXED) == 0) __atomic_store_n(&unbilled->since, now, __ATOMIC_RELAXED);
 }
 
 /* With the reader's mutex held, after everything that is over has been read. */
 static void note_debt(int device, int64_t now) {
-    struct ph_debt *debt = debt_of(device);
-    if (!debt) return;
+    struct ph_unbilled *unbilled = unbilled_of(device);
+    if (!unbilled) return;
     int64_t since = ph_streams_open_since(device);
     for (const struct measurement *m = reading; m; m = m->next) {
         int64_t from = !m->started ? now : m->posted ? m->posted_to : m->from;
         if (m->device == device && from < since) since = from;
     }
-    __atomic_store_n(&debt->unpaid_ns, ph_coverage_unsettled(&coverage[device], now), __ATOMIC_RELAXED);
-    __atomic_store_n(&debt->since, since == INT64_MAX ? 0 : since, __ATOMIC_RELAXED);
-    __atomic_store_n(&debt->seen, now, __ATOMIC_RELAXED);
+    __atomic_store_n(&unbilled->unpaid_ns, ph_coverage_unsettled(&coverage[device], now), __ATOMIC_RELAXED);
+    __atomic_store_n(&unbilled->since, since == INT64_MAX ? 0 : since, __ATOMIC_RELAXED);
+    __atomic_store_n(&unbilled->seen, now, __ATOMIC_RELAXED);
 }
 
 static void collect(void) { /* with the reader's mutex held: what was queued since, behind what is being read */
@@ -259,8 +259,8 @@ void ph_measurements_read(bool from_housekeeper) {
     if (from_housekeeper || now - settled_at > SETTLE_EVERY_NS) {
         settled_at = now;
         for (int i = 0; i < ph_device_count; i++) {
-            ph_neighbours_look(i, now);
-            ph_coverage_settle(&coverage[i], container_ring(i), ph_neighbours_ring(i), now, ph_shares_charge, i);
+            ph_co_tenants_look(i, now);
+            ph_coverage_settle(&coverage[i], container_ring(i), ph_co_tenants_ring(i), now, ph_shares_charge, i);
             note_debt(i, now);
         }
     }

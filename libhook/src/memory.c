@@ -1,17 +1,17 @@
 /* Linear memory, arrays, contexts, imported memory. Each hook: reserve, call the driver, book or give back.
- * On freeing, the entry leaves the ledger before the driver is called, because another thread may be given
+ * On freeing, the entry leaves the table before the driver is called, because another thread may be given
  * the same address at once; its bytes are released after, because only then is the room really free. */
 #define _GNU_SOURCE
 #include "account.h"
 #include "attach.h"
-#include "books.h"
+#include "reconcile.h"
 #include "device.h"
 #include "hooks.h"
-#include "ledger.h"
+#include "allocations.h"
 #include "pool_sizes.h"
 
 static void book(enum ph_holding holding, uint64_t key, int device, uint64_t bytes) {
-    ph_ledger_add((struct ph_entry){
+    ph_allocations_add((struct ph_entry){
         .key = key, .holding = holding, .device = device, .bytes = bytes, .other = (uint64_t)(uintptr_t)ph_current_context() });
 }
 
@@ -24,7 +24,7 @@ static CUresult settle(CUresult result, enum ph_holding holding, uint64_t key, i
 
 static void put_back_or_release(CUresult result, const struct ph_entry *entry) {
     if (result == CUDA_SUCCESS) ph_release(entry->device, entry->bytes);
-    else ph_ledger_add(*entry);
+    else ph_allocations_add(*entry);
 }
 
 CUresult ph_mem_alloc(const struct ph_call *call, CUdeviceptr *dptr, size_t size) {
@@ -32,7 +32,7 @@ CUresult ph_mem_alloc(const struct ph_call *call, CUdeviceptr *dptr, size_t size
     int device = ph_current_ordinal();
     uint64_t bytes = ph_round_up(size, 512);
     if (!dptr || !size) return PH_NEXT(call, cuMemAlloc_v2)(dptr, size);
-    if (!ph_reserve_or_refresh(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!ph_reserve_or_reconcile(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = PH_NEXT(call, cuMemAlloc_v2)(dptr, size);
     return settle(result, PH_LINEAR, result == CUDA_SUCCESS ? *dptr : 0, device, bytes);
 }
@@ -42,7 +42,7 @@ CUresult ph_mem_alloc_v1(const struct ph_call *call, CUdeviceptr_v1 *dptr, unsig
     int device = ph_current_ordinal();
     uint64_t bytes = ph_round_up(size, 512);
     if (!dptr || !size) return PH_NEXT(call, cuMemAlloc)(dptr, size);
-    if (!ph_reserve_or_refresh(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!ph_reserve_or_reconcile(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = PH_NEXT(call, cuMemAlloc)(dptr, size);
     return settle(result, PH_LINEAR, result == CUDA_SUCCESS ? *dptr : 0, device, bytes);
 }
@@ -52,7 +52,7 @@ CUresult ph_mem_alloc_managed(const struct ph_call *call, CUdeviceptr *dptr, siz
     int device = ph_current_ordinal();
     uint64_t bytes = ph_round_up(size, 512);
     if (!dptr || !size) return PH_NEXT(call, cuMemAllocManaged)(dptr, size, flags);
-    if (!ph_reserve_or_refresh(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!ph_reserve_or_reconcile(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = PH_NEXT(call, cuMemAllocManaged)(dptr, size, flags);
     return settle(result, PH_LINEAR, result == CUDA_SUCCESS ? *dptr : 0, device, bytes);
 }
@@ -65,10 +65,10 @@ CUresult ph_mem_alloc_pitch(const struct ph_call *call, CUdeviceptr *dptr, size_
     uint64_t row = ph_round_up(width, 512), bytes;
     if (!dptr || !pitch || !width || !height || __builtin_mul_overflow(row, (uint64_t)height, &bytes))
         return PH_NEXT(call, cuMemAllocPitch_v2)(dptr, pitch, width, height, element);
-    if (!ph_reserve_or_refresh(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!ph_reserve_or_reconcile(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = PH_NEXT(call, cuMemAllocPitch_v2)(dptr, pitch, width, height, element);
     settle(result, PH_LINEAR, result == CUDA_SUCCESS ? *dptr : 0, device, bytes);
-    if (result == CUDA_SUCCESS) ph_ledger_resize(PH_LINEAR, *dptr, ph_round_up((uint64_t)*pitch * height, 512));
+    if (result == CUDA_SUCCESS) ph_allocations_resize(PH_LINEAR, *dptr, ph_round_up((uint64_t)*pitch * height, 512));
     return result;
 }
 
@@ -78,17 +78,17 @@ CUresult ph_mem_alloc_pitch_v1(const struct ph_call *call, CUdeviceptr_v1 *dptr,
     int device = ph_current_ordinal();
     uint64_t bytes = ph_round_up(width, 512) * height;
     if (!dptr || !pitch || !width || !height) return PH_NEXT(call, cuMemAllocPitch)(dptr, pitch, width, height, element);
-    if (!ph_reserve_or_refresh(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!ph_reserve_or_reconcile(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = PH_NEXT(call, cuMemAllocPitch)(dptr, pitch, width, height, element);
     settle(result, PH_LINEAR, result == CUDA_SUCCESS ? *dptr : 0, device, bytes);
-    if (result == CUDA_SUCCESS) ph_ledger_resize(PH_LINEAR, *dptr, ph_round_up((uint64_t)*pitch * height, 512));
+    if (result == CUDA_SUCCESS) ph_allocations_resize(PH_LINEAR, *dptr, ph_round_up((uint64_t)*pitch * height, 512));
     return result;
 }
 
 CUresult ph_mem_free(const struct ph_call *call, CUdeviceptr dptr) {
     struct ph_entry entry;
-    bool pooled = false, known = ph_ledger_take(PH_LINEAR, dptr, &entry);
-    if (!known) known = pooled = ph_ledger_take(PH_ASYNC, dptr, &entry);
+    bool pooled = false, known = ph_allocations_take(PH_LINEAR, dptr, &entry);
+    if (!known) known = pooled = ph_allocations_take(PH_ASYNC, dptr, &entry);
     CUresult result = PH_NEXT(call, cuMemFree_v2)(dptr);
     if (known) put_back_or_release(result, &entry);
     if (pooled) ph_pools_refresh();
@@ -97,7 +97,7 @@ CUresult ph_mem_free(const struct ph_call *call, CUdeviceptr dptr) {
 
 CUresult ph_mem_free_v1(const struct ph_call *call, CUdeviceptr_v1 dptr) {
     struct ph_entry entry;
-    bool known = ph_ledger_take(PH_LINEAR, dptr, &entry);
+    bool known = ph_allocations_take(PH_LINEAR, dptr, &entry);
     CUresult result = PH_NEXT(call, cuMemFree)(dptr);
     if (known) put_back_or_release(result, &entry);
     return result;
@@ -134,7 +134,7 @@ CUresult ph_array_create(const struct ph_call *call, CUarray *array, const CUDA_
     if (!array || !d) return PH_NEXT(call, cuArrayCreate_v2)(array, d);
     int device = ph_current_ordinal();
     uint64_t bytes = level_bytes(d->Width, d->Height, 1, d->Format, d->NumChannels);
-    if (!ph_reserve_or_refresh(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!ph_reserve_or_reconcile(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = PH_NEXT(call, cuArrayCreate_v2)(array, d);
     return settle(result, PH_ARRAY, result == CUDA_SUCCESS ? (uintptr_t)*array : 0, device, bytes);
 }
@@ -144,7 +144,7 @@ CUresult ph_array_create_v1(const struct ph_call *call, CUarray *array, const CU
     if (!array || !d) return PH_NEXT(call, cuArrayCreate)(array, d);
     int device = ph_current_ordinal();
     uint64_t bytes = level_bytes(d->Width, d->Height, 1, d->Format, d->NumChannels);
-    if (!ph_reserve_or_refresh(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!ph_reserve_or_reconcile(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = PH_NEXT(call, cuArrayCreate)(array, d);
     return settle(result, PH_ARRAY, result == CUDA_SUCCESS ? (uintptr_t)*array : 0, device, bytes);
 }
@@ -169,7 +169,7 @@ CUresult ph_array_3d_create(const struct ph_call *call, CUarray *array, const CU
     if (!array || !d) return PH_NEXT(call, cuArray3DCreate_v2)(array, d);
     int device = ph_current_ordinal();
     uint64_t bytes = array_3d_bytes(d, 1);
-    if (!ph_reserve_or_refresh(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!ph_reserve_or_reconcile(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = PH_NEXT(call, cuArray3DCreate_v2)(array, d);
     return settle(result, PH_ARRAY, result == CUDA_SUCCESS ? (uintptr_t)*array : 0, device, bytes);
 }
@@ -179,7 +179,7 @@ CUresult ph_array_3d_create_v1(const struct ph_call *call, CUarray *array, const
     if (!array || !d) return PH_NEXT(call, cuArray3DCreate)(array, d);
     int device = ph_current_ordinal();
     uint64_t bytes = level_bytes(d->Width, d->Height, d->Depth, d->Format, d->NumChannels);
-    if (!ph_reserve_or_refresh(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!ph_reserve_or_reconcile(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = PH_NEXT(call, cuArray3DCreate)(array, d);
     return settle(result, PH_ARRAY, result == CUDA_SUCCESS ? (uintptr_t)*array : 0, device, bytes);
 }
@@ -190,14 +190,14 @@ CUresult ph_mipmap_create(const struct ph_call *call, CUmipmappedArray *array, c
     if (!array || !d) return PH_NEXT(call, cuMipmappedArrayCreate)(array, d, levels);
     int device = ph_current_ordinal();
     uint64_t bytes = array_3d_bytes(d, levels);
-    if (!ph_reserve_or_refresh(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!ph_reserve_or_reconcile(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = PH_NEXT(call, cuMipmappedArrayCreate)(array, d, levels);
     return settle(result, PH_ARRAY, result == CUDA_SUCCESS ? (uintptr_t)*array : 0, device, bytes);
 }
 
 CUresult ph_array_destroy(const struct ph_call *call, CUarray array) {
     struct ph_entry entry;
-    bool known = ph_ledger_take(PH_ARRAY, (uintptr_t)array, &entry);
+    bool known = ph_allocations_take(PH_ARRAY, (uintptr_t)array, &entry);
     CUresult result = PH_NEXT(call, cuArrayDestroy)(array);
     if (known) put_back_or_release(result, &entry);
     return result;
@@ -205,7 +205,7 @@ CUresult ph_array_destroy(const struct ph_call *call, CUarray array) {
 
 CUresult ph_mipmap_destroy(const struct ph_call *call, CUmipmappedArray array) {
     struct ph_entry entry;
-    bool known = ph_ledger_take(PH_ARRAY, (uintptr_t)array, &entry);
+    bool known = ph_allocations_take(PH_ARRAY, (uintptr_t)array, &entry);
     CUresult result = PH_NEXT(call, cuMipmappedArrayDestroy)(array);
     if (known) put_back_or_release(result, &entry);
     return result;
@@ -217,14 +217,14 @@ CUresult ph_import_external(const struct ph_call *call, CUexternalMemory *memory
     ph_attach();
     if (!memory || !d) return PH_NEXT(call, cuImportExternalMemory)(memory, d);
     int device = ph_current_ordinal();
-    if (!ph_reserve_or_refresh(device, d->size)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!ph_reserve_or_reconcile(device, d->size)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = PH_NEXT(call, cuImportExternalMemory)(memory, d);
     return settle(result, PH_EXTERNAL, result == CUDA_SUCCESS ? (uintptr_t)*memory : 0, device, d->size);
 }
 
 CUresult ph_destroy_external(const struct ph_call *call, CUexternalMemory memory) {
     struct ph_entry entry;
-    bool known = ph_ledger_take(PH_EXTERNAL, (uintptr_t)memory, &entry);
+    bool known = ph_allocations_take(PH_EXTERNAL, (uintptr_t)memory, &entry);
     CUresult result = PH_NEXT(call, cuDestroyExternalMemory)(memory);
     if (known) put_back_or_release(result, &entry);
     return result;

@@ -4,7 +4,7 @@
 #include "account.h"
 #include "config.h"
 #include "device.h"
-#include "ledger.h"
+#include "allocations.h"
 #include "locks.h"
 #include "log.h"
 
@@ -77,13 +77,13 @@ static bool measure(int ordinal, uint64_t reserved) {
     uint64_t bytes;
     ph_mutex_lock(&mutex);
     for (int i = 0; i < TRIES && !done; i++) {
-        uint64_t booked = ph_ledger_bytes(ordinal);
+        uint64_t booked = ph_allocations_bytes(ordinal);
         if (ph_own_bytes(ordinal) != booked + reserved || !held(ordinal, &bytes)) continue;
-        if (ph_ledger_bytes(ordinal) != booked || ph_own_bytes(ordinal) != booked + reserved) continue;
+        if (ph_allocations_bytes(ordinal) != booked || ph_own_bytes(ordinal) != booked + reserved) continue;
         struct ph_entry entry = { .key = (uint64_t)ordinal, .holding = PH_OVERHEAD, .device = ordinal };
-        if (!ph_ledger_find(PH_OVERHEAD, entry.key, &entry)) ph_ledger_add(entry);
+        if (!ph_allocations_find(PH_OVERHEAD, entry.key, &entry)) ph_allocations_add(entry);
         uint64_t asked_for = booked - entry.bytes, overhead = bytes > asked_for ? bytes - asked_for : 0;
-        ph_ledger_resize(PH_OVERHEAD, entry.key, overhead);
+        ph_allocations_resize(PH_OVERHEAD, entry.key, overhead);
         ph_show_overhead(ordinal, overhead);
         done = true;
     }
@@ -134,7 +134,7 @@ CUresult ph_context_made(struct ph_new_context *fresh, CUresult result, const CU
     if (known || result != CUDA_SUCCESS) {
         ph_release(fresh->ordinal, fresh->reserved);
     } else if (fresh->reserved) {
-        ph_ledger_add((struct ph_entry){ .key = (uintptr_t)*context, .holding = PH_CONTEXT, .device = fresh->ordinal,
+        ph_allocations_add((struct ph_entry){ .key = (uintptr_t)*context, .holding = PH_CONTEXT, .device = fresh->ordinal,
                                          .bytes = fresh->reserved, .other = (uintptr_t)*context });
     }
     return result;

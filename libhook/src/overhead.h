@@ -1,5 +1,5 @@
 /* Memory that no call of the program's asked for: contexts, code, the driver's own reserves. By policy
- * (context_memory) nothing, a flat sum for each context, or what NVML says this process holds beyond its ledger.
+ * (context_memory) nothing, a flat sum for each context, or what NVML says this process holds beyond its allocations.
  *
  * NVML names processes by their pids on the host, which a container does not know. The one that appears while the
  * first context is made is ours; when several appear at once it is tried again with the next context, and until

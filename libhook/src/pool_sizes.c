@@ -25,17 +25,17 @@ bool ph_pool_holds(CUmemoryPool pool, uint64_t *reserved, uint64_t *used) {
 uint64_t ph_pool_follow(CUmemoryPool pool) {
     uint64_t reserved;
     struct ph_entry entry;
-    if (ph_ledger_find(PH_POOL, (uintptr_t)pool, &entry) && entry.device == PH_OF_THE_HOST) return 0;
+    if (ph_allocations_find(PH_POOL, (uintptr_t)pool, &entry) && entry.device == PH_OF_THE_HOST) return 0;
     ph_mutex_lock(&pool_mutex); /* question and booking in one piece, or an older answer could win */
     bool told = ph_pool_holds(pool, &reserved, NULL);
-    if (told) ph_ledger_resize(PH_POOL, (uintptr_t)pool, reserved);
+    if (told) ph_allocations_resize(PH_POOL, (uintptr_t)pool, reserved);
     ph_mutex_unlock(&pool_mutex);
     return told ? reserved : 0;
 }
 
 void ph_pools_refresh(void) {
     uint64_t keys[64];
-    size_t count = ph_ledger_keys(PH_POOL, 0, UINT64_MAX, keys, 64);
+    size_t count = ph_allocations_keys(PH_POOL, 0, UINT64_MAX, keys, 64);
     for (size_t i = 0; i < count; i++) ph_pool_follow((CUmemoryPool)(uintptr_t)keys[i]);
 }
 
@@ -51,7 +51,7 @@ int ph_pool_place(CUmemoryPool pool) {
 void ph_pool_meet(CUmemoryPool pool, int device) {
     ph_mutex_lock(&pool_mutex);
     struct ph_entry entry = { .key = (uintptr_t)pool, .holding = PH_POOL, .device = device, .other = STEP_MOST };
-    if (!ph_ledger_find(PH_POOL, (uintptr_t)pool, &entry)) ph_ledger_add(entry);
+    if (!ph_allocations_find(PH_POOL, (uintptr_t)pool, &entry)) ph_allocations_add(entry);
     ph_mutex_unlock(&pool_mutex);
 }
 
@@ -62,9 +62,9 @@ void ph_pool_learn_step(const struct ph_entry *pool, uint64_t before, uint64_t a
     if (after <= before || (after - before) % step == 0) return;
     while (step > STEP_LEAST && (after - before) % step != 0) step /= 2;
     ph_mutex_lock(&pool_mutex);
-    if (ph_ledger_take(PH_POOL, pool->key, &now)) {
+    if (ph_allocations_take(PH_POOL, pool->key, &now)) {
         now.other = step;
-        ph_ledger_add(now);
+        ph_allocations_add(now);
     }
     ph_mutex_unlock(&pool_mutex);
 }

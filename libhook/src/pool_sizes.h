@@ -3,7 +3,7 @@
 #pragma once
 
 #include "calls.h"
-#include "ledger.h"
+#include "allocations.h"
 
 enum { PH_OF_THE_HOST = -1 }; /* in the place of a GPU: memory that is none of a GPU's */
 

@@ -2,11 +2,11 @@
 #define _GNU_SOURCE
 #include "account.h"
 #include "attach.h"
-#include "books.h"
+#include "reconcile.h"
 #include "captures.h"
 #include "device.h"
 #include "hooks.h"
-#include "ledger.h"
+#include "allocations.h"
 #include "pool_sizes.h"
 #include "streams.h"
 
@@ -28,17 +28,17 @@ static CUresult allocate(const struct request *r, bool from_pool) {
     ph_attach();
     if (!r->dptr || !r->size || !r->pool || ph_capturing(r->stream, r->call->per_thread)) return ask_driver(r, from_pool);
     struct ph_entry pool;
-    if (!ph_ledger_find(PH_POOL, (uintptr_t)r->pool, &pool)) ph_pool_meet(r->pool, ph_pool_place(r->pool));
-    if (!ph_ledger_find(PH_POOL, (uintptr_t)r->pool, &pool)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!ph_allocations_find(PH_POOL, (uintptr_t)r->pool, &pool)) ph_pool_meet(r->pool, ph_pool_place(r->pool));
+    if (!ph_allocations_find(PH_POOL, (uintptr_t)r->pool, &pool)) return CUDA_ERROR_OUT_OF_MEMORY;
     if (pool.device == PH_OF_THE_HOST) return ask_driver(r, from_pool);
     uint64_t reserved, used, bytes = ph_round_up(r->size, 512), size = bytes;
     bool readable = ph_pool_holds(r->pool, &reserved, &used);
     bool grows = !readable || reserved - used < bytes;
     if (readable && grows) bytes = ph_round_up(used + bytes - reserved, pool.other);
-    if (grows && !ph_reserve_or_refresh(pool.device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (grows && !ph_reserve_or_reconcile(pool.device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = ask_driver(r, from_pool);
     if (result == CUDA_SUCCESS)
-        ph_ledger_add((struct ph_entry){ .key = *r->dptr, .holding = PH_ASYNC, .device = pool.device,
+        ph_allocations_add((struct ph_entry){ .key = *r->dptr, .holding = PH_ASYNC, .device = pool.device,
                                          .bytes = readable ? 0 : bytes, .size = size, .other = (uintptr_t)r->pool });
     if (readable) {
         uint64_t after = ph_pool_follow(r->pool);
@@ -74,11 +74,11 @@ CUresult ph_mem_alloc_from_pool(const struct ph_call *call, CUdeviceptr *dptr, s
 CUresult ph_mem_free_async(const struct ph_call *call, CUdeviceptr dptr, CUstream stream) {
     struct ph_entry entry;
     enum ph_holding holding = PH_ASYNC;
-    bool known = ph_ledger_take(PH_ASYNC, dptr, &entry) ||
-                 (holding = PH_LINEAR, ph_ledger_take(PH_LINEAR, dptr, &entry));
+    bool known = ph_allocations_take(PH_ASYNC, dptr, &entry) ||
+                 (holding = PH_LINEAR, ph_allocations_take(PH_LINEAR, dptr, &entry));
     CUresult result = PH_NEXT(call, cuMemFreeAsync)(dptr, stream);
     if (known && result == CUDA_SUCCESS) ph_release(entry.device, entry.bytes);
-    else if (known) ph_ledger_add(entry);
+    else if (known) ph_allocations_add(entry);
     if (known && holding == PH_ASYNC) ph_pool_follow((CUmemoryPool)(uintptr_t)entry.other);
     return result;
 }
@@ -95,12 +95,12 @@ CUresult ph_mem_pool_create(const struct ph_call *call, CUmemoryPool *pool, cons
 
 CUresult ph_mem_pool_destroy(const struct ph_call *call, CUmemoryPool pool) {
     struct ph_entry entry;
-    bool known = ph_ledger_take(PH_POOL, (uintptr_t)pool, &entry);
+    bool known = ph_allocations_take(PH_POOL, (uintptr_t)pool, &entry);
     CUresult result = PH_NEXT(call, cuMemPoolDestroy)(pool);
-    if (known && result != CUDA_SUCCESS) ph_ledger_add(entry);
+    if (known && result != CUDA_SUCCESS) ph_allocations_add(entry);
     if (!known || result != CUDA_SUCCESS || entry.device == PH_OF_THE_HOST) return result;
     /* What is still in use stays on the GPU, and is charged by itself from now on. */
-    if (entry.bytes) ph_ledger_charge_apart(PH_ASYNC, (uintptr_t)pool);
+    if (entry.bytes) ph_allocations_charge_apart(PH_ASYNC, (uintptr_t)pool);
     ph_release(entry.device, entry.bytes);
     return result;
 }

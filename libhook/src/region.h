@@ -10,8 +10,8 @@
 #pragma once
 
 #include "activity.h"
-#include "debts.h"
-#include "holds.h"
+#include "unbilled.h"
+#include "throttling.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -104,8 +104,8 @@ struct ph_extension {
     struct ph_bucket buckets[PH_MAX_DEVICES];
     struct ph_identity identities[PH_MAX_SLOTS];
     struct ph_activity_ring activity[PH_MAX_DEVICES];
-    struct ph_debt debts[PH_MAX_SLOTS][PH_MAX_DEVICES];
-    struct ph_hold_ring holds[PH_MAX_DEVICES];
+    struct ph_unbilled unbilled[PH_MAX_SLOTS][PH_MAX_DEVICES];
+    struct ph_throttle_ring throttled[PH_MAX_DEVICES];
 };
 _Static_assert(PH_EXTENSION_OFFSET > PH_HAMI_SIZE, "leaves HAMi's trailing byte alone");
 _Static_assert(offsetof(struct ph_extension, buckets) == 64, "buckets");

@@ -6,7 +6,7 @@
 #include "device.h"
 #include "gate.h"
 #include "limits.h"
-#include "neighbours.h"
+#include "co_tenants.h"
 #include "paths.h"
 #include "slots.h"
 
@@ -34,7 +34,7 @@ bool ph_told_to_stand_still(void) {
 }
 
 bool ph_alone_in_burst(int device, int64_t when) {
-    return ph_config.mode == PH_MODE_BURST && ph_neighbours_known() && !ph_neighbours_active(device, when);
+    return ph_config.mode == PH_MODE_BURST && ph_co_tenants_known() && !ph_co_tenants_active(device, when);
 }
 
 static void pay(int device, int64_t used_at, int64_t busy_ns) {
@@ -53,10 +53,10 @@ void ph_shares_charge(int device, int64_t used_at, int64_t busy_ns) {
 
 void ph_shares_pay_for_the_dead(int64_t now) {
     if (!ph_region.extension) return;
-    ph_region_reap_debtors(now);
+    ph_region_reap_unbilled(now);
     for (int i = 0; i < ph_device_count; i++) {
         int64_t left = __atomic_exchange_n(&ph_region.extension->buckets[i].left_ns, 0, __ATOMIC_RELAXED);
-        if (left > 0) pay(i, now, left < PH_DEBT_MOST_NS * 10 ? left : PH_DEBT_MOST_NS * 10);
+        if (left > 0) pay(i, now, left < PH_UNBILLED_MOST_NS * 10 ? left : PH_UNBILLED_MOST_NS * 10);
     }
 }
 
@@ -69,7 +69,7 @@ void ph_shares_watch(bool wanted) { __atomic_store_n(&watched, wanted, __ATOMIC_
 void ph_shares_refresh(void) {
     bool off = switched_off() || ph_config.mode == PH_MODE_MPS;
     bool timed = ph_told_to_stand_still();
-    ph_neighbours_open();
+    ph_co_tenants_open();
     ph_config_follow_limits(&ph_config, ph_config_owner());
     for (int i = 0; i < PH_MAX_DEVICES; i++) {
         uint64_t limit = off ? 0 : share(i);
@@ -77,7 +77,7 @@ void ph_shares_refresh(void) {
         timed = timed || limit != 0;
     }
     /* Best effort waits for others, and others can only see us if we are measured too. */
-    timed = timed || ((ph_config.mode == PH_MODE_BEST_EFFORT || ph_neighbours_known()) && !off);
+    timed = timed || ((ph_config.mode == PH_MODE_BEST_EFFORT || ph_co_tenants_known()) && !off);
     __atomic_store_n(&in_force, timed, __ATOMIC_RELAXED);
     __atomic_store_n(&ph_gate.state, timed || ph_shares_watched() ? PH_GATE_TIMED : PH_GATE_OPEN, __ATOMIC_RELEASE);
 }

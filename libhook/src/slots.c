@@ -14,12 +14,12 @@
 /* What the dead owner used and did not pay is left to the container. */
 static void leave_debts(int index) {
     for (int i = 0; i < PH_MAX_DEVICES; i++) {
-        struct ph_debt *debt = &ph_region.extension->debts[index][i];
-        int64_t owed = ph_debt_of(debt, ph_now());
+        struct ph_unbilled *unbilled = &ph_region.extension->unbilled[index][i];
+        int64_t owed = ph_unbilled_total(unbilled, ph_now());
         if (owed > 0) __atomic_add_fetch(&ph_region.extension->buckets[i].left_ns, owed, __ATOMIC_RELAXED);
-        __atomic_store_n(&debt->unpaid_ns, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&debt->since, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&debt->seen, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&unbilled->unpaid_ns, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&unbilled->since, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&unbilled->seen, 0, __ATOMIC_RELAXED);
     }
 }
 
@@ -127,13 +127,13 @@ int ph_region_reap(void) {
     return freed;
 }
 
-void ph_region_reap_debtors(int64_t now) {
+void ph_region_reap_unbilled(int64_t now) {
     if (ph_region.state != PH_REGION_SHARED || !ph_region_reachable()) return;
     for (int i = 0, used = slots_used(); i < used; i++) {
         if (!of_another(i)) continue;
         for (int device = 0; device < PH_MAX_DEVICES; device++) {
-            const struct ph_debt *debt = &ph_region.extension->debts[i][device];
-            if (ph_debt_of(debt, now) == 0 || ph_debt_fresh(debt, now)) continue;
+            const struct ph_unbilled *unbilled = &ph_region.extension->unbilled[i][device];
+            if (ph_unbilled_total(unbilled, now) == 0 || ph_unbilled_fresh(unbilled, now)) continue;
             clear_if_dead(i);
             break;
         }

@@ -100,10 +100,10 @@ int64_t ph_streams_open_since(int device) {
 }
 
 static void forget(struct ph_batch *batch, void (*abandon)(struct ph_batch *batch)) {
-    ph_latch_take(&batch->latch);
+    ph_futex_lock_acquire(&batch->lock);
     abandon(batch);
     __atomic_store_n(&batch->taken, false, __ATOMIC_RELEASE);
-    ph_latch_give(&batch->latch);
+    ph_futex_lock_release(&batch->lock);
 }
 
 void ph_streams_forget(CUstream stream, void (*abandon)(struct ph_batch *batch)) {

@@ -3,7 +3,7 @@
 
 #include "costs.h"
 #include "driver.h"
-#include "latch.h"
+#include "futex_lock.h"
 #include "timeline.h"
 
 /* Launches between two events. */
@@ -21,7 +21,7 @@ struct ph_work {
 };
 /* Lock order and what may be called under which lock: docs/explanation/how-the-hook-limits.md. */
 struct ph_batch {
-    struct ph_latch latch; /* held while a launch is made: only launches onto the same stream wait for it, as they would
+    struct ph_futex_lock lock; /* held while a launch is made: only launches onto the same stream wait for it, as they would
                             * for the driver; others try, and leave `close` behind */
     struct ph_batch *next, *in_bucket;
     CUcontext context; /* the stream's; these six are constant while taken */
@@ -30,8 +30,8 @@ struct ph_batch {
     const void *owner; /* of a per-thread stream: the thread, else NULL */
     int device;
     struct ph_timeline *timeline;
-    bool taken;   /* these five are atomic: looked at without the latch */
-    bool close;   /* whoever holds the latch shall close the batch */
+    bool taken;   /* these five are atomic: looked at without the lock */
+    bool close;   /* whoever holds the lock shall close the batch */
     int64_t open; /* since when; 0 = closed */
     int pending;  /* closed and not yet measured; 0 when opening: the stream was idle */
     int queued;   /* launches of those, and of the open one */
@@ -79,7 +79,7 @@ static inline struct ph_batch *ph_stream_of(CUstream stream, bool per_thread) {
 /* Every batch there ever was: `for (struct ph_batch *b = ph_streams_first(); b; b = b->next)`. */
 struct ph_batch *ph_streams_first(void);
 int64_t ph_streams_open_since(int device); /* of the batch open longest; INT64_MAX: none is. -1 = of any device */
-/* Streams end. `abandon` is called with the batch's latch held. */
+/* Streams end. `abandon` is called with the batch's lock held. */
 void ph_streams_forget(CUstream stream, void (*abandon)(struct ph_batch *batch));
 void ph_streams_forget_context(CUcontext context, void (*abandon)(struct ph_batch *batch));
 void ph_streams_after_fork(void);

@@ -3,10 +3,10 @@
 
 #include "account.h"
 #include "attach.h"
-#include "books.h"
+#include "reconcile.h"
 #include "device.h"
 #include "hooks.h"
-#include "ledger.h"
+#include "allocations.h"
 #include "locks.h"
 
 #include <stdlib.h>
@@ -25,11 +25,11 @@ CUresult ph_mem_create(const struct ph_call *call, CUmemGenericAllocationHandle 
     bool on_device = handle && prop && prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
     if (!on_device) return PH_NEXT(call, cuMemCreate)(handle, size, prop, flags);
     int device = ph_ordinal(prop->location.id);
-    if (!ph_reserve_or_refresh(device, size)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!ph_reserve_or_reconcile(device, size)) return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = PH_NEXT(call, cuMemCreate)(handle, size, prop, flags);
     if (result != CUDA_SUCCESS) ph_release(device, size);
     else
-        ph_ledger_add((struct ph_entry){ .key = *handle, .holding = PH_PHYSICAL, .device = device, .bytes = size, .references = 1 });
+        ph_allocations_add((struct ph_entry){ .key = *handle, .holding = PH_PHYSICAL, .device = device, .bytes = size, .references = 1 });
     return result;
 }
 
@@ -38,15 +38,15 @@ static void undo_or_release(CUresult result, bool last, struct ph_entry *gone, u
     if (last && result == CUDA_SUCCESS) ph_release(gone->device, gone->bytes);
     else if (last) {
         gone->references = 1;
-        ph_ledger_add(*gone);
+        ph_allocations_add(*gone);
     } else if (result != CUDA_SUCCESS) {
-        ph_ledger_refer(handle);
+        ph_allocations_refer(handle);
     }
 }
 
 CUresult ph_mem_release(const struct ph_call *call, CUmemGenericAllocationHandle handle) {
     struct ph_entry gone;
-    bool last = ph_ledger_unrefer(handle, &gone);
+    bool last = ph_allocations_unrefer(handle, &gone);
     CUresult result = PH_NEXT(call, cuMemRelease)(handle);
     undo_or_release(result, last, &gone, handle);
     return result;
@@ -57,21 +57,21 @@ CUresult ph_mem_retain(const struct ph_call *call, CUmemGenericAllocationHandle 
     if (result != CUDA_SUCCESS || !handle) return result;
     struct ph_entry mapping;
     /* The driver may name the same memory by another handle: the mapping knows ours. */
-    if (!ph_ledger_refer(*handle) && ph_ledger_find(PH_MAPPING, (uintptr_t)address, &mapping)) ph_ledger_refer(mapping.other);
+    if (!ph_allocations_refer(*handle) && ph_allocations_find(PH_MAPPING, (uintptr_t)address, &mapping)) ph_allocations_refer(mapping.other);
     return result;
 }
 
 /* One mapping or binding less. */
 static void let_go(enum ph_holding holding, uint64_t key) {
     struct ph_entry entry, gone;
-    if (ph_ledger_take(holding, key, &entry) && ph_ledger_unrefer(entry.other, &gone)) ph_release(gone.device, gone.bytes);
+    if (ph_allocations_take(holding, key, &entry) && ph_allocations_unrefer(entry.other, &gone)) ph_release(gone.device, gone.bytes);
 }
 
 static void let_go_of_range(enum ph_holding holding, uint64_t from, uint64_t size) {
     uint64_t keys[AT_ONCE];
     size_t count;
     do {
-        count = ph_ledger_keys(holding, from, from + size, keys, AT_ONCE);
+        count = ph_allocations_keys(holding, from, from + size, keys, AT_ONCE);
         for (size_t i = 0; i < count; i++) let_go(holding, keys[i]);
     } while (count == AT_ONCE);
 }
@@ -79,12 +79,12 @@ static void let_go_of_range(enum ph_holding holding, uint64_t from, uint64_t siz
 CUresult ph_mem_map(const struct ph_call *call, CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAllocationHandle handle,
                     unsigned long long flags) {
     ph_mutex_lock(&mapping_mutex);
-    bool ours = ph_ledger_refer(handle);
+    bool ours = ph_allocations_refer(handle);
     CUresult result = PH_NEXT(call, cuMemMap)(ptr, size, offset, handle, flags);
     struct ph_entry gone;
     if (result == CUDA_SUCCESS && ours)
-        ph_ledger_add((struct ph_entry){ .key = ptr, .holding = PH_MAPPING, .other = handle });
-    else if (ours && ph_ledger_unrefer(handle, &gone))
+        ph_allocations_add((struct ph_entry){ .key = ptr, .holding = PH_MAPPING, .other = handle });
+    else if (ours && ph_allocations_unrefer(handle, &gone))
         ph_release(gone.device, gone.bytes);
     ph_mutex_unlock(&mapping_mutex);
     return result;
@@ -99,7 +99,7 @@ CUresult ph_mem_unmap(const struct ph_call *call, CUdeviceptr ptr, size_t size) 
 }
 
 static void bind(uint64_t key, uint64_t handle) {
-    if (ph_ledger_refer(handle)) ph_ledger_add((struct ph_entry){ .key = key, .holding = PH_BINDING, .other = handle });
+    if (ph_allocations_refer(handle)) ph_allocations_add((struct ph_entry){ .key = key, .holding = PH_BINDING, .other = handle });
 }
 
 /* Offsets of one object follow each other, so that a range can be let go. */
@@ -113,11 +113,11 @@ static void bind_mapped(uint64_t object, uint64_t offset, uint64_t ptr, uint64_t
         room += AT_ONCE;
         free(keys);
         if (!(keys = malloc(room * sizeof *keys))) return;
-        count = ph_ledger_keys(PH_MAPPING, ptr, ptr + size, keys, room);
+        count = ph_allocations_keys(PH_MAPPING, ptr, ptr + size, keys, room);
     } while (count == room);
     for (size_t i = 0; i < count; i++) {
         struct ph_entry mapping;
-        if (ph_ledger_find(PH_MAPPING, keys[i], &mapping)) bind(multicast_key(object, offset + (keys[i] - ptr)), mapping.other);
+        if (ph_allocations_find(PH_MAPPING, keys[i], &mapping)) bind(multicast_key(object, offset + (keys[i] - ptr)), mapping.other);
     }
     free(keys);
 }

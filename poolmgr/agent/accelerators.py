@@ -42,6 +42,10 @@ class Vendor(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     character_devices: str = ""
     """`nvidia`: its device files are not below the PCI function in sysfs but /dev/nvidia<minor>."""
     nvswitch_class: str = ""
+    modeset_module: str = ""
+    """Kernel module that keeps each GPU with a display node open for itself while its parameter `modeset` is on."""
+    leaves_console: bool = False
+    """Its host drivers give the kernel's console up when they are unbound; others hang or take the node down."""
     nvml: bool = False
     """NVML tells the UUIDs of its GPUs, by which HAMi gives slices away, and whether they are in MIG mode."""
 
@@ -54,10 +58,10 @@ class Vendor(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
 
     def resource_name(self, device_id: str) -> str:
         """Extended resource of a product, formed as NVIDIA's kubevirt-gpu-device-plugin does: upper case,
-        `/`, `.` and blanks become `_`, all else but letters, digits, `_` and `-` is dropped, so that
-        existing permittedHostDevices entries keep fitting."""
-        name = re.sub(r"[/.\s]+", "_", self.product(device_id).name.strip().upper())
-        return f"{self.resource_prefix}/{re.sub(r'[^A-Z0-9_-]', '', name)}"
+        each `/`, each `.` and each run of blanks becomes `_`, all else but letters, digits and `_` is dropped, so
+        that existing permittedHostDevices entries keep fitting."""
+        name = re.sub(r"[/.]|\s+", "_", self.product(device_id).name.strip().upper())
+        return f"{self.resource_prefix}/{re.sub(r'[^A-Z0-9_]', '', name)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +89,11 @@ def load_catalogue(names: Iterable[str]) -> Catalogue:
 
     Raises Rejected with a sentence that names the file and the mistake.
     """
-    return Catalogue(tuple(_load(name) for name in names))
+    return Catalogue(tuple(load_vendor(name) for name in names))
 
 
-def _load(name: str) -> Vendor:
+def load_vendor(name: str) -> Vendor:
+    """One of them."""
     try:
         if "/" in name:
             text = Path(name).read_text()

@@ -13,6 +13,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 
 from poolmgr.agent.credentials import Credentials
 from poolmgr.agent.hook_node import ContainerLimits, given_by_hami
+from poolmgr.agent.observe import Pods
 from poolmgr.agent.podresources import PodName
 from poolmgr.domain.errors import Fault, Stale, Unavailable
 from poolmgr.domain.identifiers import NodeName
@@ -130,17 +131,21 @@ class ApiServer:
         except (httpx.HTTPError, msgspec.DecodeError, RecursionError, OSError) as error:
             raise Unavailable(Reason.API_UNAVAILABLE, f"{self._credentials.server}: {error!r}") from error
 
-    async def list_pods(self) -> tuple[dict[PodName, str], dict[str, tuple[str, ...]]]:
-        """Of the pods bound to this node: their UIDs, and which have slices of which GPU (by UUID)."""
+    async def list_pods(self) -> Pods:
+        """Of the pods bound to this node: their UIDs, which have slices of which GPU, and which use ResourceClaims."""
         uids: dict[PodName, str] = {}
         held: dict[str, list[str]] = {}
+        claimers = set()
         for pod in await self._pods():
             meta = pod.metadata
-            uids[PodName(meta.namespace, meta.name)] = meta.uid
+            name = PodName(meta.namespace, meta.name)
+            uids[name] = meta.uid
             if pod.status.phase not in TERMINAL_PHASES:
                 for piece in slices(meta.annotations.allocated, meta.annotations.mig_allocations):
-                    held.setdefault(piece.uuid, []).append(f"{meta.namespace}/{meta.name}")
-        return uids, {uuid: tuple(sorted(names)) for uuid, names in held.items()}
+                    held.setdefault(piece.uuid, []).append(str(name))
+                if pod.spec.resource_claims:
+                    claimers.add(name)
+        return Pods(uids, {uuid: tuple(sorted(names)) for uuid, names in held.items()}, frozenset(claimers))
 
     async def list_limits(self) -> dict[str, ContainerLimits]:
         """What HAMi gave the containers on this node, by the names of their folders."""

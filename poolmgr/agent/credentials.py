@@ -37,7 +37,7 @@ def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -
     if not host or not (folder / "token").exists():
         raise Rejected(
             Reason.API_UNAVAILABLE,
-            "this process is in no pod and was given no kubeconfig: pass --kubeconfig FILE",
+            "this process does not run in a pod and has no kubeconfig: pass --kubeconfig FILE",
         )
     tls = _trusting(cafile=str(folder / "ca.crt"))
     name = f"[{host}]" if ":" in host else host
@@ -62,7 +62,7 @@ def from_kubeconfig(path: Path) -> Credentials:
     if "exec" in user or "auth-provider" in user:
         raise Rejected(
             Reason.INVALID_REQUEST,
-            f"kubeconfig {path} logs in by an external program; give the agent one with a token or certificate",
+            f"kubeconfig {path} authenticates through an external program; give the agent one with a token or certificate",
         )
     token_file = _beside(path, user["tokenFile"]) if user.get("tokenFile") else None
     return Credentials(server, _tls(path, cluster, user), token_file, str(user.get("token", "")))

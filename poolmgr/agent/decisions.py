@@ -16,7 +16,8 @@ from poolmgr.agent import preflight
 from poolmgr.agent.evidence import check_evidence
 from poolmgr.agent.inventory import Accelerator
 from poolmgr.agent.journal import DeviceRecord
-from poolmgr.domain.fleet import Holder, Transition
+from poolmgr.agent.observed import ObservedGpu
+from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import LeaseEpoch, PciAddress, PlanId
 from poolmgr.domain.modes import Mode, Step
 from poolmgr.domain.node_spec import GpuNodeSpec
@@ -33,28 +34,6 @@ class DeviceAction(StrEnum):
     REBIND = "Rebind"
     WAIT = "Wait"
     """Should be rebound and must not be yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedGpu:
-    """One GPU as observed in this pass."""
-
-    gpu: Accelerator
-    holders: tuple[Holder, ...] = ()
-    allocated_to: str = ""
-    """UID (or namespace/name) of the pod that the kubelet gave it to."""
-    shared_pods: tuple[str, ...] = ()
-    """Pods of the sharing layer that have a slice of it."""
-    listed: bool = False
-    """The kubelet lists it among its allocatable passthrough devices."""
-    kubelet_known: bool = True
-    """False when the kubelet could not be asked."""
-    write_in_flight: bool = False
-    """A write about it has not returned from the kernel."""
-    mig_enabled: bool | None = False
-    """None: NVML does not say."""
-    uuid: str = ""
-    """Empty: NVML has never told it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +70,13 @@ def _decide_one(
     target = _target(spec, observed, record, highest_epoch)
     if observed.write_in_flight:
         message = (
-            f"a write about {at} has not returned from the kernel: it is left alone. If it stays so, find out "
+            f"a sysfs write for {at} has not returned from the kernel, so the agent leaves the GPU alone. If that lasts, find out "
             "who holds it (poolmgr agent show), drain the node and reboot it"
         )
         return GpuDecision(at, DeviceAction.NOTHING, Reason.UNBIND_TIMED_OUT, message)
+    if observed.gpu.off_bus:
+        fallen = preflight.check_answers(observed.gpu)
+        return GpuDecision(at, DeviceAction.NOTHING, fallen.reason, fallen.message)
     if isinstance(target, GpuDecision):
         return target
     blocked = _blocked(observed, record, target, now)
@@ -146,7 +128,7 @@ def _target_of_transition(
     if epoch < highest_epoch:
         message = (
             f"plan {plan} comes from leader {epoch}, but leader {highest_epoch} has already written here: "
-            "it is ignored"
+            "the plan is ignored"
         )
         return GpuDecision(at, DeviceAction.NOTHING, Reason.STALE_EPOCH, message)
     wanted = spec.desired.get(at)
@@ -176,14 +158,14 @@ def _target_without_plan(
     if mode is None or arrived(gpu, mode):
         return GpuDecision(at, DeviceAction.NOTHING, Reason.IN_PLACE, "")
     if gpu.driver is None:
-        return _Target(mode, Reason.RECOVERED, f"{at} was on no driver and goes to {mode}", plan_id)
+        return _Target(mode, Reason.RECOVERED, f"{at} was on no driver; binding it for {mode}", plan_id)
     if gpu.mode is mode:
-        return _Target(mode, Reason.RECOVERED, f"{at} had functions left on the other side's driver", plan_id)
+        return _Target(mode, Reason.RECOVERED, f"{at} had functions left on the other mode's driver", plan_id)
     # A GPU on a driver may be in somebody's books: after a reboot HAMi's plugin registers what it finds before
     # this agent runs. Only the manager can have it taken out of them, so only a transition moves it.
     message = (
-        f"{at} is on {gpu.driver} and its desired mode is {mode}: the manager has to take it from the side "
-        "that shows it first"
+        f"{at} is on {gpu.driver}, but its desired mode is {mode}: HAMi or the kubelet may already offer it, so it "
+        "waits for the manager to move it"
     )
     return GpuDecision(at, DeviceAction.NOTHING, Reason.DRIFTED, message, mode, plan_id)
 
@@ -221,11 +203,13 @@ def _blocked(observed: ObservedGpu, record: DeviceRecord, target: _Target, now: 
             at, DeviceAction.NOTHING, failure.code, failure.message, target.to_mode, target.plan_id
         )
     if same_target and now < failure.at + FIRST_RETRY_SECONDS * 2 ** (failure.attempts - 1):
+        held = failure.code is Reason.HOLDER_PRESENT
+        tried = "" if held else f"; tried {failure.attempts} of {MAX_ATTEMPTS} times"
         return GpuDecision(
             at,
             DeviceAction.WAIT,
             failure.code,
-            f"{failure.message}; tried {failure.attempts} of {MAX_ATTEMPTS} times",
+            f"{failure.message}{tried}",
             target.to_mode,
             target.plan_id,
             target.epoch,
@@ -247,7 +231,7 @@ def _may_move(observed: ObservedGpu, to_mode: Mode) -> Verdict:
     verdict = _first_no(
         (
             *_of_the_card(observed, to_mode),
-            preflight.check_holders(gpu, observed.holders),
+            preflight.check_holders(gpu, observed.holders, asked=False),
             preflight.check_pods(gpu, observed.allocated_to, in_shared),
         )
     )
@@ -263,15 +247,10 @@ def _may_move(observed: ObservedGpu, to_mode: Mode) -> Verdict:
 def _of_the_card(observed: ObservedGpu, to_mode: Mode) -> tuple[Verdict, ...]:
     gpu, mig = observed.gpu, observed.mig_enabled
     return (
+        preflight.check_answers(gpu),
         preflight.check_hardware(gpu, to_mode),
         preflight.check_state(gpu, to_mode, mig_enabled=mig),
-        check_evidence(
-            gpu,
-            uuid=observed.uuid,
-            mig_enabled=mig,
-            kubelet_known=observed.kubelet_known,
-            holders=observed.holders,
-        ),
+        check_evidence(observed),
     )
 
 

@@ -4,12 +4,13 @@ Paths lie: a container may have the device under any name, in a mount namespace 
 the open file does not. This needs the host's PID namespace.
 """
 
+import errno
 import os
 import re
-import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
+from poolmgr.agent.files import KERNEL_FILES, DeviceNumber, NodeFiles, parse_number, printable
 from poolmgr.agent.inventory import Accelerator
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.fleet import Holder
@@ -18,16 +19,24 @@ from poolmgr.domain.reasons import Reason
 
 _POD_IN_CGROUP = re.compile(r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12})")
 _NOT_DEVICES = ("socket:", "pipe:", "anon_inode:", "/memfd:")
-_VFIO_DEVICE = "anon_inode:[vfio-device]"
+_VFIO_FOLDER = "vfio/"
+VFIO_DEVICE = "anon_inode:[vfio-device]"
 
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """Inode of the namespace that the kernel starts in (PROC_PID_INIT_INO, fixed since Linux 3.8)."""
 
-DeviceNumber = tuple[int, int]
+CGROUP_BYTES = 64 << 10
+"""A path is at most a page, and a process has one in each of a dozen hierarchies at most (cgroup v1)."""
 
+BY_KUBELET = "the kubelet"
+"""In place of a path: the kubelet gave the GPU to the pod."""
+UNKNOWN_FILES = "device files whose numbers are not known"
+"""In place of a path: whoever has the GPU open could not be found."""
+BY_NVML = "NVML"
+"""In place of a path: NVML lists the process."""
 UNREADABLE = "open files that cannot be read"
 """In place of a path: the process may have any GPU open."""
-_GONE = (FileNotFoundError, ProcessLookupError)
+GONE = (FileNotFoundError, ProcessLookupError)
 """What the kernel says of a process that has ended or a file that was closed since it was listed."""
 
 
@@ -39,28 +48,20 @@ def check_sees_all_processes(proc: Path = Path("/proc"), *, any_pid_namespace: b
     if os.geteuid() != 0:
         raise Rejected(
             Reason.UNSUITABLE,
-            "this needs root: without it other users' processes, and so a GPU's holders, cannot be seen",
+            "this needs root: other users cannot see every process, and so not every holder of a GPU",
         )
     if not any_pid_namespace and str((proc / "self/ns/pid").readlink()) != _INITIAL_PID_NAMESPACE:
         raise Rejected(
             Reason.UNSUITABLE,
-            "this process does not see the host's processes, and so not who holds a GPU: set hostPID: true on "
+            "this process cannot see the host's processes, so it would miss holders of a GPU: set hostPID: true on "
             "its pod (where the node itself is a container: poolmgr agent run --any-pid-namespace)",
         )
-
-
-def device_number_of(path: str) -> DeviceNumber | None:
-    """(major, minor) of an open character device, through /proc/<pid>/fd/<n>."""
-    info = os.stat(path)
-    if not stat.S_ISCHR(info.st_mode):
-        return None
-    return os.major(info.st_rdev), os.minor(info.st_rdev)
 
 
 def find_holders(
     accelerators: Iterable[Accelerator],
     proc: Path = Path("/proc"),
-    number_of: Callable[[str], DeviceNumber | None] = device_number_of,
+    files: NodeFiles = KERNEL_FILES,
 ) -> dict[PciAddress, tuple[Holder, ...]]:
     """One walk over all processes. Each process is reported once per GPU and file; one whose open files cannot be read
     holds every GPU, with UNREADABLE as path.
@@ -74,55 +75,82 @@ def find_holders(
         found[gpu.address] = {}
         for file in gpu.device_files:
             wanted.setdefault((file.major, file.minor), []).append(gpu.address)
-    for name in sorted(filter(str.isdigit, os.listdir(proc))):
+    for name in sorted(files.entries(f"{proc}")):
+        pid = parse_number(name)
+        if pid is None:
+            continue
+        process = f"{proc}/{name}"
         try:
-            opened = _open_devices(f"{proc}/{name}", wanted, number_of)
-        except _GONE:
+            opened = _open_devices(process, wanted, files)
+        except GONE:
             continue
         except OSError:  # refused, as by a security module; whoever hides there must not be overlooked
             opened = [(address, UNREADABLE) for address in found]
         for address, path in opened:
             if address not in found:
                 continue
-            pid, process = int(name), proc / name
             found[address].setdefault(
                 (pid, path),
-                Holder(pid=pid, command=_command(process), pod_uid=_pod_uid(process), path=path),
+                Holder(
+                    pid=pid, command=_command(files, process), pod_uid=_pod_uid(files, process), path=path
+                ),
             )
     return {address: tuple(holders.values()) for address, holders in found.items()}
+
+
+def holders_by_nvml(
+    pids: Iterable[int], proc: Path = Path("/proc"), files: NodeFiles = KERNEL_FILES
+) -> tuple[Holder, ...]:
+    """Processes that NVML shows on a GPU, those that have ended since left out. They have its device file open, too, unless
+    its number is another than is thought."""
+    found = []
+    for pid in pids:
+        process = f"{proc}/{pid}"
+        try:
+            files.entries(f"{process}/fd")
+        except GONE:
+            continue
+        except OSError:
+            pass  # it is there
+        found.append(Holder(pid, _command(files, process), _pod_uid(files, process), BY_NVML))
+    return tuple(found)
 
 
 def _open_devices(
     process: str,
     wanted: dict[DeviceNumber, list[PciAddress]],
-    number_of: Callable[[str], DeviceNumber | None],
+    files: NodeFiles,
 ) -> list[tuple[PciAddress, str]]:
     """Raises OSError where it cannot be told what the process has open."""
     result: list[tuple[PciAddress, str]] = []
+    nameless = by_group = False
     # By strings: a node has tens of thousands of open files, and `Path` takes longer for each than the kernel.
-    for name in os.listdir(f"{process}/fd"):
+    for name in files.entries(f"{process}/fd"):
         descriptor = f"{process}/fd/{name}"
         try:
-            target = os.readlink(descriptor)
-            if target == _VFIO_DEVICE:
-                result.extend(_vfio_device(Path(process, "fdinfo", name)))
+            target = files.target(descriptor)
+            if target == VFIO_DEVICE:
+                named = _vfio_device(files.read(f"{process}/fdinfo/{name}"))
+                nameless |= not named
+                result.extend(named)
                 continue
             if target.startswith(_NOT_DEVICES):
                 continue
-            number = _number(descriptor, target, number_of)
-        except _GONE:
+            number = _number(descriptor, target, files)
+        except GONE:
             continue
         if number is not None:
+            by_group |= _VFIO_FOLDER in target
             result.extend((address, _shown(os.fsencode(target))) for address in wanted.get(number, ()))
+    if nameless and not by_group:
+        raise OSError(errno.ENODATA, "a vfio device that neither the kernel nor an open group identifies")
     return result
 
 
-def _number(
-    descriptor: str, target: str, number_of: Callable[[str], DeviceNumber | None]
-) -> DeviceNumber | None:
+def _number(descriptor: str, target: str, files: NodeFiles) -> DeviceNumber | None:
     try:
-        return number_of(descriptor)
-    except _GONE:
+        return files.number(descriptor)
+    except GONE:
         raise
     except OSError:
         # A file system of a user's own, or one whose server is away, says so even to root, and has no devices.
@@ -131,35 +159,38 @@ def _number(
         return None
 
 
-def _vfio_device(fdinfo: Path) -> list[tuple[PciAddress, str]]:
+def _vfio_device(fdinfo: bytes) -> list[tuple[PciAddress, str]]:
     """An open vfio device may outlive the group file it came from; newer kernels (6.18) name the function
-    in fdinfo. Older ones say nothing there, and the open group file has to do."""
-    for line in fdinfo.read_text(errors="replace").splitlines():
+    in fdinfo. Older ones say nothing there, and the open group file has to do; a process without one may have any."""
+    for line in fdinfo.decode(errors="replace").splitlines():
         key, _, path = line.partition(":")
         if key == "vfio-device-syspath":
-            return [(PciAddress(Path(path.strip()).name), _VFIO_DEVICE)]
+            return [(PciAddress(Path(path.strip()).name), VFIO_DEVICE)]
     return []
 
 
-def _command(process: Path) -> str:
+def _command(files: NodeFiles, process: str) -> str:
     """Whatever a process calls itself, as text that can be shown."""
     try:
-        return _shown((process / "comm").read_bytes().strip())
+        return _shown(files.read(f"{process}/comm").strip())
     except OSError:
         return ""
 
 
-def _pod_uid(process: Path) -> str:
+def _pod_uid(files: NodeFiles, process: str) -> str:
     """The pod a process belongs to, from its cgroup path: `…/pod<uid>/…`, with `_` for `-` under systemd."""
     try:
-        match = _POD_IN_CGROUP.search(_shown((process / "cgroup").read_bytes()))
+        found = pod_in_cgroup(files.read(f"{process}/cgroup", CGROUP_BYTES))
     except OSError:
         return ""
-    return match.group(1).replace("_", "-") if match else ""
+    return found.removeprefix("pod").replace("_", "-")
+
+
+def pod_in_cgroup(text: bytes) -> str:
+    """The part of /proc/<pid>/cgroup that names the pod, as it is written there; empty where none does."""
+    match = _POD_IN_CGROUP.search(_shown(text))
+    return match[0] if match else ""
 
 
 def _shown(text: bytes) -> str:
-    return "".join(
-        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}"
-        for c in text.decode(errors="replace")
-    )
+    return printable(text.decode(errors="replace"))

@@ -206,4 +206,4 @@ def remove_hook(place: HookPlace, *, dry_run: bool = False) -> InstallResult:
             else:
                 target.unlink()
         _sync(place.folder)
-    return InstallResult(InstallState.REMOVED, f"HAMi's own library has its place in {place.folder} back")
+    return InstallResult(InstallState.REMOVED, f"HAMi's own library is back in {place.folder}")

@@ -118,8 +118,8 @@ class HookNode:
         if self._shown.is_symlink() or (self._shown.exists() and not self._shown.is_dir()):
             raise Rejected(
                 Reason.HOOK_NOT_IN_PLACE,
-                f"{self._shown} is a file of somebody else: containers get libhook without the node's settings and do "
-                "not know of each other. Take it away, if it is not a licence that HAMi needs",
+                f"{self._shown} was not made by poolmgr: containers get libhook without the node's settings and do "
+                "not know of each other. Remove it, unless HAMi needs it as a licence",
             )
         try:
             for folder in (self._shown, self._shown / "regions", self._shown / "limits"):
@@ -130,7 +130,7 @@ class HookNode:
             self._link_regions()
             self._forget_limits()
         except OSError as error:
-            message = f"{self._shown} cannot be kept: {error.strerror} ({error.filename})"
+            message = f"{self._shown} cannot be written: {error.strerror} ({error.filename})"
             raise Unavailable(Reason.HOOK_NOT_IN_PLACE, message, 30) from error
 
     def withdraw(self) -> None:

@@ -5,12 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from poolmgr.agent.accelerators import VFIO_DRIVERS, Catalogue, Vendor
+from poolmgr.agent.driverfiles import DriverFiles, read_driver_files
+from poolmgr.agent.files import parse_number
+from poolmgr.agent.kernelusers import KernelUser, kernel_users
 from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode
 
+ALL_ONES = "ffff"
+"""What a vendor id reads as where nothing answers; no vendor has it."""
 NVIDIA_MAJOR = 195
 """Character major of /dev/nvidia<minor>, fixed in Linux' devices.txt."""
+
+DRIVERS_WITHOUT_DMA = ("pcieport", "pci-stub")
+"""Drivers of Linux with `driver_managed_dma`, vfio's own apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +31,14 @@ class PciFunction:
     driver: str | None
     virtual: bool = False
     """A virtual function of SR-IOV."""
+    bridge: bool = False
+    """It has a bridge's configuration header."""
 
     @property
-    def bridge(self) -> bool:
-        """Bridges stay on their driver when their group is passed through."""
-        return self.class_id.startswith("06")
+    def may_stay(self) -> bool:
+        """The kernel hands its group over while it stays as it is: a bridge, or on no driver or one that leaves DMA alone. An
+        NVSwitch or an ISA bridge on a driver of its own is no such function, whatever its class."""
+        return self.bridge or self.on_vfio or self.driver in (None, *DRIVERS_WITHOUT_DMA)
 
     @property
     def on_vfio(self) -> bool:
@@ -58,10 +69,18 @@ class Accelerator:
     """Endpoints in its IOMMU group that belong to neither: while there are any, passthrough is out."""
     numa_node: int | None = None
     boot_display: bool = False
+    kernel_users: tuple[KernelUser, ...] = ()
+    """Parts of the kernel that use it without an open file."""
+    off_bus: bool = False
+    """It answers all ones: it has fallen off its bus."""
     virtual_functions: int = 0
     mediated_devices: bool = False
     """Parts of it are given out as mediated devices (vGPU)."""
     nvswitch_domain: str = ""
+    driver_uuid: str = ""
+    """As its host driver's own file tells it; empty where it does not."""
+    driver_minor: int | None = None
+    """Of /dev/nvidia<minor>, likewise."""
     device_files: tuple[DeviceFile, ...] = ()
     device_files_known: bool = False
     """All through which a process can hold it are in `device_files`: an open one cannot be overlooked."""
@@ -114,6 +133,14 @@ class Accelerator:
         return self.vendor.resource_name(self.function.device_id)
 
 
+def nvidia_files(told: DriverFiles) -> list[DeviceFile]:
+    """Through which a GPU on NVIDIA's driver can be held, those apart that sysfs lists below its function."""
+    own = [] if told.minor is None else [DeviceFile(f"nvidia{told.minor}", NVIDIA_MAJOR, told.minor)]
+    return own + [
+        DeviceFile(f"nvidia-caps/nvidia-cap{minor}", major, minor) for major, minor in told.capabilities
+    ]
+
+
 def scan(sysfs: Sysfs, catalogue: Catalogue, proc: Path = Path("/proc")) -> tuple[Accelerator, ...]:
     """All GPUs of the catalogue on this node, by address. Reads sysfs and `proc`/driver only."""
     functions = {a: _read_function(sysfs, a) for a in sysfs.list_addresses()}
@@ -164,6 +191,7 @@ def _read_function(sysfs: Sysfs, address: PciAddress) -> PciFunction:
         class_id=sysfs.read_hex(address, "class")[:4],
         driver=sysfs.read_driver(address),
         virtual=sysfs.is_virtual(address),
+        bridge=sysfs.is_bridge(address),
     )
 
 
@@ -192,7 +220,7 @@ def _read_accelerator(
             peers.append(other)
         elif member.rpartition(".")[0] == card:
             companions.append(other)
-        else:
+        elif not other.may_stay:
             strangers.append(other)
     numa = sysfs.read_attribute(address, "numa_node")
     group_number = sysfs.read_vfio_group_device(group) if group is not None else None
@@ -201,11 +229,11 @@ def _read_accelerator(
         DeviceFile(*entry) for f in companions for entry in sysfs.list_character_devices(f.address)
     ] + own
     files_known = bool(own)
+    told = DriverFiles()
     if vendor.character_devices == "nvidia":
-        minor = _nvidia_minor(proc, address)
-        files_known = minor is not None
-        if minor is not None:
-            files.append(DeviceFile(f"nvidia{minor}", NVIDIA_MAJOR, minor))
+        told = read_driver_files(sysfs.files, proc, address)
+        files_known = told.minor is not None
+        files += nvidia_files(told)
     if group_number is not None:
         files.append(DeviceFile(f"vfio/{group}", *group_number))
     return Accelerator(
@@ -215,30 +243,16 @@ def _read_accelerator(
         companions=tuple(companions),
         peers=tuple(peers),
         strangers=tuple(strangers),
-        numa_node=int(numa) if numa is not None and numa.isdigit() else None,
+        numa_node=parse_number(numa or ""),
         boot_display=sysfs.read_attribute(address, "boot_vga") == "1",
-        virtual_functions=int(sysfs.read_attribute(address, "sriov_numvfs") or 0),
+        kernel_users=kernel_users(sysfs, vendor, address) if function.driver in vendor.host_drivers else (),
+        off_bus=sysfs.read_vendor_from_config(address) == ALL_ONES,
+        virtual_functions=sysfs.read_count(address, "sriov_numvfs"),
         mediated_devices=sysfs.has_mediated_devices(address),
         nvswitch_domain="nvswitch" if switched and vendor.nvswitch_class else "",
+        driver_uuid=told.uuid,
+        driver_minor=told.minor,
         device_files=tuple(files),
         device_files_known=files_known,
         vfio_group_present=group_number is not None,
     )
-
-
-def _nvidia_minor(proc: Path, address: PciAddress) -> int | None:
-    """From the NVIDIA driver's own file; the card's index says nothing about its minor.
-
-    NVIDIA's container runtime mounts a file system over that folder which has the GPUs of the container's start alone, so
-    it is looked at as the host's first process sees it, too.
-    """
-    for folder in (proc, proc / "1/root/proc"):
-        try:
-            text = (folder / "driver/nvidia/gpus" / address / "information").read_text(errors="replace")
-        except OSError:
-            continue
-        for line in text.splitlines():
-            label, _, value = line.partition(":")
-            if label.strip() == "Device Minor" and value.strip().isdigit():
-                return int(value)
-    return None

@@ -122,13 +122,13 @@ class Journal:
         try:
             state = msgspec.json.decode(self._path.read_bytes(), type=JournalState)
             if state.version > VERSION:
-                raise msgspec.ValidationError(f"version {state.version} is of a newer agent")
+                raise msgspec.ValidationError(f"version {state.version} was written by a newer agent")
         except FileNotFoundError:
             state = JournalState()
         except DAMAGED as error:
             aside = self._path.with_suffix(".damaged")
             self._path.replace(aside)
-            self.complaint = f"the journal could not be read ({error}); it was put aside as {aside}"
+            self.complaint = f"the journal could not be read ({error}); it was moved to {aside}"
             state = JournalState()
         self.state = state
         self.rebooted = state.boot_id not in ("", boot_id)

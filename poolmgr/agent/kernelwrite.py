@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from poolmgr.domain.identifiers import PciAddress
+from poolmgr.wire.text import whole
 
 NAME = "poolmgr-writer"
 """Of the child, for who lists processes; it is not recognised by that."""
@@ -147,9 +148,9 @@ class ChildWriter:
         found: set[PciAddress] = set()
         with contextlib.suppress(FileNotFoundError):  # nothing was ever written
             for note in self._notes.iterdir():
-                if not note.name.isdigit():
+                pid = whole(note.name)
+                if not pid:
                     continue
-                pid = int(note.name)
                 with contextlib.suppress(FileNotFoundError):  # struck out meanwhile
                     started, _, about = note.read_text(errors="replace").strip().partition(" ")
                     if started and started == process_start(self._proc, pid):

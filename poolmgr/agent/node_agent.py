@@ -3,22 +3,22 @@ no memory of the one before but the journal, so it can be cut off anywhere and b
 """
 
 import contextlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
-from poolmgr.agent.decisions import MAX_ATTEMPTS, DeviceAction, GpuDecision, ObservedGpu, arrived, decide
+from poolmgr.agent.decisions import MAX_ATTEMPTS, DeviceAction, GpuDecision, arrived, decide
 from poolmgr.agent.deviceplugin.allocation import Offer
 from poolmgr.agent.hook_keeper import HookKeeper
 from poolmgr.agent.hook_node import ContainerLimits
 from poolmgr.agent.journal import DeviceRecord, Failure, Journal, RebindIntent
 from poolmgr.agent.nvml import NvmlReport
 from poolmgr.agent.observe import NodeObserver, Observation, Plugins, Pods
-from poolmgr.agent.podresources import PodName
+from poolmgr.agent.observed import ObservedGpu
 from poolmgr.agent.rebind import Rebinder, RebindResult
 from poolmgr.agent.report import Reporter
+from poolmgr.domain.directives import is_closed_to_vms
 from poolmgr.domain.errors import PoolError
 from poolmgr.domain.identifiers import NodeName, PciAddress
 from poolmgr.domain.modes import Mode
@@ -30,6 +30,12 @@ from poolmgr.wire.node_specs import read_spec
 NVML_AGAIN_SECONDS = 60.0
 """How often NVML is asked at least: MIG may be switched on at any time. Not more often, because each question opens the
 GPUs for a moment, which a GPU about to leave cannot have."""
+PODS_AGAIN_SECONDS = 60.0
+"""How often pods are listed at most for the sake of those that the kubelet gave no GPU: they may have one by a ResourceClaim
+of which it does not tell. Of 2,000 nodes where new pods start all the time these are 33 lists a second of one node's pods."""
+SPEC_SECONDS = 15.0
+"""How old the spec may be when the next GPU of a move is taken from its driver. Each may take minutes, and a manager that does not
+hear of this agent meanwhile gives the node back (docs/adr/0033-a-silent-agent-holds-nobody-up.md)."""
 
 log = structlog.get_logger()
 
@@ -41,7 +47,7 @@ class Api(Protocol):
 
     async def patch_status(self, status: dict[str, Any], resource_version: str) -> dict[str, Any]: ...
 
-    async def list_pods(self) -> tuple[dict[PodName, str], dict[str, tuple[str, ...]]]: ...
+    async def list_pods(self) -> Pods: ...
 
     async def list_limits(self) -> dict[str, ContainerLimits]: ...
 
@@ -87,6 +93,7 @@ class NodeAgent:
         self._clock = clock
         self._identity = _NvmlAnswer(NvmlReport(), frozenset(), 0.0)
         self._pods = Pods()
+        self._listed_at = float("-inf")
 
     async def reconcile(self, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """Act on our GPUNode `body` and report. Returns the object as it is afterwards, and whether the
@@ -95,22 +102,27 @@ class NodeAgent:
         self._record_desired(spec)
         decisions, seen = await self._decide(spec)
         await self._plugins.set_offers(self._offers(spec, seen, decisions))
-        acted = False
-        if any(d.action is DeviceAction.REBIND for d in decisions):
+        tried: set[PciAddress] = set()
+        while any(d.action is DeviceAction.REBIND and d.address not in tried for d in decisions):
             # What follows cannot be taken back. The spec is read anew, and the kubelet, the holders and the
             # pods once more, now that no withdrawn device can be allocated any more.
             body = await self._api.read_or_create()
+            read_at = self._clock.monotonic()
             spec = read_spec(self._node, body)
             self._record_desired(spec)
-            self._pods = Pods(*await self._api.list_pods())
-            decisions, seen = await self._decide(spec, self._pods.slices)
+            await self._list_pods()
+            decisions, seen = await self._decide(spec, last=True)
             body = await self._report(body, spec, seen, decisions)
             await self._plugins.set_offers(self._offers(spec, seen, decisions))
-            for decision in decisions:
-                if decision.action is DeviceAction.REBIND:
-                    await self._carry_out(decision)
-                    acted = True
-            decisions, seen = await self._decide(spec, self._pods.slices)
+            due = [d for d in decisions if d.action is DeviceAction.REBIND and d.address not in tried]
+            for number, decision in enumerate(due):
+                if number and self._clock.monotonic() - read_at > SPEC_SECONDS:
+                    break
+                tried.add(decision.address)
+                await self._carry_out(decision)
+        acted = bool(tried)
+        if acted:
+            decisions, seen = await self._decide(spec, last=True)
             await self._plugins.set_offers(self._offers(spec, seen, decisions))
         self._confirm(spec, seen, decisions)
         if self._hook and self._hook.wants_limits():
@@ -119,17 +131,16 @@ class NodeAgent:
         return await self._report(body, spec, seen, decisions), acted
 
     async def _decide(
-        self, spec: GpuNodeSpec | None, slices: Mapping[str, tuple[str, ...]] | None = None
+        self, spec: GpuNodeSpec | None, *, last: bool = False
     ) -> tuple[tuple[GpuDecision, ...], Observation]:
-        """Look and decide. `slices` (pods by GPU UUID) are asked for only before something is moved."""
-        seen = await self._look(slices or {})
-        given = (*seen.kubelet.given.values(), *seen.kubelet.given_by_others.values())
-        unknown = [p for p in given if p not in self._pods.uids]
-        if unknown and spec is not None:
-            self._pods = Pods(*await self._api.list_pods())
-            seen = await self._look(slices or {})
-        if await self._identify(seen, anew=slices is not None):
-            seen = await self._look(slices or {})
+        """Look and decide. `last`: before something is moved, where NVML is asked anew and what the API server has just
+        said of slices and claims counts."""
+        seen = await self._look(last=last)
+        if spec is not None and self._has_news(seen):
+            await self._list_pods()
+            seen = await self._look(last=last)
+        if await self._identify(seen, anew=last):
+            seen = await self._look(last=last)
         decisions = decide(
             spec,
             seen.gpus,
@@ -139,10 +150,19 @@ class NodeAgent:
         )
         return decisions, seen
 
-    async def _look(self, slices: Mapping[str, tuple[str, ...]]) -> Observation:
+    def _has_news(self, seen: Observation) -> bool:
+        """The kubelet has pods that were not there when pods were listed."""
+        known = self._pods.uids.keys()
+        again = self._clock.monotonic() - self._listed_at >= PODS_AGAIN_SECONDS
+        return bool(seen.pods - known or (again and seen.kubelet.pods - known))
+
+    async def _list_pods(self) -> None:
+        self._pods = await self._api.list_pods()
+        self._listed_at = self._clock.monotonic()
+
+    async def _look(self, *, last: bool) -> Observation:
         uuids = {PciAddress(a): r.uuid for a, r in self._journal.state.devices.items()}
-        mig = {a: g.mig_enabled for a, g in self._identity.report.gpus.items()}
-        return await self._observer.observe(uuids, mig, Pods(self._pods.uids, slices))
+        return await self._observer.observe(self._identity.report, uuids, self._pods, listed_now=last)
 
     async def _identify(self, seen: Observation, *, anew: bool) -> bool:
         """Learn names and UUIDs while a GPU is on its vendor driver; on vfio-pci nobody can tell them. NVML is asked when
@@ -165,7 +185,7 @@ class NodeAgent:
         product = observed.gpu.vendor.product(function.device_id)
         same_card = record.device_id in ("", function.device_id)
         return {
-            "uuid": known.uuid if known else (record.uuid if same_card else ""),
+            "uuid": observed.uuid or (record.uuid if same_card else ""),
             "model": known.model if known else ((record.model if same_card else "") or product.model),
             "memory_mib": (known.memory_mib if known else 0)
             or (record.memory_mib if same_card else 0)
@@ -191,7 +211,8 @@ class NodeAgent:
     def _offers(
         self, spec: GpuNodeSpec, seen: Observation, decisions: tuple[GpuDecision, ...]
     ) -> tuple[Offer, ...]:
-        """Passthrough GPUs that a VM may get: verified, wanted there, and nothing is wrong with them."""
+        """Passthrough GPUs that a VM may get: verified, wanted there, and nothing is wrong with them. One that an operator
+        withdraws is offered as closed for as long as somebody may have it."""
         offers = []
         for decision in decisions:
             gpu = seen.gpus[decision.address].gpu
@@ -201,9 +222,13 @@ class NodeAgent:
                 and wanted.mode is Mode.PASSTHROUGH
                 and gpu.usable_by_vm
                 and gpu.iommu_group is not None
+                and not gpu.off_bus
                 and not seen.gpus[gpu.address].write_in_flight
             ):
-                offers.append(Offer(gpu.address, gpu.resource_name, gpu.iommu_group, gpu.numa_node))
+                closed = is_closed_to_vms(spec.directives, gpu.address)
+                if closed and not _may_be_used(seen.gpus[gpu.address]):
+                    continue
+                offers.append(Offer(gpu.address, gpu.resource_name, gpu.iommu_group, gpu.numa_node, closed))
         return tuple(offers)
 
     async def _carry_out(self, decision: GpuDecision) -> None:
@@ -240,13 +265,17 @@ class NodeAgent:
         log.info("rebind_ended", gpu=at, ok=result.ok, reason=result.reason, message=result.message)
 
     def _failure(self, decision: GpuDecision, record: DeviceRecord, result: RebindResult) -> Failure | None:
-        """A holder that was there first is no trouble: nothing was touched, and it may leave at any time."""
-        if result.reason is Reason.HOLDER_PRESENT:
-            return record.failure
+        """A holder is no trouble: nothing was touched, and it may leave at any time; it is told, and looked for again a
+        little later. Nor does a driver that is not there yet, as while its container builds it, ever end the attempts."""
         assert decision.to_mode is not None
         before = record.failure
+        held = result.reason is Reason.HOLDER_PRESENT
+        if held and before is not None and before.code is not Reason.HOLDER_PRESENT:
+            return before
         same = before is not None and (before.plan_id, before.to_mode) == (decision.plan_id, decision.to_mode)
-        attempts = before.attempts + 1 if before is not None and same else 1
+        attempts = before.attempts + 1 if before is not None and same and not held else 1
+        if result.reason is Reason.DRIVER_MISSING:
+            attempts = min(attempts, MAX_ATTEMPTS - 1)
         reason = Reason.UNBIND_TIMED_OUT if result.hung else result.reason
         return Failure(
             reason=reason,
@@ -262,9 +291,10 @@ class NodeAgent:
         """Write down what was reached: by this pass, or by an agent that did not live to say so."""
         for name, known in self._journal.state.devices.items():
             # Taken out on purpose: the manager wants nothing of it any more and a reboot did not bring it back.
-            # Until both are true it is reported as gone.
-            here = PciAddress(name) in seen.gpus or known.seen_boot_id == self._journal.state.boot_id
-            if not here and known.desired_mode is None:
+            # Until both are true it is reported as gone, or until an operator has it forgotten.
+            on_bus = PciAddress(name) in seen.gpus
+            booted = known.seen_boot_id != self._journal.state.boot_id or name in spec.directives.forgotten
+            if not on_bus and booted and known.desired_mode is None:
                 self._journal.forget(PciAddress(name))
         for decision in decisions:
             observed = seen.gpus[decision.address]
@@ -307,3 +337,8 @@ class NodeAgent:
         if status == body.get("status"):
             return body
         return await self._api.patch_status(status, body["metadata"]["resourceVersion"])
+
+
+def _may_be_used(seen: ObservedGpu) -> bool:
+    """Somebody has it, or nobody can tell."""
+    return bool(seen.allocated_to or seen.holders) or not seen.kubelet_known

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pynvml
 
@@ -32,6 +32,7 @@ LIBRARY_FOLDERS = (
     "lib/aarch64-linux-gnu",
 )
 """Where distributions put a driver's libraries, below the driver's root; NVIDIA's device plugin looks there too."""
+Answer = TypeVar("Answer")
 _DRAINING = 1
 _NOT_DRAINING = 0
 
@@ -43,7 +44,17 @@ class NvmlGpu:
     uuid: GpuUuid
     model: str
     memory_mib: int
-    mig_enabled: bool = False
+    mig_enabled: bool | None = False
+    """None where NVML does not say; False where the GPU knows no MIG."""
+    minor: int | None = None
+    """Of /dev/nvidia<minor>; None where NVML does not say."""
+    mig_uuids: tuple[str, ...] = ()
+    """Of its MIG devices."""
+    processes: tuple[int, ...] = ()
+    """Numbers of those that compute or draw on it, as the host counts processes."""
+    processes_known: bool = True
+    """False where a list of them could not be had; of a list that the GPU or the driver does not keep there is nothing to
+    know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,17 @@ def library_below(driver_root: Path) -> Path | None:
     """The driver's own library below the folder that holds its files; None where there is none (yet)."""
     found = (driver_root / folder / LIBRARY for folder in LIBRARY_FOLDERS)
     return next((path for path in found if path.exists()), None)
+
+
+def link_persistenced(driver_root: Path, run: Path = Path("/run")) -> None:
+    """Have NVML find nvidia-persistenced, of which it asks that persistence mode end: it looks for the daemon's socket at a
+    fixed place, which NVIDIA's runtime puts into containers, and a driver's own folder has below it."""
+    here, there = run / "nvidia-persistenced", driver_root / "run/nvidia-persistenced"
+    if there.is_dir() and not here.exists():
+        with contextlib.suppress(
+            OSError
+        ):  # a root that cannot be written: the daemon then holds on, and the GPU stays
+            here.symlink_to(there)
 
 
 class Nvml:
@@ -80,10 +102,11 @@ class Nvml:
         report: NvmlReport | None = await self._ask(self._read)
         return report or NvmlReport(error=f"NVML has not answered within {ANSWER_SECONDS:.0f} s")
 
-    async def quiesce(self, address: PciAddress) -> None:
-        """Refuse new clients and end the driver's own hold on an idle GPU: persistence off (its daemon or
-        legacy mode keeps the device in use), then drain. Best effort: the check of holders decides."""
-        await self._ask(lambda: self._close(address))
+    async def quiesce(self, address: PciAddress) -> str:
+        """End the driver's own hold on an idle GPU, persistence mode (its daemon or the legacy mode keeps the device in
+        use), and refuse new clients where that can be done. Why the hold was not ended; empty where it was."""
+        said: str | None = await self._ask(lambda: self._close(address))
+        return f"NVML has not answered within {ANSWER_SECONDS:.0f} s" if said is None else said
 
     async def resume(self, address: PciAddress) -> None:
         """Take `quiesce` back once the GPU is on its vendor driver again."""
@@ -132,6 +155,7 @@ class Nvml:
             with contextlib.suppress(OSError):  # half installed
                 ctypes.CDLL(str(path))
                 self._loaded = True
+                link_persistenced(self._driver_root)
 
     def _read(self) -> NvmlReport:
         nvml = self._library
@@ -148,36 +172,83 @@ class Nvml:
 
     def _describe(self, handle: Any) -> NvmlGpu:
         nvml = self._library
-        memory = 0
-        mig = False
-        with contextlib.suppress(nvml.NVMLError):
-            memory = nvml.nvmlDeviceGetMemoryInfo(handle).total >> 20
-        with contextlib.suppress(nvml.NVMLError):
-            mig = any(nvml.nvmlDeviceGetMigMode(handle))  # current and pending
+        memory = self._told(lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total, 0)
+        processes, known = self._processes(handle)
         return NvmlGpu(
-            GpuUuid(_text(nvml.nvmlDeviceGetUUID(handle))), _text(nvml.nvmlDeviceGetName(handle)), memory, mig
+            GpuUuid(_text(nvml.nvmlDeviceGetUUID(handle))),
+            _text(nvml.nvmlDeviceGetName(handle)),
+            memory >> 20,
+            self._in_mig_mode(handle),
+            self._told(lambda: int(nvml.nvmlDeviceGetMinorNumber(handle)), None),
+            tuple(self._mig_uuids(handle)),
+            tuple(sorted(processes)),
+            known,
         )
 
-    def _close(self, address: PciAddress) -> None:
+    def _told(self, question: Callable[[], Answer], otherwise: Answer) -> Answer:
+        try:
+            return question()
+        except self._library.NVMLError:
+            return otherwise
+
+    def _in_mig_mode(self, handle: Any) -> bool | None:
         nvml = self._library
-        with contextlib.suppress(nvml.NVMLError), self._session():
-            with contextlib.suppress(nvml.NVMLError):
+        try:
+            return any(nvml.nvmlDeviceGetMigMode(handle))  # current and pending
+        except nvml.NVMLError as error:
+            return False if error.value == nvml.NVML_ERROR_NOT_SUPPORTED else None
+
+    def _mig_uuids(self, handle: Any) -> Iterator[str]:
+        nvml = self._library
+        for index in range(self._told(lambda: int(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)), 0)):
+            with contextlib.suppress(nvml.NVMLError):  # a slot without a device
+                yield _text(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)))
+
+    def _processes(self, handle: Any) -> tuple[set[int], bool]:
+        """Whose numbers are listed, and whether every list could be had."""
+        nvml = self._library
+        no_list = (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND)
+        questions: tuple[Callable[[Any], list[Any]], ...] = (
+            nvml.nvmlDeviceGetComputeRunningProcesses,
+            nvml.nvmlDeviceGetGraphicsRunningProcesses,
+            nvml.nvmlDeviceGetMPSComputeRunningProcesses,
+        )
+        found, known = set(), True
+        for ask in questions:
+            try:
+                found |= {process.pid for process in ask(handle)}
+            except nvml.NVMLError as error:
+                known &= error.value in no_list
+        return found, known
+
+    def _close(self, address: PciAddress) -> str:
+        nvml = self._library
+        try:
+            with self._session():
                 handle = nvml.nvmlDeviceGetHandleByPciBusId(address.encode())
                 if nvml.nvmlDeviceGetPersistenceMode(handle) == nvml.NVML_FEATURE_ENABLED:
                     nvml.nvmlDeviceSetPersistenceMode(handle, nvml.NVML_FEATURE_DISABLED)
+                    if nvml.nvmlDeviceGetPersistenceMode(handle) == nvml.NVML_FEATURE_ENABLED:
+                        return "persistence mode stays on"
                     self._was_persistent.add(address)
-            nvml.nvmlDeviceModifyDrainState(self._pci_info(address), _DRAINING)
+                with contextlib.suppress(nvml.NVMLError):
+                    nvml.nvmlDeviceModifyDrainState(self._pci_info(address), _DRAINING)
+        except nvml.NVMLError as error:
+            return f"persistence mode cannot be switched off ({error})"
+        return ""
 
     def _open(self, address: PciAddress) -> None:
         nvml = self._library
         with contextlib.suppress(nvml.NVMLError), self._session():
-            with contextlib.suppress(nvml.NVMLError):
-                # By bus numbers: a draining GPU gives no handle.
-                nvml.nvmlDeviceModifyDrainState(self._pci_info(address), _NOT_DRAINING)
-            if address in self._was_persistent:
-                handle = nvml.nvmlDeviceGetHandleByPciBusId(address.encode())
-                nvml.nvmlDeviceSetPersistenceMode(handle, nvml.NVML_FEATURE_ENABLED)
-                self._was_persistent.discard(address)
+            # By bus numbers: a draining GPU gives no handle.
+            nvml.nvmlDeviceModifyDrainState(self._pci_info(address), _NOT_DRAINING)
+        if address not in self._was_persistent:
+            return
+        # A session of its own: one that began while the GPU drained does not see it.
+        with contextlib.suppress(nvml.NVMLError), self._session():
+            handle = nvml.nvmlDeviceGetHandleByPciBusId(address.encode())
+            nvml.nvmlDeviceSetPersistenceMode(handle, nvml.NVML_FEATURE_ENABLED)
+            self._was_persistent.discard(address)
 
     def _pci_info(self, address: PciAddress) -> Any:
         domain, bus, rest = address.split(":")

@@ -1,6 +1,5 @@
 """The kubelet's own account of passthrough devices: what it would give away and who has what."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +11,15 @@ from poolmgr.agent.wire import podresources_pb2 as wire
 from poolmgr.domain.identifiers import PciAddress
 
 ANSWER_SECONDS = 5.0
-_GPU_UUID = re.compile(r"(GPU-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:::\d+)?")
-_PCI_ADDRESS = re.compile(r"([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 
 
 @dataclass(frozen=True, slots=True)
 class PodName:
     namespace: str
     name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,69 @@ class KubeletView:
     listed: frozenset[tuple[str, PciAddress]] = frozenset()
     """(resource, device) that the kubelet counts as allocatable, given away or not."""
     given: dict[tuple[str, PciAddress], PodName] = field(default_factory=dict)
-    given_by_others: dict[str, PodName] = field(default_factory=dict)
-    """UUID or PCI address of what any other device plugin gave away, such as NVIDIA's own."""
+    given_by_others: tuple[tuple[PodName, str, str], ...] = ()
+    """Pod, resource and device id of what any other device plugin gave away, such as NVIDIA's own."""
+    claims: tuple[tuple[PodName, str], ...] = ()
+    """Pod and DRA driver of what was given by a ResourceClaim."""
+    pods: frozenset[PodName] = frozenset()
+    """All on the node, whatever they were given."""
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KubeletAnswer:
+    """What the kubelet said, word for word; with an `error` it said nothing."""
+
+    allocatable: wire.AllocatableResourcesResponse = field(default_factory=wire.AllocatableResourcesResponse)
+    pods: wire.ListPodResourcesResponse = field(default_factory=wire.ListPodResourcesResponse)
+    error: str = ""
+
+    def view(self, resource_names: Iterable[str]) -> KubeletView:
+        """Of these resources, and of the GPUs that other device plugins gave away."""
+        if self.error:
+            return KubeletView(known=False, error=self.error)
+        wanted = frozenset(resource_names)
+        listed = {
+            (d.resource_name, PciAddress(i))
+            for d in self.allocatable.devices
+            if d.resource_name in wanted
+            for i in d.device_ids
+        }
+        given = {
+            (d.resource_name, PciAddress(i)): PodName(pod.namespace, pod.name)
+            for pod in self.pods.pod_resources
+            for container in pod.containers
+            for d in container.devices
+            if d.resource_name in wanted
+            for i in d.device_ids
+        }
+        by_others = [
+            (PodName(pod.namespace, pod.name), d.resource_name, i)
+            for pod in self.pods.pod_resources
+            for container in pod.containers
+            for d in container.devices
+            if d.resource_name not in wanted
+            for i in d.device_ids
+        ]
+        claims = {
+            (PodName(pod.namespace, pod.name), driver)
+            for pod in self.pods.pod_resources
+            for container in pod.containers
+            for claim in container.dynamic_resources
+            for driver in _drivers(claim)
+        }
+        everybody = frozenset(PodName(pod.namespace, pod.name) for pod in self.pods.pod_resources)
+        return KubeletView(
+            True, frozenset(listed), given, tuple(by_others), tuple(sorted(claims, key=str)), everybody
+        )
+
+
+def _drivers(claim: Any) -> set[str]:
+    """Who serves a claim. Kubelets before 1.31 name only the CDI devices, whose kinds begin with the driver's vendor."""
+    return {
+        part.driver_name or next((device.name.partition("/")[0] for device in part.cdi_devices), "")
+        for part in claim.claim_resources
+    } or {""}
 
 
 class PodResources:
@@ -43,9 +103,12 @@ class PodResources:
 
     async def read(self, resource_names: Iterable[str]) -> KubeletView:
         """The kubelet's view of these resources, and of the GPUs that other device plugins gave away."""
-        wanted = frozenset(resource_names)
+        return (await self.ask()).view(resource_names)
+
+    async def ask(self) -> KubeletAnswer:
+        """All that the kubelet says."""
         if not self._socket.exists():
-            return KubeletView(known=False, error=f"there is no kubelet at {self._socket}")
+            return KubeletAnswer(error=f"there is no kubelet at {self._socket}")
         try:
             async with grpc.aio.insecure_channel(f"unix:{self._socket}") as channel:
                 allocatable = await _call(
@@ -58,41 +121,8 @@ class PodResources:
                     channel, "List", wire.ListPodResourcesRequest(), wire.ListPodResourcesResponse
                 )
         except grpc.aio.AioRpcError as error:
-            return KubeletView(known=False, error=f"{self._socket}: {error.code().name}: {error.details()}")
-        listed = {
-            (d.resource_name, PciAddress(i))
-            for d in allocatable.devices
-            if d.resource_name in wanted
-            for i in d.device_ids
-        }
-        given = {
-            (d.resource_name, PciAddress(i)): PodName(pod.namespace, pod.name)
-            for pod in pods.pod_resources
-            for container in pod.containers
-            for d in container.devices
-            if d.resource_name in wanted
-            for i in d.device_ids
-        }
-        by_others = {
-            identity: PodName(pod.namespace, pod.name)
-            for pod in pods.pod_resources
-            for container in pod.containers
-            for d in container.devices
-            if d.resource_name not in wanted
-            for i in d.device_ids
-            if (identity := identity_of(i))
-        }
-        return KubeletView(True, frozenset(listed), given, by_others)
-
-
-def identity_of(device_id: str) -> str:
-    """The GPU that another plugin's device id names, by UUID or PCI address; empty for ids that name none.
-
-    NVIDIA's plugin gives `GPU-<uuid>`, and `GPU-<uuid>::<n>` where a GPU is time-sliced; others give the address. HAMi's
-    `GPU-<uuid>-<n>` are counters: they do not say which GPU it chose.
-    """
-    match = _GPU_UUID.fullmatch(device_id) or _PCI_ADDRESS.fullmatch(device_id)
-    return match[1] if match else ""
+            return KubeletAnswer(error=f"{self._socket}: {error.code().name}: {error.details()}")
+        return KubeletAnswer(allocatable, pods)
 
 
 async def _call(channel: Any, method: str, request: Any, reply: Any) -> Any:

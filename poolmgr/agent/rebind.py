@@ -31,10 +31,15 @@ class Drivers(Protocol):
         """Make the module of `driver` available; False when the kernel does not offer it afterwards."""
         ...
 
+    def missing_message(self, driver: str) -> str:
+        """What to do then."""
+        ...
+
 
 class Quiesce(Protocol):
-    async def quiesce(self, address: PciAddress) -> None:
-        """Close the vendor driver to new clients and end its own hold (persistence), where it can."""
+    async def quiesce(self, address: PciAddress) -> str:
+        """End the vendor driver's own hold (persistence) and close it to new clients, where it can. Why the hold was not
+        ended; empty where it was."""
         ...
 
     async def resume(self, address: PciAddress) -> None:
@@ -99,20 +104,24 @@ class Rebinder:
 
     async def _prepare(self, gpu: Accelerator, to_mode: Mode) -> None:
         """All that can say no before anything is changed."""
+        answers = preflight.check_answers(gpu)
+        if not answers:
+            raise _Halt(RebindResult(False, answers.reason, answers.message, gpu.mode))
         driver = self._target_drivers(gpu, to_mode)[gpu.address]
         if not await self._drivers.ensure_loaded(driver):
-            message = (
-                f"the kernel of this node has no driver {driver}: load it (modprobe {driver}) and list it in "
-                "/etc/modules-load.d"
+            raise _Halt(
+                RebindResult(False, Reason.DRIVER_MISSING, self._drivers.missing_message(driver), gpu.mode)
             )
-            raise _Halt(RebindResult(False, Reason.DRIVER_MISSING, message, gpu.mode))
-        self._check_holders(gpu)
+        self._check_holders(gpu, asked=False)
 
     async def _move(self, gpu: Accelerator, to_mode: Mode) -> RebindResult:
         target = self._target_drivers(gpu, to_mode)
         leaving = [f for f in gpu.functions if f.driver and not _fits(f, target[f.address], to_mode)]
         if gpu.function in leaving and gpu.mode is Mode.SHARED:
-            await self._quiesce.quiesce(gpu.address)
+            held = await self._quiesce.quiesce(gpu.address)
+            if held and gpu.vendor.nvml:
+                remedy = f"run nvidia-smi -i {gpu.address} -pm 0 on the node"
+                self._halt(gpu.address, Reason.KERNEL_HOLDS, f"{gpu.address} is kept open: {held}; {remedy}")
         for function in gpu.functions:
             await self._reserve(gpu.address, function.address, target[function.address])
         for function in leaving:
@@ -133,6 +142,8 @@ class Rebinder:
         gpu = self._look(address)
         if gpu is None:
             return _gone(address)
+        if gpu.off_bus:  # nothing is written to a card that does not answer
+            return replace(failure, mode=gpu.mode)
         try:
             back = await self._move(gpu, origin)
             outcome = f"it is back on {origin}"
@@ -142,7 +153,7 @@ class Rebinder:
         return replace(failure, message=f"{failure.message}; {outcome}", mode=back.mode, hung=back.hung)
 
     async def _reserve(self, address: PciAddress, function: PciAddress, driver: str) -> None:
-        outcome = await self._sysfs.write_override(function, driver or None)
+        outcome = await self._sysfs.write_override(function, driver)
         if not outcome.ok:
             self._halt(
                 address, Reason.BIND_FAILED, f"reserving {function} {outcome.describe()}", outcome.timed_out
@@ -153,7 +164,7 @@ class Rebinder:
         if outcome.timed_out:
             message = (
                 f"taking {function.address} from {function.driver} did not return within "
-                f"{self._unbind_deadline:.0f} s and is left behind: find out who holds it, drain the node "
+                f"{self._unbind_deadline:.0f} s, and the agent stopped waiting: find out who holds it, drain the node "
                 "and reboot it"
             )
             self._halt(address, Reason.UNBIND_TIMED_OUT, message, hung=True)
@@ -182,21 +193,24 @@ class Rebinder:
                 self._halt(
                     address,
                     Reason.BIND_FAILED,
-                    f"{function.address} should be on {target.get(function.address)} and is on "
+                    f"{function.address} should be on {target.get(function.address)} but is on "
                     f"{function.driver or 'no driver'}: see the kernel's log",
                 )
         if to_mode is Mode.PASSTHROUGH and not gpu.vfio_group_present:
             message = f"the kernel offers no /dev/vfio/{gpu.iommu_group} for {address}"
             self._halt(address, Reason.VERIFY_FAILED, message)
+        answers = preflight.check_answers(gpu)
+        if not answers:
+            self._halt(address, answers.reason, answers.message)
         if self._sysfs.read_vendor_from_config(address) != gpu.function.vendor_id:
             message = f"{address} does not answer on the bus: reset or reseat the card"
             self._halt(address, Reason.VERIFY_FAILED, message)
         return RebindResult(True, Reason.STEP_DONE, f"{address} is on {gpu.driver} and answers", gpu.mode)
 
-    def _check_holders(self, gpu: Accelerator) -> None:
+    def _check_holders(self, gpu: Accelerator, *, asked: bool = True) -> None:
         if gpu.driver is None:
             return
-        verdict = preflight.check_holders(gpu, self._look_for_holders(gpu))
+        verdict = preflight.check_holders(gpu, self._look_for_holders(gpu), asked=asked)
         if not verdict:
             self._halt(gpu.address, verdict.reason, verdict.message)
 
@@ -223,12 +237,16 @@ class _Halt(Exception):
     """The move stops here, with this result."""
 
     def __init__(self, result: RebindResult) -> None:
-        super().__init__(result.message)
         self.result = result
 
 
 def _gone(address: PciAddress) -> RebindResult:
-    return RebindResult(False, Reason.DEVICE_GONE, f"{address} is not in sysfs any more", None)
+    return RebindResult(
+        False,
+        Reason.DEVICE_GONE,
+        f"GPU {address} is no longer on the PCI bus; check the kernel's log (dmesg)",
+        None,
+    )
 
 
 def _fits(function: PciFunction, driver: str, to_mode: Mode) -> bool:

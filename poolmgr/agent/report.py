@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from poolmgr.agent.decisions import GpuDecision, ObservedGpu
+from poolmgr.agent.decisions import GpuDecision
 from poolmgr.agent.journal import Journal
 from poolmgr.agent.nvml import NvmlReport
 from poolmgr.agent.observe import Observation
+from poolmgr.agent.observed import ObservedGpu
 from poolmgr.agent.status import Condition, NodeFacts, device_status, gone_status, node_status
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.node_spec import GpuNodeSpec
@@ -42,7 +43,7 @@ class Reporter:
             for d in decisions
         ]
         devices += [
-            gone_status(PciAddress(address), record)
+            gone_status(body.get("metadata", {}).get("name", "NODE"), PciAddress(address), record)
             for address, record in sorted(journal.state.devices.items())
             if address not in seen.gpus
         ]
@@ -86,7 +87,9 @@ def _iommu(seen: Observation) -> Condition:
 
 def _nvml(seen: Observation, nvml: NvmlReport) -> Condition:
     if not any(s.gpu.mode is not None and s.gpu.mode.value == "Shared" for s in seen.gpus.values()):
-        return Condition("NVML", None, Reason.NVML_UNAVAILABLE, "no GPU is on its vendor driver: not asked")
+        return Condition(
+            "NVML", None, Reason.NVML_UNAVAILABLE, "no GPU is on its vendor driver, so NVML was not asked"
+        )
     if nvml.error:
         sentence = f"{nvml.error}; models are taken from the accelerator files, UUIDs are not known"
         return Condition("NVML", False, Reason.NVML_UNAVAILABLE, sentence)
@@ -96,7 +99,12 @@ def _nvml(seen: Observation, nvml: NvmlReport) -> Condition:
 def _device_plugin(seen: Observation, error: str) -> Condition:
     if error or not seen.kubelet.known:
         return Condition("DevicePlugin", False, Reason.KUBELET_UNREACHABLE, error or seen.kubelet.error)
-    return Condition("DevicePlugin", True, Reason.PLUGIN_REGISTERED, "the kubelet knows all that is offered")
+    return Condition(
+        "DevicePlugin",
+        True,
+        Reason.PLUGIN_REGISTERED,
+        "the kubelet knows every resource that the agent offers",
+    )
 
 
 def _advertised(observed: ObservedGpu, before: bool) -> bool:

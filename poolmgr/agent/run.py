@@ -13,7 +13,6 @@ from typing import Any
 
 import structlog
 
-from poolmgr.agent.accelerators import load_catalogue
 from poolmgr.agent.apiserver import ApiServer
 from poolmgr.agent.credentials import from_kubeconfig, in_cluster
 from poolmgr.agent.deviceplugin.registry import PluginRegistry
@@ -22,21 +21,16 @@ from poolmgr.agent.holders import check_sees_all_processes
 from poolmgr.agent.hook_keeper import HookKeeper
 from poolmgr.agent.hook_prune import CopyPruner
 from poolmgr.agent.journal import Journal
-from poolmgr.agent.kernelmodules import KernelModules
-from poolmgr.agent.kernelwrite import ChildWriter
 from poolmgr.agent.node_agent import NodeAgent
-from poolmgr.agent.nvml import Nvml
-from poolmgr.agent.observe import NodeObserver
-from poolmgr.agent.podresources import PodResources
-from poolmgr.agent.rebind import Rebinder
+from poolmgr.agent.node_sources import of_this_node
 from poolmgr.agent.report import Reporter
 from poolmgr.agent.settings import AgentSettings
 from poolmgr.agent.status import NodeFacts
-from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.errors import PoolError, Rejected, Stale
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock, SystemClock
 from poolmgr.wire.node_specs import read_spec
+from poolmgr.wire.text import whole
 
 FAILED_PASS_SECONDS = 3.0
 
@@ -74,25 +68,14 @@ def build_agent(
     settings: AgentSettings, api: ApiServer, plugins: PluginRegistry, journal: Journal, clock: Clock
 ) -> NodeAgent:
     """The agent on this machine's own sysfs, proc and NVML."""
-    catalogue = load_catalogue(settings.accelerators)
-    sysfs = Sysfs(ChildWriter(settings.writes_dir, settings.proc_root), settings.sys_root)
-    kubelet = PodResources(settings.kubelet_dir / "pod-resources/kubelet.sock")
-    observer = NodeObserver(sysfs, catalogue, kubelet, plugins, proc=settings.proc_root)
-    nvml = Nvml(driver_root=settings.driver_root)
-    rebinder = Rebinder(
-        sysfs,
-        catalogue,
-        KernelModules(sysfs),
-        nvml,
-        observer.holders_of,
-        proc=settings.proc_root,
-        unbind_deadline_seconds=settings.unbind_deadline_seconds,
-    )
+    sources = of_this_node(settings)
+    observer = sources.observer(plugins)
+    rebinder = sources.rebinder(observer, settings.unbind_deadline_seconds)
     facts = NodeFacts(journal.state.boot_id, platform.release(), metadata.version("poolmgr"))
     pruner = CopyPruner(settings.hook_place, clock, settings.proc_root)
     hook = HookKeeper(settings.hook_mode, settings.hook_place, pruner, settings.hook_settings)
     return NodeAgent(
-        settings.node, api, observer, rebinder, plugins, nvml, journal, Reporter(facts), clock, hook
+        settings.node, api, observer, rebinder, plugins, sources.nvml, journal, Reporter(facts), clock, hook
     )
 
 
@@ -191,5 +174,4 @@ class Loop:
 def _version(body: Mapping[str, Any]) -> int:
     """resourceVersions of one object can be compared as numbers since Kubernetes 1.35 (KEP-5504); before,
     with etcd, they could in practice."""
-    text = str(body.get("metadata", {}).get("resourceVersion", "0"))
-    return int(text) if text.isdigit() else 0
+    return whole(str(body.get("metadata", {}).get("resourceVersion", "0")))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from poolmgr.agent.assignments import CLAIM_DRIVERS_WITHOUT_GPUS
 from poolmgr.agent.hook_install import HookPlace
 from poolmgr.agent.hook_keeper import HookMode
 from poolmgr.agent.hook_node import DEFAULT_SETTINGS
@@ -27,6 +28,10 @@ class AgentSettings:
     driver_root: Path | None = None
     """Folder that holds the NVIDIA driver's files; None: the dynamic linker finds NVML, as where NVIDIA's container
     runtime has put it into the container."""
+    claim_drivers_without_gpus: tuple[str, ...] = CLAIM_DRIVERS_WITHOUT_GPUS
+    """DRA drivers whose ResourceClaims never give a GPU."""
+    driver_in_container: bool = False
+    """A container of its own loads the NVIDIA driver's modules, perhaps minutes after the boot; the host has none."""
     any_pid_namespace: bool = False
     """Run although other PID namespaces cannot be seen: for nodes that are containers themselves."""
     poll_seconds: float = 5.0

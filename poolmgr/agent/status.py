@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from poolmgr import wire
-from poolmgr.agent.decisions import DeviceAction, GpuDecision, ObservedGpu, could_move
+from poolmgr.agent.decisions import DeviceAction, GpuDecision, could_move
 from poolmgr.agent.journal import DeviceRecord
+from poolmgr.agent.observed import ObservedGpu
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import DevicePhase, Mode
@@ -86,7 +87,7 @@ def device_status(
     )
 
 
-def gone_status(address: PciAddress, record: DeviceRecord) -> DeviceStatus:
+def gone_status(node: str, address: PciAddress, record: DeviceRecord) -> DeviceStatus:
     """A GPU that the journal knows and sysfs does not: said aloud, never dropped in silence."""
     return DeviceStatus(
         pci_address=address,
@@ -99,15 +100,15 @@ def gone_status(address: PciAddress, record: DeviceRecord) -> DeviceStatus:
         phase=DevicePhase.QUARANTINED,
         plan_id=record.done_plan_id,
         reason=Reason.DEVICE_GONE,
-        message=f"{address} is not on the PCI bus any more: see the kernel's log; if it was taken out on "
-        "purpose, remove it from GPUNode.spec.devices and reboot the node",
+        message=f"GPU {address} is no longer on the PCI bus. If it failed, check the kernel's log (dmesg); if it was "
+        f"removed on purpose: `poolmgr gpu forget {node}/{address}`",
     )
 
 
 def phase_of(observed: ObservedGpu, record: DeviceRecord, decision: GpuDecision) -> DevicePhase:
     """Where a GPU stands. Trouble first: a hung device is Quarantined whatever else is true of it."""
     failure = record.failure
-    if observed.write_in_flight:
+    if observed.write_in_flight or observed.gpu.off_bus:
         return DevicePhase.QUARANTINED
     if (
         failure is not None
@@ -129,7 +130,7 @@ def _words(record: DeviceRecord, decision: GpuDecision, phase: DevicePhase) -> t
     if decision.action is not DeviceAction.NOTHING or decision.message:
         return decision.reason, decision.message
     if phase is DevicePhase.FOREIGN:
-        return Reason.UNSUITABLE, "it is on a driver that poolmgr does not manage and is left alone"
+        return Reason.UNSUITABLE, "it is on a driver that poolmgr does not manage, so poolmgr leaves it alone"
     if phase is DevicePhase.READY and record.note_reason:
         return record.note_reason, record.note_message
     return "", ""

@@ -11,7 +11,7 @@ from poolmgr.api.auth import READER
 from poolmgr.api.interfaces import Audit, Control, History
 from poolmgr.api.problems import documented
 from poolmgr.api.request_limits import RequestLimits
-from poolmgr.api.routers import health, nodes, pools, records
+from poolmgr.api.routers import directives, health, nodes, pools, records, reservations
 from poolmgr.api.ui import login
 from poolmgr.api.ui import router as ui
 from poolmgr.api.ui.live import LivePage
@@ -19,7 +19,7 @@ from poolmgr.domain.access import AccessControl
 from poolmgr.kit.clock import Clock
 
 DESCRIPTION = """\
-What poolmgr sees, decides and does, and the one thing that can be asked of it: to plan for a pool now.
+What poolmgr sees, decides and does, and the calls that direct it: plan for a pool now, retry, cordon, quarantine, drain.
 
 * Every decision, move and refusal carries a stable **reason code** and a sentence; the codes are listed in
   `docs/reference/reasons.md`.
@@ -60,7 +60,7 @@ def create_app(
     app.add_middleware(AuditMiddleware, audit=audit, clock=clock)
     app.add_middleware(RequestLimits, hosts=hosts)  # the outermost
     api = APIRouter(prefix="/api/v1", dependencies=[READER], responses=documented(401, 403))
-    for module in (pools, nodes, records):
+    for module in (pools, nodes, directives, reservations, records):
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(health.router)

@@ -45,14 +45,16 @@ CensusDep = Annotated[Census, Depends(census)]
 ControlDep = Annotated[Control, Depends(control)]
 HistoryDep = Annotated[History, Depends(history)]
 SnapshotDep = Annotated[ClusterSnapshot, Depends(snapshot)]
-PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=500, description="At most so many items.")]
+PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=500, description="Maximum number of items.")]
 RecordToken = Annotated[
     str,
-    Query(alias="pageToken", pattern="^[0-9]{0,18}$", description="nextPageToken of the page before."),
+    Query(alias="pageToken", pattern="^[0-9]{0,18}$", description="nextPageToken of the previous page."),
 ]
 NO_NUL = r"^[^\x00]*$"
 """No database can hold that character; `request_limits` refuses it in any request."""
 PageToken = Annotated[
     str,
-    Query(alias="pageToken", max_length=400, pattern=NO_NUL, description="nextPageToken of the page before."),
+    Query(
+        alias="pageToken", max_length=400, pattern=NO_NUL, description="nextPageToken of the previous page."
+    ),
 ]

@@ -1,10 +1,14 @@
 """What the API needs, as protocols. The controller and the store provide them; see `poolmgr.cli.manager`."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from poolmgr.controller.loop import RebalanceResult
+from poolmgr.controller.measures import Measures
+from poolmgr.controller.results import RebalanceResult
 from poolmgr.domain.backoff import Backoff
 from poolmgr.domain.census import Census
+from poolmgr.domain.directives import Directives, Request
+from poolmgr.domain.fleet import Node
 from poolmgr.domain.history import DemandSample, Page, PastDecision, PastPlan, PastTransition, RestCall
 from poolmgr.domain.plan import Plan, Verdict
 from poolmgr.domain.reasons import Reason
@@ -34,6 +38,21 @@ class Control(Protocol):
         """Whether this manager acts, and if not, why."""
         ...
 
+    @property
+    def unforeseen(self) -> int:
+        """Exceptions that were met and are a defect of this program."""
+        ...
+
+    @property
+    def measures(self) -> Measures:
+        """What it has done and waited for since it began."""
+        ...
+
+    @property
+    def watch_ages(self) -> Mapping[str, float]:
+        """Seconds since each kind that is watched was last confirmed."""
+        ...
+
     async def request_rebalance(
         self, pool: str, *, dry_run: bool, generation: int | None = None
     ) -> RebalanceResult:
@@ -44,6 +63,13 @@ class Control(Protocol):
         self, node: str, devices: tuple[str, ...], *, dry_run: bool
     ) -> tuple[Backoff, ...]:
         """End pauses after failed moves, unless `dry_run`; whose. Raises PoolError; then nothing changed."""
+        ...
+
+    async def change_directives(
+        self, node: str, request: Request, *, dry_run: bool
+    ) -> tuple[Node, Directives]:
+        """Note what an operator wants of a node's GPUs, unless `dry_run`: the node as it was, and all its directives from then
+        on. Raises PoolError; then nothing changed."""
         ...
 
 

@@ -3,19 +3,22 @@
 from dataclasses import asdict
 
 from poolmgr.api import schemas
-from poolmgr.controller.loop import RebalanceResult
+from poolmgr.api.present_directives import directives
+from poolmgr.controller.results import RebalanceResult
 from poolmgr.domain.backoff import (
-    CORDONED_SECONDS_AN_HOUR,
+    CLOSED_SECONDS_AN_HOUR,
     PLUGIN_STOPS_AN_HOUR,
     Backoff,
     Spent,
     spent,
 )
 from poolmgr.domain.census import Census, Count, GpuUse, NodeCensus
+from poolmgr.domain.estimates import Estimate
 from poolmgr.domain.fleet import Node, Pool, SideLimits, Transition
 from poolmgr.domain.history import DemandSample, PastPlan, PastTransition, RestCall
 from poolmgr.domain.identifiers import PoolName
-from poolmgr.domain.plan import Move, Plan, Refusal, Target
+from poolmgr.domain.plan import Move, Plan, QuotaUse, Refusal, ReservationState, Target
+from poolmgr.domain.reservation import Reservation
 from poolmgr.wire.instants import to_rfc3339
 
 
@@ -37,6 +40,36 @@ def pool(found: Pool, census: Census, plan: Plan | None) -> schemas.Pool:
         trouble=count.trouble,
         waiting_vms=count.waiting_vms,
         waiting_pods=count.waiting_pods,
+        quotas=[quota(use) for use in (plan.quota_uses if plan else ()) if use.pool == found.name],
+    )
+
+
+def reservation(found: Reservation, state: ReservationState | None) -> schemas.Reservation:
+    """`state` is None before the first plan."""
+    window = state.window if state else None
+    return schemas.Reservation(
+        namespace=found.namespace,
+        name=found.name,
+        model=found.model,
+        gpus=found.gpus,
+        mode=found.mode,
+        phase=state.phase.value if state else "",
+        window=schemas.Window(start=to_rfc3339(window[0]), end=to_rfc3339(window[1])) if window else None,
+        ready=state.ready if state else 0,
+        used=state.used if state else 0,
+        kept=state.kept if state else 0,
+        reason=state.reason.value if state else "",
+        message=state.message if state else "",
+    )
+
+
+def quota(use: QuotaUse) -> schemas.Quota:
+    return schemas.Quota(
+        namespace=use.namespace,
+        max_gpus=use.max_gpus,
+        weight=use.weight,
+        used=round(use.used, 3),
+        waiting=round(use.waiting, 3),
     )
 
 
@@ -71,9 +104,9 @@ def _agent(found: Node) -> schemas.Agent:
 def _disturbance(found: Spent) -> schemas.Disturbance:
     return schemas.Disturbance(
         plugin_stops=found.plugin_stops,
-        cordoned_seconds=round(found.cordoned_seconds),
+        closed_seconds=round(found.closed_seconds),
         most_plugin_stops=PLUGIN_STOPS_AN_HOUR,
-        most_cordoned_seconds=CORDONED_SECONDS_AN_HOUR,
+        most_closed_seconds=CLOSED_SECONDS_AN_HOUR,
     )
 
 
@@ -90,6 +123,7 @@ def node(part: NodeCensus, pool: str, now: float) -> schemas.Node:
         transition=move_under_way(found.transition) if found.transition else None,
         pauses=[pause(b) for b in found.backoffs if b.until > now],
         disturbance=_disturbance(spent(found.disturbances, now)),
+        directives=directives(found.directives),
         gpus=[node_gpu(use) for use in part.uses if pool in ("", use.gpu.pool)],
     )
 
@@ -120,6 +154,7 @@ def node_gpu(use: GpuUse) -> schemas.Gpu:
         rebindable=bool(gpu.rebind),
         rebind_reason="" if gpu.rebind else gpu.rebind.reason,
         rebind_message=gpu.rebind.message,
+        closed=gpu.closed.message if gpu.closed is not None else "",
     )
 
 
@@ -153,13 +188,26 @@ def planned_move(move: Move) -> schemas.PlannedMove:
     )
 
 
-def refusal(found: Refusal) -> schemas.Refusal:
+def refusal(found: Refusal, estimate: Estimate | None = None) -> schemas.Refusal:
     return schemas.Refusal(
         kind=found.subject.kind,
         namespace=found.subject.namespace,
         name=found.subject.name,
         reason=found.reason.value,
         message=found.message,
+        estimate=_estimate(estimate) if estimate is not None else None,
+    )
+
+
+def _estimate(found: Estimate) -> schemas.Estimate:
+    return schemas.Estimate(
+        known=found.known,
+        median_seconds=found.median,
+        low_seconds=found.low,
+        high_seconds=found.high,
+        measured=found.measured,
+        position=found.position,
+        message=found.sentence,
     )
 
 
@@ -180,7 +228,7 @@ def plan(found: Plan) -> schemas.Plan:
         snapshot_generation=found.snapshot_generation,
         made_at=to_rfc3339(found.made_at),
         moves=[planned_move(m) for m in found.moves],
-        refusals=[refusal(r) for r in found.refusals],
+        refusals=[refusal(r, found.estimates.get(r.subject)) for r in found.refusals],
         targets=[_target(t) for t in found.targets],
     )
 

@@ -63,10 +63,10 @@ STATUS_OF_REASON = {
 RESPONSES: dict[int, str] = {
     401: "The call needs a bearer token.",
     403: "The caller lacks the right; the sentence names it.",
-    404: "There is no such thing; the sentence says what there is.",
-    412: "The pool changed since the caller read it. Nothing was done.",
-    422: "The request is not understood; the sentence names the field.",
-    503: "Not now: no lease, no trustworthy view, or no ledger. Retry-After says when to try again.",
+    404: "No such object; the sentence says which exist.",
+    412: "The pool has changed since the caller read it. Nothing was done.",
+    422: "The request is invalid; the sentence names the field.",
+    503: "Not now: the manager has no lease, no current view, or no ledger. Retry-After says when to try again.",
 }
 
 
@@ -162,15 +162,13 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     path, method = request.url.path, request.method
     match error.status_code:
         case 404:
-            sentence = f"there is nothing at {path}; GET /api/v1/openapi.json lists it all"
+            sentence = f"there is nothing at {path}; GET /api/v1/openapi.json lists every path"
             refusal = Rejected(Reason.NOT_FOUND, sentence)
         case 405:
             allowed = (error.headers or {}).get("Allow", "")
-            refusal = Rejected(
-                Reason.METHOD_NOT_ALLOWED, f"{path} does not take {method}; it takes {allowed}"
-            )
+            refusal = Rejected(Reason.METHOD_NOT_ALLOWED, f"{path} does not accept {method}, only {allowed}")
         case 413:
-            refusal = Rejected(Reason.REQUEST_TOO_LARGE, "the body is longer than any that is taken here")
+            refusal = Rejected(Reason.REQUEST_TOO_LARGE, "the body is longer than this server accepts")
         case _:
             refusal = Rejected(Reason.INVALID_BODY, f"the body is not understood: {error.detail}")
     response = answer(refusal, request)

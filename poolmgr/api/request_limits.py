@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from poolmgr.api.problems import answer
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.reasons import Reason
+from poolmgr.wire.text import whole
 
 MAX_BODY_BYTES = 64 * 1024
 """The largest body of an operation is some hundred bytes."""
@@ -56,7 +57,7 @@ class RequestLimits:
                 Reason.HOST_NOT_SERVED, f"this server does not answer to {host[:100]!r}, only to {known}"
             )
         length = headers.get("content-length", "")
-        if length.isdigit() and int(length[:20]) > MAX_BODY_BYTES:
+        if length and whole(length, MAX_BODY_BYTES + 1) > MAX_BODY_BYTES:
             return Rejected(Reason.REQUEST_TOO_LARGE, f"the body is longer than {MAX_BODY_BYTES} bytes")
         if "\0" in scope["path"] or b"\0" in unquote_to_bytes(scope["query_string"]):
             return Rejected(Reason.INVALID_REQUEST, "the request holds a NUL character: leave it out")

@@ -13,7 +13,7 @@ from poolmgr.domain.usage import GpuState
 
 def camel(name: str) -> str:
     """`waiting_vms` → `waitingVMs`: abbreviations keep their capitals, as in the CRDs."""
-    return to_camel(name).replace("Vms", "VMs").replace("Mib", "MiB")
+    return to_camel(name).replace("Vms", "VMs").replace("Mib", "MiB").replace("Gpus", "GPUs")
 
 
 class Schema(BaseModel):
@@ -36,6 +36,46 @@ class Side(Schema):
     target: int | None = Field(description="GPUs that the last plan wants here; null before the first plan.")
 
 
+class Quota(Schema):
+    """What one namespace may hold of a pool, and what it holds, in GPUs; a share of a card counts as a fraction."""
+
+    namespace: str
+    max_gpus: float | None = Field(description="Null for no limit.")
+    weight: float = Field(description="Namespaces with more weight are served first when GPUs are short.")
+    used: float = Field(
+        description="Held by running workloads, and by admitted ones that may start any moment."
+    )
+    waiting: float = Field(description="Requested by workloads that are not admitted yet.")
+
+
+class Window(Schema):
+    start: str
+    end: str
+
+
+class Reservation(Schema):
+    """A GPUReservation, and where it stands."""
+
+    namespace: str
+    name: str
+    model: str
+    gpus: int
+    mode: Mode
+    phase: str = Field(description="Pending, Active, Expired or Refused; empty before the first plan.")
+    window: Window | None = Field(
+        description="The window that is open, otherwise the next one; null once all are over."
+    )
+    ready: int = Field(description="GPUs that are free for its holders, or in use by them.")
+    used: int = Field(description="Of these, the ones in use.")
+    kept: int = Field(description="GPUs to which nobody else is admitted now.")
+    reason: str
+    message: str
+
+
+class ReservationList(Schema):
+    items: list[Reservation]
+
+
 class Pool(Schema):
     """A GPUPool with its numbers."""
 
@@ -51,6 +91,7 @@ class Pool(Schema):
     trouble: int = Field(description="GPUs that need attention.")
     waiting_vms: int
     waiting_pods: int
+    quotas: list[Quota] = Field(description="As of the last plan; empty before the first.")
 
 
 class PoolList(Schema):
@@ -67,17 +108,22 @@ class Gpu:
     mode: Annotated[Mode | None, Field(description="Observed; null while on no driver.")]
     desired_mode: Mode | None
     phase: DevicePhase
-    state: Annotated[GpuState, Field(description="InUse, Idle, Moving or Trouble; exactly one holds.")]
-    share: Annotated[float, Field(description="Part of the card that is given away, 0 to 1.")]
+    state: Annotated[
+        GpuState, Field(description="InUse, Idle, Moving, Trouble or Withdrawn; exactly one holds.")
+    ]
+    share: Annotated[float, Field(description="Allocated part of the card, 0 to 1.")]
     users: Annotated[list[str], Field(description="`VM ns/name` and `pod ns/name` on it.")]
     mode_since: str | None
     reason: Annotated[str, Field(description="Reason code of the agent; empty when all is well.")]
     message: str
     rebindable: Annotated[
-        bool, Field(description="Its agent would move it to the other mode, its users apart.")
+        bool, Field(description="Whether its agent would move it to the other mode if it had no users.")
     ]
-    rebind_reason: Annotated[str, Field(description="Why not, as a code; empty when it would.")]
-    rebind_message: Annotated[str, Field(description="The same in a sentence, with what to do.")]
+    rebind_reason: Annotated[str, Field(description="If not, the reason code; otherwise empty.")]
+    rebind_message: Annotated[str, Field(description="The reason as a sentence, with what to do.")]
+    closed: Annotated[
+        str, Field(description="Why no new workload gets it: an operator withdrew it. Empty if it is open.")
+    ]
 
     __pydantic_config__ = MANY
 
@@ -94,7 +140,7 @@ class Transition(Schema):
     step_started_at: str
     reason: str
     message: str
-    rollback: bool = Field(description="It is being undone; toMode is where it returns to.")
+    rollback: bool = Field(description="It is being undone; toMode is the mode it returns to.")
 
 
 class Pause(Schema):
@@ -111,20 +157,31 @@ class Pause(Schema):
 class Agent(Schema):
     """A node's agent, by its heartbeat."""
 
-    heard: bool = Field(description="Within the last minute; nothing moves on the node while it is not.")
+    heard: bool = Field(description="Heard within the last minute; otherwise nothing moves on the node.")
     last_heard: str | None = Field(
-        description="Where it is not heard: when it was last; null where nobody knows."
+        description="If it is silent: when it was last heard, or null if that is unknown."
     )
-    message: str = Field(description="What there is to say; empty while it is heard.")
+    message: str = Field(description="The problem as a sentence; empty while it is heard.")
 
 
 class Disturbance(Schema):
     """What moves cost the pods of a node within the last hour."""
 
     plugin_stops: int = Field(description="Times that HAMi's plugin was taken off the node.")
-    cordoned_seconds: float
-    most_plugin_stops: int = Field(description="No more moves are begun there once one of both is reached.")
-    most_cordoned_seconds: float
+    closed_seconds: float = Field(description="How long all its GPUs were closed to new vGPU pods.")
+    most_plugin_stops: int = Field(description="No more moves begin there once either limit is reached.")
+    most_closed_seconds: float
+
+
+class Directive(Schema):
+    """What an operator wants of GPUs of a node, whatever demand says."""
+
+    directive: str = Field(description="cordon, quarantine, drain or forget.")
+    target: str = Field(description="PCI address, or `all`.")
+    to: Mode | None = Field(description="For a drain: the side that the GPUs go to.")
+    reason: str = Field(description="The reason as given; empty if none was.")
+    by: str = Field(description="Who gave it; empty if unknown.")
+    since: str | None
 
 
 class Node(Schema):
@@ -132,19 +189,24 @@ class Node(Schema):
     ready: bool
     cordoned: bool
     best_effort_only: bool = Field(
-        description="New containers on it have to be best-effort ones: VMs are expected to want its GPUs."
+        description="Only best-effort containers may start on it, because VMs are expected to need its GPUs."
     )
-    reported: bool = Field(description="The agent has answered to its last orders.")
+    reported: bool = Field(description="The agent has acknowledged the latest spec.")
     agent: Agent
     transition: Transition | None
-    pauses: list[Pause] = Field(description="Who rests, and until when; `:retry` ends it.")
+    pauses: list[Pause] = Field(description="GPUs that rest, and until when; `:retry` ends the rest.")
     disturbance: Disturbance
+    directives: list[Directive] = Field(
+        description="Directives of operators for its GPUs. Each lasts until the opposite verb ends it."
+    )
     gpus: list[Gpu]
 
 
 class NodeList(Schema):
     items: list[Node]
-    next_page_token: str = Field(description="Give it as pageToken for the next page; empty at the end.")
+    next_page_token: str = Field(
+        description="Pass it as pageToken to get the next page; empty on the last page."
+    )
 
 
 class PlannedMove(Schema):
@@ -161,6 +223,23 @@ class PlannedMove(Schema):
 
 
 @dataclass(slots=True)
+class Estimate:
+    """How long until a waiting workload starts, from when the plan was made."""
+
+    known: Annotated[
+        bool, Field(description="false: no estimate is possible; the sentence says what the wait depends on.")
+    ]
+    median_seconds: Annotated[float | None, Field(description="Half of similar workloads start by then.")]
+    low_seconds: Annotated[float | None, Field(description="Nine of ten like it start between this")]
+    high_seconds: Annotated[float | None, Field(description="and this.")]
+    measured: Annotated[int, Field(description="Number of waits in this cluster that it is based on.")]
+    position: Annotated[int, Field(description="Its place in line, from 1; 0 if it is in no line.")]
+    message: str
+
+    __pydantic_config__ = MANY
+
+
+@dataclass(slots=True)
 class Refusal:
     """Something that was considered and not done."""
 
@@ -169,6 +248,9 @@ class Refusal:
     name: Annotated[str, Field(description="For a GPU: its PCI address.")]
     reason: str
     message: str
+    estimate: Annotated[
+        Estimate | None, Field(description="For a workload that waits for GPUs, in the newest plan.")
+    ] = None
 
     __pydantic_config__ = MANY
 
@@ -194,7 +276,7 @@ class Plan(Schema):
 
 
 class RecordedPlan(Plan):
-    pool: str = Field(description="Whose moves these are; empty for a plan without moves.")
+    pool: str = Field(description="The pool whose GPUs move; empty for a plan without moves.")
     dry_run: bool
     outcome: str = Field(description="started, recommended or no_move.")
     refusals_left_out: int = Field(description="Refusals beyond what the ledger keeps of one plan.")
@@ -241,7 +323,7 @@ class Sample(Schema):
     passthrough_used: int
     shared: int
     shared_used: int
-    shared_share: float = Field(description="Sum of the given-away parts of shared GPUs, in GPUs.")
+    shared_share: float = Field(description="Allocated parts of shared GPUs, summed, in GPUs.")
     moving: int
     trouble: int
     running_vms: int
@@ -285,7 +367,7 @@ class RebalanceRequest(BaseModel):
         json_schema_extra={"examples": [{"dryRun": True}, {"dryRun": False, "generation": 3}]},
     )
 
-    dry_run: bool = Field(description="true: only say what would be done. false: do it.")
+    dry_run: bool = Field(description="true: only show what would be done. false: do it.")
     generation: Annotated[int, Field(ge=0), BeforeValidator(whole)] | None = Field(
         default=None,
         description="The pool's generation as the caller saw it; when the pool has changed since, nothing is "
@@ -303,11 +385,11 @@ class RetryRequest(BaseModel):
         json_schema_extra={"examples": [{"dryRun": True}, {"dryRun": False, "devices": ["0000:3b:00.0"]}]},
     )
 
-    dry_run: bool = Field(description="true: only say whose pauses would end. false: end them.")
+    dry_run: bool = Field(description="true: only show whose pauses would end. false: end them.")
     devices: list[Annotated[str, Field(max_length=16)]] = Field(
         default=[],
         max_length=64,
-        description="PCI addresses; the node's own pause ends with theirs. None: everybody on the node.",
+        description="PCI addresses; the node's own pause ends with theirs. Empty: the node and all its GPUs.",
     )
 
 

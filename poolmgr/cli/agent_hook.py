@@ -10,7 +10,7 @@ from poolmgr.agent.hook_install import HookPlace, ensure_hook, remove_hook
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Put libhook in the place of HAMi's libvgpu.so on this node, or give the place back.",
+    help="Replace HAMi's libvgpu.so with libhook on this node, or restore HAMi's own.",
 )
 DEFAULTS = HookPlace()
 
@@ -21,7 +21,7 @@ Library = Annotated[Path, typer.Option(envvar="POOLMGR_HOOK_LIBRARY", help="The 
 Store = Annotated[
     Path, typer.Option(help="Where copies are kept; must not be visible in HAMi's plugin's container.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 
 
 @app.command()
@@ -59,7 +59,7 @@ def remove(folder: Folder = DEFAULTS.folder, store: Store = DEFAULTS.store, dry_
 
 @app.command()
 def status(folder: Folder = DEFAULTS.folder, store: Store = DEFAULTS.store) -> None:
-    """Say which library new containers get. Touches nothing; exits 1 if it is not libhook."""
+    """Show which library new containers get. Changes nothing; exits 1 if it is not libhook."""
     place = HookPlace(folder=folder.absolute(), store=store.absolute())
     if place.is_ours() and place.target.exists():
         print(f"new containers get libhook: {place.target} leads to {place.target.readlink()}")

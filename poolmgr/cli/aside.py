@@ -19,7 +19,7 @@ async def aside(part: str, work: Awaitable[None], say: Callable[[str], None]) ->
     try:
         await work
     except Exception as error:  # noqa: BLE001 - whatever it is, nobody needs this part
-        say(f"{part} stopped ({briefly(error)}); the rest goes on")
+        say(f"{part} stopped ({briefly(error)}); the rest continues")
 
 
 def ended_by(part: str, error: BaseException) -> BaseException:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from poolmgr.cli.bench_disturbance import disturbance
+from poolmgr.cli.bench_estimates import estimates
 from poolmgr.cli.bench_hook import gpu, hook
 from poolmgr.cli.bench_live import live
 from poolmgr.cli.bench_move import move
@@ -47,6 +49,8 @@ def bench() -> None:
 
 app.command()(hook)
 app.command()(gpu)
+app.command()(estimates)
+app.command()(disturbance)
 app.command()(live)
 app.command()(move)
 app.command()(webhook)
@@ -62,10 +66,10 @@ def everything(
     ] = False,
     out: Out = REPORT,
 ) -> None:
-    """Run all but `hook` and `gpu`, and write the report. What this machine has not got the parts for is left out, with
-    the reason.
+    """Run every benchmark but `hook` and `gpu`, and write the report. One whose dependencies are missing here is left
+    out, with the reason.
 
-    Without --data only what needs no traces: speed, webhook, live, move."""
+    Without --data, only those that need no traces: speed, webhook, live, move."""
     scale(data=data, ticks=3 if quick else 20, out=out)
     live_options: dict[str, Any] = {"nodes": 20, "pods": 300} if quick else {}
     for name, benchmark in (

@@ -30,7 +30,7 @@ Quick = Annotated[bool, typer.Option(help="Two limits, three repetitions: a minu
 Write = Annotated[
     Path | None, typer.Option(help="Put the table into its section of this page, e.g. docs/benchmarks.md.")
 ]
-Build = Annotated[Path, typer.Option(help="Where libhook, its fake driver and victims are built.")]
+Build = Annotated[Path, typer.Option(help="Where libhook, its fake driver and test programs are built.")]
 
 
 def hook(
@@ -117,7 +117,7 @@ def compare(
     from bench.hook.rows import limits_not_in_force
     from poolmgr.kit.marked_section import replace_section
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no victim outlives the run
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no program outlives the run
     wanted = [Arm(OURS, bed.build / "libvgpu.so"), *map(named, others)]
     refused: dict[str, str] = {}
     for arm in wanted:

@@ -33,7 +33,9 @@ def live(
             help="Folder of a filled etcd: used if it is there, made if not. Saves minutes on repeats."
         ),
     ] = None,
-    quick: Annotated[bool, typer.Option(help="Seconds in each phase: shows that it runs.")] = False,
+    quick: Annotated[
+        bool, typer.Option(help="A few seconds for each phase: only shows that it works.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, with every sample.")
     ] = False,

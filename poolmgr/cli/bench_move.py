@@ -12,7 +12,7 @@ from poolmgr.cli.bench_hook import machine, tell
 
 def move(
     rounds: Annotated[int, typer.Option(help="Turns of five moves there and back each.", min=1)] = 4,
-    quick: Annotated[bool, typer.Option(help="One turn: shows that it runs.")] = False,
+    quick: Annotated[bool, typer.Option(help="One turn: only shows that it works.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with every move.")] = False,
     write: Annotated[
         Path | None,

@@ -29,7 +29,9 @@ def webhook(
     other: Other = None,
     rounds: Annotated[int, typer.Option(help="Rounds; the table has their medians.", min=1)] = 7,
     seconds: Annotated[int, typer.Option(help="Seconds of each load.", min=1)] = 3,
-    quick: Annotated[bool, typer.Option(help="One round of a second each: shows that it runs.")] = False,
+    quick: Annotated[
+        bool, typer.Option(help="One round of a second each: only shows that it works.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with every load.")] = False,
     write: Annotated[
         Path | None,

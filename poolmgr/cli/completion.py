@@ -26,8 +26,8 @@ class Shell(StrEnum):
 
 
 @app.command(epilog=EPILOG)
-def completion(shell: Annotated[Shell, typer.Argument(help="Shell that shall complete.")]) -> None:
-    """Print the script by which a shell completes commands and options."""
+def completion(shell: Annotated[Shell, typer.Argument(help="Which shell.")]) -> None:
+    """Print the script that lets a shell complete commands and options."""
     print(get_completion_script(prog_name="poolmgr", complete_var="_POOLMGR_COMPLETE", shell=shell.value))
 
 

@@ -27,7 +27,8 @@ from poolmgr.cli.aside import aside, ended_by
 from poolmgr.cli.demo_admission import ask_about_machines, tell, webhook
 from poolmgr.cli.live_planner import live_planner
 from poolmgr.cli.serving import listen, serve, stop_on_signals
-from poolmgr.controller.loop import Controller, Dependencies, LoopSettings
+from poolmgr.controller.interfaces import Dependencies
+from poolmgr.controller.loop import Controller, LoopSettings
 from poolmgr.domain.errors import Fault
 from poolmgr.kit.clock import SystemClock
 from poolmgr.kit.log import configure
@@ -143,11 +144,14 @@ def compose(day: DesktopDay, seed: int, speed: float, url: str) -> _Demo:
         view=fleet,
         fleet=fleet.actuators,
         sharing=fleet.actuators,
+        services=fleet.actuators,
         evictor=fleet.actuators,
+        admitter=fleet.actuators,
         recorder=fleet.actuators,
         ledger=ledger,
         leadership=FixedLeadership(),
         reporter=fleet.actuators,
+        reservations=fleet.actuators.reservations,
     )
     controller = Controller(dependencies, live_planner(), LoopSettings(busy_seconds=2.0))
     return _Demo(fleet, controller, database, ledger, speed)

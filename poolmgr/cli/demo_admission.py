@@ -6,6 +6,7 @@ controller sees it, and sends each new machine as an AdmissionReview. What the w
 """
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -17,11 +18,12 @@ from poolmgr.controller.loop import Controller
 from poolmgr.domain.demand import Vm
 from poolmgr.domain.identifiers import Generation
 from poolmgr.domain.membership import by_age
+from poolmgr.domain.plan import Plan, ReservationPhase
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.kit.clock import Clock
 from webhooks.app import build_app
 from webhooks.decide import Policy
-from webhooks.fleet_view import FleetView, fleet_view_of
+from webhooks.fleet_view import FleetView, Promise, fleet_view_of
 
 Json = dict[str, Any]
 
@@ -38,8 +40,21 @@ class SnapshotFeed:
         snapshot = self._controller.snapshot
         if snapshot is not None and snapshot.generation != self._of:
             self._of = snapshot.generation
-            self._view = fleet_view_of(snapshot.nodes, by_age(snapshot.pools))
+            self._view = view_of_snapshot(snapshot, self._controller.plan)
         return self._view
+
+
+def view_of_snapshot(snapshot: ClusterSnapshot, plan: Plan | None) -> FleetView:
+    """The view as it is made of the cluster's objects, with what the manager writes into their status."""
+    uses = plan.quota_uses if plan is not None else ()
+    states = {(s.namespace, s.name): s for s in plan.reservations} if plan is not None else {}
+    over = (ReservationPhase.REFUSED, ReservationPhase.EXPIRED)
+    promises = [
+        Promise(replace(r, cards=tuple(uuid for _, uuid in state.cards)), state.kept)
+        for r in sorted(snapshot.reservations, key=lambda r: (r.created_at, r.key))
+        if (state := states.get((r.namespace, r.name))) is not None and state.phase not in over
+    ]
+    return fleet_view_of(snapshot.nodes, by_age(snapshot.pools), uses, tuple(promises), snapshot.taken_at)
 
 
 def webhook(controller: Controller, clock: Clock) -> ASGIApp:

@@ -14,7 +14,7 @@ from poolmgr.wire.instants import to_rfc3339
 app = typer.Typer(add_completion=False)
 
 EPILOG = """
-Exit codes: 0 nothing stands in the way, 1 something does, 2 it could not be looked at, in whole or in part.
+Exit codes: 0 no problem, 1 a problem, 2 all or part of the cluster could not be checked.
 
 Examples:
 
@@ -28,17 +28,19 @@ Examples:
 
 @app.command(epilog=EPILOG)
 def doctor(
-    everything: Annotated[bool, typer.Option("--all", "-a", help="Also what is fine.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", "-a", help="Also list the checks that passed.")
+    ] = False,
     output: Output = Format.TABLE,
     hami_device_config: Annotated[
-        str, typer.Option(help="HAMi's device ConfigMap, where its chart was not installed as `hami`.")
+        str, typer.Option(help="Name of HAMi's device ConfigMap, if its chart was not installed as `hami`.")
     ] = "",
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Look at a cluster and say what stands in poolmgr's way, with what to do. It only reads.
+    """Check a cluster for problems that keep poolmgr from working, and say how to fix them. Changes nothing.
 
-    What you have no right to read, and what nobody says, is `unknown`, never `ok`.
+    What you may not read, or nothing reports, counts as `unknown`, never as `ok`.
     """
     from poolmgr.cluster.client import Client
     from poolmgr.cluster.survey import survey

@@ -37,9 +37,9 @@ def events(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """List what the manager said of pools, nodes, VMs and pods in the last hour, oldest first.
+    """List the manager's Events about pools, nodes, VMs and pods, oldest first.
 
-    The API server forgets Events after an hour; `poolmgr history` has the moves before.
+    The API server keeps Events for an hour; `poolmgr history` lists older moves.
     """
 
     async def ask(client: Client) -> Listing:

@@ -17,7 +17,7 @@ from poolmgr.wire.instants import to_rfc3339
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Say why a VM or pod waits, or a GPU stays: since when, and until when.",
+    help="Explain why a VM or pod waits, or a GPU stays: since when, and until when.",
 )
 
 JUDGED = "judged at {} from the cluster's objects by the planner that the manager runs, without its forecast"
@@ -43,7 +43,7 @@ def gpu(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Say where a GPU is, who uses it, and why it moves or stays."""
+    """Show where a GPU is, who uses it, and why it moves or stays."""
     found = read(kubeconfig, context)
     warn(found)
     answer = of_gpu(found, take_census(found.snapshot), judge(found), gpu_named(found.snapshot, name))
@@ -60,7 +60,7 @@ def vm(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Say why a virtual machine waits for its GPU, or where it runs."""
+    """Explain why a virtual machine waits for its GPU, or where it runs."""
     _workload(SubjectKind.VM, name, namespace, output, kubeconfig, context)
 
 
@@ -74,7 +74,7 @@ def pod(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Say why a pod waits for its slice of a GPU, or where it runs."""
+    """Explain why a pod waits for its slice of a GPU, or where it runs."""
     _workload(SubjectKind.POD, name, namespace, output, kubeconfig, context)
 
 

@@ -41,6 +41,7 @@ class Noun(StrEnum):
     WORKLOADS = "workloads"
     MOVES = "moves"
     RESERVATIONS = "reservations"
+    QUOTAS = "quotas"
     PLANS = "plans"
 
 
@@ -57,6 +58,7 @@ ALIASES = {
     "reservation": Noun.RESERVATIONS,
     "gres": Noun.RESERVATIONS,
     "gpureservations": Noun.RESERVATIONS,
+    "quota": Noun.QUOTAS,
     "plan": Noun.PLANS,
 }
 
@@ -69,7 +71,7 @@ def noun_of(word: str) -> Noun:
     try:
         return Noun(folded)
     except ValueError:
-        raise typer.BadParameter(f"{word!r} is none of {', '.join(Noun)}") from None
+        raise typer.BadParameter(f"{word!r} is not one of {', '.join(Noun)}") from None
 
 
 @app.command(epilog=EPILOG)
@@ -92,9 +94,9 @@ def get(
     server: Server = "",
     token: Token = "",
 ) -> None:
-    """List pools, nodes, GPUs, workloads, moves under way, reservations or past plans.
+    """List pools, nodes, GPUs, workloads, moves under way, reservations, quotas or past plans.
 
-    All but plans is read from the cluster's objects, with your rights and without the manager; plans are the manager's.
+    Everything but plans is read from the cluster's objects, with your own rights and without the manager.
     """
     wanted = tuple(names or ())
 
@@ -121,7 +123,9 @@ def listing_of(found: Look, what: Noun, namespace: str) -> Listing:
         case Noun.MOVES:
             return rows.moves(found)
         case Noun.RESERVATIONS:
-            return rows.reservations(found, namespace)
+            return rows.reservations(found, judge(found), namespace)
+        case Noun.QUOTAS:
+            return rows.quotas(judge(found), namespace)
         case _:
             return rows.pools(found, take_census(found.snapshot), judge(found))
 

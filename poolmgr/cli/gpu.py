@@ -1,4 +1,4 @@
-"""`poolmgr gpu`: the CUDA hook on a workstation, without Kubernetes."""
+"""`poolmgr gpu`: the CUDA hook on a workstation, without Kubernetes; and GPUs of a cluster taken out of use (`quarantine`)."""
 
 import os
 import re
@@ -12,16 +12,20 @@ from rich.console import Console
 from rich.table import Table
 
 from poolmgr.cli.gpu_selftest import probe, sentence_of
+from poolmgr.cli.quarantine import add_to
 from poolmgr.cli.tables import console_for
 from poolmgr.hookregion.layout import Region, decode_region
 from poolmgr.hookregion.liveness import forget_if_unused, live_slots
+from poolmgr.hookregion.reading import read_region
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-    help="Share GPUs of a workstation with the CUDA hook, without Kubernetes.",
+    help="Take GPUs of the cluster out of use and back (quarantine, release, forget), and share GPUs of a workstation "
+    "with the CUDA hook, without Kubernetes (run, top, selftest).",
 )
+add_to(app)
 SIZE = re.compile(r"^(\d+)(?:([KMGT])i?B?|B)?$", re.IGNORECASE)
 SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 LibraryOption = Annotated[
@@ -55,9 +59,9 @@ def region_folder() -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        refuse(f"{folder} cannot be made ({error.strerror}); set XDG_RUNTIME_DIR to a folder of yours.")
+        refuse(f"{folder} cannot be made ({error.strerror}); set XDG_RUNTIME_DIR to a folder of your own.")
     if folder.stat().st_uid != os.getuid():
-        refuse(f"{folder} belongs to somebody else; set XDG_RUNTIME_DIR to a folder of yours.")
+        refuse(f"{folder} belongs to another user; set XDG_RUNTIME_DIR to a folder of your own.")
     return folder
 
 
@@ -93,10 +97,10 @@ def join_or_begin(region: Path, name: str, memory: int | None, cores: int | None
     try:
         if forget_if_unused(region):
             return
-        decoded = decode_region(region.read_bytes())
+        decoded = decode_region(read_region(region))
     except (OSError, ValueError) as error:
         refuse(
-            f"{region} is in the way and no region of the hook ({error}); remove it or choose another --name."
+            f"{region} exists but is not a region of the hook ({error}); remove it or choose another --name."
         )
     wanted = (memory or 0, cores if cores and cores < 100 else 0)
     for device in decoded.devices:
@@ -113,7 +117,9 @@ def run(
     context: typer.Context,
     memory: Annotated[str | None, typer.Option(help="Memory of each GPU, e.g. 3Gi.")] = None,
     cores: Annotated[int | None, typer.Option(min=1, max=100, help="Percent of each GPU's time.")] = None,
-    name: Annotated[str | None, typer.Option(help="Programs started with one name share one limit.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Programs started with the same name share one limit.")
+    ] = None,
     library: LibraryOption = None,
 ) -> None:
     """Run a program, and whatever it starts, within limits on each GPU.
@@ -151,11 +157,11 @@ def read_regions(paths: list[Path]) -> dict[str, tuple[Region, frozenset[int]] |
     found: dict[str, tuple[Region, frozenset[int]] | str] = {}
     for path in sorted(paths):
         try:
-            found[path.stem] = (decode_region(path.read_bytes()), live_slots(path))
+            found[path.stem] = (decode_region(read_region(path)), live_slots(path))
         except OSError as error:
             found[path.stem] = f"{path} cannot be read: {error.strerror}"
         except ValueError as error:
-            found[path.stem] = f"{path} is no region of the hook: {error}"
+            found[path.stem] = f"{path} is not a region of the hook: {error}"
     return found
 
 
@@ -214,7 +220,7 @@ def top(
         if table.row_count:
             console_for(table).print(table)
         elif not any(isinstance(found, str) for found in regions.values()):
-            console.print("Nobody uses a GPU under the hook. Start something with `poolmgr gpu run`.")
+            console.print("No program uses a GPU through the hook. Start something with `poolmgr gpu run`.")
         complaints = [found for found in regions.values() if isinstance(found, str)]
         for complaint in complaints:
             typer.secho(f"poolmgr: {complaint}", fg="red", err=True)
@@ -228,7 +234,7 @@ def top(
 
 @app.command()
 def selftest(library: LibraryOption = None) -> None:
-    """Say in a sentence whether limits are in force here; exits 1 if they are not.
+    """Check whether limits are in force here, and say so in a sentence; exits 1 if they are not.
 
     Run it inside the container. With --library it says whether that hook would hold a limit on this machine.
 

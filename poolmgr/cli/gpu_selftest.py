@@ -86,7 +86,7 @@ def sentence_of(found: Finding) -> tuple[bool, str]:
     if found.problem:
         return (
             False,
-            f"Limits cannot be tested: libvgpu.so is loaded, but there is no working GPU here ({found.problem}).",
+            f"This cannot test the limits: libvgpu.so is loaded, but there is no working GPU here ({found.problem}).",
         )
     device = found.region.devices[0] if found.region and found.region.devices else None
     if device is None:

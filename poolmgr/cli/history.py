@@ -26,8 +26,8 @@ Examples:
 
 @app.command(epilog=EPILOG)
 def history(
-    node: Annotated[str, typer.Option(help="Only of this node.")] = "",
-    limit: Annotated[int, typer.Option(help="Newest so many.", min=1, max=500)] = 20,
+    node: Annotated[str, typer.Option(help="Only this node.")] = "",
+    limit: Annotated[int, typer.Option(help="Number of moves, newest first.", min=1, max=500)] = 20,
     output: Output = Format.TABLE,
     watch: Watch = False,
     no_headers: NoHeaders = False,
@@ -36,7 +36,7 @@ def history(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """List past moves, newest first: when, where, how they ended. The manager's ledger keeps them."""
+    """List past moves, newest first: when, where and how they ended. They come from the manager's ledger."""
 
     def once() -> tuple[Listing, Mapping[str, Any]]:
         with manager(server, token, kubeconfig, context) as api:

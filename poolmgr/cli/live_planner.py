@@ -1,18 +1,24 @@
-"""The planner as a manager runs it: the pool planner with the learned forecast, the garbage collector off meanwhile.
+"""The planner as a manager runs it: the pool planner with the learned forecast, in a thread of its own, the garbage
+collector off meanwhile.
 
 The planner makes many values and no cycles, so Python's cyclic collector is only in its way. The collector is a switch
 of the whole process: it is thrown here, where the manager is put together, and not in the planner, which is pure.
 """
 
+import asyncio
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
+from poolmgr.controller.beside import Beside
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.interfaces import Decision, Planner
 from poolmgr.planner.plan import PoolPlanner
 from poolmgr.planner.sizing.learning import LearningSizer
+
+T = TypeVar("T")
 
 LARGE_NODES = 1_000
 """On fewer the collector is never in the way."""
@@ -59,6 +65,16 @@ class GcPausedPlanner:
             self._frozen = True
             self._freeze()
         return decision
+
+
+def in_a_thread() -> Beside:
+    """Plans are made in one thread: one at a time, also where whoever asked for one has gone away meanwhile."""
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="planner")
+
+    def beside(work: Callable[[], T], /) -> Awaitable[T]:
+        return asyncio.get_running_loop().run_in_executor(thread, work)
+
+    return beside
 
 
 def live_planner(*, forecast: bool = True) -> Planner:

@@ -21,29 +21,31 @@ from poolmgr.cli.checkouts import CHECKOUT_ONLY, needs_checkout
 from poolmgr.domain.errors import PoolError
 
 COMMANDS: dict[str, str] = {
-    "status": "Say on one screen who acts, what moves, who waits, what needs a human.",
-    "doctor": "Say what stands in the way in this cluster, and how to clear it.",
+    "status": "Show the leading manager, moves, waiting workloads and GPUs in trouble.",
+    "doctor": "Check a cluster for problems that keep poolmgr from working, and say how to fix them.",
     "get": "List pools, nodes, GPUs, workloads, moves, reservations or plans.",
-    "explain": "Say why a VM or pod waits, or a GPU stays: since when, until when.",
-    "events": "List what the manager said in the last hour.",
-    "history": "List past moves, with how they ended.",
-    "rebalance": "Have the manager plan for one pool now, and do it.",
-    "retry": "Have GPUs tried again that rest after failed moves.",
-    "pause": "Plan nothing more for a pool until it is resumed.",
-    "resume": "Have a paused pool planned for again.",
-    "cordon": "Keep GPUs in the mode that they are in.",
+    "explain": "Explain why a VM or pod waits, or a GPU stays: since when, until when.",
+    "events": "List the manager's Events of the last hour.",
+    "history": "List past moves and how they ended.",
+    "rebalance": "Plan for one pool now, and start the moves.",
+    "retry": "Let GPUs whose last moves failed move again now.",
+    "pause": "Stop planning for a pool until it is resumed.",
+    "resume": "Resume planning for a paused pool.",
+    "cordon": "Keep GPUs in their present mode.",
     "uncordon": "Let cordoned GPUs move again.",
-    "version": "Say the version of this program and of the agents.",
-    "completion": "Print the script by which a shell completes commands.",
+    "gpu": "Take GPUs out of use and put them back; share the GPUs of a workstation.",
+    "node": "Move all GPUs of a node to one side, for maintenance.",
+    "top": "Show how many GPUs are allocated, by node, GPU or namespace.",
+    "version": "Print the version of this program and of the agents.",
+    "completion": "Print the completion script for a shell.",
     "demo": "Run poolmgr on a simulated fleet, with its dashboard, on this machine.",
     "manager": "Run the manager on a Kubernetes cluster: observe, plan, act, serve API and dashboard.",
     "webhook": "Serve the admission webhooks.",
     "agent": "Run the node agent: inventory, rebinding, device plugin for passthrough GPUs.",
-    "plan": "Say what would be moved in a snapshot, and why each other GPU would not.",
-    "snapshot": "Write what a live cluster looks like as JSON, for plan --from.",
+    "plan": "Show what would move in a snapshot, and why every other GPU would stay.",
+    "snapshot": "Print the state of a live cluster as JSON, for plan --from.",
     "simulate": "Replay a demand trace under one or more policies and compare them.",
     "bench": "Run the benchmarks.",
-    "gpu": "Share GPUs of a workstation with the CUDA hook, without Kubernetes.",
 }
 """Name → help line. The help lives here so that `poolmgr --help` imports none of them."""
 PLACES: dict[str, tuple[str, str]] = {
@@ -53,9 +55,9 @@ PLACES: dict[str, tuple[str, str]] = {
 """Name → module and attribute, where these are not the name and `app`."""
 PANELS: dict[str, tuple[str, ...]] = {
     "Every day, with your kubeconfig": (
-        "status", "doctor", "get", "explain", "events", "history", "rebalance", "retry", "pause", "resume", "cordon", "uncordon", "version", "completion",
+        "status", "doctor", "get", "explain", "events", "history", "rebalance", "retry", "pause", "resume", "cordon", "uncordon", "gpu", "node", "top", "version", "completion",
     ),
-    "Run": ("manager", "webhook", "agent", "demo", "gpu"),
+    "Run": ("manager", "webhook", "agent", "demo"),
     "Judge beforehand": ("plan", "snapshot", "simulate", "bench"),
 }  # fmt: skip
 """How `--help` groups the commands."""

@@ -81,11 +81,12 @@ def run_manager(settings: ManagerSettings) -> None:
 async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -> None:
     from poolmgr.api.app import create_app
     from poolmgr.api.request_limits import hosts_served
-    from poolmgr.cli.live_planner import live_planner
+    from poolmgr.cli.live_planner import in_a_thread, live_planner
     from poolmgr.cli.serving import serve, stop_on_signals
     from poolmgr.cluster.connect import ClusterSettings, connected
     from poolmgr.cluster.view import ViewSettings
-    from poolmgr.controller.loop import Controller, Dependencies, LoopSettings
+    from poolmgr.controller.interfaces import Dependencies
+    from poolmgr.controller.loop import Controller, LoopSettings
     from poolmgr.kit.clock import SystemClock
     from poolmgr.store.database import Database
     from poolmgr.store.history import SqlHistory
@@ -107,6 +108,7 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
         identity=os.environ.get("POD_NAME") or platform.node(),
         view=ViewSettings(
             hami_version=settings.hami_version,
+            hami_namespace=settings.hami_namespace,
             hami_device_config=settings.hami_device_config,
             heartbeats_in=settings.namespace,
         ),
@@ -120,11 +122,15 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
                     view=cluster.view,
                     fleet=cluster.fleet,
                     sharing=cluster.sharing,
+                    services=cluster.services,
                     evictor=cluster.evictor,
+                    admitter=cluster.admitter,
                     recorder=cluster.recorder,
                     ledger=queued,
                     leadership=cluster.elector,
                     reporter=cluster.reporter,
+                    reservations=cluster.reservations,
+                    beside=in_a_thread(),
                 ),
                 live_planner(forecast=settings.loop.forecast),
                 LoopSettings(
@@ -133,6 +139,7 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
                     settle_seconds=settings.loop.settle_seconds,
                     stale_after_seconds=settings.loop.stale_after_seconds,
                     sample_seconds=settings.loop.sample_seconds,
+                    deadlines=settings.steps.deadlines,
                 ),
             )
             address = listener.getsockname()

@@ -16,10 +16,10 @@ Pool = Annotated[str, typer.Argument(help="Name of the GPUPool.")]
 
 @app.command(epilog="Examples:\n\n  poolmgr pause desktops\n\n  poolmgr resume desktops")
 def pause(pool: Pool, kubeconfig: Kubeconfig = None, context: Context = None) -> None:
-    """Plan nothing more for a pool until it is resumed. Moves under way are finished.
+    """Stop planning for a pool until it is resumed. Moves under way are finished.
 
-    Sets spec.rebalance.mode of the GPUPool to Off and notes the mode before in an annotation. A tool that keeps the
-    GPUPool as it is in Git (Argo CD, Flux) undoes that: change it there instead.
+    Sets spec.rebalance.mode of the GPUPool to Off and records the previous mode in an annotation. Where Argo CD
+    or Flux manages the GPUPool, it undoes that: change the mode in Git instead.
     """
     before = with_cluster(kubeconfig, context, lambda client: pause_pool(client, pool))
     if before is RebalanceMode.OFF:
@@ -41,7 +41,7 @@ def resume(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Have a paused pool planned for again, in the mode that it had."""
+    """Resume planning for a paused pool, in the mode that it had."""
     now = with_cluster(kubeconfig, context, lambda client: resume_pool(client, pool, mode))
     print(f"pool {pool} is {now} again")
 

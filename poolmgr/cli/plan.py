@@ -36,11 +36,11 @@ def plan(
         Path | None, typer.Option("--from", help="A snapshot as JSON; - reads standard input.")
     ] = None,
     kubeconfig: Annotated[
-        Path | None, typer.Option(help="Plan for this live cluster instead. It is only read.")
+        Path | None, typer.Option(help="Plan for this live cluster instead; it is only read.")
     ] = None,
     context: Context = None,
     explain: Annotated[
-        str, typer.Option(help="Say only why one GPU is or is not moved: NODE/PCI-ADDRESS or its UUID.")
+        str, typer.Option(help="Only explain why one GPU is or is not moved: NODE/PCI-ADDRESS or its UUID.")
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="The whole plan as one JSON object.")] = False,
     example: Annotated[
@@ -57,7 +57,7 @@ def plan(
         print(encode_snapshot(_example(hour)).decode())
         return
     if (source is None) == (kubeconfig is None):
-        raise typer.BadParameter("give a snapshot with --from or a cluster with --kubeconfig, one of them")
+        raise typer.BadParameter("give either a snapshot with --from or a cluster with --kubeconfig")
     if kubeconfig is not None:
         snapshot = take(kubeconfig, context, "", LIVE_SECONDS)
     else:
@@ -219,7 +219,8 @@ def _example(hour: float) -> ClusterSnapshot:
     """A simulated desktop day under the planner until `hour`."""
     import asyncio
 
-    from poolmgr.controller.loop import Controller, Dependencies, LoopSettings
+    from poolmgr.controller.interfaces import Dependencies
+    from poolmgr.controller.loop import Controller, LoopSettings
     from poolmgr.sim import desktop_day
     from poolmgr.sim.actuators import FixedLeadership, MemoryLedger
 
@@ -234,9 +235,12 @@ def _example(hour: float) -> ClusterSnapshot:
                 actuators,
                 actuators,
                 actuators,
+                actuators,
+                actuators,
                 MemoryLedger(),
                 FixedLeadership(),
                 actuators,
+                actuators.reservations,
             ),
             _planner(),
             LoopSettings(),

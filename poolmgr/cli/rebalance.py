@@ -26,7 +26,9 @@ Examples:
 @app.command(epilog=EPILOG)
 def rebalance(
     pool: Annotated[str, typer.Argument(help="Name of the GPUPool.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
+    ] = False,
     generation: Annotated[
         int | None, typer.Option(help="Do nothing if the pool has changed since this generation.")
     ] = None,
@@ -36,9 +38,9 @@ def rebalance(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Have the manager plan for one pool now, and start the moves, also in a pool that is Recommend or Off.
+    """Have the manager plan for one pool now and start the moves, even if the pool is in Recommend mode or Off.
 
-    Bounds, budgets and busy GPUs are respected all the same. You need the right that the ClusterRole poolmgr-operate gives.
+    Bounds, budgets and busy GPUs are respected as always. Requires the rights of the ClusterRole poolmgr-operate.
     """
     body: dict[str, Any] = {"dryRun": dry_run}
     body |= {"generation": generation} if generation is not None else {}

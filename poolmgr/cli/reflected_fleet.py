@@ -5,6 +5,8 @@ newest value.
 """
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -12,10 +14,14 @@ from poolmgr import wire
 from poolmgr.cluster.client import Client
 from poolmgr.cluster.reflector import AnyReflector, Reflector
 from poolmgr.kit.clock import Clock
+from poolmgr.wire.annotations import AGENT_LAST_SEEN
+from poolmgr.wire.directives import DIRECTIVES
 from poolmgr.wire.gpu_nodes import NodeStatus
-from poolmgr.wire.kinds import GPU_NODES, GPU_POOLS, NODES
+from poolmgr.wire.gpu_pools import PoolStatus
+from poolmgr.wire.kinds import GPU_NODES, GPU_POOLS, GPU_RESERVATIONS, NODES, Kind
 from poolmgr.wire.kube_node import NodeMeta
 from poolmgr.wire.kube_node import NodeStatus as CoreStatus
+from poolmgr.wire.reservations import ReservationStatus
 from webhooks.fleet_reader import FleetReader
 from webhooks.fleet_view import FleetView
 
@@ -26,6 +32,8 @@ REST_RATIO = 5.0
 STALE_AFTER_SECONDS = 300.0
 """A view that no watch has confirmed for so long is not used to refuse anything."""
 CHECK_SECONDS = 10.0
+PAUSE_SECONDS = 60.0
+"""How long after its end at most a GPU is still said to rest."""
 log = structlog.get_logger()
 
 
@@ -39,10 +47,21 @@ class ReflectedFleet:
         self._view: FleetView | None = None
         self._trusted = False
 
-        self._gpu_nodes = Reflector(client, GPU_NODES, wire.GpuNode, project=_gpu_node, apply=self._apply)
-        self._pools = Reflector(client, GPU_POOLS, wire.GpuPool, project=_gpu_pool, apply=self._apply)
-        self._nodes = Reflector(client, NODES, wire.Node, project=_node, apply=self._apply)
-        self._all: tuple[AnyReflector, ...] = (self._gpu_nodes, self._pools, self._nodes)
+        def mirror(kind: Kind, as_type: type[Any], project: Callable[[Any], Any]) -> AnyReflector:
+            return Reflector(
+                client, kind, as_type, project=project, apply=self._apply, apply_unread=self._apply
+            )
+
+        self._gpu_nodes = mirror(GPU_NODES, wire.GpuNode, _gpu_node)
+        self._pools = mirror(GPU_POOLS, wire.GpuPool, _gpu_pool)
+        self._nodes = mirror(NODES, wire.Node, _node)
+        self._reservations = mirror(GPU_RESERVATIONS, wire.GpuReservation, _reservation)
+        self._all: tuple[AnyReflector, ...] = (
+            self._gpu_nodes,
+            self._pools,
+            self._nodes,
+            self._reservations,
+        )
 
     def current(self) -> FleetView | None:
         return self._view if self._trusted else None
@@ -54,6 +73,7 @@ class ReflectedFleet:
                 group.create_task(reflector.run(), name=f"watch {reflector.kind}")
             group.create_task(self._renew(), name="renew view")
             group.create_task(self._judge(), name="judge view")
+            group.create_task(self._pass_time(), name="end pauses")
 
     def _apply(self, key: str, record: object) -> None:
         self._changed.set()
@@ -70,6 +90,7 @@ class ReflectedFleet:
                 list(self._gpu_nodes.records.values()),
                 list(self._pools.records.values()),
                 list(self._nodes.records.values()),
+                list(self._reservations.records.values()),
             )
             self._judge_now()
             took = self._clock.monotonic() - started
@@ -77,14 +98,24 @@ class ReflectedFleet:
             await self._clock.sleep(max(SETTLE_SECONDS, REST_RATIO * took))
 
     def _made(
-        self, gpu_nodes: list[wire.GpuNode], pools: list[wire.GpuPool], nodes: list[wire.Node]
+        self,
+        gpu_nodes: list[wire.GpuNode],
+        pools: list[wire.GpuPool],
+        nodes: list[wire.Node],
+        reservations: list[wire.GpuReservation],
     ) -> FleetView | None:
         """None where an object is such that no view can be made: nothing is refused then, until it changes."""
         try:
-            return self._reader.read(gpu_nodes, pools, nodes)
+            return self._reader.read(gpu_nodes, pools, nodes, reservations, now=self._clock.now())
         except Exception:
             log.exception("fleet_view_broken")
             return None
+
+    async def _pass_time(self) -> None:
+        """Pauses end though no object changes."""
+        while True:
+            await self._clock.sleep(PAUSE_SECONDS)
+            self._changed.set()
 
     async def _judge(self) -> None:
         while True:
@@ -92,9 +123,10 @@ class ReflectedFleet:
             await self._clock.sleep(CHECK_SECONDS)
 
     def _judge_now(self) -> None:
-        trusted = self._view is not None and all(
-            reflector.synced and reflector.age < STALE_AFTER_SECONDS for reflector in self._all
-        )
+        known = all(r.synced and r.age < STALE_AFTER_SECONDS for r in self._all)
+        # A reservation that cannot be read keeps nothing. Of a node or a pool nobody can say what is not there.
+        whole = not any(reflector.unread for reflector in (self._gpu_nodes, self._pools, self._nodes))
+        trusted = self._view is not None and known and whole
         if trusted != self._trusted:
             self._trusted = trusted
             log.info("fleet_view_known" if trusted else "fleet_view_unknown", detail=self._problem())
@@ -104,10 +136,14 @@ class ReflectedFleet:
 
 
 def _gpu_node(found: wire.GpuNode) -> wire.GpuNode:
-    """Without its versions and what agent and API server keep there: those change without meaning anything here."""
+    """Without its versions and what agent and API server keep there: those change without meaning anything here. Of its
+    annotations, an operator's directives are left, and that the agent is silent."""
     meta = found.metadata
+    standing = {
+        name: text for name, text in meta.annotations.items() if name in (*DIRECTIVES, AGENT_LAST_SEEN)
+    }
     return wire.GpuNode(
-        wire.ObjectMeta(name=meta.name),
+        wire.ObjectMeta(name=meta.name, annotations=standing),
         found.spec,
         NodeStatus(
             observed_generation=min(1, found.status.observed_generation),
@@ -118,9 +154,22 @@ def _gpu_node(found: wire.GpuNode) -> wire.GpuNode:
 
 
 def _gpu_pool(found: wire.GpuPool) -> wire.GpuPool:
+    """Of what the manager says of it only who holds what."""
     meta = found.metadata
     return wire.GpuPool(
-        wire.ObjectMeta(name=meta.name, creation_timestamp=meta.creation_timestamp), found.spec
+        wire.ObjectMeta(name=meta.name, creation_timestamp=meta.creation_timestamp),
+        found.spec,
+        PoolStatus(quotas=found.status.quotas),
+    )
+
+
+def _reservation(found: wire.GpuReservation) -> wire.GpuReservation:
+    """Of what the manager says of it only what is kept for it, and whether it is promised."""
+    meta, status = found.metadata, found.status
+    return wire.GpuReservation(
+        found.spec,
+        wire.ObjectMeta(name=meta.name, namespace=meta.namespace, creation_timestamp=meta.creation_timestamp),
+        ReservationStatus(phase=status.phase, kept=status.kept, cards=status.cards),
     )
 
 
@@ -132,7 +181,9 @@ def _node(found: wire.Node) -> wire.Node:
         NodeMeta(
             name=meta.name,
             labels=meta.labels,
-            annotations=wire.NodeAnnotations(cordoned=meta.annotations.cordoned),
+            annotations=wire.NodeAnnotations(
+                cordoned=meta.annotations.cordoned, plugin_labels=meta.annotations.plugin_labels
+            ),
         ),
         found.spec,
         CoreStatus(

@@ -24,19 +24,21 @@ Examples:
 @app.command(epilog=EPILOG)
 def retry(
     what: Annotated[
-        str, typer.Argument(metavar="NODE[/PCI-ADDRESS]", help="All that rests on a node, or one GPU.")
+        str, typer.Argument(metavar="NODE[/PCI-ADDRESS]", help="A node with all its GPUs, or one GPU.")
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whose rest would end.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list the GPUs that would be tried again.")
+    ] = False,
     output: Output = Format.TABLE,
     server: Server = "",
     token: Token = "",
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Have GPUs tried again at once that rest since their moves failed.
+    """End the rest of GPUs whose last moves failed.
 
-    The next plan may move them, if somebody needs it and their agent says that they could be moved. You need the right that
-    the ClusterRole poolmgr-operate gives.
+    The next plan may move them, if a workload needs them and their agent reports that they can be moved. Requires the
+    rights of the ClusterRole poolmgr-operate.
     """
     node, _, address = what.partition("/")
     body: dict[str, Any] = {"dryRun": dry_run, "devices": [address] if address else []}
@@ -49,7 +51,7 @@ def told(answer: dict[str, Any]) -> str:
     """The answer for people."""
     done = schemas.Retry.model_validate(answer)
     if not done.ended:
-        return f"{done.node}: nobody rests there; nothing was changed"
+        return f"{done.node}: nothing rests there, so nothing changed"
     lines = [f"{done.node}: {'would end' if done.dry_run else 'ended'} {len(done.ended)} rest(s)"]
     for rest in done.ended:
         who = rest.pci_address or "the node itself"

@@ -9,6 +9,7 @@ import uvicorn
 
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.reasons import Reason
+from poolmgr.kit.http_protocol import BoundedProtocol
 from poolmgr.kit.http_server import Server
 
 GRACE_SECONDS = 2
@@ -40,6 +41,9 @@ def configuration(app: Any) -> uvicorn.Config:
     """How poolmgr's servers are set."""
     return uvicorn.Config(
         app,
+        http=BoundedProtocol,
+        ws="none",
+        proxy_headers=False,  # a caller would say from where it calls, in the audit too
         log_config=None,
         access_log=False,
         lifespan="off",

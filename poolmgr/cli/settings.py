@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from poolmgr.cluster.lease_settings import LeaseSettings
+from poolmgr.controller.executor.advance import StepDeadlines
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.reasons import Reason
 
@@ -104,6 +105,34 @@ class LoopGroup(_Group):
     high: then current demand decides. `false`: the headroom alone."""
 
 
+STEPS = StepDeadlines()
+
+
+class StepsGroup(_Group):
+    fence_seconds: float = Field(default=STEPS.fence, gt=0)
+    """Longest wait in seconds until nobody new gets the GPUs of a move; beyond it, as for the following, the move is
+    undone. How long pods may take to end is the pool's `drainTimeoutSeconds`."""
+    detach_seconds: float = Field(default=STEPS.detach, gt=0)
+    """Longest wait in seconds until HAMi's plugin has let go of the GPUs."""
+    rebind_seconds: float = Field(default=STEPS.rebind, gt=0)
+    """Longest wait in seconds until the GPUs are on their new driver."""
+    attach_seconds: float = Field(default=STEPS.attach, gt=0)
+    """Longest wait in seconds until HAMi's plugin or KubeVirt offers them. Raise it where nodes are slow to start pods."""
+
+    silence_seconds: float = Field(default=STEPS.silence, gt=0)
+    """Longest wait in seconds for an agent that falls silent in mid-move; then HAMi and the node are given back."""
+
+    @property
+    def deadlines(self) -> StepDeadlines:
+        return StepDeadlines(
+            self.fence_seconds,
+            self.detach_seconds,
+            self.rebind_seconds,
+            self.attach_seconds,
+            self.silence_seconds,
+        )
+
+
 class LedgerSettings(_Group):
     timeout_seconds: float = Field(default=5.0, gt=0)
     """Longest wait for the database in seconds. Beyond it history is lost; moves continue."""
@@ -140,8 +169,11 @@ class ManagerSettings(BaseSettings):
     none. Replicas that are to share history need PostgreSQL."""
     hami_version: str = ""
     """HAMi's release, e.g. 2.10. Empty: detected from the cluster."""
+    hami_namespace: str = ""
+    """Where HAMi is installed: objects like HAMi's in other namespaces are not believed. Empty: the namespace of the
+    oldest object like HAMi's DaemonSet or Deployment."""
     hami_device_config: str = "hami-scheduler-device"
-    """Name of HAMi's device ConfigMap, in any namespace."""
+    """Name of HAMi's device ConfigMap in HAMi's namespace."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Minimum log level."""
     log_text: bool = False
@@ -152,6 +184,8 @@ class ManagerSettings(BaseSettings):
     """Which replica leads."""
     loop: LoopGroup = LoopGroup()
     """How often the manager looks and acts."""
+    steps: StepsGroup = StepsGroup()
+    """How long the steps of a move may take."""
     ledger: LedgerSettings = LedgerSettings()
     """How long history is kept."""
 

@@ -31,7 +31,7 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.partition("-")
         if not first.strip().isdigit() or (dash and not last.strip().isdigit()):
-            raise typer.BadParameter(f"{part!r} is no seed; write 3, 1-5 or 1,4,7-9", param_hint="--seeds")
+            raise typer.BadParameter(f"{part!r} is not a seed; write 3, 1-5 or 1,4,7-9", param_hint="--seeds")
         seeds.extend(range(int(first), int(last or first) + 1))
     return seeds
 
@@ -73,10 +73,10 @@ def simulate(
     ] = 0.0,
     outages: Annotated[
         float,
-        typer.Option(help="How often a node goes away for half an hour, in a day.", min=0.0),
+        typer.Option(help="How many times a day each node is down for half an hour.", min=0.0),
     ] = 0.0,
     days: Annotated[int, typer.Option(help="Length of the measured window.", min=1)] = 7,
-    tick_seconds: Annotated[float, typer.Option(help="How often a planner looks.", min=1.0)] = 15.0,
+    tick_seconds: Annotated[float, typer.Option(help="Seconds between two plans.", min=1.0)] = 15.0,
     split: Annotated[
         str,
         typer.Option(help="Weeks to draw from: develop (first half of the sessions' time), held-out, all."),

@@ -26,11 +26,11 @@ Examples:
 
 Kubeconfig = Annotated[
     Path | None,
-    typer.Option(help="The cluster to read; default: KUBECONFIG, or ~/.kube/config."),
+    typer.Option(help="Kubeconfig of the cluster to read; default: KUBECONFIG, or ~/.kube/config."),
 ]
-Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: its current one.")]
+Context = Annotated[str | None, typer.Option(help="Kubeconfig context; default: the current one.")]
 HamiConfig = Annotated[
-    str, typer.Option(help="HAMi's device ConfigMap, where its chart was not installed as `hami`.")
+    str, typer.Option(help="Name of HAMi's device ConfigMap, if its chart was not installed as `hami`.")
 ]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for the whole cluster.", min=1.0)]
 

@@ -34,7 +34,7 @@ DEFAULT_DURATION = 15
 
 @app.command(epilog=EPILOG)
 def status(output: Output = Format.TABLE, kubeconfig: Kubeconfig = None, context: Context = None) -> None:
-    """Say on one screen who acts, what moves, who waits and what needs a human. Reads the cluster's objects alone."""
+    """Show on one screen which manager leads, what moves, who waits and what needs attention. Only reads the cluster."""
     found = read(kubeconfig, context)
     warn(found)
     census = take_census(found.snapshot)
@@ -50,20 +50,20 @@ def manager_line(found: Look) -> str:
     if lease is None:
         denied = any(unseen.kind.startswith("leases") for unseen in found.unseen)
         return (
-            "cannot tell: its Lease may not be read"
+            "unknown: you may not read its Lease"
             if denied
-            else "no Lease: none has ever led here; nothing moves"
+            else "no Lease: no manager has ever led here; nothing moves"
         )
     spec = lease.spec
     renewed = unix_or_zero(spec.renew_time)
     ago = age(found.snapshot.taken_at - renewed)
     if not spec.holder_identity:
-        return f"none leads since {to_rfc3339(renewed)} ({ago}); nothing moves"
+        return f"no manager has led since {to_rfc3339(renewed)} ({ago}); nothing moves"
     if found.snapshot.taken_at - renewed > LEASE_LIVES_TWICE * (
         spec.lease_duration_seconds or DEFAULT_DURATION
     ):
         return f"silent: {spec.holder_identity} last renewed its lease at {to_rfc3339(renewed)} ({ago} ago); nothing moves"
-    return f"{spec.holder_identity.rpartition('_')[0] or spec.holder_identity} leads, heard {ago} ago"
+    return f"{spec.holder_identity.rpartition('_')[0] or spec.holder_identity} leads, last heard {ago} ago"
 
 
 def attention(found: Look, census: Census) -> list[str]:
@@ -71,7 +71,7 @@ def attention(found: Look, census: Census) -> list[str]:
     said = [
         node.agent.verdict(node.name).message
         if not node.agent.heard
-        else f"node {node.name} or its agent is not ready: what is said of its {len(node.gpus)} GPU(s) cannot be confirmed"
+        else f"node {node.name} or its agent is not ready, so the state of its {len(node.gpus)} GPU(s) is unknown"
         for node in found.snapshot.nodes
         if not node.ready
     ]

@@ -20,12 +20,14 @@ app = typer.Typer(add_completion=False)
 
 @app.command(epilog="Examples:\n\n  poolmgr version\n\n  poolmgr version --client -o json")
 def version(
-    client: Annotated[bool, typer.Option("--client", help="Only of this program; asks no cluster.")] = False,
+    client: Annotated[
+        bool, typer.Option("--client", help="Print only this program's version; contact no cluster.")
+    ] = False,
     output: Output = Format.TABLE,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Say the version of this program and, where a cluster can be asked, of its agents."""
+    """Print the version of this program and, if a cluster can be reached, of its agents."""
     said: dict[str, Any] = {"client": installed("poolmgr")}
     trouble = ""
     if not client:

@@ -40,7 +40,7 @@ def serve(
         str, typer.Option(envvar="POOLMGR_NAMESPACE", help="Namespace of the certificate's Secret.")
     ] = "poolmgr-system",
     secret: Annotated[
-        str, typer.Option(envvar="POOLMGR_CERTIFICATE_SECRET", help="Secret that holds our certificate.")
+        str, typer.Option(envvar="POOLMGR_CERTIFICATE_SECRET", help="Secret that holds the certificate.")
     ] = "poolmgr-webhook-certificate",
     configuration: Annotated[
         str,
@@ -53,14 +53,14 @@ def serve(
         str,
         typer.Option(
             envvar="POOLMGR_SERVING_NAMES",
-            help="DNS names and IP addresses that the API server calls us by, with commas.",
+            help="DNS names and IP addresses at which the API server reaches this webhook, separated by commas.",
         ),
     ] = "poolmgr-webhook.poolmgr-system.svc",
     tls_certificate: Annotated[
         Path | None,
         typer.Option(
             envvar="POOLMGR_TLS_CERTIFICATE",
-            help="Certificate file that something else renews (cert-manager); then we make none ourselves.",
+            help="Certificate file that another program renews (e.g. cert-manager); without it, poolmgr makes its own.",
         ),
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(envvar="POOLMGR_TLS_KEY", help="Its private key.")] = None,
@@ -68,9 +68,16 @@ def serve(
         UnknownResources,
         typer.Option(
             envvar="POOLMGR_UNKNOWN_RESOURCES",
-            help="For GPU models that no node has: Refuse, or Warn where an autoscaler may bring one.",
+            help="For GPU models that no node has: Refuse, or Warn if an autoscaler may add such a node.",
         ),
     ] = UnknownResources.REFUSE,
+    gates: Annotated[
+        bool,
+        typer.Option(
+            envvar="POOLMGR_GATES",
+            help="Hold pods that count against a quota until the manager admits them; off where no manager runs.",
+        ),
+    ] = True,
     gpu_resource: Annotated[
         str, typer.Option(envvar="POOLMGR_GPU_RESOURCE", help="HAMi's resourceCountName.")
     ] = DEFAULTS.count,
@@ -127,6 +134,7 @@ def serve(
             memory_scaling=memory_scaling,
         ),
         unknown_resources,
+        gates,
     )
 
     async def until_told() -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from poolmgr.cluster.client import Client
-from poolmgr.domain.access import Action, Forbidden, Unauthenticated
+from poolmgr.domain.access import Forbidden, Permission, Unauthenticated
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ LONGEST_TOKEN = 16_384
 """Bytes. Kubernetes' own tokens have about one thousand, those of an identity provider with many groups some more."""
 
 
-class User(msgspec.Struct, frozen=True):
+class UserInfo(msgspec.Struct, frozen=True):
     """authentication.k8s.io/v1 UserInfo."""
 
     username: str = ""
@@ -39,7 +39,7 @@ class User(msgspec.Struct, frozen=True):
 
 class TokenStatus(msgspec.Struct, frozen=True):
     authenticated: bool = False
-    user: User = User()
+    user: UserInfo = UserInfo()
     error: str = ""
 
 
@@ -63,7 +63,7 @@ class KubernetesAccess:
         self._places = asyncio.Semaphore(AT_ONCE)
         self._kept: dict[Hashable, tuple[float, Any]] = {}
 
-    async def admit(self, token: str, address: str, action: Action) -> str:
+    async def admit(self, token: str, address: str, permission: Permission) -> str:
         if not token:
             raise Unauthenticated(
                 "this call needs a Kubernetes token: send the header 'Authorization: Bearer <token>', for example "
@@ -73,21 +73,25 @@ class KubernetesAccess:
         user = await self._once(digest, lambda: self._user(token)) if len(token) <= LONGEST_TOKEN else None
         if user is None:
             raise Unauthenticated("the cluster does not know this token: it may have expired; get a new one")
-        if not await self._once((digest, action), lambda: self._may(user, action)):
-            raise Forbidden(user.username, action)
+        if not await self._once((digest, permission), lambda: self._may(user, permission)):
+            raise Forbidden(user.username, permission)
         return user.username
 
-    async def _user(self, token: str) -> User | None:
+    async def _user(self, token: str) -> UserInfo | None:
         status = (await self._ask(TOKEN_REVIEWS, "TokenReview", {"token": token}, TokenReview)).status
         return status.user if status.authenticated and status.user.username else None
 
-    async def _may(self, user: User, action: Action) -> bool:
+    async def _may(self, user: UserInfo, permission: Permission) -> bool:
         attributes: dict[str, Any]
-        if action.path:
-            attributes = {"nonResourceAttributes": {"path": action.path, "verb": action.verb}}
+        if permission.path:
+            attributes = {"nonResourceAttributes": {"path": permission.path, "verb": permission.verb}}
         else:
-            resource = {"resource": action.resource, "subresource": action.subresource, "name": action.name}
-            attributes = {"resourceAttributes": {"group": GROUP, "verb": action.verb, **resource}}
+            resource = {
+                "resource": permission.resource,
+                "subresource": permission.subresource,
+                "name": permission.name,
+            }
+            attributes = {"resourceAttributes": {"group": GROUP, "verb": permission.verb, **resource}}
         who = {"user": user.username, "uid": user.uid, "groups": list(user.groups), "extra": user.extra}
         review = await self._ask(ACCESS_REVIEWS, "SubjectAccessReview", who | attributes, AccessReview)
         return review.status.allowed

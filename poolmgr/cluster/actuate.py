@@ -1,14 +1,18 @@
 """Writes what the manager wants of a node into `GPUNode.spec`, by compare-and-swap."""
 
+from collections.abc import Callable
+
 from poolmgr import wire
 from poolmgr.cluster.client import Client, ContentType
 from poolmgr.cluster.fencing import Leadership, refuse_older, require_epoch
+from poolmgr.domain.directives import Directives
 from poolmgr.domain.errors import Rejected, Stale
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.node_spec import NodeIntent
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire import kinds
 from poolmgr.wire.annotations import AGENT_LAST_SEEN, EPOCH, RETRY
+from poolmgr.wire.directives import annotations_of
 from poolmgr.wire.instants import to_rfc3339
 from poolmgr.wire.node_specs import spec_of
 
@@ -20,9 +24,13 @@ EPOCH_RULE = "transition.epoch must not go back"
 class KubernetesFleet:
     """Implements `controller.interfaces.FleetActuator`."""
 
-    def __init__(self, client: Client, leadership: Leadership) -> None:
+    def __init__(
+        self, client: Client, leadership: Leadership, wrote: Callable[[str, wire.GpuNode], None]
+    ) -> None:
+        """`wrote` is told the resourceVersion that was written over, and the GPUNode as stored since."""
         self._client = client
         self._leadership = leadership
+        self._wrote = wrote
 
     async def write_intent(self, node: NodeName, intent: NodeIntent, revision: str) -> str:
         """See `FleetActuator`. The transition is written in the current epoch, whoever began it; one of a
@@ -47,7 +55,19 @@ class KubernetesFleet:
             if EPOCH_RULE in refusal.message:
                 raise Stale(Reason.STALE_EPOCH, f"{what} was not written: {refusal.message}") from refusal
             raise
+        self._wrote(revision, written)
         return written.metadata.resource_version
+
+    async def write_directives(self, node: NodeName, directives: Directives, revision: str) -> None:
+        """See `FleetActuator`."""
+        epoch = require_epoch(self._leadership, f"GPUNode {node}")
+        annotations = {EPOCH: str(epoch), **annotations_of(directives)}
+        patch = {"metadata": {"resourceVersion": revision, "annotations": annotations}}
+        path = kinds.GPU_NODES.path(node)
+        written = await self._client.write(
+            "PATCH", path, patch, wire.GpuNode, content_type=ContentType.MERGE_PATCH
+        )
+        self._wrote(revision, written)
 
     async def ensure_silence_noted(self, node: NodeName, since: float | None) -> None:
         """See `FleetActuator`. Nothing depends on it, so it is written over whatever is there."""

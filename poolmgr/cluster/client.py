@@ -18,6 +18,7 @@ from poolmgr.cluster.transport import Response, Transport
 from poolmgr.domain.errors import Fault, Unavailable
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock
+from poolmgr.wire.decoding import decode_as
 from poolmgr.wire.http_errors import error_of, is_success
 
 T = TypeVar("T")
@@ -156,7 +157,7 @@ def ok(response: Response, what: str) -> Response:
 def decode(body: bytes, as_type: type[T], what: str) -> T:
     """Decode or raise Fault: an object of ours or of the API that does not fit its type is a defect."""
     try:
-        return msgspec.json.decode(body, type=as_type)
+        return decode_as(as_type, body)
     except msgspec.DecodeError as error:
         raise Fault(Reason.INVARIANT_BROKEN, f"{what} answered something unexpected: {error}.") from error
 

@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 
 from poolmgr.cluster import transport
 from poolmgr.cluster.actuate import KubernetesFleet
+from poolmgr.cluster.admit import KubernetesAdmitter
 from poolmgr.cluster.client import Client
 from poolmgr.cluster.events import KubernetesRecorder
 from poolmgr.cluster.evict import KubernetesEvictor
 from poolmgr.cluster.exclusions import KubernetesExclusions
+from poolmgr.cluster.gpu_operator.actuate import KubernetesServices
 from poolmgr.cluster.hami.actuate import KubernetesSharing
 from poolmgr.cluster.lease import Elector
 from poolmgr.cluster.lease_settings import LeaseSettings
+from poolmgr.cluster.node_writer import NodeWriter
 from poolmgr.cluster.pools import KubernetesPools
+from poolmgr.cluster.reservations import KubernetesReservations
 from poolmgr.cluster.view import KubernetesView, ViewSettings
 from poolmgr.kit.clock import Clock
 
@@ -41,9 +45,12 @@ class KubernetesCluster:
     elector: Elector
     fleet: KubernetesFleet
     sharing: KubernetesSharing
+    services: KubernetesServices
     evictor: KubernetesEvictor
+    admitter: KubernetesAdmitter
     recorder: KubernetesRecorder
     reporter: KubernetesPools
+    reservations: KubernetesReservations
     exclusions: KubernetesExclusions
 
     async def run(self) -> None:
@@ -59,22 +66,25 @@ def assemble(client: Client, settings: ClusterSettings) -> KubernetesCluster:
     identity = f"{settings.identity or 'poolmgr'}_{client.rng.getrandbits(32):08x}"
     view = KubernetesView(client, settings.view)
     elector = Elector(client, identity=identity, floor=view.highest_epoch, settings=settings.lease)
+    nodes = NodeWriter(client, elector)
     return KubernetesCluster(
         client=client,
         view=view,
         elector=elector,
-        fleet=KubernetesFleet(client, elector),
+        fleet=KubernetesFleet(client, elector, view.wrote),
         sharing=KubernetesSharing(
-            client,
-            elector,
+            nodes,
             version=view.hami_version,
             plugin=view.plugin,
             plan_of=view.plan_of,
         ),
+        services=KubernetesServices(nodes),
         evictor=KubernetesEvictor(client, elector),
+        admitter=KubernetesAdmitter(client, elector),
         recorder=KubernetesRecorder(client, view.references, instance=identity),
         reporter=KubernetesPools(client, elector, view.pool),
-        exclusions=KubernetesExclusions(client, elector, view.leaving),
+        reservations=KubernetesReservations(client, elector, view.reservation),
+        exclusions=KubernetesExclusions(client, elector, view.exclusions),
     )
 
 

@@ -1,11 +1,13 @@
-"""Gives waiting pods back the GPUs that our webhook excluded for them, once those GPUs leave no more.
+"""Keeps the GPUs that waiting pods must not get up to date.
 
-While a GPU is on its way to passthrough, the webhook adds its UUID to new pods' `nvidia.com/nouse-gpuuuid` and
-notes it in `poolmgr.io/excluded-by-poolmgr`. The annotation outlives the move: a pod that still waits when the
-GPU comes back could never be placed on it. What the user excluded is not ours to touch.
+While a GPU is on its way to passthrough, or kept for a reservation, the webhook adds its UUID to new pods'
+`nvidia.com/nouse-gpuuuid` and notes it in `poolmgr.io/excluded-by-poolmgr`. The annotation outlives that: a pod that
+still waits when the GPU comes back could never be placed on it. And a pod that waited before a card was kept knows nothing
+of it. What the user excluded is not ours to touch.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -51,58 +53,69 @@ class _Pods(Wire, frozen=True):
     items: tuple[_Pod, ...] = ()
 
 
-def lifted(nouse: str, ours: str, still_leaving: frozenset[GpuUuid]) -> tuple[str, str] | None:
-    """Both annotations without what leaves no more; None where nothing changes."""
-    noted = listed(ours)
-    kept = tuple(uuid for uuid in noted if uuid in still_leaving)
-    if kept == noted:
+class Exclusions(NamedTuple):
+    """Of one pod."""
+
+    may_stay: frozenset[GpuUuid]
+    """What was excluded by us stays excluded where it is among these."""
+    needed: frozenset[GpuUuid]
+    """These have to be, whoever has not excluded them yet."""
+
+
+def renewed(nouse: str, ours: str, wanted: Exclusions) -> tuple[str, str] | None:
+    """Both annotations as they should be; None where nothing changes."""
+    noted, named = listed(ours), listed(nouse)
+    kept = [uuid for uuid in noted if uuid in wanted.may_stay or uuid in wanted.needed]
+    added = [str(uuid) for uuid in sorted(wanted.needed) if uuid not in named]
+    if len(kept) == len(noted) and not added:
         return None
     gone = set(noted) - set(kept)
-    return ",".join(uuid for uuid in listed(nouse) if uuid not in gone), ",".join(kept)
+    return ",".join([uuid for uuid in named if uuid not in gone] + added), ",".join(kept + added)
 
 
 class KubernetesExclusions:
-    """`leaving_now` answers what leaves now, None while that is not surely known."""
+    """`rule` answers what holds now for each pod, by `NAMESPACE/NAME`; None while that is not surely known."""
 
     def __init__(
         self,
         client: Client,
         leadership: Leadership,
-        leaving_now: Callable[[], frozenset[GpuUuid] | None],
+        rule: Callable[[], Callable[[str], Exclusions] | None],
     ) -> None:
         self._client = client
         self._leadership = leadership
-        self._leaving_now = leaving_now
+        self._rule = rule
 
     async def run(self) -> None:
         """Until cancelled; acts while leading. What cannot be done now is done at a later look."""
         while True:
             await self._client.clock.sleep(LOOK_SECONDS)
             try:
-                await self.lift()
+                await self.renew()
             except PoolError as error:
-                log.warning("exclusions_not_lifted", reason=error.reason.value, detail=error.message)
+                log.warning("exclusions_not_renewed", reason=error.reason.value, detail=error.message)
 
-    async def lift(self) -> int:
+    async def renew(self) -> int:
         """Look at all waiting pods once; answers how many were changed."""
         changed = 0
         query = {"fieldSelector": "status.phase=Pending", "limit": str(PAGE_SIZE)}
-        while self._leadership.epoch is not None and (now := self._leaving_now()) is not None:
+        while self._leadership.epoch is not None and (wanted := self._rule()) is not None:
             page = await self._client.read(
                 kinds.PODS.path(), _Pods, query=query, timeout_seconds=LIST_TIMEOUT_SECONDS
             )
             for pod in page.items:
-                changed += await self._lift(pod.metadata, now)
+                name = f"{pod.metadata.namespace}/{pod.metadata.name}"
+                changed += await self._renew(pod.metadata, wanted(name))
             if not page.metadata.continue_:
                 break
             query["continue"] = page.metadata.continue_
         return changed
 
-    async def _lift(self, meta: _Meta, now: frozenset[GpuUuid]) -> bool:
-        wanted = lifted(meta.annotations.nouse, meta.annotations.ours, now)
-        if wanted is None:
+    async def _renew(self, meta: _Meta, wanted: Exclusions) -> bool:
+        annotations_now = renewed(meta.annotations.nouse, meta.annotations.ours, wanted)
+        if annotations_now is None:
             return False
-        nouse, ours = wanted
+        nouse, ours = annotations_now
         # An annotation that is empty goes: HAMi would read it as a list with one empty name.
         annotations = {NOUSE_UUID: nouse or None, EXCLUDED_BY_US: ours or None}
         patch = {"metadata": {"resourceVersion": meta.resource_version, "annotations": annotations}}
@@ -111,5 +124,5 @@ class KubernetesExclusions:
             await self._client.write("PATCH", path, patch, _Pod, content_type=ContentType.MERGE_PATCH)
         except (Stale, Absent):
             return False  # someone else wrote it, or it is gone: the next look sees it anew
-        log.info("exclusion_lifted", namespace=meta.namespace, pod=meta.name, still=ours)
+        log.info("exclusions_renewed", namespace=meta.namespace, pod=meta.name, now=ours)
         return True

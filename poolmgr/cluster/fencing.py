@@ -9,7 +9,7 @@ from typing import Protocol
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.identifiers import LeaseEpoch
 from poolmgr.domain.reasons import Reason
-from poolmgr.wire.text import whole
+from poolmgr.wire.lease import epoch_of
 
 
 class Leadership(Protocol):
@@ -27,7 +27,7 @@ def require_epoch(leadership: Leadership, what: str) -> LeaseEpoch:
 
 def refuse_older(written: str, epoch: LeaseEpoch, what: str) -> None:
     """Raises Stale when `written`, the annotation found, is of a later leader than `epoch`."""
-    if whole(written) > epoch:
+    if epoch_of(written) > epoch:
         raise Stale(
             Reason.STALE_EPOCH,
             f"{what} was not written: it was last written in lease epoch {written}, ours is {epoch}.",

@@ -33,8 +33,10 @@ from poolmgr.wire.instants import to_rfc3339_micro
 log = structlog.get_logger()
 
 NEVER = float("-inf")
-DELETED = ("", "", "deleted")
-"""In place of a lease's holder, renewal and version."""
+AGAIN_SECONDS = 0.2
+"""Until a renewal is tried again that met an earlier one of ours, whose answer was lost."""
+DELETED = "deleted"
+"""In place of a lease's version."""
 
 
 class Elector:
@@ -63,8 +65,8 @@ class Elector:
         self._lease: Lease | None = None
         self._held: LeaseEpoch | None = None
         self._deadline = NEVER
-        self._seen: tuple[str, str, str] = ("", "", "")
-        self._seen_at = NEVER
+        self._seen: tuple[str, float] | None = None
+        """Version of the lease last seen in other hands, and since when it is this."""
         self._highest = 0
         self.holder = ""
         """Identity of the leader last seen, for people; empty when unknown."""
@@ -116,7 +118,7 @@ class Elector:
                     log.warning(
                         "lease_not_acquired", reason=error.reason.value, detail=self.not_leading_message
                     )
-                complained = not isinstance(error, Stale)
+                complained = True
             await self._clock.sleep(self._settings.retry_seconds * self._client.rng.uniform(1.0, 1.5))
 
     async def _try_acquire(self) -> LeaseEpoch | None:
@@ -139,7 +141,7 @@ class Elector:
         first = lease is None
         if lease is None:
             lease = Lease(metadata=ObjectMeta(name=self._settings.name, namespace=self._settings.namespace))
-        epoch = LeaseEpoch(max(lease.spec.lease_transitions or 0, floor) + 1)
+        epoch = LeaseEpoch(floor + 1)
         instant = to_rfc3339_micro(self._clock.now())
         try:
             await self._put(lease, self._spec(epoch, acquired=instant))
@@ -151,7 +153,7 @@ class Elector:
                 f"there is no namespace {self._settings.namespace}. Install the chart, which makes it, or name "
                 f"another with POOLMGR_NAMESPACE.",
             ) from absent
-        self._held = epoch
+        self._held, self._highest, self.holder = epoch, epoch, self._identity
         return epoch
 
     def _free(self, lease: Lease, now: float) -> bool:
@@ -161,20 +163,20 @@ class Elector:
         if not self.holder or self.holder == self._identity:
             return True
         self.not_leading_message = f"manager {self.holder} holds the lease {self._where}; this one stands by"
-        seen = (self.holder, spec.renew_time or "", lease.metadata.resource_version)
-        if seen != self._seen:
-            self._seen, self._seen_at = seen, now
-        duration = max(self._settings.duration_seconds, spec.lease_duration_seconds or 0)
-        return now - self._seen_at >= duration
+        own = self._settings.duration_seconds
+        duration = max(own, spec.lease_duration_seconds or own)
+        return self._unchanged_for(lease.metadata.resource_version, now) >= duration
 
     def _over_since_deleted(self, now: float) -> bool:
         """Whether a holder of the lease that is gone has surely stopped."""
-        if self._seen != DELETED:
-            self._seen, self._seen_at = DELETED, now
-        self.not_leading_message = (
-            f"somebody deleted the lease {self._where}; a new one is made once its holder has surely stopped"
-        )
-        return now - self._seen_at >= self._settings.duration_seconds
+        self.not_leading_message = f"somebody deleted the lease {self._where}; the manager makes a new one once the old holder must have stopped"
+        return self._unchanged_for(DELETED, now) >= self._settings.duration_seconds
+
+    def _unchanged_for(self, version: str, now: float) -> float:
+        """Seconds for which the lease has had this version: whoever holds it changes it with each renewal."""
+        if self._seen is None or self._seen[0] != version:
+            self._seen = version, now
+        return now - self._seen[1]
 
     async def _renew_until_lost(self) -> None:
         pause = self._settings.retry_seconds
@@ -190,8 +192,7 @@ class Elector:
                 if not await self._still_ours():
                     self._deadline = NEVER
                     return
-                # Read again just now, so this try will not conflict; the deadline is near after lost answers.
-                pause = 0.2 if remaining < self._settings.renew_deadline_seconds / 2 else pause
+                pause = AGAIN_SECONDS  # it has just been read, so the next try meets no conflict
             except Absent:
                 log.warning("lease_deleted", detail=f"somebody deleted the lease {self._where}")
                 self._deadline = NEVER
@@ -225,9 +226,9 @@ class Elector:
     async def _release(self) -> None:
         """Give the lease back, if it is still surely held; otherwise leave it to expire."""
         held, self._held = self.epoch, None
-        self._deadline = NEVER
-        if held is None or self._lease is None:
+        if held is None:
             return
+        assert self._lease is not None
         spec = LeaseSpec(
             holder_identity="",
             lease_duration_seconds=self._settings.duration_seconds,
@@ -237,11 +238,10 @@ class Elector:
         )
         try:
             await self._put(self._lease, spec)
+            self.holder = ""
             log.info("lease_released", lease_epoch=held)
         except PoolError as error:
             log.warning("lease_not_released", reason=error.reason.value, detail=error.message)
-        finally:
-            self._deadline = NEVER
 
     def _spec(self, epoch: LeaseEpoch, *, acquired: str | None) -> LeaseSpec:
         return LeaseSpec(
@@ -267,9 +267,7 @@ class Elector:
         self._lease = await self._client.write(
             method, path, encode_body(body), Lease, content_type=ContentType.JSON
         )
-        self.holder = spec.holder_identity or ""
         self._deadline = begun + self._settings.renew_deadline_seconds
-        self._highest = max(self._highest, spec.lease_transitions or 0)
 
 
 async def _ended(task: "asyncio.Future[None]") -> None:

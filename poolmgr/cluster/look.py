@@ -16,7 +16,7 @@ from poolmgr.cluster.client import LIST_TIMEOUT_SECONDS, Client
 from poolmgr.cluster.observe.assembly import Assembly
 from poolmgr.cluster.observe.pods import facts_of
 from poolmgr.cluster.view import ViewSettings
-from poolmgr.domain.errors import Rejected
+from poolmgr.domain.errors import Fault, Rejected
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.liveness import SILENT_SECONDS, AgentSign
@@ -24,6 +24,7 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.wire import kinds
 from poolmgr.wire.annotations import AGENT_LAST_SEEN
+from poolmgr.wire.decoding import decode_as
 from poolmgr.wire.hami import names as hami_names
 from poolmgr.wire.http_errors import Absent
 from poolmgr.wire.instants import unix_or_zero
@@ -83,7 +84,10 @@ async def listed(
             timeout_seconds=LIST_TIMEOUT_SECONDS,
             deadline_seconds=DEADLINE_SECONDS,
         )
-        found += [msgspec.json.decode(item, type=as_type) for item in page.items or ()]
+        try:
+            found += [decode_as(as_type, item) for item in page.items or ()]
+        except msgspec.DecodeError as error:
+            raise Fault(Reason.OBJECT_UNREAD, f"one of {kind} cannot be read: {error}") from error
         if not page.metadata.next:
             return found
         query["continue"] = page.metadata.next
@@ -146,7 +150,7 @@ class _Looking:
         for pod in pods:
             assembly.apply_pod(
                 f"{pod.metadata.namespace}/{pod.metadata.name}",
-                facts_of(pod, assembly.config, self._settings.schedulers),
+                facts_of(pod, assembly.hami.config, self._settings.schedulers),
             )
         for reservation in reservations:
             assembly.apply_reservation(_key(reservation.metadata), reservation)
@@ -182,7 +186,7 @@ class _Looking:
         except Absent as error:
             if not optional:
                 self._unseen.append(Unseen(str(kind), error.message))
-        except Rejected as error:
+        except (Rejected, Fault) as error:
             self._unseen.append(Unseen(str(kind), error.message))
         return []
 

@@ -1,17 +1,23 @@
-"""What an operator changes in the cluster by hand, with the operator's own rights: pools paused, GPUs cordoned.
+"""What an operator changes in the cluster by hand, with the operator's own rights: pools paused, directives about GPUs.
 
 Each edit is a compare-and-swap on the object as it was read: raises Stale where somebody else changed it meanwhile.
 """
 
 from poolmgr import wire
 from poolmgr.cluster.client import Client, ContentType
-from poolmgr.domain.errors import Rejected
+from poolmgr.controller.intents import is_gone
+from poolmgr.domain.directives import Directives, Request, after
+from poolmgr.domain.errors import PoolError, Rejected
 from poolmgr.domain.fleet import RebalanceMode
 from poolmgr.domain.reasons import Reason
-from poolmgr.wire.annotations import ALL_GPUS, CORDONED_GPUS, PAUSED_FROM
+from poolmgr.wire.annotations import PAUSED_FROM
+from poolmgr.wire.directives import annotations_of, directives_of
 from poolmgr.wire.enums import known
-from poolmgr.wire.gpu_nodes import cordoned_gpus
+from poolmgr.wire.gpu_nodes import gpus_of
 from poolmgr.wire.kinds import GPU_NODES, GPU_POOLS
+from poolmgr.wire.meta import Wire
+
+SELF_REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 
 async def pause_pool(client: Client, name: str) -> RebalanceMode:
@@ -33,7 +39,7 @@ async def resume_pool(client: Client, name: str, mode: RebalanceMode | None) -> 
         if noted not in tuple(RebalanceMode):
             raise Rejected(
                 Reason.INVALID_REQUEST,
-                f"pool {name} was not set Off by `poolmgr pause`: say with --mode what it shall be",
+                f"pool {name} was not set Off by `poolmgr pause`: give the mode to set with --mode",
             )
         mode = RebalanceMode(noted)
     await _edit(client, pool, mode, None)
@@ -55,38 +61,40 @@ async def _edit(client: Client, pool: wire.GpuPool, mode: RebalanceMode, noted: 
     )
 
 
-async def cordon(client: Client, node: str, pci_address: str) -> bool:
-    """Keep one GPU in its mode, or with an empty address all of the node. False where that was so. Raises Rejected for a
-    GPU that the node does not have."""
-    found = await client.read(GPU_NODES.path(node), wire.GpuNode)
-    there = {device.pci_address for device in found.status.devices}
-    if pci_address and pci_address not in there:
-        have = ", ".join(sorted(there)) or "none"
-        raise Rejected(Reason.NOT_FOUND, f"{node} has no GPU {pci_address}; it has {have}")
-    known_before = cordoned_gpus(found)
-    return await _annotate(client, found, known_before, known_before | {pci_address or ALL_GPUS})
-
-
-async def uncordon(client: Client, node: str, pci_address: str) -> bool:
-    """The reverse; an empty address ends every cordon of the node. False where there was none. Raises Rejected for one GPU
-    of a node that is cordoned as a whole."""
-    found = await client.read(GPU_NODES.path(node), wire.GpuNode)
-    before = cordoned_gpus(found)
-    if pci_address and ALL_GPUS in before:
-        raise Rejected(
-            Reason.INVALID_REQUEST,
-            f"all GPUs of {node} are cordoned together: uncordon {node}, then cordon those that shall stay",
+async def change_directives(
+    client: Client, name: str, request: Request, *, dry_run: bool
+) -> tuple[Directives, Directives]:
+    """Note on the GPUNode what is wanted of its GPUs; its directives before and from then on. Raises Rejected as
+    `directives.after` does."""
+    node = await client.read(GPU_NODES.path(name), wire.GpuNode)
+    before = directives_of(node.metadata.annotations)
+    gone = {gpu.pci_address: is_gone(gpu) for gpu in gpus_of(node, {})}
+    now = after(before, request, name, gone)
+    if now != before and not dry_run:
+        meta = {"resourceVersion": node.metadata.resource_version, "annotations": annotations_of(now)}
+        path = GPU_NODES.path(name)
+        await client.write(
+            "PATCH", path, {"metadata": meta}, wire.GpuNode, content_type=ContentType.MERGE_PATCH
         )
-    return await _annotate(client, found, before, before - {pci_address} if pci_address else frozenset())
+    return before, now
 
 
-async def _annotate(
-    client: Client, node: wire.GpuNode, before: frozenset[str], after: frozenset[str]
-) -> bool:
-    if before == after:
-        return False
-    annotations = {CORDONED_GPUS: ",".join(sorted(after)) or None}
-    meta = {"resourceVersion": node.metadata.resource_version, "annotations": annotations}
-    path = GPU_NODES.path(node.metadata.name)
-    await client.write("PATCH", path, {"metadata": meta}, wire.GpuNode, content_type=ContentType.MERGE_PATCH)
-    return True
+class _Who(Wire, frozen=True):
+    username: str = ""
+
+
+class _Status(Wire, frozen=True):
+    user_info: _Who = _Who()
+
+
+class _Review(Wire, frozen=True):
+    status: _Status = _Status()
+
+
+async def who_am_i(client: Client) -> str:
+    """The caller's name, as the API server knows it; empty where it does not say."""
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    try:
+        return (await client.write("POST", SELF_REVIEWS, body, _Review)).status.user_info.username
+    except PoolError:
+        return ""

@@ -14,6 +14,7 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock
 from poolmgr.wire import gpu_pools, kinds
 from poolmgr.wire.instants import to_rfc3339
+from poolmgr.wire.meta import ready_condition
 
 NOT_READY = frozenset(
     {
@@ -64,17 +65,7 @@ class KubernetesPools:
 
 
 def status_of(status: PoolStatus, conditions: tuple[wire.Condition, ...], now: str) -> gpu_pools.PoolStatus:
-    """The wire form. The Ready condition keeps its time while its status stays; conditions of others stay."""
-    ready = "False" if status.reason in NOT_READY else "True"
-    before = next((c for c in conditions if c.type == "Ready"), None)
-    since = before.last_transition_time if before is not None and before.status == ready else now
-    condition = wire.Condition(
-        type="Ready",
-        status=ready,
-        reason=status.reason.value,
-        message=status.message[:4096],
-        last_transition_time=since,
-    )
+    """The wire form; see `ready_condition` for its condition."""
     return gpu_pools.PoolStatus(
         observed_generation=status.observed_generation,
         gpus=status.gpus,
@@ -86,7 +77,14 @@ def status_of(status: PoolStatus, conditions: tuple[wire.Condition, ...], now: s
         trouble=status.trouble,
         waiting_vms=status.waiting_vms,
         waiting_pods=status.waiting_pods,
-        conditions=(*(c for c in conditions if c.type != "Ready"), condition),
+        quotas=tuple(
+            gpu_pools.QuotaStatus(use.namespace, use.max_gpus, round(use.used, 3), round(use.waiting, 3))
+            for use in status.quotas
+        ),
+        resource_names=status.resource_names,
+        conditions=ready_condition(
+            conditions, status.reason not in NOT_READY, status.reason.value, status.message, now
+        ),
     )
 
 

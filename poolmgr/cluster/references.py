@@ -20,6 +20,7 @@ class ObjectReference(msgspec.Struct, frozen=True, rename="camel", omit_defaults
 def references(subject: Subject, assembly: Assembly) -> tuple[ObjectReference, ...]:
     """The objects that people will look at: a node's Event goes to its Node and its GPUNode, a machine's to
     the machine and its instance. Empty where the object is gone."""
+    unread = assembly.unread.uid
     match subject.kind:
         case SubjectKind.NODE | SubjectKind.GPU:
             name = subject.name if subject.kind is SubjectKind.NODE else subject.namespace
@@ -33,24 +34,38 @@ def references(subject: Subject, assembly: Assembly) -> tuple[ObjectReference, .
             return tuple(found)
         case SubjectKind.POOL:
             pool = assembly.wire_pool(subject.name)
-            if pool is None:
+            uid = pool.metadata.uid if pool is not None else unread(kinds.GPU_POOLS, subject.name)
+            if uid is None:
                 return ()
+            return (ObjectReference(kinds.POOLMGR_API_VERSION, "GPUPool", subject.name, uid=uid),)
+        case SubjectKind.RESERVATION:
+            key = f"{subject.namespace}/{subject.name}"
+            reservation = assembly.reservations.stored(key)
+            if reservation is None:
+                return ()
+            meta = reservation.metadata
             return (
-                ObjectReference(kinds.POOLMGR_API_VERSION, "GPUPool", subject.name, uid=pool.metadata.uid),
+                ObjectReference(
+                    kinds.POOLMGR_API_VERSION, "GPUReservation", meta.name, meta.namespace, meta.uid
+                ),
             )
         case SubjectKind.POD:
-            pod = assembly.pod(f"{subject.namespace}/{subject.name}")
-            if pod is None or pod.shared is None:
+            key = f"{subject.namespace}/{subject.name}"
+            pod = assembly.pod(key)
+            uid = pod.shared.uid if pod is not None and pod.shared is not None else unread(kinds.PODS, key)
+            if uid is None:
                 return ()
-            return (ObjectReference("v1", "Pod", subject.name, subject.namespace, pod.shared.uid),)
+            return (ObjectReference("v1", "Pod", subject.name, subject.namespace, uid),)
         case SubjectKind.VM:
             key = f"{subject.namespace}/{subject.name}"
             found = []
-            for kind, object_ in (
-                ("VirtualMachineInstance", assembly.instance(key)),
-                ("VirtualMachine", assembly.machine(key)),
+            for kind, object_, of in (
+                ("VirtualMachineInstance", assembly.instance(key), kinds.VIRTUAL_MACHINE_INSTANCES),
+                ("VirtualMachine", assembly.machine(key), kinds.VIRTUAL_MACHINES),
             ):
-                if object_ is not None:
-                    meta = object_.metadata
-                    found.append(ObjectReference("kubevirt.io/v1", kind, meta.name, meta.namespace, meta.uid))
+                uid = object_.metadata.uid if object_ is not None else unread(of, key)
+                if uid is not None:
+                    found.append(
+                        ObjectReference("kubevirt.io/v1", kind, subject.name, subject.namespace, uid)
+                    )
             return tuple(found)

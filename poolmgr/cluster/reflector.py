@@ -1,5 +1,8 @@
 """Mirrors one kind of object from the API server into memory, and says how far it can be trusted.
 
+An object that cannot be read, or of which the mirror's owner can make nothing, is set aside with the reason: it concerns
+itself. Only what does not even say which object it is stops the mirror.
+
 List in pages, then watch with bookmarks from where the list ended. A dropped watch goes on from the last
 resourceVersion; 410 lists again. Every failure waits with growing, jittered pauses, so that an API server
 that is down costs next to nothing. While it is down the mirror keeps what it has and `age` grows: whoever
@@ -8,7 +11,7 @@ acts on it must look at `synced` and `age` first.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -16,7 +19,9 @@ import structlog
 from poolmgr.cluster.client import LIST_TIMEOUT_SECONDS, Client, backoff, decode
 from poolmgr.domain.errors import Fault, PoolError, Unavailable
 from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import Unread
 from poolmgr.wire import Status, Wire
+from poolmgr.wire.decoding import decoded
 from poolmgr.wire.http_errors import SERVER_ERROR, Absent, Expired, error_of
 from poolmgr.wire.kinds import Kind
 from poolmgr.wire.meta import WatchEvent
@@ -50,11 +55,33 @@ class _Page(Wire, frozen=True):
 class _Key(Wire, frozen=True):
     name: str = ""
     namespace: str = ""
+    uid: str = ""
     resource_version: str = ""
 
 
 class _Identity(Wire, frozen=True):
     metadata: _Key = _Key()
+
+
+LONGEST_WHY = 300
+"""Characters of what is wrong with an object: it may quote what a stranger wrote."""
+
+
+class Aside(Protocol[R]):
+    """What is to be kept in place of an object that cannot be read."""
+
+    def __call__(self, raw: bytes, found: Unread, before: R | None, /) -> tuple[Unread, R | None]:
+        """`before`: what was last read of it. Raises Fault where the mirror cannot be trusted any more."""
+        ...
+
+
+def drop(raw: bytes, found: Unread, before: Any) -> tuple[Unread, Any]:
+    """Nothing is kept."""
+    return found, None
+
+
+def keep_last(raw: bytes, found: Unread, before: R | None) -> tuple[Unread, R | None]:
+    return found, before
 
 
 class Reflector(Generic[W, R]):
@@ -76,8 +103,11 @@ class Reflector(Generic[W, R]):
         label_selector: str = "",
         field_selector: str = "",
         optional: bool = False,
+        aside: Aside[R] = drop,
+        apply_unread: Callable[[str, Unread | None], None] = lambda key, found: None,
     ) -> None:
-        """`namespace`: only its objects; empty for all."""
+        """`namespace`: only its objects; empty for all. `apply_unread` is told of each object that is set aside, and with
+        None of each that is read again or gone."""
         self._client = client
         self._clock = client.clock
         self._kind = kind
@@ -93,7 +123,12 @@ class Reflector(Generic[W, R]):
             if value
         }
         self._optional = optional
+        self._aside = aside
+        self._apply_unread = apply_unread
+        self._unread: dict[str, Unread] = {}
         self._records: dict[str, R] = {}
+        self._written_over: dict[str, set[str]] = {}
+        """Key → resourceVersions that this process has written over, until the watch is past them."""
         self._resource_version = ""
         self._synced = False
         self._listed = asyncio.Event()
@@ -128,6 +163,11 @@ class Reflector(Generic[W, R]):
         return self._heard_at
 
     @property
+    def unread(self) -> dict[str, Unread]:
+        """By key what could not be read; do not change it."""
+        return self._unread
+
+    @property
     def records(self) -> dict[str, R]:
         """Do not change it."""
         return self._records
@@ -136,6 +176,14 @@ class Reflector(Generic[W, R]):
         """List again at the next chance, because `project` has become another function."""
         self._relist = True
         self._synced = False
+
+    def wrote(self, key: str, over: str, record: R) -> None:
+        """Show `record`, what the API server answered to this process's write over the resourceVersion `over` of the
+        object, before the watch tells of it. The mirror must hold the object at `over`. No version that was written
+        over is shown again: a list or a watch that is behind the answer may still bring one."""
+        self._written_over.setdefault(key, set()).add(over)
+        self._records[key] = record
+        self._apply(key, record)
 
     async def run(self) -> None:
         """Until cancelled. Raises nothing of the API server's; a defect (Fault) is logged and retried too,
@@ -160,6 +208,10 @@ class Reflector(Generic[W, R]):
             except PoolError as error:
                 attempt += 1
                 pause = self._failed(error, attempt)
+            except Exception as error:  # noqa: BLE001 - no answer of a server ends the process
+                attempt += 1
+                self._log.exception("watch_not_understood")
+                pause = self._failed(_defect(self._kind, error), attempt)
             if pause:
                 await self._clock.sleep(pause)
             else:
@@ -201,7 +253,7 @@ class Reflector(Generic[W, R]):
             if not page.metadata.continue_:
                 break
             query["continue"] = page.metadata.continue_
-        for key in [key for key in self._records if key not in seen]:
+        for key in {*self._records, *self._unread} - seen:
             self._forget(key)
         self._resource_version = page.metadata.resource_version
         self._absent_since = None
@@ -220,7 +272,7 @@ class Reflector(Generic[W, R]):
                 f"{self._kind} has vanished from the API server; waiting to see whether it returns."
             )
             return
-        for key in list(self._records):
+        for key in {*self._records, *self._unread}:
             self._forget(key)
         self._confirmed()
         self._synced = True
@@ -250,7 +302,7 @@ class Reflector(Generic[W, R]):
 
     def _take(self, line: bytes) -> None:
         try:
-            event = self._event.decode(line)
+            event = decoded(self._event, line)
         except msgspec.DecodeError:
             event = WatchEvent("ERROR", msgspec.Raw(line))
         match event.type:
@@ -271,25 +323,50 @@ class Reflector(Generic[W, R]):
         self._confirmed()
 
     def _store(self, raw: msgspec.Raw, meta: _Key | None = None) -> str:
-        key = _key(meta or self._identify(raw))
+        meta = meta or self._identify(raw)
+        key = _key(meta)
+        if key in self._written_over:
+            if meta.resource_version in self._written_over[key]:
+                return key
+            del self._written_over[key]
+        before = self._records.get(key)
         try:
-            record = self._project(self._decoder.decode(raw))
-        except (msgspec.DecodeError, ValueError) as error:
-            raise _unreadable(self._kind, key, error) from error
+            self._put(key, self._project(decoded(self._decoder, raw)))
+        except Exception as error:  # noqa: BLE001 - whatever a stranger wrote, it concerns this object
+            self._set_aside(key, meta, bytes(raw), error, before)
+        else:
+            if self._unread.pop(key, None) is not None:
+                self._log.info("object_read_again", object=key)
+                self._apply_unread(key, None)
+        return key
+
+    def _put(self, key: str, record: R | None) -> None:
         if record is None:
-            self._forget(key)
+            self._written_over.pop(key, None)
+            if self._records.pop(key, None) is not None:
+                self._apply(key, None)
         elif self._records.get(key) != record:
             self._records[key] = record
             self._apply(key, record)
-        return key
+
+    def _set_aside(self, key: str, meta: _Key, raw: bytes, error: Exception, before: R | None) -> None:
+        why = f"{type(error).__name__}: {error}"[:LONGEST_WHY]
+        found = Unread(str(self._kind), meta.namespace, meta.name, why, uid=meta.uid)
+        found, record = self._aside(raw, found, before)
+        self._put(key, record)
+        if self._unread.get(key) != found:
+            self._log.warning("object_set_aside", object=key, detail=why)
+            self._unread[key] = found
+            self._apply_unread(key, found)
 
     def _forget(self, key: str) -> None:
-        if self._records.pop(key, None) is not None:
-            self._apply(key, None)
+        if self._unread.pop(key, None) is not None:
+            self._apply_unread(key, None)
+        self._put(key, None)
 
     def _identify(self, raw: msgspec.Raw) -> _Key:
         try:
-            return self._identity.decode(raw).metadata
+            return decoded(self._identity, raw).metadata
         except msgspec.DecodeError as error:
             raise _unreadable(self._kind, "an object", error) from error
 
@@ -305,8 +382,15 @@ def _key(meta: _Key) -> str:
     return f"{meta.namespace}/{meta.name}" if meta.namespace else meta.name
 
 
+def _defect(kind: Kind, error: Exception) -> PoolError:
+    return Fault(
+        Reason.INVARIANT_BROKEN,
+        f"what the API server says of {kind} is not understood ({type(error).__name__}); the traceback is in the log.",
+    )
+
+
 def _unreadable(kind: Kind, key: str, error: Exception) -> PoolError:
     return Fault(
         Reason.INVARIANT_BROKEN,
-        f"{kind} {key} is not as its schema says ({error}). Nothing is moved until it can be read.",
+        f"{kind} {key} does not match its schema ({error}). Nothing is moved until it can be read.",
     )

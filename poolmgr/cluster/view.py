@@ -7,15 +7,17 @@ from typing import Any
 
 from poolmgr import wire
 from poolmgr.cluster.client import Client
+from poolmgr.cluster.exclusions import Exclusions
 from poolmgr.cluster.hami.version import Minor
 from poolmgr.cluster.observe.assembly import Assembly
 from poolmgr.cluster.observe.pods import PodFacts, facts_of
+from poolmgr.cluster.observe.unread import unread_budget, unread_gpu_node, unread_instance, unread_pod
 from poolmgr.cluster.references import ObjectReference, references
-from poolmgr.cluster.reflector import AnyReflector, Reflector
+from poolmgr.cluster.reflector import AnyReflector, Aside, Reflector, drop, keep_last
 from poolmgr.domain.identifiers import GpuUuid, NodeName
 from poolmgr.domain.liveness import Heartbeats
 from poolmgr.domain.plan import Subject
-from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.domain.snapshot import ClusterSnapshot, Unread
 from poolmgr.wire import kinds
 from poolmgr.wire.hami import names as hami_names
 from poolmgr.wire.instants import unix_or_zero
@@ -26,8 +28,10 @@ from poolmgr.wire.node_specs import leaving
 class ViewSettings:
     hami_version: str = ""
     """HAMi's release, e.g. `2.10`; empty finds it out."""
+    hami_namespace: str = ""
+    """Where HAMi is installed; empty finds it out (`trust.hami_namespace`)."""
     hami_device_config: str = hami_names.DEVICE_CONFIG_MAP
-    """Name of HAMi's device ConfigMap, in any namespace (the chart's `<release>-scheduler-device`)."""
+    """Name of HAMi's device ConfigMap in that namespace (the chart's `<release>-scheduler-device`)."""
     schedulers: frozenset[str] = frozenset({"hami-scheduler", "default-scheduler"})
     """`spec.schedulerName` of pods that may wait for a slice. The default scheduler's are among them because
     HAMi's webhook, which would have changed it, fails open."""
@@ -45,27 +49,33 @@ class KubernetesView:
         self._client = client
         self._clock = client.clock
         self._settings = settings or ViewSettings()
-        self._assembly = Assembly(hami_version=self._settings.hami_version)
+        self._assembly = Assembly(
+            hami_version=self._settings.hami_version, hami_namespace=self._settings.hami_namespace
+        )
         self._changed = asyncio.Event()
         self._urgent = asyncio.Event()
-        self._pods = self._reflect(kinds.PODS, wire.Pod, self._apply_pod, project=self._pod_facts)
+        self._pods = self._reflect(
+            kinds.PODS, wire.Pod, self._apply_pod, project=self._pod_facts, aside=unread_pod
+        )
         self._nodes = self._reflect(
             kinds.NODES,
             wire.Node,
             self._assembly.apply_node,
             project=_without_version,
             urgent=lambda key, _: self._moves_on(key),
+            aside=keep_last,
         )
         self._gpu_nodes = self._reflect(
             kinds.GPU_NODES,
             wire.GpuNode,
             self._assembly.apply_gpu_node,
             urgent=lambda key, _: self._moves_on(key),
+            aside=unread_gpu_node,
         )
         self._device_config = self._reflect(
             kinds.CONFIG_MAPS,
             wire.ConfigMap,
-            self._apply_device_config,
+            self._of_hami(self._assembly.apply_device_config),
             field_selector=f"metadata.name={self._settings.hami_device_config}",
         )
         self._heartbeats = Heartbeats()
@@ -89,17 +99,28 @@ class KubernetesView:
             self._pods,
             self._gpu_nodes,
             self._reflect(kinds.GPU_POOLS, wire.GpuPool, self._assembly.apply_pool),
-            self._reflect(kinds.GPU_RESERVATIONS, wire.GpuReservation, self._assembly.apply_reservation),
+            self._reflect(
+                kinds.GPU_RESERVATIONS,
+                wire.GpuReservation,
+                self._assembly.apply_reservation,
+                aside=keep_last,
+            ),
             self._reflect(kinds.VOLUME_CLAIMS, wire.PersistentVolumeClaim, self._assembly.apply_claim),
             self._reflect(kinds.VOLUMES, wire.PersistentVolume, self._assembly.apply_volume),
             self._reflect(kinds.STORAGE_CLASSES, wire.StorageClass, self._assembly.apply_storage_class),
-            self._reflect(kinds.DISRUPTION_BUDGETS, wire.DisruptionBudget, self._assembly.apply_budget),
+            self._reflect(
+                kinds.DISRUPTION_BUDGETS,
+                wire.DisruptionBudget,
+                self._assembly.apply_budget,
+                aside=unread_budget,
+            ),
             self._reflect(
                 kinds.VIRTUAL_MACHINES,
                 wire.VirtualMachine,
                 self._assembly.apply_machine,
                 urgent=self._machine_waits,
                 optional=True,
+                aside=keep_last,
             ),
             self._reflect(
                 kinds.VIRTUAL_MACHINE_INSTANCES,
@@ -107,17 +128,18 @@ class KubernetesView:
                 self._assembly.apply_instance,
                 urgent=_instance_waits,
                 optional=True,
+                aside=unread_instance,
             ),
             self._reflect(
                 kinds.DAEMON_SETS,
                 wire.DaemonSet,
-                self._assembly.apply_plugin,
+                self._of_hami(self._assembly.apply_plugin),
                 label_selector=f"{hami_names.COMPONENT_LABEL}={hami_names.PLUGIN_COMPONENT}",
             ),
             self._reflect(
                 kinds.DEPLOYMENTS,
                 wire.Deployment,
-                self._apply_scheduler,
+                self._of_hami(self._assembly.apply_scheduler),
                 label_selector=f"{hami_names.COMPONENT_LABEL}={hami_names.SCHEDULER_COMPONENT}",
             ),
         )
@@ -134,8 +156,6 @@ class KubernetesView:
 
     async def snapshot(self) -> ClusterSnapshot:
         """See `ClusterView`. Costs time in proportion to what changed since the last one."""
-        self._changed.clear()
-        self._urgent.clear()
         leases, agents = self._leases, {}
         if leases is not None and leases.synced:
             names = [NodeName(node.metadata.name) for node in self._assembly.gpu_nodes()]
@@ -158,6 +178,9 @@ class KubernetesView:
             for end in ends:
                 end.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
+            # Here and not where somebody takes a snapshot: that may be another than who waits.
+            self._changed.clear()
+            self._urgent.clear()
 
     async def _settled(self, seconds: float) -> None:
         """Something has changed, and so many seconds have passed."""
@@ -166,6 +189,14 @@ class KubernetesView:
         early = due_at - self._clock.monotonic()
         if early > 0:
             await self._clock.sleep(early)
+
+    def wrote(self, over: str, written: wire.GpuNode) -> None:
+        """The API server's answer to a write of this manager's over the resourceVersion `over` of a GPUNode: it is seen
+        from now on, unless the watch has brought something newer already."""
+        name = written.metadata.name
+        seen = self._assembly.gpu_node(name)
+        if seen is not None and seen.metadata.resource_version == over:
+            self._gpu_nodes.wrote(name, over, written)
 
     def trouble(self) -> tuple[str, ...]:
         """Why a snapshot taken now would not be `synced`, one sentence each; empty when it would be."""
@@ -177,8 +208,9 @@ class KubernetesView:
                 found.append(f"{reflector.kind} are not listed yet{detail}")
             elif reflector.age > limit:
                 found.append(f"{reflector.kind} were last confirmed {reflector.age:.0f} s ago{detail}")
-        if self._assembly.config_error:
-            found.append(self._assembly.config_error)
+        if self._assembly.hami.config_error:
+            found.append(self._assembly.hami.config_error)
+        found += self._assembly.unread.of_administrators()
         return tuple(found)
 
     def ages(self) -> dict[str, float]:
@@ -189,18 +221,34 @@ class KubernetesView:
         """The Kubernetes objects that `subject` is, as seen now."""
         return references(subject, self._assembly)
 
-    def leaving(self) -> frozenset[GpuUuid] | None:
-        """GPUs on their way to passthrough, as seen now; None while the view cannot be trusted."""
+    def exclusions(self) -> Callable[[str], Exclusions] | None:
+        """The GPUs that each pod (`NAMESPACE/NAME`) must not get, as seen now; None while the view cannot be trusted."""
         if self.trouble():
             return None
-        return frozenset[GpuUuid]().union(*(leaving(node) for node in self._assembly.gpu_nodes()))
+        going = frozenset[GpuUuid]().union(*(leaving(node) for node in self._assembly.gpu_nodes()))
+        keeping = [found for found in self._assembly.reservations.tuple() if found.cards]
+
+        def of_pod(key: str) -> Exclusions:
+            facts = self._assembly.pod(key)
+            pod = facts.shared if facts is not None else None
+            if pod is None or pod.node is not None or pod.slices:
+                return Exclusions(going, frozenset())
+            labels = dict(pod.labels)
+            others = [r for r in keeping if not r.is_held_by(pod.namespace, labels, pod.reservation)]
+            return Exclusions(going, frozenset(card for other in others for card in other.cards))
+
+        return of_pod
 
     def pool(self, name: str) -> wire.GpuPool | None:
         return self._assembly.wire_pool(name)
 
+    def reservation(self, key: str) -> wire.GpuReservation | None:
+        """By `NAMESPACE/NAME`."""
+        return self._assembly.reservations.stored(key)
+
     def plugin(self) -> wire.DaemonSet | None:
         """HAMi's plugin DaemonSet as seen now."""
-        return self._assembly.plugin
+        return self._assembly.hami.plugin
 
     def hami_version(self, node: NodeName) -> Minor | None:
         """HAMi's release as of the last snapshot; None where the node has no HAMi."""
@@ -229,6 +277,7 @@ class KubernetesView:
         label_selector: str = "",
         field_selector: str = "",
         optional: bool = False,
+        aside: Aside[Any] = drop,
     ) -> AnyReflector:
         def applied(key: str, record: Any) -> None:
             apply(key, record)
@@ -245,7 +294,13 @@ class KubernetesView:
             label_selector=label_selector,
             field_selector=field_selector,
             optional=optional,
+            aside=aside,
+            apply_unread=lambda key, found: self._apply_unread(kind, key, found),
         )
+
+    def _apply_unread(self, kind: kinds.Kind, key: str, found: Unread | None) -> None:
+        self._assembly.apply_unread(kind, key, found)
+        self._changed.set()
 
     def _apply_heartbeat(self, key: str, renewed: str | None) -> None:
         """Thousands of agents beat all the time: only one that is heard again is a change."""
@@ -259,11 +314,11 @@ class KubernetesView:
             self._changed.set()
 
     def _pod_facts(self, pod: wire.Pod) -> PodFacts | None:
-        return facts_of(pod, self._assembly.config, self._schedulers)
+        return facts_of(pod, self._assembly.hami.config, self._schedulers)
 
     @property
     def _schedulers(self) -> frozenset[str]:
-        return self._settings.schedulers | self._assembly.schedulers
+        return self._settings.schedulers | self._assembly.hami.schedulers
 
     def _apply_pod(self, key: str, facts: PodFacts | None) -> None:
         old = self._assembly.pod(key)
@@ -289,19 +344,16 @@ class KubernetesView:
         devices = machine.spec.template.spec.domain.devices
         return bool(devices.gpus or devices.host_devices)
 
-    def _apply_device_config(self, key: str, config: wire.ConfigMap | None) -> None:
-        before = self._assembly.config
-        self._assembly.apply_device_config(key, config)
-        if self._assembly.config != before:
-            # Every pod was read with other resource names: read them again.
-            self._pods.relist()
+    def _of_hami(self, apply: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
+        """Pods are read anew when they would be with other resource names, or which of them wait for HAMi."""
 
-    def _apply_scheduler(self, key: str, scheduler: wire.Deployment | None) -> None:
-        before = self._schedulers
-        self._assembly.apply_scheduler(key, scheduler)
-        if self._schedulers != before:
-            # Which pods wait for HAMi is read anew.
-            self._pods.relist()
+        def applied(key: str, record: Any) -> None:
+            before = (self._assembly.hami.config, self._schedulers)
+            apply(key, record)
+            if (self._assembly.hami.config, self._schedulers) != before:
+                self._pods.relist()
+
+        return applied
 
 
 def _instance_waits(key: str, instance: wire.VirtualMachineInstance | None) -> bool:

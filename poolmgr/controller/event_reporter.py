@@ -3,6 +3,7 @@
 The ledger may be down: then history is lost and said so, and control goes on.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -10,12 +11,17 @@ import structlog
 from poolmgr.controller.executor.execute import Outcome
 from poolmgr.controller.interfaces import Ledger, Recorder, StepRecord
 from poolmgr.controller.lending import Change
+from poolmgr.controller.measures import Measures
 from poolmgr.domain.census import Census
+from poolmgr.domain.directives import Directives, changes
 from poolmgr.domain.errors import PoolError, Rejected
+from poolmgr.domain.estimates import Estimate
 from poolmgr.domain.fleet import Node, Transition
+from poolmgr.domain.history import RestCall
 from poolmgr.domain.identifiers import NodeName
-from poolmgr.domain.plan import Move, Plan, Refusal, Subject, SubjectKind
+from poolmgr.domain.plan import Admission, Move, Plan, Refusal, ReservationState, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot, Unread
 
 log = structlog.get_logger()
 
@@ -26,20 +32,41 @@ TOLD_TO_OWNERS = frozenset({SubjectKind.VM, SubjectKind.POD, SubjectKind.POOL})
 """Subjects whose refusals become Events; those of GPUs are in the API, where one asks for them."""
 
 
+SUBJECTS = {
+    "pods": SubjectKind.POD,
+    "virtualmachineinstances.kubevirt.io": SubjectKind.VM,
+    "virtualmachines.kubevirt.io": SubjectKind.VM,
+    "nodes": SubjectKind.NODE,
+    "gpunodes.poolmgr.io": SubjectKind.NODE,
+    "gpupools.poolmgr.io": SubjectKind.POOL,
+    "gpureservations.poolmgr.io": SubjectKind.RESERVATION,
+}
+"""Kinds of which one that cannot be read is told by an Event; the others are on the page and in the log."""
+
+LONGEST_CALLER = 200
+"""Characters that the ledger keeps of a name."""
+
+
 class EventReporter:
     """Remembers what it said last, so that a sentence is told when it changes and not at every tick."""
 
     def __init__(self, ledger: Ledger, recorder: Recorder) -> None:
         self._ledger = ledger
         self._recorder = recorder
+        self.measures = Measures()
         self._last_step: dict[NodeName, tuple[Reason, str]] = {}
         self._last_done: tuple[Any, ...] = ()
         self._last_refusals: tuple[Refusal, ...] = ()
         self._told: dict[Subject, tuple[Reason, str]] = {}
+        self._restarting: dict[NodeName, str] = {}
+        self._reservations: dict[Subject, Reason] = {}
+        self._unread: frozenset[Unread] = frozenset()
+        self._directives: dict[NodeName, Directives] = {}
         self._ledger_down = False
 
     async def step(self, transition: Transition, outcome: Outcome, at: float) -> None:
         """One action of the executor on one node."""
+        self.measures.step(transition, outcome, at)
         said = (outcome.reason, f"{transition.step.value}: {outcome.message}")
         if self._last_step.get(transition.node) == said:
             return
@@ -78,8 +105,19 @@ class EventReporter:
         if outcome.finished:
             self._last_step.pop(transition.node, None)
 
+    async def unread(self, objects: tuple[Unread, ...]) -> None:
+        """Objects that are set aside, each when it or its damage is new."""
+        before, self._unread = self._unread, frozenset(objects)
+        for found in objects:
+            if found in before or found.kind not in SUBJECTS:
+                continue
+            message = f"{found.what} is set aside, as it cannot be read: {found.why}"
+            subject = Subject(SUBJECTS[found.kind], found.namespace, found.name)
+            await self._recorder.event(subject, Reason.OBJECT_UNREAD, message, warning=True)
+
     async def plan(self, plan: Plan, started: tuple[Move, ...]) -> None:
         """A decision: kept when it differs from the last one in what it does, recommends or refuses."""
+        self.measures.started(started)
         done = tuple((m.node, m.pci_address, m.to_mode, m.recommended) for m in plan.moves), bool(started)
         if done == self._last_done and same_refusals(plan.refusals, self._last_refusals):
             return
@@ -96,10 +134,13 @@ class EventReporter:
                 await self._recorder.event(subject, move.reason, f"plan {plan.plan_id}: {move.message}")
             elif move.recommended:
                 log.info("move_recommended", **_fields(plan, move), reason=Reason.RECOMMEND_ONLY.value)
-        await self.refusals(plan.refusals)
+        await self.refusals(plan.refusals, plan.estimates)
 
-    async def refusals(self, refusals: tuple[Refusal, ...]) -> None:
-        """Tell owners of waiting workloads why they wait, when the answer is new."""
+    async def refusals(
+        self, refusals: tuple[Refusal, ...], estimates: Mapping[Subject, Estimate] | None = None
+    ) -> None:
+        """Tell owners of waiting workloads why they wait and how long it will take, when the answer is new. An estimate alone
+        changes at every look: it goes with the answer."""
         for refusal in refusals:
             if refusal.subject.kind not in TOLD_TO_OWNERS:
                 continue
@@ -115,16 +156,86 @@ class EventReporter:
                 reason=refusal.reason.value,
                 message=refusal.message,
             )
-            await self._recorder.event(refusal.subject, refusal.reason, refusal.message)
+            estimate = (estimates or {}).get(refusal.subject)
+            said_of_time = f"; {estimate.sentence}" if estimate is not None else ""
+            await self._recorder.event(refusal.subject, refusal.reason, refusal.message + said_of_time)
+
+    async def admissions(self, admissions: tuple[Admission, ...]) -> None:
+        """Workloads whose gate was lifted."""
+        for subject, _, _, message in admissions:
+            log.info(
+                "admitted",
+                kind=subject.kind.value,
+                namespace=subject.namespace,
+                name=subject.name,
+                message=message,
+            )
+            await self._recorder.event(subject, Reason.ADMITTED, message)
+
+    async def reservations(self, states: tuple[ReservationState, ...]) -> None:
+        """Where reservations stand, each when its reason is another."""
+        known, self._reservations = self._reservations, {}
+        for state in states:
+            self._reservations[state.subject] = state.reason
+            if known.get(state.subject) is state.reason:
+                continue
+            log.info(
+                "reservation",
+                namespace=state.namespace,
+                name=state.name,
+                phase=state.phase.value,
+                reason=state.reason.value,
+                message=state.message,
+            )
+            await self._recorder.event(state.subject, state.reason, state.message, warning=not state.ok)
 
     async def agent(self, node: Node) -> None:
         """An agent that has fallen silent, or is heard again."""
         said = node.agent.verdict(node.name)
-        message = said.message or f"the agent of {node.name} is heard again"
+        message = said.message or f"the agent of {node.name} reports again"
         log.info("agent_heard" if said else "agent_silent", node=node.name, message=message)
         await self._recorder.event(
             Subject(SubjectKind.NODE, "", node.name), said.reason, message, warning=not said
         )
+
+    async def looked(self, snapshot: ClusterSnapshot, at: float) -> None:
+        """One look of the leader: objects that cannot be read, who waits no more, what operators direct."""
+        self.measures.seen(snapshot)
+        await self.unread(snapshot.unread)
+        await self.directives(snapshot.nodes, at)
+
+    async def directives(self, nodes: Iterable[Node], at: float) -> None:
+        """What operators have changed since the last look, by whatever way. What stood when this manager began has been
+        told before."""
+        for node in nodes:
+            before = self._directives.get(node.name)
+            self._directives[node.name] = node.directives
+            if before is None or before == node.directives:
+                continue
+            for reason, message, note in changes(before, node.directives, node.name):
+                log.info(
+                    "operator_directive", node=node.name, reason=reason.value, message=message, by=note.by
+                )
+                await self._recorder.event(Subject(SubjectKind.NODE, "", node.name), reason, message)
+                by = note.by[:LONGEST_CALLER] or "somebody who edited the GPUNode"
+                path = f"/gpunodes/{node.name}: {message}"[:1000]
+                await self._keep(
+                    self._ledger.record_call(RestCall(at, by, "ANNOTATE", path, 200, reason.value, False, ""))
+                )
+
+    async def tended(self, node: Node, outcome: Outcome) -> None:
+        """What was put right on a node without a move."""
+        log.info("node_tended", node=node.name, reason=outcome.reason.value, message=outcome.message)
+        await self._recorder.event(Subject(SubjectKind.NODE, "", node.name), outcome.reason, outcome.message)
+
+    async def driver_restarts(self, said: dict[NodeName, str]) -> None:
+        """Drivers that start anew under GPUs of VMs: each is told of once, and again if it does so again."""
+        for node, message in said.items():
+            if self._restarting.get(node) != message:
+                log.warning("driver_restarts", node=node, message=message)
+                subject = Subject(SubjectKind.NODE, "", node)
+                await self._recorder.event(subject, Reason.DRIVER_RESTARTS, message, warning=True)
+        self._restarting = said
 
     async def lending(self, changes: tuple[Change, ...]) -> None:
         """Nodes that were lent to best-effort containers, or are lent no more."""
@@ -162,7 +273,9 @@ class EventReporter:
             if not self._ledger_down:
                 log.warning("ledger_down", reason=error.reason.value, message=error.message)
             self._ledger_down = True
+            self.measures.ledger(worked=False)
         else:
+            self.measures.ledger(worked=True)
             if self._ledger_down:
                 log.info("ledger_back")
             self._ledger_down = False

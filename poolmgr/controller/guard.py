@@ -17,6 +17,7 @@ from poolmgr.domain.occupancy import Occupancy, occupancy_of
 from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.domain.usage import is_parked
 
 
 @dataclass(slots=True)
@@ -69,26 +70,30 @@ def _may_move(move: Move, node: Node | None, gpu: Gpu | None, occupancy: Occupan
     if not node.agent.heard:
         return node.agent.verdict(node.name)
     if not node.ready:
-        return Verdict(False, Reason.NODE_NOT_READY, f"{node.name} is not Ready; its GPUs do not move")
+        return Verdict(
+            False, Reason.NODE_NOT_READY, f"node {node.name} is not Ready, so its GPUs do not move"
+        )
     if node.complaint:
         return Verdict(False, Reason.INVALID_REQUEST, node.complaint)
+    if not node.neighbours.verdict:
+        return node.neighbours.verdict
     if not node.reported:
         return Verdict(
             False,
             Reason.NODE_NOT_REPORTED,
-            f"the agent of {node.name} has not reported on its latest spec yet",
+            f"the agent of {node.name} has not yet acknowledged the latest change to its spec",
         )
     if node.transition is not None:
         return Verdict(
             False,
             Reason.NODE_IN_TRANSITION,
-            f"plan {node.transition.plan_id} is still moving GPUs of {node.name}; one move per node at a time",
+            f"plan {node.transition.plan_id} is still moving GPUs of {node.name}; a node makes one move at a time",
         )
     if gpu.phase is not DevicePhase.READY or gpu.observed_mode is None:
         detail = gpu.message or gpu.phase.value
         return Verdict(False, Reason.GPU_UNHEALTHY, f"{where} cannot move: {detail}")
     if gpu.observed_mode is move.to_mode:
-        return Verdict(False, Reason.IN_PLACE, f"{where} already is {move.to_mode.value}")
+        return Verdict(False, Reason.IN_PLACE, f"{where} is already {move.to_mode.value}")
     if not gpu.rebind:
         return Verdict(False, gpu.rebind.reason, f"{where} stays: {gpu.rebind.message}")
     rests = node_rests(node.name, node.backoffs, node.disturbances, now) or gpu_rests(
@@ -97,15 +102,15 @@ def _may_move(move: Move, node: Node | None, gpu: Gpu | None, occupancy: Occupan
     if rests:
         return Verdict(False, rests.reason, rests.message)
     if gpu.desired_mode is not gpu.observed_mode:
-        return Verdict(
-            False, Reason.GPU_MOVING, f"{where} has not yet arrived where an earlier plan wants it"
-        )
+        return Verdict(False, Reason.GPU_MOVING, f"{where} has not finished the move of an earlier plan")
     # Pods that are evicted by rule, or left to end behind the fence, do not stand in the way of a start: the
     # executor unbinds nothing before they have gone.
     leaving = frozenset(move.evict) | frozenset(move.wait_for)
     in_the_way = [user.name for user in occupancy.users_of(gpu) if not user.pod or user.pod not in leaving]
     if in_the_way:
         return Verdict(False, Reason.GPU_BUSY, f"{where} is in use by {', '.join(in_the_way[:3])}")
+    if doubt := occupancy.doubts_on(node).get(gpu.pci_address):
+        return Verdict(False, Reason.CANNOT_TELL, f"{where} stays: {doubt}")
     return Verdict(True, Reason.ADMITTED)
 
 
@@ -142,7 +147,7 @@ def _pool_allows(move: Move, tally: _Tally | None) -> Verdict:
         return Verdict(
             False,
             Reason.AT_MAXIMUM,
-            f"{where} stays: pool {pool.name} has at most {maximum} {arriving.value} GPU(s)",
+            f"{where} stays: pool {pool.name} allows at most {maximum} {arriving.value} GPU(s)",
         )
     if tally.in_flight + 1 > pool.max_in_flight:
         return Verdict(
@@ -167,7 +172,8 @@ def _tally(snapshot: ClusterSnapshot) -> dict[PoolName | None, _Tally]:
             mode = gpu.desired_mode or gpu.observed_mode
             if mode is not None:
                 tally.desired[mode] += 1
-            if node.transition is not None and gpu.pci_address in node.transition.devices:
+            moving = node.transition is not None and gpu.pci_address in node.transition.devices
+            if moving and not is_parked(node):
                 tally.in_flight += 1
     return tallies
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from poolmgr.controller import lessons
+from poolmgr.controller.executor import conditions, services
 from poolmgr.domain import backoff
+from poolmgr.domain.directives import Directives
 from poolmgr.domain.fleet import Gpu, Node, Transition
 from poolmgr.domain.identifiers import LeaseEpoch, PciAddress, PlanId
 from poolmgr.domain.modes import DevicePhase, Mode, Step
@@ -34,10 +36,13 @@ def current(node: Node) -> NodeIntent:
 
 
 def adopt(node: Node) -> NodeIntent | None:
-    """An intent that takes over GPUs without a desired mode as they are, or None if there are none.
+    """An intent that takes over GPUs without a desired mode as they are, or None if there are none, or a move is under way.
 
-    A GPU on no driver is taken over as Shared: its vendor's driver is where it came from.
+    A GPU on no driver is taken over as Shared: its vendor's driver is where it came from. Those that somebody else
+    manages are not taken over.
     """
+    if node.neighbours.lasting or node.transition is not None:
+        return None
     new = [g for g in node.gpus if g.desired_mode is None and _adoptable(g)]
     if not new:
         return None
@@ -57,7 +62,8 @@ def repair(node: Node, epoch: LeaseEpoch, now: float) -> NodeIntent | None:
     through again, since the other side has the GPU in its books. One direction at a time.
     """
     gpus = drifted(node)
-    if not gpus or node.transition is not None or not (node.ready and node.reported):
+    settled = node.ready and node.reported and node.neighbours.verdict
+    if not gpus or node.transition is not None or not settled:
         return None
     to_mode = gpus[0].desired_mode
     assert to_mode is not None
@@ -76,14 +82,16 @@ def repair(node: Node, epoch: LeaseEpoch, now: float) -> NodeIntent | None:
             started_at=now,
             step_started_at=now,
             reason=Reason.DRIFTED.value,
-            message=f"{len(same_way)} GPU(s) of {node.name} were found {to_mode.other.value} and are wanted "
+            message=f"{len(same_way)} GPU(s) of {node.name} are in {to_mode.other.value}, but their desired mode is "
             f"{to_mode.value}",
         ),
     )
 
 
 def drifted(node: Node) -> list[Gpu]:
-    """GPUs that are found in the other mode than the one they are wanted in."""
+    """GPUs that are found in the other mode than the one they are wanted in, where it is poolmgr that wants it."""
+    if node.neighbours.lasting:
+        return []
     return [
         g
         for g in node.gpus
@@ -98,7 +106,13 @@ def at_rest(node: Node) -> bool:
     """True where nothing has to be adopted, repaired or advanced, or where nothing may be: it stays so for as long as
     the node is the same."""
     return bool(node.complaint) or (
-        node.transition is None and adopt(node) is None and not drifted(node) and not node.retry
+        node.transition is None
+        and adopt(node) is None
+        and not drifted(node)
+        and not node.retry
+        and not node.directives.forgotten
+        and services.at_rest(node) is None
+        and conditions.fence_at_rest(node) is None
     )
 
 
@@ -164,7 +178,7 @@ def rolled_back(
 
 def shrunk(node: Node, devices: tuple[PciAddress, ...], epoch: LeaseEpoch) -> NodeIntent:
     """The same transition with these of its devices; the others are wanted where they came from. The step's
-    clock runs on. Only before Rebind: no agent has acted on any of them yet."""
+    clock runs on. Of the others none may be rebound yet."""
     transition = _transition(node)
     dropped = tuple(d for d in transition.devices if d not in devices)
     return replace(
@@ -172,6 +186,19 @@ def shrunk(node: Node, devices: tuple[PciAddress, ...], epoch: LeaseEpoch) -> No
         desired=_with_mode(current(node), dropped, transition.to_mode.other, transition.plan_id),
         transition=replace(transition, devices=devices, epoch=epoch),
     )
+
+
+def parked(node: Node, reason: Reason, message: str, epoch: LeaseEpoch, now: float) -> NodeIntent:
+    """The same transition at Attach, and the node rests from that instant: together they say that it is parked
+    (`usage.is_parked`). HAMi is about to be given back, so what the node is put to ends here."""
+    disturbances = backoff.ended(node.disturbances, _transition(node).started_at, now)
+    intent = replace(at_step(node, Step.ATTACH, epoch, now), disturbances=disturbances)
+    return with_failure(intent, node, reason, message, now)
+
+
+def with_failure(intent: NodeIntent, node: Node, reason: Reason, message: str, now: float) -> NodeIntent:
+    """`intent`, and whoever the move of `node` failed for so far rests."""
+    return replace(intent, backoffs=lessons.after_failure(node, _transition(node), reason, message, now))
 
 
 def ended(node: Node, now: float) -> NodeIntent:
@@ -195,6 +222,33 @@ def heeded(node: Node) -> NodeIntent | None:
 def retried(node: Node, asked: str) -> NodeIntent:
     """`asked` as in `Node.retry`."""
     return replace(current(node), backoffs=backoff.retried(node.backoffs, asked), retry_heeded=True)
+
+
+def forgotten(node: Node) -> NodeIntent | None:
+    """An intent that wants nothing any more of cards that are gone for good, as an operator says. None where nothing of
+    that is left to do; while a move is under way it waits."""
+    if node.transition is not None:
+        return None
+    gone = [g.pci_address for g in node.gpus if g.pci_address in node.directives.forgotten and is_gone(g)]
+    present = current(node)
+    desired = tuple(entry for entry in present.desired if entry[0] not in gone)
+    backoffs = tuple(b for b in present.backoffs if b.pci_address not in gone)
+    if (desired, backoffs) == (present.desired, present.backoffs):
+        return None
+    return replace(present, desired=desired, backoffs=backoffs)
+
+
+def fulfilled(node: Node) -> Directives | None:
+    """The directives without those to forget cards that the node reports no more, or that are on their bus after all. None
+    where all stand."""
+    waiting = {g.pci_address for g in node.gpus if is_gone(g)}
+    left = node.directives.forgotten & waiting
+    return None if left == node.directives.forgotten else replace(node.directives, forgotten=frozenset(left))
+
+
+def is_gone(gpu: Gpu) -> bool:
+    """Its agent says that it is no longer on its bus."""
+    return gpu.phase is DevicePhase.QUARANTINED and gpu.reason == Reason.DEVICE_GONE
 
 
 def by_node(moves: Iterable[Move]) -> dict[str, tuple[Move, ...]]:

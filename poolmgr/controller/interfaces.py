@@ -5,22 +5,28 @@ Every write is an `ensure`: repeating it is harmless. Implementations translate 
 does not answer, and never half-apply.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from poolmgr.controller.beside import Beside, in_the_loop
 from poolmgr.domain.census import Census
+from poolmgr.domain.directives import Directives
 from poolmgr.domain.fleet import Pool
+from poolmgr.domain.history import RestCall
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId, WorkloadUid
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.node_spec import NodeIntent
-from poolmgr.domain.plan import Plan, Subject, Verdict
+from poolmgr.domain.plan import Plan, QuotaUse, ReservationState, Subject, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.kit.clock import Clock
 
 __all__ = [
+    "Admitter",
     "Clock",
     "ClusterView",
+    "Dependencies",
     "Evictor",
     "FleetActuator",
     "Leadership",
@@ -28,6 +34,8 @@ __all__ = [
     "PoolReporter",
     "PoolStatus",
     "Recorder",
+    "ServiceActuator",
+    "ReservationReporter",
     "SharingActuator",
     "StepRecord",
 ]
@@ -35,11 +43,16 @@ __all__ = [
 
 class ClusterView(Protocol):
     async def snapshot(self) -> ClusterSnapshot:
-        """The cluster as known now, without waiting; `synced` is False until it can be trusted."""
+        """The cluster as known now, without waiting; `synced` is False until it can be trusted. What this manager has
+        written to a GPUNode is in it as soon as the write is answered."""
+        ...
+
+    def ages(self) -> Mapping[str, float]:
+        """Seconds since each kind that is watched was last confirmed; empty where nothing is watched."""
         ...
 
     async def wait_for_change(self, timeout_seconds: float, *, settle_seconds: float = 0.0) -> None:
-        """Return when something that matters changed, or after the timeout.
+        """Return when something that matters has changed since the last call returned, or after the timeout.
 
         Changes that nobody waits for may be gathered until `settle_seconds` from now. A VM that begins to wait, and
         what happens on a node where GPUs move, end it at once.
@@ -50,6 +63,13 @@ class ClusterView(Protocol):
 class FleetActuator(Protocol):
     async def write_intent(self, node: NodeName, intent: NodeIntent, revision: str) -> str:
         """Replace `GPUNode.spec` if its resourceVersion still is `revision`; return the new one.
+
+        Raises Stale when it is not, Unavailable when the API server does not answer.
+        """
+        ...
+
+    async def write_directives(self, node: NodeName, directives: Directives, revision: str) -> None:
+        """Have the GPUNode's annotations say exactly these, if its resourceVersion still is `revision`.
 
         Raises Stale when it is not, Unavailable when the API server does not answer.
         """
@@ -68,7 +88,8 @@ class SharingActuator(Protocol):
         ...
 
     async def ensure_cordoned(self, node: NodeName, cordoned: bool) -> None:
-        """Cordon the node in our name, or lift a cordon that is ours; never lift someone else's."""
+        """Cordon the node in our name, or open it: lift a cordon that is ours, never someone else's, and have pods
+        tried again that HAMi turned away."""
         ...
 
     async def ensure_plugin(self, node: NodeName, wanted: bool) -> None:
@@ -88,9 +109,33 @@ class SharingActuator(Protocol):
         ...
 
 
+class ServiceActuator(Protocol):
+    """The levers of who keeps a node's driver, by its own interfaces."""
+
+    async def ensure_paused(self, node: NodeName, labels: frozenset[str]) -> None:
+        """Have the services that these labels start leave the node, where they run; never one that somebody else has
+        paused or switched off."""
+        ...
+
+    async def ensure_resumed(self, node: NodeName, labels: frozenset[str]) -> None:
+        """Let those of them run again that we paused."""
+        ...
+
+    async def ensure_upgrades_held(self, node: NodeName, held: bool) -> None:
+        """Have the driver of the node upgraded later, or not held back by us any more; never against somebody else's
+        word."""
+        ...
+
+
 class Evictor(Protocol):
     async def evict(self, pod: WorkloadUid, namespace: str, name: str) -> Verdict:
         """Ask the Eviction API; a budget that says no is a Verdict with EVICTION_DENIED."""
+        ...
+
+
+class Admitter(Protocol):
+    async def ensure_admitted(self, pod: WorkloadUid, namespace: str, name: str) -> None:
+        """Take our scheduling gate off a pod that no other gate holds back."""
         ...
 
 
@@ -123,6 +168,10 @@ class Ledger(Protocol):
     async def record_plan(self, plan: Plan, *, pool: str, dry_run: bool, outcome: str) -> None: ...
 
     async def record_step(self, record: StepRecord) -> None: ...
+
+    async def record_call(self, call: RestCall) -> None:
+        """Something that somebody wanted, through the API or by an annotation."""
+        ...
 
     async def record_sample(self, census: Census) -> None:
         """Demand and use per pool and model, for the forecast and the chart."""
@@ -163,9 +212,38 @@ class PoolStatus:
     waiting_pods: int
     reason: Reason
     message: str
+    quotas: tuple[QuotaUse, ...] = ()
+    resource_names: tuple[str, ...] = ()
+    """What machines ask for to get one of its GPUs."""
+
+
+class ReservationReporter(Protocol):
+    async def report(self, state: ReservationState) -> None:
+        """Write `GPUReservation.status` if it differs from what is there."""
+        ...
 
 
 class PoolReporter(Protocol):
     async def report(self, pool: Pool, status: PoolStatus) -> None:
         """Write `GPUPool.status` if it differs from what is there."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """Everything outside that the controller calls, composed once by the process that runs it."""
+
+    clock: Clock
+    view: ClusterView
+    fleet: FleetActuator
+    sharing: SharingActuator
+    services: ServiceActuator
+    evictor: Evictor
+    admitter: Admitter
+    recorder: Recorder
+    ledger: Ledger
+    leadership: Leadership
+    reporter: PoolReporter
+    reservations: ReservationReporter
+    beside: Beside = in_the_loop
+    """Where plans are made."""

@@ -44,7 +44,7 @@ def may_lend(node: Node, pools: Mapping[PoolName, Pool]) -> Verdict:
     """
     found = [pools.get(gpu.pool) if gpu.pool else None for gpu in node.gpus]
     if not found or None in found:
-        return Verdict(False, Reason.NOT_IN_POOL, "it has no GPU, or one that no GPUPool selects")
+        return Verdict(False, Reason.NOT_IN_POOL, "it has no GPUs, or one of them is in no GPUPool")
     for pool in found:
         assert pool is not None
         if not moves_by_itself(pool):
@@ -52,7 +52,7 @@ def may_lend(node: Node, pools: Mapping[PoolName, Pool]) -> Verdict:
             return Verdict(
                 False,
                 Reason.POOL_OFF if off else Reason.RECOMMEND_ONLY,
-                f"pool {pool.name} has rebalance mode {pool.rebalance.value}",
+                f"rebalancing of pool {pool.name} is {pool.rebalance.value}",
             )
         if pool.eviction is not EvictionRule.BEST_EFFORT:
             return Verdict(False, Reason.EVICTION_DENIED, f"pool {pool.name} does not allow evictions")
@@ -71,12 +71,12 @@ def changes(wanted: frozenset[NodeName], snapshot: ClusterSnapshot) -> tuple[Cha
             continue
         if on:
             message = (
-                f"{node.name} is lent to best-effort containers: VMs are expected to want its GPUs, so new "
-                "containers on it have to be ones that may be asked to leave; those that run there stay"
+                f"only best-effort pods may start on node {node.name}: VMs are expected to need its GPUs soon. Running pods "
+                "stay"
             )
         else:
-            why = verdict.message if verdict is not None else "the newest plan does not lend it"
-            message = f"{node.name} takes containers of any kind again: {why}"
+            why = verdict.message if verdict is not None else "the latest plan does not reserve it"
+            message = f"pods of any kind may start on node {node.name} again: {why}"
         found.append(Change(node.name, on, message))
     return tuple(found)
 

@@ -20,6 +20,11 @@ def after_failure(
 
 def _blamed(node: Node, transition: Transition, reason: Reason) -> tuple[PciAddress, ...]:
     step = transition.step
+    if reason in (Reason.DRIVER_CHANGING, Reason.GPUS_OF_OTHERS):
+        return ()  # somebody else's doing; the planner sees when it is over
+    if reason is Reason.AGENT_SILENT:
+        # Noted when it was parked, where that has been; nothing was closed yet at Intend.
+        return (WHOLE_NODE,) if Step.INTEND.order < step.order < Step.ATTACH.order else ()
     if step is Step.DRAIN and (reason is Reason.GPU_BUSY or transition.reason in MOVES_AHEAD_OF_DEMAND):
         return ()  # somebody uses it, which the planner sees, or it was closed ahead and its pods ran on: no failure
     if step in (Step.FENCE, Step.DETACH, Step.ATTACH):
@@ -37,7 +42,7 @@ def rest_words(node: Node, after: tuple[Backoff, ...]) -> str:
         return ""
     longest = max(new, key=lambda b: b.until)
     who = node.name if longest.pci_address == WHOLE_NODE else f"GPU {longest.pci_address}"
-    return f"; {who} rests until {backoff.utc(longest.until)}"
+    return f"; {who} is not moved before {backoff.utc(longest.until)}"
 
 
 def after_end(node: Node, transition: Transition, now: float) -> tuple[Backoff, ...]:
@@ -59,7 +64,7 @@ def disturbances_at(node: Node, transition: Transition, to: Step, now: float) ->
     known = node.disturbances
     if to is not Step.DETACH or node.sharing is None or not node.sharing.plugin_wanted:
         return known
-    counted = bool(known) and known[-1].started_at >= transition.started_at
+    counted = bool(known) and known[-1].started_at >= transition.started_at and not known[-1].closed_seconds
     if counted and not transition.rollback:
         return known  # somebody came onto the GPU and it was drained once more
     return backoff.begun(known, now, again=counted)

@@ -4,8 +4,12 @@ On a large fleet something changes many times a second and a plan takes a notice
 moves go on at every change that concerns them; a plan is not needed for that. Pure; instants are monotonic seconds.
 """
 
-from poolmgr.domain.identifiers import Generation, WorkloadUid
+from poolmgr.domain.identifiers import Generation
 from poolmgr.domain.snapshot import ClusterSnapshot
+
+Waiting = tuple[str, str, bool]
+"""A VM that waits, by its name: its machine, its instance and its launcher come one after the other, as objects with a
+UID each, and are served by one plan. Whether it is provisional: where it may run is known later, and leads to another."""
 
 
 class Pace:
@@ -14,12 +18,12 @@ class Pace:
     def __init__(self, settle_seconds: float) -> None:
         self._settle = settle_seconds
         self._planned_at = float("-inf")
-        self._waiting: frozenset[WorkloadUid] = frozenset()
+        self._waiting: frozenset[Waiting] = frozenset()
         self._generation: Generation | None = None
 
     def is_urgent(self, snapshot: ClusterSnapshot) -> bool:
         """Whether a VM waits that was not planned for yet."""
-        return not _waiting(snapshot) <= self._waiting
+        return not waiting_vms(snapshot) <= self._waiting
 
     def is_due(self, now: float) -> bool:
         """Whether to plan in any case."""
@@ -28,7 +32,7 @@ class Pace:
     def planned(self, snapshot: ClusterSnapshot, now: float) -> None:
         """A plan on this snapshot was begun at `now`."""
         self.looked(snapshot, now)
-        self._waiting = _waiting(snapshot)
+        self._waiting = waiting_vms(snapshot)
 
     def looked(self, snapshot: ClusterSnapshot, now: float) -> None:
         """A look at `now` could not lead to a plan; who has come waits for one still."""
@@ -45,5 +49,5 @@ class Pace:
         return min(longest, self.settles_in(now))
 
 
-def _waiting(snapshot: ClusterSnapshot) -> frozenset[WorkloadUid]:
-    return frozenset([vm.uid for vm in snapshot.vms if vm.node is None])
+def waiting_vms(snapshot: ClusterSnapshot) -> frozenset[Waiting]:
+    return frozenset([(vm.namespace, vm.name, vm.provisional) for vm in snapshot.vms if vm.node is None])

@@ -7,7 +7,7 @@ from poolmgr.domain.census import Census, Count
 from poolmgr.domain.fleet import Node, Pool
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.domain.membership import Overlap, overlaps
-from poolmgr.domain.plan import Plan, SubjectKind
+from poolmgr.domain.plan import Plan, QuotaUse, SubjectKind
 from poolmgr.domain.reasons import Reason
 
 
@@ -39,12 +39,20 @@ def pool_statuses(census: Census, plan: Plan | None) -> Mapping[PoolName, PoolSt
                 silent.get(pool.name, []),
                 plan,
             ),
+            plan.quota_uses if plan else (),
+            census.resource_names(pool.name),
         )
         for pool in snapshot.pools
     }
 
 
-def _status(pool: Pool, count: Count, said: tuple[Reason, str]) -> PoolStatus:
+def _status(
+    pool: Pool,
+    count: Count,
+    said: tuple[Reason, str],
+    uses: tuple[QuotaUse, ...],
+    resource_names: tuple[str, ...],
+) -> PoolStatus:
     return PoolStatus(
         observed_generation=pool.generation,
         gpus=count.gpus,
@@ -58,6 +66,8 @@ def _status(pool: Pool, count: Count, said: tuple[Reason, str]) -> PoolStatus:
         waiting_pods=count.waiting_pods,
         reason=said[0],
         message=said[1],
+        quotas=tuple(use for use in uses if use.pool == pool.name),
+        resource_names=resource_names,
     )
 
 
@@ -72,34 +82,36 @@ def _sentence(
             "models or the node selector of one of them",
         )
     if not count.gpus:
-        return Reason.NOT_IN_POOL, "no GPU of the cluster matches this pool's models and node selector"
+        return Reason.NOT_IN_POOL, "no GPU of this cluster matches the pool's models and node selector"
     if trouble:
-        return Reason.GPU_UNHEALTHY, f"{count.trouble} GPU(s) need attention, first {trouble}"
+        return Reason.GPU_UNHEALTHY, f"{count.trouble} GPU(s) need attention; first {trouble}"
     if silent:
         first = silent[0].agent.verdict(silent[0].name).message
         return (
             Reason.AGENT_SILENT,
-            f"{len(silent)} node(s) with GPUs of it have a silent agent, first {first}",
+            f"the agent is silent on {len(silent)} node(s) of this pool; first {first}",
         )
     if count.moving:
-        return Reason.GPU_MOVING, f"{count.moving} GPU(s) on the way between the sides"
+        return Reason.GPU_MOVING, f"{count.moving} GPU(s) are moving"
     if count.waiting_vms or count.waiting_pods:
         return _waiting(pool, count, plan)
     recommended = [m for m in plan.moves if m.recommended and m.pool == pool.name] if plan else []
     if recommended:
         return (
             Reason.RECOMMEND_ONLY,
-            f"{len(recommended)} move(s) are recommended and not done, since the pool is in Recommend mode; first: "
+            f"{len(recommended)} move(s) are recommended but not made: the pool is in Recommend mode; first: "
             f"{recommended[0].message}",
         )
-    return Reason.IN_PLACE, "every GPU is where it serves best; nobody waits"
+    return Reason.IN_PLACE, "every GPU is where it is needed; no VM or pod waits"
 
 
 def _waiting(pool: Pool, count: Count, plan: Plan | None) -> tuple[Reason, str]:
     kinds = [SubjectKind.VM, SubjectKind.POD] if count.waiting_vms else [SubjectKind.POD]
     refusals = plan.refusals if plan else ()
     first = next((r for kind in kinds for r in refusals if r.subject.kind is kind), None)
-    head = f"{count.waiting_vms} VM(s) and {count.waiting_pods} pod(s) wait for GPUs of pool {pool.name}"
+    head = (
+        f"{count.waiting_vms} VM(s) and {count.waiting_pods} pod(s) are waiting for GPUs of pool {pool.name}"
+    )
     if first is None:
         return Reason.NO_CANDIDATE, head
     return first.reason, f"{head}; first {first.subject.namespace}/{first.subject.name}: {first.message}"

@@ -71,7 +71,7 @@ class Unserved:
             return vm
         said = f"; the scheduler says: {vm.scheduler_message}" if vm.scheduler_message else ""
         message = (
-            f"GPUs were free for it for {TAKEN_WITHIN_SECONDS / 60:.0f} minutes and it did not take them, so they go to "
-            f"others{said}"
+            f"GPUs were free for it for {TAKEN_WITHIN_SECONDS / 60:.0f} minutes and it did not start on them, so others get "
+            f"them{said}"
         )
         return replace(vm, servable=Verdict(False, Reason.NOT_TAKEN, message))

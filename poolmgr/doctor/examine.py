@@ -17,6 +17,7 @@ QUESTIONS = (
     kubevirt.kubevirt,
     sharing.hami,
     sharing.neighbours,
+    sharing.driver_keepers,
     sharing.gpu_operator,
 )
 

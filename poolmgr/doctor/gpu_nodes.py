@@ -7,6 +7,7 @@ from poolmgr.doctor.facts import Facts
 from poolmgr.doctor.findings import Finding, Grade
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.liveness import SILENT_SECONDS
+from poolmgr.domain.usage import YIELDING_DAEMONS
 from poolmgr.wire.gpu_nodes import DeviceStatus
 from poolmgr.wire.instants import to_rfc3339, unix_or_zero
 from poolmgr.wire.lease import node_of_agent_lease
@@ -36,19 +37,19 @@ def agents(facts: Facts) -> Iterator[Finding]:
     for node in facts.nodes.items:
         name, labels = node.metadata.name, node.metadata.labels
         if name not in known and any(labels.get(label) == "true" for label in GPU_LABELS):
-            fix = f"see that agent.nodeSelector selects it, and whether its pod runs: {AGENT_PODS}"
+            fix = f"check that agent.nodeSelector selects it and that its pod runs: {AGENT_PODS}"
             yield Finding(
                 "agent",
                 f"node {name}",
                 Grade.PROBLEM,
-                "it has GPUs by its labels and no agent reports it",
+                "its labels say that it has GPUs, but no agent reports it",
                 fix,
             )
         if name in known and not kubelet_ready(node):
-            message = "its kubelet is not ready, so what its agent said last may be untrue"
+            message = "its kubelet is not ready, so its last report may be out of date"
             yield Finding("agent", f"node {name}", Grade.PROBLEM, message, f"kubectl describe node {name}")
     if not facts.gpu_nodes.items:
-        fix = f"see whether the agent runs on the GPU nodes: {AGENT_PODS}"
+        fix = f"check that the agent runs on the GPU nodes: {AGENT_PODS}"
         yield Finding("agent", "cluster", Grade.PROBLEM, "no node reports a GPU", fix)
 
 
@@ -62,10 +63,12 @@ def heartbeats(facts: Facts) -> Iterator[Finding]:
         about = f"node {node.metadata.name}"
         at = unix_or_zero(beats.get(NodeName(node.metadata.name)))
         if not at:
-            message = "its agent has never been heard, or is of a release without a heartbeat"
+            message = "its agent has not been heard from, or its release sends no heartbeat"
             yield Finding("heartbeat", about, Grade.PROBLEM, message, CONDITION_FIXES["Ready"])
         elif facts.now - at > SILENT_SECONDS:
-            message = f"its agent was last heard at {to_rfc3339(at)}: what it said last may be untrue"
+            message = (
+                f"its agent was last heard from at {to_rfc3339(at)}, so its last report may be out of date"
+            )
             yield Finding("heartbeat", about, Grade.PROBLEM, message, CONDITION_FIXES["Ready"])
         else:
             yield Finding("heartbeat", about, Grade.OK, f"its agent was heard at {to_rfc3339(at)}")
@@ -80,7 +83,11 @@ def conditions(facts: Facts) -> Iterator[Finding]:
             condition = said.get(name)
             if condition is None:
                 yield Finding(
-                    name.lower(), about, Grade.UNKNOWN, "its agent does not say", CONDITION_FIXES["Ready"]
+                    name.lower(),
+                    about,
+                    Grade.UNKNOWN,
+                    "its agent does not report it",
+                    CONDITION_FIXES["Ready"],
                 )
             elif condition.status == "True":
                 yield Finding(name.lower(), about, Grade.OK, condition.message or condition.reason)
@@ -109,7 +116,7 @@ def gpus(facts: Facts) -> Iterator[Finding]:
         if found:
             yield from found
         elif node.status.devices:
-            message = f"each of its {len(node.status.devices)} GPU(s) could be moved by its agent"
+            message = f"its agent could move each of its {len(node.status.devices)} GPU(s)"
             yield Finding("gpu", f"node {node.metadata.name}", Grade.OK, message)
 
 
@@ -123,7 +130,7 @@ def _device(node: wire.GpuNode, device: DeviceStatus) -> Iterator[Finding]:
         )
         return
     if not device.uuid:
-        message = "its UUID is not known, so nobody can tell which containers use it"
+        message = "its UUID is unknown, so poolmgr cannot tell which containers use it"
         yield Finding("uuid", about, Grade.PROBLEM, message, CONDITION_FIXES["NVML"])
     if device.rebind is None:
         yield Finding(
@@ -136,8 +143,14 @@ def _device(node: wire.GpuNode, device: DeviceStatus) -> Iterator[Finding]:
     elif not device.rebind.possible:
         yield Finding("gpu", about, Grade.PROBLEM, f"{device.rebind.reason}: {device.rebind.message}")
     # A process without a pod ends with no pod: nothing that Kubernetes does makes it leave.
-    of_host = sorted({holder.command for holder in device.holders if not holder.pod_uid and holder.pid})
+    of_host = sorted(
+        {
+            holder.command
+            for holder in device.holders
+            if not holder.pod_uid and holder.pid and not holder.command.startswith(YIELDING_DAEMONS)
+        }
+    )
     if of_host and device.mode == "Shared":
-        message = f"processes of the node itself have it open: {', '.join(of_host)}"
-        fix = "end them where they are not needed (nvidia-persistenced, Xorg, DCGM): it cannot leave the shared side meanwhile"
+        message = f"host processes have it open: {', '.join(of_host)}"
+        fix = "stop the ones that you do not need (Xorg, nv-hostengine): the GPU cannot leave the shared side while they run"
         yield Finding("holders", about, Grade.NOTE, message, fix)

@@ -14,11 +14,11 @@ HOST_DEVICES = "HostDevices"
 def kubevirt(facts: Facts) -> Iterator[Finding]:
     seen = facts.kubevirts
     if seen.absent:
-        message = "KubeVirt is not installed: no VM can ask for a GPU, everything else works"
+        message = "KubeVirt is not installed: no VM can use a GPU; everything else works"
         yield Finding("kubevirt", "cluster", Grade.NOTE, message)
         return
     if seen.unread or not seen.items:
-        message = seen.unread or "its kinds are there and no KubeVirt object is"
+        message = seen.unread or "its CRDs are installed, but there is no KubeVirt object"
         yield Finding("kubevirt", "cluster", Grade.UNKNOWN, message)
         return
     for installed in seen.items:
@@ -42,7 +42,7 @@ def _gate(about: str, installed: KubeVirt, facts: Facts) -> Finding:
     gates = installed.spec.configuration.developer_configuration.feature_gates
     if HOST_DEVICES in gates:
         return Finding("feature-gates", about, Grade.OK, f"{HOST_DEVICES} is on")
-    message = f"{HOST_DEVICES} is off: VMs that ask for a GPU in spec.domain.devices.hostDevices are refused; in gpus they are not"
+    message = f"{HOST_DEVICES} is off: VMs that request a GPU in spec.domain.devices.hostDevices are rejected; those that request it in gpus are not"
     return Finding(
         "feature-gates",
         about,
@@ -67,7 +67,7 @@ def _permitted(about: str, installed: KubeVirt, facts: Facts) -> Iterator[Findin
         yield _resource(about, resource, selector, entries, installed, facts)
     if not wanted:
         yield Finding(
-            "permitted-devices", about, Grade.UNKNOWN, "no agent reports a GPU, so no entry can be judged"
+            "permitted-devices", about, Grade.UNKNOWN, "no agent reports a GPU, so no entry can be checked"
         )
 
 
@@ -84,12 +84,12 @@ def _resource(
     if not named:
         others = [e.resource_name for e in entries if e.pci_vendor_selector.upper() == selector]
         known = f"; {selector} is permitted as {others[0]}, another name" if others else ""
-        message = f"permittedHostDevices has no entry for {resource}: VMs that ask for it stay Pending{known}"
+        message = f"permittedHostDevices has no entry for {resource}: VMs that request it stay Pending{known}"
         return Finding(
             "permitted-devices", about, Grade.PROBLEM, message, _edit(facts, installed, f"add {entry}")
         )
     if not all(e.external_resource_provider for e in named):
-        message = f"{resource} has externalResourceProvider false: KubeVirt's own plugin offers it, too, and goes stale at a move"
+        message = f"{resource} has externalResourceProvider false: KubeVirt's own plugin offers it as well, and is wrong after a move"
         return Finding(
             "permitted-devices",
             about,
@@ -98,7 +98,7 @@ def _resource(
             _edit(facts, installed, f"make its entry {entry}"),
         )
     if all(e.pci_vendor_selector.upper() != selector for e in named):
-        message = f"{resource} is permitted for {named[0].pci_vendor_selector}, and the cards are {selector}"
+        message = f"{resource} is permitted for {named[0].pci_vendor_selector}, but the GPUs are {selector}"
         return Finding(
             "permitted-devices",
             about,
@@ -107,7 +107,7 @@ def _resource(
             _edit(facts, installed, f"make its entry {entry}"),
         )
     return Finding(
-        "permitted-devices", about, Grade.OK, f"{resource} is permitted, and offered by poolmgr alone"
+        "permitted-devices", about, Grade.OK, f"{resource} is permitted, and only poolmgr offers it"
     )
 
 
@@ -120,7 +120,7 @@ def _edit(facts: Facts, installed: KubeVirt, what: str) -> str:
         )
     meta = installed.metadata
     hidden = (
-        "; where a HyperConverged keeps it, there (you may not list them)"
+        "; if a HyperConverged manages it, edit that instead (you may not list them)"
         if facts.hyperconvergeds.unread
         else ""
     )

@@ -50,10 +50,10 @@ def manager(facts: Facts) -> Iterator[Finding]:
     if lease is None:
         yield Finding("manager", about, Grade.PROBLEM, "there is none: no manager has ever led here", pods)
     elif not lease.spec.holder_identity:
-        message = f"nobody has held it since {to_rfc3339(renewed)}; nothing moves"
+        message = f"no manager has held it since {to_rfc3339(renewed)}; nothing moves"
         yield Finding("manager", about, Grade.PROBLEM, message, pods)
     elif facts.now - renewed > SILENT_SECONDS:
-        message = f"{lease.spec.holder_identity} was last heard at {to_rfc3339(renewed)}; nothing moves"
+        message = f"{lease.spec.holder_identity} was last heard from at {to_rfc3339(renewed)}; nothing moves"
         yield Finding("manager", about, Grade.PROBLEM, message, pods)
     else:
         yield Finding("manager", about, Grade.OK, f"{lease.spec.holder_identity} leads")
@@ -67,7 +67,7 @@ def webhook(facts: Facts) -> Iterator[Finding]:
     ours = next((c for c in facts.mutating.items if any(w.name == POD_WEBHOOK for w in c.webhooks)), None)
     theirs = next((c for c in facts.mutating.items if any(w.name == HAMI_WEBHOOK for w in c.webhooks)), None)
     if ours is None:
-        message = "no webhook configuration of poolmgr: pods may be placed on GPUs that are about to leave"
+        message = "poolmgr's webhook is not configured: pods may be placed on GPUs that are about to leave"
         yield Finding(
             "webhook", "cluster", Grade.PROBLEM, message, "set webhook.enabled: true in the chart's values"
         )

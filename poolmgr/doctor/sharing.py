@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from poolmgr import wire
 from poolmgr.doctor.facts import Facts
 from poolmgr.doctor.findings import Finding, Grade
-from poolmgr.wire.gpu_operator import ClusterPolicy
+from poolmgr.domain.reasons import Reason
+from poolmgr.wire.gpu_operator import PAUSABLE, ClusterPolicy, kept_by_others, neighbours_of
 from poolmgr.wire.hami import names
 from poolmgr.wire.hami.config import parse_device_config
 
 SUPPORTED = ("2.8", "2.9", "2.10")
 """docs/reference/hami-versions.md"""
-KUBERNETES_LABELS = ("kubernetes.io", "k8s.io")
-"""Node labels of Kubernetes itself are never taken off a node, so a plugin that they select cannot be stopped there."""
+HOLDERS = frozenset({"dcgm-exporter", "dcgm"})
+"""Images of programs that keep every GPU of their node open."""
 PLUGINS = {
     "k8s-device-plugin": "NVIDIA's device plugin offers the GPUs as nvidia.com/gpu beside HAMi",
     "kubevirt-gpu-device-plugin": "NVIDIA's plugin for KubeVirt offers GPUs on vfio-pci beside poolmgr's agent",
@@ -28,9 +29,18 @@ def hami(facts: Facts) -> Iterator[Finding]:
     schedulers = [d for d in facts.deployments.items if _is(d, names.SCHEDULER_COMPONENT)]
     plugins = [d for d in facts.daemon_sets.items if _is(d, names.PLUGIN_COMPONENT)]
     if not schedulers and not plugins:
-        message = "HAMi is not installed: no container gets a slice of a GPU, everything else works"
+        message = "HAMi is not installed: no container can use a slice of a GPU; everything else works"
         yield Finding("hami", "cluster", Grade.NOTE, message)
         return
+    homes = sorted(
+        {found.metadata.namespace for found in schedulers} | {p.metadata.namespace for p in plugins}
+    )
+    if len(homes) > 1:
+        message = (
+            f"objects of {len(homes)} namespaces look like HAMi's: {', '.join(homes)}; poolmgr uses "
+            "those in the namespace of the oldest one"
+        )
+        yield Finding("hami", "cluster", Grade.PROBLEM, message, "set hami.namespace in poolmgr's values")
     for scheduler in schedulers:
         yield _release(scheduler)
     if not schedulers:
@@ -38,8 +48,8 @@ def hami(facts: Facts) -> Iterator[Finding]:
             "hami",
             "cluster",
             Grade.PROBLEM,
-            "its plugin runs and its scheduler does not",
-            "install HAMi's chart whole",
+            "its plugin runs, but its scheduler does not",
+            "install all of HAMi's chart",
         )
     if not plugins:
         message = "its plugin is not a DaemonSet with HAMi's labels, so poolmgr cannot stop it on a node"
@@ -66,7 +76,7 @@ def _release(scheduler: wire.Deployment) -> Finding:
         message = f"release {tag}; poolmgr supports {', '.join(SUPPORTED)}"
         return Finding("hami", about, Grade.PROBLEM, message, f"install one of HAMi {', '.join(SUPPORTED)}")
     message = (
-        f"its image {images[0] or '(none)'} does not say the release, by which the way to take a GPU differs"
+        f"its image {images[0] or '(none)'} does not name the release, which poolmgr must know to take a GPU"
     )
     return Finding(
         "hami", about, Grade.UNKNOWN, message, "set manager.settings.POOLMGR_HAMI_VERSION, e.g. 2.10"
@@ -77,18 +87,15 @@ def _lever(plugin: wire.DaemonSet) -> Finding:
     """The node label that starts and stops the plugin on a node."""
     about = f"DaemonSet {plugin.metadata.namespace}/{plugin.metadata.name}"
     selector = plugin.spec.template.spec.node_selector
-    own = {key: value for key, value in selector.items() if not _of_kubernetes(key)}
+    own = {key: value for key, value in selector.items() if not kept_by_others(key)}
     if own:
         label = ", ".join(f"{key}={value}" for key, value in sorted(own.items()))
-        return Finding("hami-lever", about, Grade.OK, f"it is stopped on a node by taking {label} off")
-    message = "it selects every node, so it cannot be stopped on the one where a GPU moves"
-    fix = 'set devicePlugin.nvidianodeSelector in HAMi\'s values, e.g. gpu: "on", and label the GPU nodes so'
+        return Finding("hami-lever", about, Grade.OK, f"poolmgr stops it on a node by removing {label}")
+    message = (
+        "every label that selects its nodes is put back when removed, so poolmgr cannot stop it on a node"
+    )
+    fix = 'set devicePlugin.nvidianodeSelector in HAMi\'s values, e.g. gpu: "on", and give the GPU nodes that label'
     return Finding("hami-lever", about, Grade.PROBLEM, message, fix)
-
-
-def _of_kubernetes(key: str) -> bool:
-    domain = key.partition("/")[0] if "/" in key else ""
-    return any(domain == own or domain.endswith(f".{own}") for own in KUBERNETES_LABELS)
 
 
 def _configuration(facts: Facts) -> Iterator[Finding]:
@@ -107,10 +114,14 @@ def _configuration(facts: Facts) -> Iterator[Finding]:
                 "repair it",
             )
             continue
-        yield Finding("hami-config", about, Grade.OK, f"slices are asked for by {', '.join(parsed.names)}")
+        yield Finding(
+            "hami-config", about, Grade.OK, f"containers request slices with {', '.join(parsed.names)}"
+        )
     if not facts.hami_configs.items and not facts.hami_configs.unread:
-        message = f"there is no ConfigMap {names.DEVICE_CONFIG_MAP}: the chart's resource names are taken for granted"
-        fix = "where HAMi's release has another name, set manager.settings.POOLMGR_HAMI_DEVICE_CONFIG"
+        message = (
+            f"there is no ConfigMap {names.DEVICE_CONFIG_MAP}: poolmgr assumes the chart's resource names"
+        )
+        fix = "if HAMi was installed under another name, set manager.settings.POOLMGR_HAMI_DEVICE_CONFIG"
         yield Finding("hami-config", "cluster", Grade.UNKNOWN, message, fix)
 
 
@@ -122,7 +133,7 @@ def neighbours(facts: Facts) -> Iterator[Finding]:
     found = False
     for daemon in facts.daemon_sets.items:
         for container in daemon.spec.template.spec.containers:
-            image = container.image.split("@", 1)[0].rpartition("/")[2].partition(":")[0]
+            image = _image(container.image)
             if image in PLUGINS and not _is(daemon, names.PLUGIN_COMPONENT):
                 found = True
                 about = f"DaemonSet {daemon.metadata.namespace}/{daemon.metadata.name}"
@@ -132,6 +143,30 @@ def neighbours(facts: Facts) -> Iterator[Finding]:
                 break
     if not found:
         yield Finding("device-plugins", "cluster", Grade.OK, "no other plugin offers the GPUs")
+
+
+def driver_keepers(facts: Facts) -> Iterator[Finding]:
+    """Nodes that somebody else manages or changes now, and programs that keep GPUs open and cannot be paused."""
+    ours = {node.metadata.name for node in facts.gpu_nodes.items}
+    for node in facts.nodes.items:
+        name = node.metadata.name
+        verdict = neighbours_of(name, node.metadata.labels, ()).verdict
+        if name in ours and not verdict:
+            grade = Grade.PROBLEM if verdict.reason is Reason.GPUS_OF_OTHERS else Grade.NOTE
+            yield Finding("driver", f"node {name}", grade, verdict.message)
+    for daemon in facts.daemon_sets.items:
+        template = daemon.spec.template.spec
+        images = {_image(container.image) for container in template.containers}
+        if images & HOLDERS and not PAUSABLE & template.node_selector.keys():
+            about = f"DaemonSet {daemon.metadata.namespace}/{daemon.metadata.name}"
+            message = "it keeps GPUs open and cannot be paused for a move, so no GPU leaves the shared side"
+            fix = 'add nvidia.com/gpu.deploy.client: "true" to its nodeSelector (the GPU operator labels nodes so since 26.7)'
+            yield Finding("driver", about, Grade.PROBLEM, message, fix)
+
+
+def _image(image: str) -> str:
+    """Its name, without registry, tag and digest."""
+    return image.split("@", 1)[0].rpartition("/")[2].partition(":")[0]
 
 
 def gpu_operator(facts: Facts) -> Iterator[Finding]:
@@ -144,7 +179,9 @@ def gpu_operator(facts: Facts) -> Iterator[Finding]:
     for policy in seen.items:
         found = list(_policy(policy))
         about = f"ClusterPolicy {policy.metadata.name}"
-        yield from found or [Finding("gpu-operator", about, Grade.OK, "no setting of it is in the way")]
+        yield from found or [
+            Finding("gpu-operator", about, Grade.OK, "none of its settings conflicts with poolmgr")
+        ]
 
 
 def _policy(policy: ClusterPolicy) -> Iterator[Finding]:
@@ -175,5 +212,5 @@ def _policy(policy: ClusterPolicy) -> Iterator[Finding]:
             "set agent.driverRoot: /run/nvidia/driver in poolmgr's values",
         )
     if spec.dcgm_exporter.enabled is not False:
-        message = "the DCGM exporter is on: it keeps GPUs open, and a GPU that is open does not leave the shared side"
-        yield Finding("gpu-operator", about, Grade.NOTE, message, patch('{"dcgmExporter":{"enabled":false}}'))
+        message = "the DCGM exporter is on: each move on a node pauses it there, a gap of about a minute in its metrics"
+        yield Finding("gpu-operator", about, Grade.NOTE, message)

@@ -8,7 +8,7 @@ from poolmgr.domain.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class Permission:
     """One kind of call, and the right that it takes: `verb` on `resource` of the API group poolmgr.io, or on a `path`
     that is no resource. `name` is that of the object, where the call is about one."""
 
@@ -23,24 +23,29 @@ class Action:
         return f"{self.verb} {target}" + (f" {self.name!r}" if self.name else "")
 
 
-READ = Action("list", "gpupools")
+READ = Permission("list", "gpupools")
 """Everything that the API and the page show, of all namespaces."""
-METRICS = Action("get", path="/metrics")
+METRICS = Permission("get", path="/metrics")
 """As Kubernetes' own components ask for it."""
 
 
-AUDIT = Action("list", "gpupools", "calls")
+AUDIT = Permission("list", "gpupools", "calls")
 """Who asked for what through this API."""
 
 
-def rebalance(pool: str) -> Action:
+def rebalance(pool: str) -> Permission:
     """Have the manager plan for a pool now, and move GPUs."""
-    return Action("create", "gpupools", "rebalance", name=pool)
+    return Permission("create", "gpupools", "rebalance", name=pool)
 
 
-def retry(node: str) -> Action:
+def retry(node: str) -> Permission:
     """Have GPUs of a node that rest after failed moves tried again."""
-    return Action("create", "gpunodes", "retry", name=node)
+    return Permission("create", "gpunodes", "retry", name=node)
+
+
+def maintain(node: str) -> Permission:
+    """Say what is wanted of GPUs of a node: cordoned, out of use, forgotten, given back to one side."""
+    return Permission("create", "gpunodes", "maintain", name=node)
 
 
 class Unauthenticated(Rejected):
@@ -53,18 +58,18 @@ class Unauthenticated(Rejected):
 class Forbidden(Rejected):
     """The caller is known and lacks the right."""
 
-    def __init__(self, caller: str, action: Action) -> None:
+    def __init__(self, caller: str, permission: Permission) -> None:
         super().__init__(
             Reason.FORBIDDEN,
-            f"{caller} may not {action}: an operator of the cluster can bind one of poolmgr's ClusterRoles "
-            "(poolmgr-view reads, poolmgr-operate asks for moves, too)",
+            f"{caller} may not {permission}: ask a cluster administrator to bind one of poolmgr's ClusterRoles "
+            "(poolmgr-view to read, poolmgr-operate to start moves as well)",
         )
 
 
 class AccessControl(Protocol):
     """Who may ask what."""
 
-    async def admit(self, token: str, address: str, action: Action) -> str:
+    async def admit(self, token: str, address: str, permission: Permission) -> str:
         """The caller's name for the audit. `token` is what was sent as bearer token, `address` where the caller is.
 
         Raises Unauthenticated, Forbidden, or Unavailable where that cannot be found out.

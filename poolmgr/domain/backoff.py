@@ -30,8 +30,8 @@ REMEMBERED_SECONDS = 24 * 3_600.0
 HOUR = 3_600.0
 PLUGIN_STOPS_AN_HOUR = 20
 """Of one node. HAMi's plugin is away for about a minute each time, so at most a third of the hour."""
-CORDONED_SECONDS_AN_HOUR = 1_800.0
-"""Of one node. A cordon keeps every new pod away, those without a GPU as well."""
+CLOSED_SECONDS_AN_HOUR = 1_800.0
+"""Of one node. HAMi gives out none of its GPUs meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,11 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """One time that HAMi's plugin was taken off a node for a move, with the node cordoned."""
+    """One time that HAMi's plugin was taken off a node for a move, with all its GPUs closed to new vGPU pods."""
 
     started_at: float
     plugin_stops: int
-    cordoned_seconds: float = 0.0
+    closed_seconds: float = 0.0
     """0 while the move is under way."""
 
 
@@ -97,7 +97,7 @@ def succeeded(known: tuple[Backoff, ...], devices: Iterable[PciAddress]) -> tupl
 
 def begun(known: tuple[Disturbance, ...], now: float, *, again: bool) -> tuple[Disturbance, ...]:
     """`known`, and that HAMi's plugin is about to be stopped; `again`: a second time within the same move."""
-    kept = tuple(d for d in known if now - d.started_at - d.cordoned_seconds < HOUR)
+    kept = tuple(d for d in known if now - d.started_at - d.closed_seconds < HOUR)
     if again and kept:
         return (*kept[:-1], replace(kept[-1], plugin_stops=kept[-1].plugin_stops + 1))
     return (*kept, Disturbance(now, 1))
@@ -105,9 +105,9 @@ def begun(known: tuple[Disturbance, ...], now: float, *, again: bool) -> tuple[D
 
 def ended(known: tuple[Disturbance, ...], began_at: float, now: float) -> tuple[Disturbance, ...]:
     """`known` once the move that began at `began_at` is over and the node open again."""
-    if not known or known[-1].started_at < began_at or known[-1].cordoned_seconds:
+    if not known or known[-1].started_at < began_at or known[-1].closed_seconds:
         return known
-    return (*known[:-1], replace(known[-1], cordoned_seconds=max(1.0, now - known[-1].started_at)))
+    return (*known[:-1], replace(known[-1], closed_seconds=max(1.0, now - known[-1].started_at)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +115,15 @@ class Spent:
     """What moves cost one node within the last hour."""
 
     plugin_stops: int
-    cordoned_seconds: float
+    closed_seconds: float
     until: float
     """When the oldest of it is an hour ago; now where there is nothing."""
 
 
 def spent(known: tuple[Disturbance, ...], now: float) -> Spent:
-    counted = [d for d in known if d.started_at + d.cordoned_seconds > now - HOUR]
-    seconds = sum(d.cordoned_seconds or now - d.started_at for d in counted)
-    ends = min((d.started_at + d.cordoned_seconds + HOUR for d in counted), default=now)
+    counted = [d for d in known if d.started_at + d.closed_seconds > now - HOUR]
+    seconds = sum(d.closed_seconds or now - d.started_at for d in counted)
+    ends = min((d.started_at + d.closed_seconds + HOUR for d in counted), default=now)
     return Spent(sum(d.plugin_stops for d in counted), seconds, ends)
 
 
@@ -135,14 +135,12 @@ def node_rests(
         if backoff.pci_address == WHOLE_NODE and backoff.until > now:
             return Verdict(True, Reason.RECENTLY_FAILED, _sentence(f"node {node}", node, "all", backoff))
     used = spent(disturbances, now) if disturbances else None
-    if used and (
-        used.plugin_stops >= PLUGIN_STOPS_AN_HOUR or used.cordoned_seconds >= CORDONED_SECONDS_AN_HOUR
-    ):
+    if used and (used.plugin_stops >= PLUGIN_STOPS_AN_HOUR or used.closed_seconds >= CLOSED_SECONDS_AN_HOUR):
         return Verdict(
             True,
             Reason.DISTURBANCE_SPENT,
-            f"within the last hour moves stopped HAMi's plugin on {node} {used.plugin_stops} time(s) and cordoned it "
-            f"for {used.cordoned_seconds:.0f} s, as much as may be; it rests until {utc(used.until)}",
+            f"in the last hour moves stopped HAMi's plugin on {node} {used.plugin_stops} time(s) and kept new vGPU "
+            f"pods off it for {used.closed_seconds:.0f} s, which is the limit; the next move there waits until {utc(used.until)}",
         )
     return AT_WORK
 
@@ -151,7 +149,7 @@ def gpu_rests(node: NodeName, address: PciAddress, backoffs: tuple[Backoff, ...]
     """The same for one GPU, its node apart."""
     for backoff in backoffs:
         if backoff.pci_address == address and backoff.until > now:
-            name = f"GPU {address} of {node}"
+            name = f"GPU {address} on {node}"
             return Verdict(True, Reason.RECENTLY_FAILED, _sentence(name, node, address, backoff))
     return AT_WORK
 
@@ -163,7 +161,7 @@ AT_WORK = Verdict(False, Reason.ADMITTED)
 def _sentence(name: str, node: NodeName, word: str, backoff: Backoff) -> str:
     often = "its last move" if backoff.failures == 1 else f"{backoff.failures} moves in a row"
     return (
-        f"{name} rests until {utc(backoff.until)}, since {often} failed: {backoff.message}; to try at once, run "
+        f"{name} is not moved before {utc(backoff.until)}, because {often} failed: {backoff.message}; to try at once, run "
         f"kubectl annotate gpunode {node} poolmgr.io/retry={word}"
     )
 
@@ -180,6 +178,6 @@ def retried(known: tuple[Backoff, ...], asked: str) -> tuple[Backoff, ...]:
 def steady_until(backoffs: tuple[Backoff, ...], disturbances: tuple[Disturbance, ...], now: float) -> float:
     """Until when the answers of `node_rests` and `gpu_rests` stay the same if nobody writes anything."""
     ends = [b.until for b in backoffs if b.until > now]
-    ends += [d.started_at + d.cordoned_seconds + HOUR for d in disturbances]
-    open_ones = [d for d in disturbances if not d.cordoned_seconds]
+    ends += [d.started_at + d.closed_seconds + HOUR for d in disturbances]
+    open_ones = [d for d in disturbances if not d.closed_seconds]
     return now if open_ones else min((end for end in ends if end > now), default=float("inf"))

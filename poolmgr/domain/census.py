@@ -49,6 +49,8 @@ class Count:
     """Sum over the shared GPUs of the part given away, in GPUs."""
     moving: int = 0
     trouble: int = 0
+    withdrawn: int = 0
+    """Unused GPUs that an operator lets nobody have. They count on neither side."""
     running_vms: int = 0
     running_pods: int = 0
     waiting_vms: int = 0
@@ -91,6 +93,8 @@ class NodeCensus:
     """PCI address → pool and model."""
     resources: dict[str, Key]
     """Resource name → the first pool and model, in sorted order, with a GPU of it."""
+    offers: frozenset[tuple[PoolName | None, str]]
+    """(pool, resource name) of its GPUs."""
     trouble: tuple[GpuUse, ...]
     idle: int
 
@@ -119,6 +123,10 @@ class Census:
     @property
     def trouble(self) -> tuple[GpuUse, ...]:
         return tuple(use for node in self.nodes for use in node.trouble)
+
+    def resource_names(self, pool: PoolName) -> tuple[str, ...]:
+        """What machines ask for to get a GPU of the pool, sorted."""
+        return tuple(sorted({name for part in self.nodes for owner, name in part.offers if owner == pool}))
 
     def pool(self, pool: PoolName) -> Count:
         """All models of one pool together."""
@@ -179,6 +187,7 @@ def _count_node(node: Node, names: Names, tenants: Tenants) -> NodeCensus:
         tuple(_sums(counts).items()),
         keys,
         resources,
+        frozenset([(gpu.pool, gpu.resource_name) for gpu in node.gpus if gpu.resource_name]),
         tuple([use for use in uses if use.state is GpuState.TROUBLE]),
         sum([use.state is GpuState.IDLE for use in uses]),
     )
@@ -209,6 +218,8 @@ def _count_gpu(use: GpuUse) -> Count:
         return Count(gpus=1, trouble=1)
     if use.state is GpuState.MOVING:
         return Count(gpus=1, moving=1)
+    if use.state is GpuState.WITHDRAWN:
+        return Count(gpus=1, withdrawn=1)
     used = int(use.state is GpuState.IN_USE)
     if use.gpu.observed_mode is Mode.PASSTHROUGH:
         return Count(gpus=1, passthrough=1, passthrough_used=used)

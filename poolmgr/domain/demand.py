@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from poolmgr.domain.identifiers import GpuUuid, NodeName, WorkloadUid
 from poolmgr.domain.placement import ANYWHERE, Needs, Placement
@@ -9,6 +10,21 @@ from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 
 SERVABLE = Verdict(True, Reason.ADMITTED)
+FULL_CORES = 100
+"""Percent of a card's compute."""
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Gate(StrEnum):
+    """Whether a scheduling gate keeps the scheduler from a pod."""
+
+    OPEN = "Open"
+    """None does: once it fits, it is placed."""
+    OURS = "Ours"
+    """Ours alone: it is placed once the manager admits it."""
+    OTHERS = "Others"
+    """Somebody else's, whether or not ours does too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +65,21 @@ class Vm:
     """Where it may run is known once its launcher is there: till then GPUs are kept for it and none moves."""
     scheduler_message: str = ""
     """What the scheduler said last of why it is not bound."""
+    launcher_name: str = ""
+    gate: Gate = Gate.OPEN
+    """Of its launcher."""
+    labels: Labels = ()
+    reservation: str = ""
+    """The reservation that it names, `NAME` or `NAMESPACE/NAME`."""
 
     @property
     def waiting(self) -> bool:
         return self.node is None
+
+    @property
+    def admitted(self) -> bool:
+        """It has its GPUs, or the scheduler may bind it any moment."""
+        return self.node is not None or (bool(self.launcher_uid) and self.gate is Gate.OPEN)
 
     @property
     def needs(self) -> Needs:
@@ -61,7 +88,8 @@ class Vm:
 
     @property
     def gpus(self) -> int:
-        return sum(claim.count for claim in self.claims)
+        claims = self.claims
+        return claims[0].count if len(claims) == 1 else sum([claim.count for claim in claims])
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +132,20 @@ class CardAsk:
         return memory and self.cards >= other.cards and self.cores_percent >= other.cores_percent
 
 
+def worth_of(asks: Sequence[CardAsk], card_mib: int) -> float:
+    """GPUs that a pod with these containers takes up on cards of `card_mib`: of each the larger of the shares of memory and
+    compute that it asks for, and of an init container nothing beside what runs after it."""
+    beside = alone = 0.0
+    for ask in asks:
+        memory = ask.memory_on(card_mib) / card_mib if card_mib else 1.0
+        worth = ask.cards * min(1.0, max(memory, ask.cores_percent / FULL_CORES))
+        if ask.init:
+            alone = max(alone, worth)
+        else:
+            beside += worth
+    return max(beside, alone)
+
+
 def accepts_model(model: str, accepted: Sequence[str], excluded: Sequence[str]) -> bool:
     """True when a pod that names parts of product names (none: any) may be placed on a GPU of `model`.
 
@@ -135,8 +177,11 @@ class SharedPod:
     """Per GPU; 0 means no reservation of compute."""
     containers: tuple[CardAsk, ...] = ()
     """Where more than one asks: each by itself. What is said above then is their sum, spread over `gpus`."""
+    card_names: str = ""
+    """What the resource names of GPUs that it may be on begin with, e.g. `huawei.com/`; empty: any."""
     node: NodeName | None = None
     slices: tuple[Slice, ...] = ()
+    """Empty for one that is bound: another device plugin gave it its GPUs."""
     created_at: float = 0.0
     started_at: float | None = None
     waiting_since: float | None = None
@@ -157,10 +202,24 @@ class SharedPod:
     """Where it may run, GPUs apart."""
     servable: Verdict = SERVABLE
     """Whether shared GPUs would let it run, and what stands in the way if not. For one that waits."""
+    gate: Gate = Gate.OPEN
+    labels: Labels = ()
+    reservation: str = ""
+    """As of a VM."""
 
     @property
     def waiting(self) -> bool:
         return self.node is None
+
+    @property
+    def admitted(self) -> bool:
+        """It has its slices, or the scheduler may place it any moment."""
+        return self.node is not None or bool(self.slices) or self.gate is Gate.OPEN
+
+    def worth(self, card_mib: int) -> float:
+        """GPUs that it takes up on cards of `card_mib`; one that says nothing of memory asks for all of it."""
+        whole = CardAsk(self.gpus, self.memory_mib, self.memory_percent, self.cores_percent)
+        return worth_of(self.containers or (whole,), card_mib)
 
     @property
     def needs(self) -> Needs:
@@ -174,16 +233,3 @@ class SharedPod:
             and (not self.allowed_uuids or uuid in self.allowed_uuids)
             and uuid not in self.excluded_uuids
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """A GPUReservation: `gpus` of `model` in `mode` for a window of time."""
-
-    namespace: str
-    name: str
-    model: str
-    gpus: int
-    mode: str
-    starts_at: float
-    ends_at: float

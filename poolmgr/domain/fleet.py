@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from poolmgr.domain.backoff import Backoff, Disturbance
+from poolmgr.domain.directives import NO_DIRECTIVES, Directives
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId, PoolName
 from poolmgr.domain.liveness import HEARD, AgentSign
 from poolmgr.domain.modes import DevicePhase, Mode, Step
-from poolmgr.domain.placement import UNSCHEDULABLE_TAINT, HostPort, Room, Taint
+from poolmgr.domain.neighbours import NOBODY, Neighbours
+from poolmgr.domain.placement import UNSCHEDULABLE_TAINT, FreeResources, HostPort, Taint
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.sharing import SharingState
@@ -25,6 +27,8 @@ class Holder:
     pod_uid: str = ""
     path: str = ""
     """The device file, e.g. `/dev/vfio/12`."""
+    service: str = ""
+    """Label by which the service that it belongs to can be paused on the node; empty for all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,9 @@ class Gpu:
     """Unix seconds of the last completed change of mode."""
     rebind: Verdict = REBINDABLE
     """Whether its agent would move it to the other mode now, its users apart: hardware, settings of the card, and whether
-    enough is known to say who uses it."""
+    enough is known to say who uses it. An operator's directive that keeps it where it is says no as well."""
+    closed: Verdict | None = None
+    """Why nobody new gets it, where an operator withdraws it (`directives.closes`): whoever uses it keeps it."""
 
     @property
     def settled(self) -> bool:
@@ -138,6 +144,10 @@ class Node:
     """What moves cost its pods lately, oldest first."""
     retry: str = ""
     """What an operator wants tried again at once: `all`, or PCI addresses with commas between them."""
+    directives: Directives = NO_DIRECTIVES
+    """What an operator wants of its GPUs, whatever demand says."""
+    neighbours: Neighbours = NOBODY
+    """Who else keeps its driver, and what may be paused there."""
 
     def gpu(self, pci_address: PciAddress) -> Gpu | None:
         return next((g for g in self.gpus if g.pci_address == pci_address), None)
@@ -150,9 +160,11 @@ class Node:
         return tuple(taint for taint in self.taints if taint.key != UNSCHEDULABLE_TAINT)
 
     @property
-    def room(self) -> Room:
+    def free_resources(self) -> FreeResources:
         """What is left for workloads beside GPUs."""
-        return Room(self.cpu_milli_free, self.memory_mib_free, dict(self.amounts_free), self.ports_taken)
+        return FreeResources(
+            self.cpu_milli_free, self.memory_mib_free, dict(self.amounts_free), self.ports_taken
+        )
 
 
 class RebalanceMode(StrEnum):
@@ -197,13 +209,26 @@ class IdleVmPolicy:
     notice_seconds: int = 900
 
 
+EVEN_WEIGHT = 1.0
+"""Of namespaces without an entry."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quota:
     """What one namespace may hold of a pool, both modes counted together."""
 
     namespace: str
     max_gpus: float | None = None
-    weight: float = 1.0
+    weight: float = EVEN_WEIGHT
+
+
+class OverQuota(StrEnum):
+    """What becomes of a workload that would take its namespace over its quota."""
+
+    WAIT = "Wait"
+    """It is admitted once the namespace holds less."""
+    REFUSE = "Refuse"
+    """Its creation is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +252,7 @@ class Pool:
     drain_timeout_seconds: int = 600
     idle_vm: IdleVmPolicy = field(default_factory=IdleVmPolicy)
     quotas: tuple[Quota, ...] = ()
+    over_quota: OverQuota = OverQuota.WAIT
     generation: int = 0
     created_at: float = 0.0
 
@@ -234,6 +260,15 @@ class Pool:
     def recommend_only(self) -> bool:
         """Moves of its GPUs are shown and not made, unless an operator asks for them."""
         return self.rebalance is RebalanceMode.RECOMMEND
+
+    @property
+    def weighted(self) -> bool:
+        """Some namespaces are to have more of it than others, so that it matters who is next."""
+        return any(quota.weight != EVEN_WEIGHT for quota in self.quotas)
+
+    def quota(self, namespace: str) -> Quota:
+        """What the namespace may hold; without a limit where the pool does not name it."""
+        return next((q for q in self.quotas if q.namespace == namespace), Quota(namespace))
 
     def side(self, mode: Mode) -> SideLimits:
         return self.passthrough if mode is Mode.PASSTHROUGH else self.shared

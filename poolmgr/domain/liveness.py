@@ -37,18 +37,16 @@ class AgentSign:
         if self.heard:
             return Verdict(True, Reason.AGENT_AT_WORK)
         if not self.silent:
-            what = (
-                f"the agent of {node} has not been heard yet by this manager, which has just begun to listen"
-            )
+            what = f"this manager has just started and has not heard from the agent of {node} yet"
         elif self.since:
-            what = f"the agent of {node} was last heard at {utc(self.since)}"
+            what = f"the agent of {node} was last heard from at {utc(self.since)}"
         else:
-            what = f"the agent of {node} has not been heard, or is of a release without a heartbeat"
-        remedy = "; look at its pod on that node" if self.silent else ""
+            what = f"the agent of {node} has not been heard from, or its release sends no heartbeat"
+        remedy = "; check its pod on that node" if self.silent else ""
         return Verdict(
             False,
             Reason.AGENT_SILENT,
-            f"{what}: whether its GPUs are as it said last cannot be told, so they stay as they are{remedy}",
+            f"{what}; its last report may be out of date, so its GPUs stay as they are{remedy}",
         )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from poolmgr.domain.backoff import Backoff, Disturbance
+from poolmgr.domain.directives import NO_DIRECTIVES, Directives
 from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import PciAddress, PlanId
 from poolmgr.domain.modes import Mode
@@ -35,6 +36,7 @@ class GpuNodeSpec:
     transition: Transition | None = None
     complaint: str = ""
     """What could not be understood; nothing is moved then."""
+    directives: Directives = NO_DIRECTIVES
 
     def transition_of(self, address: PciAddress) -> Transition | None:
         moving = self.transition

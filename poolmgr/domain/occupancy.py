@@ -1,12 +1,16 @@
 """Who is on which GPU: pods by the slices that they hold, VMs by the devices that the kubelet gave them."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from poolmgr.domain.demand import SharedPod, Vm
+from poolmgr.domain.doubt import Unplaced, doubts_of, unplaced_of
 from poolmgr.domain.fleet import Gpu, Node
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress
+from poolmgr.domain.identity import Same
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.domain.usage import User, in_use, users_of
 
@@ -18,39 +22,68 @@ class IndexedPods(tuple[SharedPod, ...]):
     as it was in the snapshot before is the very same value."""
 
     by_gpu: PodsByGpu
+    loose: tuple[SharedPod, ...]
 
     @classmethod
-    def of(cls, pods: Sequence[SharedPod], by_gpu: PodsByGpu) -> "IndexedPods":
-        """`by_gpu` must be what `pods_by_gpu` would make of `pods`."""
-        indexed = cls(pods)
-        indexed.by_gpu = by_gpu
-        return indexed
+    def of(cls, pods: Sequence[SharedPod], by_gpu: PodsByGpu, loose: Sequence[SharedPod]) -> "IndexedPods":
+        """`by_gpu` and `loose` must be what `indexed` would make of `pods`."""
+        made = cls(pods)
+        made.by_gpu, made.loose = by_gpu, tuple(loose)
+        return made
 
 
-def pods_by_gpu(pods: tuple[SharedPod, ...]) -> PodsByGpu:
-    """Pods with a slice of each GPU, in the order of `pods`. O(slices), unless they bring it along."""
+def indexed(pods: tuple[SharedPod, ...]) -> tuple[PodsByGpu, Sequence[SharedPod]]:
+    """Pods with a slice of each GPU, and those that are loose, in the order of `pods`. O(slices), unless they bring both
+    along."""
     if isinstance(pods, IndexedPods):
-        return pods.by_gpu
-    found: dict[GpuUuid, list[SharedPod]] = {}
+        return pods.by_gpu, pods.loose
+    by_gpu: dict[GpuUuid, list[SharedPod]] = defaultdict(list)
+    loose = []
     for pod in pods:
-        for part in pod.slices:
-            there = found.get(part.uuid)
-            if there is None:
-                found[part.uuid] = [pod]
-            elif there[-1] is not pod:
-                there.append(pod)
-    return found
+        slices = pod.slices
+        if len(slices) == 1:  # nearly all
+            by_gpu[slices[0].uuid].append(pod)
+        elif slices:
+            for uuid in dict.fromkeys(part.uuid for part in slices):
+                by_gpu[uuid].append(pod)
+        elif pod.node is not None:
+            loose.append(pod)
+    return dict(by_gpu), loose
+
+
+def is_loose(pod: SharedPod) -> bool:
+    """Bound to a node without a slice of any of its GPUs."""
+    return pod.node is not None and not pod.slices
+
+
+def unbound_pods(pods: tuple[SharedPod, ...]) -> tuple[SharedPod, ...]:
+    """Those of `pods` that are bound to no node. O(pods), once for the very same tuple: of many pods few wait, and each
+    stage of a plan asks for these."""
+    return _unbound(Same(pods))
+
+
+def unbound_vms(vms: tuple[Vm, ...]) -> tuple[Vm, ...]:
+    """The same of VMs."""
+    return _unbound(Same(vms))
+
+
+# Of a plan's pods and VMs: as observed, with who is over a quota marked, and without these.
+@lru_cache(maxsize=6)
+def _unbound(same: Same) -> tuple[Any, ...]:
+    return tuple([workload for workload in same.values if workload.node is None])
 
 
 @dataclass(slots=True)
 class Occupancy:
-    """Indexes over one snapshot. Build with `occupancy_of`."""
+    """Indexes over one snapshot. Get it from `occupancy_of`; nobody changes it."""
 
     pods_by_gpu: PodsByGpu
     """Bound to the node yet or not: HAMi assigns a GPU before it binds."""
     vms_by_node: dict[NodeName, dict[PciAddress, Vm]]
     """By the devices that the kubelet gave them."""
     vm_by_launcher: dict[str, Vm]
+    unplaced: dict[NodeName, tuple[Unplaced, ...]]
+    """Who has GPUs of a node of which nobody says which they are."""
 
     def vm_on(self, gpu: Gpu) -> Vm | None:
         return self.vms_by_node.get(gpu.node, {}).get(gpu.pci_address) or (
@@ -58,7 +91,12 @@ class Occupancy:
         )
 
     def pods_on(self, gpu: Gpu) -> Sequence[SharedPod]:
-        return self.pods_by_gpu.get(gpu.uuid, ()) if gpu.uuid else ()
+        """Not those that are bound to another node, whose GPU this one's node may say that it has."""
+        there = self.pods_by_gpu.get(gpu.uuid, ()) if gpu.uuid else ()
+        for pod in there:
+            if pod.node is not None and pod.node != gpu.node:
+                return [one for one in there if one.node is None or one.node == gpu.node]
+        return there
 
     def in_use(self, gpu: Gpu) -> bool:
         """See `usage.in_use`."""
@@ -68,17 +106,51 @@ class Occupancy:
         """See `usage.users_of`."""
         return users_of(gpu, self.pods_on(gpu), self.vm_on(gpu))
 
+    def doubts_on(self, node: Node) -> dict[PciAddress, str]:
+        """See `doubt.doubts_of`."""
+        return doubts_of(node, self.unplaced.get(node.name, ()))
+
+
+class _Key:
+    """A snapshot by the very values that it consists of; it keeps them alive, so that no other ones take their place."""
+
+    def __init__(self, snapshot: ClusterSnapshot) -> None:
+        self.snapshot = snapshot
+
+    def __hash__(self) -> int:
+        return hash((id(self.snapshot.nodes), id(self.snapshot.vms), id(self.snapshot.pods)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Key):
+            return NotImplemented
+        mine, its = self.snapshot, other.snapshot
+        same = mine.nodes is its.nodes and mine.vms is its.vms and mine.pods is its.pods
+        return same and mine.unread == its.unread
+
 
 def occupancy_of(snapshot: ClusterSnapshot) -> Occupancy:
-    """O(VMs + slices)."""
+    """O(GPUs + VMs + slices), once: whoever asks again about the very same nodes, VMs and pods is given the same
+    value. A step of a move asks for each node that moves, and the view hands the same ones out until one of them
+    changes."""
+    return _occupancy_of(_Key(snapshot))
+
+
+@lru_cache(maxsize=2)  # the snapshot that a plan was made of, and the one taken after it
+def _occupancy_of(key: _Key) -> Occupancy:
+    snapshot = key.snapshot
     vms_by_node: dict[NodeName, dict[PciAddress, Vm]] = {}
     vm_by_launcher: dict[str, Vm] = {}
     for vm in snapshot.vms:
         if vm.launcher_uid:
             vm_by_launcher[vm.launcher_uid] = vm
         for node, address in vm.devices:
-            vms_by_node.setdefault(node, {})[PciAddress(address)] = vm
-    return Occupancy(pods_by_gpu(snapshot.pods), vms_by_node, vm_by_launcher)
+            there = vms_by_node.get(node)
+            if there is None:
+                there = vms_by_node[node] = {}
+            there[PciAddress(address)] = vm
+    by_gpu, loose = indexed(snapshot.pods)
+    unplaced = unplaced_of(snapshot, loose, by_gpu)
+    return Occupancy(by_gpu, vms_by_node, vm_by_launcher, unplaced)
 
 
 class Tenants(NamedTuple):

@@ -144,7 +144,7 @@ class Placement:
         if self.unknown:
             return self.unknown
         if self.node_name and self.node_name != name:
-            return f"it names node {self.node_name}"
+            return f"it requests node {self.node_name}"
         for taint in taints:
             if taint.effect in BLOCKING_EFFECTS and not any(t.tolerates(taint) for t in self.tolerations):
                 return f"it does not tolerate the taint {taint.key}"
@@ -157,7 +157,7 @@ class Placement:
             if not any(term.matches(labels, name) for term in terms):
                 return "one of its volumes cannot be used there"
         if name in self.excluded:
-            return "its rules about other pods rule it out"
+            return "its affinity or anti-affinity to other pods rules it out"
         return ""
 
 
@@ -181,7 +181,7 @@ NOTHING = Needs()
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class FreeResources:
     """What a node has left, beside GPUs."""
 
     cpu_milli: int
@@ -194,28 +194,28 @@ class Room:
     def lacks(self, needs: Needs) -> str:
         """What is too little for `needs`, as a part of a sentence; empty when there is enough."""
         if needs.cpu_milli > self.cpu_milli and needs.cpu_milli:
-            return f"{self.cpu_milli / 1_000:g} of {needs.cpu_milli / 1_000:g} CPUs are left"
+            return f"it needs {needs.cpu_milli / 1_000:g} CPUs, but only {self.cpu_milli / 1_000:g} are left"
         if needs.memory_mib > self.memory_mib and needs.memory_mib:
-            return f"{self.memory_mib} of {needs.memory_mib} MiB of memory are left"
+            return f"it needs {needs.memory_mib} MiB of memory, but only {self.memory_mib} are left"
         if self.amounts.get("pods", 1) < 1:
-            return "it has as many pods as it may"
+            return "the node already runs as many pods as it can"
         for name, amount in needs.requests:
             have = self.amounts.get(name, 0)
             if amount > have:
-                return f"{have} of {amount} {name} are left"
+                return f"it needs {amount} {name}, but only {have} are left"
         for port in needs.ports:
             if any(port.clashes(taken) for taken in self.ports):
                 return f"its host port {port.port} is taken"
         return ""
 
-    def without(self, needs: Needs) -> "Room":
+    def without(self, needs: Needs) -> "FreeResources":
         """What is left once a workload with `needs` is there."""
         amounts = dict(self.amounts)
         for name, amount in needs.requests:
             amounts[name] = amounts.get(name, 0) - amount
         if "pods" in amounts:
             amounts["pods"] -= 1
-        return Room(
+        return FreeResources(
             self.cpu_milli - needs.cpu_milli,
             self.memory_mib - needs.memory_mib,
             amounts,

@@ -1,9 +1,11 @@
 """What a planner answers: moves to make, and for everything it leaves alone, why."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from poolmgr.domain.estimates import Estimate
 from poolmgr.domain.identifiers import (
     Generation,
     GpuUuid,
@@ -39,6 +41,7 @@ class Move:
 
 
 class SubjectKind(StrEnum):
+    RESERVATION = "GPUReservation"
     GPU = "GPU"
     VM = "VirtualMachineInstance"
     POD = "Pod"
@@ -74,6 +77,67 @@ class Target:
     message: str
 
 
+class Admission(NamedTuple):
+    """A workload that waits behind our gate and may go on."""
+
+    subject: Subject
+    pod: WorkloadUid
+    """Whose gate is to be lifted: the pod's own, of a VM its launcher's."""
+    pod_name: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaUse:
+    """One entry of a pool's quotas and what counts against it, in GPUs."""
+
+    pool: PoolName
+    namespace: str
+    max_gpus: float | None
+    weight: float
+    used: float
+    """By what runs, and by what is admitted: whatever the scheduler may place any moment."""
+    waiting: float
+    """Requested by workloads that are not admitted yet."""
+
+
+class ReservationPhase(StrEnum):
+    PENDING = "Pending"
+    """Its window has not begun."""
+    ACTIVE = "Active"
+    EXPIRED = "Expired"
+    REFUSED = "Refused"
+    """It is not promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationState:
+    """Where one reservation stands."""
+
+    namespace: str
+    name: str
+    generation: int
+    phase: ReservationPhase
+    window: tuple[float, float] | None
+    """Start and end of the open or the next one, Unix seconds."""
+    ready: int
+    """GPUs that are free for its holders, or in use by them. 0 before its lead."""
+    used: int
+    """Of these, the ones in use."""
+    kept: int
+    """GPUs to which nobody else is admitted now."""
+    cards: tuple[tuple[NodeName, GpuUuid], ...]
+    """The shared cards that are kept for it."""
+    ok: bool
+    """The GPUs are, or will be, there."""
+    reason: Reason
+    message: str
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(SubjectKind.RESERVATION, self.namespace, self.name)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A decision on one snapshot. `plan_id` is equal for equal moves on an equal snapshot generation."""
@@ -87,6 +151,12 @@ class Plan:
     best_effort_only: frozenset[NodeName] = frozenset()
     """Nodes that are to take new best-effort containers only; all others are to take any. The whole set, not a
     change to it."""
+    quota_uses: tuple[QuotaUse, ...] = ()
+    admissions: tuple[Admission, ...] = ()
+    """In their turn."""
+    reservations: tuple[ReservationState, ...] = ()
+    estimates: Mapping[Subject, Estimate] = field(default_factory=dict, hash=False)
+    """How long those will wait who wait for GPUs; the manager adds it to what the planner decided."""
 
     @property
     def empty(self) -> bool:

@@ -49,4 +49,6 @@ class SharingState:
     last_placement_at: float = 0.0
     """Unix seconds of the newest placement that HAMi wrote for a pod on this node."""
     fenced: frozenset[GpuUuid] = frozenset()
-    """GPUs closed to new pods by HAMi's own device cordon."""
+    """GPUs that we have closed to new pods by HAMi's own device cordon, which its scheduler has read since."""
+    closing: frozenset[GpuUuid] = frozenset()
+    """Those of ours that its device cordon names, whether its scheduler has taken note of it or not."""

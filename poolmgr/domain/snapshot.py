@@ -2,9 +2,31 @@
 
 from dataclasses import dataclass
 
-from poolmgr.domain.demand import Reservation, SharedPod, Vm
+from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.fleet import Node, Pool, Transition
-from poolmgr.domain.identifiers import Generation
+from poolmgr.domain.identifiers import Generation, NodeName
+from poolmgr.domain.reservation import Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An object that could not be read and is set aside. Nobody decides on it, and what it may have stays with it."""
+
+    kind: str
+    """As `kubectl get` takes it, e.g. `pods`."""
+    namespace: str
+    name: str
+    why: str
+    """What is wrong with it: the end of a sentence."""
+    node: NodeName | None = None
+    """Whose GPUs it may have, and nobody can say which."""
+    uid: str = ""
+    """Of the pod by which the agents would know it on a GPU."""
+
+    @property
+    def what(self) -> str:
+        """As a sentence names it."""
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +43,8 @@ class ClusterSnapshot:
     vms: tuple[Vm, ...] = ()
     pods: tuple[SharedPod, ...] = ()
     reservations: tuple[Reservation, ...] = ()
+    unread: tuple[Unread, ...] = ()
+    """What could not be read of the cluster, sorted."""
 
     @property
     def transitions(self) -> tuple[Transition, ...]:

@@ -12,11 +12,16 @@ from typing import NamedTuple
 from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.fleet import Gpu, Holder, Node, Pool, RebalanceMode, Transition
 from poolmgr.domain.identifiers import WorkloadUid
-from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.modes import DevicePhase, Mode, Step
+from poolmgr.domain.reasons import Reason
 
 SHARING_DAEMONS = ("nvidia-device-p", "vgpu-monitor", "vGPUmonitor")
 """Processes of HAMi itself that keep a shared GPU open (`/proc/<pid>/comm`, 15 characters). They end when
 the executor detaches the node, so they do not use a GPU."""
+
+YIELDING_DAEMONS = ("nvidia-persiste",)
+"""Processes of the driver's own that let a GPU go when the agent asks, right before it looks once more and unbinds:
+nvidia-persistenced, when persistence mode ends."""
 
 
 class User(NamedTuple):
@@ -29,10 +34,11 @@ class User(NamedTuple):
 
 
 def foreign_holders(gpu: Gpu) -> tuple[Holder, ...]:
-    """The processes on the GPU that do not end when it is detached from its side."""
+    """The processes on the GPU that do not leave when it is detached from its side."""
     if gpu.observed_mode is not Mode.SHARED:
         return gpu.holders
-    return tuple([h for h in gpu.holders if not h.command.startswith(SHARING_DAEMONS)])
+    leaving = SHARING_DAEMONS + YIELDING_DAEMONS
+    return tuple([h for h in gpu.holders if not h.service and not h.command.startswith(leaving)])
 
 
 def unknown_holders(gpu: Gpu, pods: Sequence[SharedPod]) -> tuple[Holder, ...]:
@@ -61,10 +67,16 @@ def users_of(gpu: Gpu, pods: Sequence[SharedPod], vm: Vm | None) -> tuple[User, 
     found += [User(f"pod {pod.namespace}/{pod.name}", pod.uid) for pod in pods]
     if vm is None:  # what the kubelet gave to a VM's pod, that pod's process has open
         if gpu.allocated_to:
-            found.append(User(f"the pod with UID {gpu.allocated_to}, to which the kubelet gave it"))
+            found.append(User(_named(Holder(0, "", gpu.allocated_to))))
         else:
-            found += [User(f"process {h.command} (pid {h.pid})") for h in unknown_holders(gpu, pods)]
+            found += [User(_named(holder)) for holder in unknown_holders(gpu, pods)]
     return tuple(found)
+
+
+def _named(holder: Holder) -> str:
+    if not holder.pid:
+        return f"the pod with UID {holder.pod_uid}, to which the kubelet gave it"
+    return f"process {holder.command} (pid {holder.pid})"
 
 
 class GpuState(StrEnum):
@@ -74,13 +86,17 @@ class GpuState(StrEnum):
     IDLE = "Idle"
     MOVING = "Moving"
     TROUBLE = "Trouble"
+    WITHDRAWN = "Withdrawn"
+    """Nobody uses it, and an operator lets nobody have it."""
 
 
 def state_of(gpu: Gpu, transition: Transition | None, used: bool) -> GpuState:
     """`transition` is its node's, `used` what `in_use` says."""
     on_its_way = is_on_its_way(gpu, transition)
     unusable = unusable_state(gpu.phase, gpu.observed_mode, on_its_way)
-    return unusable or (GpuState.IN_USE if used else GpuState.IDLE)
+    if unusable is not None or used:
+        return unusable or GpuState.IN_USE
+    return GpuState.IDLE if gpu.closed is None else GpuState.WITHDRAWN
 
 
 def unusable_state(phase: DevicePhase, mode: Mode | None, on_its_way: bool) -> GpuState | None:
@@ -111,6 +127,24 @@ def is_leaving(gpu: Gpu, transition: Transition | None) -> bool:
     """
     moving = transition is not None and gpu.pci_address in transition.devices
     return gpu.desired_mode is Mode.PASSTHROUGH and (moving or gpu.observed_mode is not Mode.PASSTHROUGH)
+
+
+def is_parked(node: Node) -> bool:
+    """True while a move waits for its agent to say where the GPUs are, with HAMi and the node given back: it waits at Attach
+    since the very instant at which the node began to rest because of the silence."""
+    move = node.transition
+    return (
+        move is not None
+        and move.step is Step.ATTACH
+        and any(
+            b.failed_at == move.step_started_at and b.reason == Reason.AGENT_SILENT for b in node.backoffs
+        )
+    )
+
+
+def is_closed_to_pods(gpu: Gpu, transition: Transition | None) -> bool:
+    """True while no new pod may be placed on it: it leaves the shared side, or an operator withdraws it from there."""
+    return is_leaving(gpu, transition) or (gpu.closed is not None and gpu.observed_mode is Mode.SHARED)
 
 
 def is_open(node: Node) -> bool:

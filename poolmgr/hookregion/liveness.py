@@ -20,7 +20,7 @@ def _lock_holder(descriptor: int, start: int, length: int) -> int:
 
 def live_slots(path: Path) -> frozenset[int]:
     """Slots whose process lives. Raises OSError where the file cannot be opened."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         found: set[int] = set()
         ranges = [(0, MAX_SLOTS)]

@@ -44,7 +44,7 @@ class PoolBudget:
         if arriving + gpus > most:
             return (
                 Reason.AT_MAXIMUM,
-                f"pool {self.name} has at most {most} GPU(s) in {to_mode} and has {arriving}",
+                f"pool {self.name} allows at most {most} GPU(s) in {to_mode} and has {arriving}",
             )
         return None
 
@@ -54,15 +54,17 @@ class PoolBudget:
         if gpus > self.max_in_flight:
             return (
                 Reason.BUDGET_SPENT,
-                f"{gpus} GPUs can only move together and pool {self.name} moves at most {self.max_in_flight} at "
-                "once; raise rebalance.maxInFlight to let them",
+                f"{gpus} GPUs can only move together, and pool {self.name} moves at most {self.max_in_flight} at "
+                "once; raise rebalance.maxInFlight to allow it",
             )
         kept = (
-            f", and the last {self.kept_for_vms} place(s) are for VMs that wait" if self.kept_for_vms else ""
+            f"; the last {self.kept_for_vms} slot(s) are reserved for waiting VMs"
+            if self.kept_for_vms
+            else ""
         )
         return (
             Reason.BUDGET_SPENT,
-            f"pool {self.name} moves at most {self.max_in_flight} GPU(s) at once and {self.moving} are moving{kept}",
+            f"pool {self.name} moves at most {self.max_in_flight} GPU(s) at once, and {self.moving} are moving{kept}",
         )
 
     def denial(self, to_mode: Mode, gpus: int) -> Denial | None:

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+from poolmgr.domain.demand import FULL_CORES
 from poolmgr.domain.fleet import Gpu
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.occupancy import unbound_pods
 from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Target
 from poolmgr.domain.reasons import Reason
-from poolmgr.planner.inventory.card_table import DEFAULT_SPLIT, FULL_CORES, card_size
+from poolmgr.planner.inventory.card_table import DEFAULT_SPLIT, card_size
 from poolmgr.planner.inventory.eligibility import (
     Denial,
     denial_of,
@@ -24,6 +26,10 @@ from poolmgr.planner.inventory.whole_pods import Card, place_whole
 from poolmgr.planner.sizing.headroom import Headroom
 from poolmgr.planner.stages.state import PlanState, no_node_admits
 
+_HAS_ROOM: Denial = Reason.FREE_CAPACITY, "a shared GPU has room for it; HAMi will place it"
+_ON_ITS_WAY: Denial = Reason.MOVE_UNDER_WAY, "a GPU with room for it is moving to the shared side"
+_IS_MOVED: Denial = Reason.MOVE_UNDER_WAY, "this plan moves a GPU with room for it to the shared side"
+
 
 def explain_pods(state: PlanState) -> list[Refusal]:
     """A sentence for every waiting pod. Pods of one shape wait in order, so the first ones are served first."""
@@ -32,8 +38,8 @@ def explain_pods(state: PlanState) -> list[Refusal]:
     pools = {pool.name: pool for pool in state.snapshot.pools}
     said_of = [
         Refusal(Subject(SubjectKind.POD, pod.namespace, pod.name), pod.servable.reason, pod.servable.message)
-        for pod in state.snapshot.pods
-        if pod.node is None and not pod.servable and not pod.terminating
+        for pod in unbound_pods(state.snapshot.pods)
+        if not pod.servable.ok and not pod.terminating
     ]
     for fit in state.waiting_pods:
         moved = hoped = 0
@@ -48,27 +54,21 @@ def explain_pods(state: PlanState) -> list[Refusal]:
             else:
                 moved = min(fit.unmet, (len(suit) - hopes) * per_card)
                 hoped = min(fit.unmet - moved, hopes * per_card)
-        fate = _fate_of_unmet(state, fit)
+        fate, kind = _fate_of_unmet(state, fit), SubjectKind.POD
         for rank, pod in enumerate(fit.pods):
             if rank < fit.fits_now:
-                said: Denial = Reason.FREE_CAPACITY, "a shared GPU has room for it; HAMi will place it"
+                said = _HAS_ROOM
             elif rank < fit.fits:
-                said = (
-                    Reason.MOVE_UNDER_WAY,
-                    "a GPU that will have room for it is on its way to the shared side",
-                )
+                said = _ON_ITS_WAY
             elif rank < fit.fits + moved:
-                said = (
-                    Reason.MOVE_UNDER_WAY,
-                    "this plan moves a GPU that will have room for it to the shared side",
-                )
+                said = _IS_MOVED
             elif rank < fit.fits + moved + hoped:
                 said = recommendation_denial(
-                    pools[recommended[0].pool], "a GPU to the shared side that would have room for it"
+                    pools[recommended[0].pool], "a GPU with room for it to the shared side"
                 )
             else:
                 said = fate
-            said_of.append(Refusal(Subject(SubjectKind.POD, pod.namespace, pod.name), *said))
+            said_of.append(Refusal(Subject(kind, pod.namespace, pod.name), *said))
     return said_of
 
 
@@ -88,9 +88,9 @@ def _no_node_has_it_whole(shape: PodShape, groups: list[GpuGroup], names: list[N
     wanted = max(ask.cards for ask in shape.asks)
     return (
         Reason.MORE_THAN_ANY_NODE,
-        f"it asks for parts of {wanted} GPU(s) for one container"
-        + (f" and more for {len(shape.asks) - 1} other(s)" if len(shape.asks) > 1 else "")
-        + f"; no node that it may run on can have all of them, the largest has {most} GPU(s) that it accepts",
+        f"one container requests slices of {wanted} GPU(s)"
+        + (f", and {len(shape.asks) - 1} other(s) request more" if len(shape.asks) > 1 else "")
+        + f"; the largest node that accepts it has {most} suitable GPU(s)",
     )
 
 
@@ -103,25 +103,28 @@ def _suits(state: PlanState, shape: PodShape, move: Move) -> bool:
 
 
 def _fate_of_unmet(state: PlanState, fit: ShapeFit) -> Denial:
-    groups = [s for s in state.inventory.groups.values() if fit.shape.accepts_model(s.model)]
+    keys = tuple(key for key, s in state.inventory.groups.items() if fit.shape.accepts_model(s.model))
+    groups = [state.inventory.groups[key] for key in keys]
     if not groups:
         wanted = ", ".join(fit.shape.models) or "any model"
-        return Reason.UNKNOWN_RESOURCE, f"no pooled GPU is of a model that it accepts ({wanted})"
+        return Reason.UNKNOWN_RESOURCE, f"no GPU in a pool is of a model that it accepts ({wanted})"
     placement, needs = fit.shape.placement, fit.shape.needs
-    names = {name for group in groups for name in group.nodes}
-    may = state.node_filter.admitted(placement, sorted(names), shared=True)
+    names = state.nodes_in(keys)
+    may = list(state.node_filter.admitted(placement, names, shared=True))
     if not may:
-        return no_node_admits(state, placement, sorted(names), shared=True)
-    rooms = state.rooms_of_pods
-    if needs and all(rooms.lacks(name, needs) for name in may):
-        return Reason.NODE_FULL, f"{may[0]} cannot take it beside its GPUs: {rooms.lacks(may[0], needs)}" + (
-            f"; nor can the {len(may) - 1} other node(s) that it may run on" if len(may) > 1 else ""
+        return no_node_admits(state, placement, names, shared=True)
+    resources = state.resources_for_pods
+    if needs and all(resources.lacks(name, needs) for name in may):
+        return (
+            Reason.NODE_FULL,
+            f"node {may[0]} is too full: {resources.lacks(may[0], needs)}"
+            + (f"; so are the {len(may) - 1} other node(s) that accept it" if len(may) > 1 else ""),
         )
     if not any(fit.shape.fits_card(card_size(group)) for group in groups):
         most = max(ask.memory_mib for ask in fit.shape.asks)
         return (
             Reason.MORE_MEMORY_THAN_ANY_CARD,
-            f"it asks for {most} MiB; the largest card has {max(map(card_size, groups))} MiB",
+            f"it requests {most} MiB; the largest GPU has {max(map(card_size, groups))} MiB",
         )
     if fit.shape.whole:
         denial = _no_node_has_it_whole(fit.shape, groups, may)
@@ -131,21 +134,25 @@ def _fate_of_unmet(state: PlanState, fit: ShapeFit) -> Denial:
         held = state.held_back.get((str(group.pool.name), group.model))
         if held is not None:
             return held
-    ordinary = not fit.shape.best_effort
-    lent = ordinary and sum(at.node.best_effort_only for s in groups for at in s.nodes.values())
+    lent = 0 if fit.shape.best_effort else sum(state.nodes_lent[key] for key in keys)
     if lent:
         return (
             Reason.LENT_TO_BEST_EFFORT,
-            f"{lent} node(s) take best-effort containers only, since VMs are expected there, and no other has room; "
-            'with the annotation poolmgr.io/best-effort: "true" it could run there and be evicted for a VM',
+            f"{lent} node(s) are reserved for expected VMs and take only best-effort pods; no other node has room. With the "
+            'annotation poolmgr.io/best-effort: "true" it may run there, and be evicted when a VM needs the GPU',
         )
     if fit.shape.whole:
-        return Reason.NO_CANDIDATE, "no node can have all of its parts now, whichever idle GPU of it moves"
+        return Reason.NO_CANDIDATE, "no node has room for all its slices now, even with its idle GPUs moved"
     free = sum(s.free for s in groups)
     if free:
         return (
             Reason.COOLDOWN,
             f"{free} GPU(s) are free in passthrough, but reserved for VMs or still in cooldown",
+        )
+    if sum(s.passthrough - s.vm_busy for s in groups) > 0:
+        return (
+            Reason.NO_CANDIDATE,
+            "no shared GPU has room for it, and every idle passthrough GPU is for a waiting VM or cannot move",
         )
     return Reason.NO_CANDIDATE, "no shared GPU has room for it and no passthrough GPU is idle"
 
@@ -159,16 +166,15 @@ def explain_gpus(state: PlanState) -> list[Refusal]:
         if kept.pool is None:
             said: Denial = not_in_pool(gpu)
         else:
-            denial = denial_of(gpu, kept.node, kept.pool, usage, now)
-            if denial is None:
-                denial = (Reason.GPU_BUSY if "may be this one" in why else Reason.NOT_CHOSEN, "")
-            said = denial[0], denial[1] or f"{name_of(gpu)} stays: {why}"
-            if why and denial[1] and not why.endswith(denial[1]):
+            denial = kept.denial or denial_of(gpu, kept.node, kept.pool, usage, now)
+            said = denial or (Reason.NOT_CHOSEN, f"{name_of(gpu)} stays: {why}")
+            if why and denial and not why.endswith(denial[1]):
                 said = denial[0], f"{denial[1]}; {why}"
         found.append(_about(gpu, said))
     leaving = {(str(move.node), str(move.pci_address)) for move in state.moves}
     for key, group in state.inventory.groups.items():
         held, headroom = state.held_back.get(key), state.headroom[key]
+        kept_ready = headroom.message if headroom.keep else ""
         for at in group.nodes.values():
             cache = at.explanations
             if cache.busy is None:
@@ -178,22 +184,23 @@ def explain_gpus(state: PlanState) -> list[Refusal]:
                 found += [r for r in known if (r.subject.namespace, r.subject.name) not in leaving]
                 continue
             # A GPU that rests yet is told how long, so that its sentence is another each time.
-            rested = all(unit.held_until <= now for unit in at.to_shared)
-            because = (held, headroom.message if headroom.keep else "", rested)
+            rested = not [unit for unit in at.to_shared if unit.held_until > now]
+            because = (held, kept_ready, rested)
             if cache.idle is None or cache.idle_because != because or not rested:
                 cache.idle, cache.idle_because = _why_idle(at, held, headroom, now), because
             found += cache.busy
             found += cache.idle
-    return found
+    told = {r.subject for r in state.refusals if r.subject.kind is SubjectKind.GPU}
+    return [r for r in found if r.subject not in told] if told else found
 
 
 def why_kept(kept: IneligibleGpu, usage: Usage, now: float) -> str:
-    """What is to be said beyond the GPU's own state: a bundle's members keep each other."""
+    """What is to be said beyond the GPU's own state: a bundle's members keep each other. Empty where it is in none."""
     if kept.partner is None or kept.pool is None:
-        return kept.why
+        return ""
     denial = denial_of(kept.partner, kept.node, kept.pool, usage, now)
     partner = denial[1] if denial else "they are in different modes"
-    return f"it moves only with its neighbours, and {partner}"
+    return f"it moves only together with other GPUs of its node, and {partner}"
 
 
 def _why_busy(at: NodeInventory, usage: Usage) -> list[Refusal]:
@@ -203,19 +210,19 @@ def _why_busy(at: NodeInventory, usage: Usage) -> list[Refusal]:
     for gpus in at.busy_shared:
         pods = usage.pods_by_gpu.get(gpus[0].uuid)
         if len(gpus) == 1 and pods:
-            message = f"{name_of(gpus[0])} is busy with {busy_with_pods(pods)}"
+            message = f"{name_of(gpus[0])} is in use by {busy_with_pods(pods)}"
             said.append(_about(gpus[0], (Reason.GPU_BUSY, message)))
             continue
         busy = next(g for g in gpus if use_denial(g, usage) is not None)
         for gpu in gpus:
             why = use_denial(gpu, usage) or (
                 Reason.NOT_CHOSEN,
-                f"{name_of(gpu)} moves only with its neighbours, and {name_of(busy)} is busy with "
+                f"{name_of(gpu)} moves only together with other GPUs of its node, and {name_of(busy)} is in use by "
                 f"{usage.why_busy(busy)}",
             )
             said.append(_about(gpu, why))
     for gpu in at.busy_passthrough:
-        said.append(_about(gpu, (Reason.GPU_BUSY, f"{name_of(gpu)} is busy with {usage.why_busy(gpu)}")))
+        said.append(_about(gpu, (Reason.GPU_BUSY, f"{name_of(gpu)} is in use by {usage.why_busy(gpu)}")))
     return said
 
 
@@ -238,7 +245,7 @@ def _why_unit_stays(unit: Unit, held: Denial | None, headroom: Headroom, now: fl
     if unit.held_until > now:
         return (
             Reason.COOLDOWN,
-            f"{name} is idle in Passthrough and rests {unit.held_until - now:.0f} s longer",
+            f"{name} is idle in Passthrough; its cooldown ends in {unit.held_until - now:.0f} s",
         )
     if headroom.keep:
         return Reason.IN_PLACE, f"{name} is kept ready for the next VM: {headroom.message}"
@@ -251,7 +258,7 @@ def explain_recommended(state: PlanState) -> list[Refusal]:
         Refusal(
             Subject(SubjectKind.GPU, move.node, move.pci_address),
             Reason.RECOMMEND_ONLY,
-            f"recommended, not done: to {move.to_mode}: {move.message}",
+            f"a move to {move.to_mode} is recommended but not made: {move.message}",
         )
         for move in state.moves
         if move.recommended

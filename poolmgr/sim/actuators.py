@@ -12,19 +12,23 @@ from typing import Any, Literal
 
 from poolmgr.controller.interfaces import PoolStatus, StepRecord
 from poolmgr.domain.census import Census
+from poolmgr.domain.directives import Directives
 from poolmgr.domain.errors import Stale, Unavailable
 from poolmgr.domain.fleet import Pool
+from poolmgr.domain.history import RestCall
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PlanId, WorkloadUid
 from poolmgr.domain.node_spec import NodeIntent
-from poolmgr.domain.plan import Plan, Subject, Verdict
+from poolmgr.domain.plan import Plan, ReservationState, Subject, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.sim.agent import SimAgents
 from poolmgr.sim.clock import VirtualClock
+from poolmgr.sim.gpu_operator import SimOperator
 from poolmgr.sim.hami import SimHami
 from poolmgr.sim.kube import SimKube
 from poolmgr.sim.world import SimNode, World
 from poolmgr.wire.annotations import BEST_EFFORT_ONLY
+from poolmgr.wire.gpu_operator import PAUSED, RUNS, UPGRADE_SKIP
 
 When = Literal["before", "after"]
 
@@ -68,7 +72,7 @@ class Faults:
 
 @dataclass(slots=True)
 class Actuators:
-    """FleetActuator, SharingActuator, Evictor, Recorder and PoolReporter of one simulated cluster."""
+    """FleetActuator, SharingActuator, ServiceActuator, Evictor, Admitter, Recorder and PoolReporter of one simulated cluster."""
 
     world: World
     clock: VirtualClock
@@ -76,11 +80,16 @@ class Actuators:
     agents: SimAgents
     hami: SimHami
     kube: SimKube
+    operator: SimOperator
     touch: Callable[[NodeName | None], None]
     events: list[tuple[float, Subject, Reason, str, bool]] = field(default_factory=list)
     """(at, subject, reason, message, warning) of every Event."""
     pool_statuses: dict[str, PoolStatus] = field(default_factory=dict)
     evictions: int = 0
+    reservations: "SimReservations" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reservations = SimReservations(self.faults)
 
     def _node(self, name: NodeName) -> SimNode:
         node = self.world.nodes.get(name)
@@ -109,6 +118,19 @@ class Actuators:
         self.faults.leave(number, "write_intent")
         return str(at.revision)
 
+    async def write_directives(self, node: NodeName, directives: Directives, revision: str) -> None:
+        number = self.faults.enter("write_directives", node)
+        at = self._node(node)
+        if str(at.revision) != revision:
+            raise Stale(
+                Reason.STALE_GENERATION, f"GPUNode {node} is at {at.revision}, not {revision}; observe again"
+            )
+        at.directives = directives
+        at.revision += 1
+        self.agents.poke(node)
+        self.touch(node)
+        self.faults.leave(number, "write_directives")
+
     async def ensure_silence_noted(self, node: NodeName, since: float | None) -> None:
         number = self.faults.enter("ensure_silence_noted", node)
         at = self._node(node)
@@ -122,8 +144,9 @@ class Actuators:
     async def ensure_gpus_fenced(self, node: NodeName, uuids: frozenset[GpuUuid]) -> None:
         number = self.faults.enter("ensure_gpus_fenced", node)
         at = self._node(node)
-        if at.sharing.fence != uuids:
-            at.sharing.fence = uuids
+        sharing = at.sharing
+        if sharing.fence != uuids and sharing.version >= (2, 10):
+            sharing.fence, sharing.handshake = uuids, ""
             self.touch(node)
         self.faults.leave(number, "ensure_gpus_fenced")
 
@@ -132,8 +155,9 @@ class Actuators:
         at = self._node(node)
         if cordoned and not at.unschedulable:
             at.unschedulable = at.cordoned_by_us = True
-        elif not cordoned and at.cordoned_by_us:
-            at.unschedulable = at.cordoned_by_us = False
+        elif not cordoned:
+            if at.cordoned_by_us:
+                at.unschedulable = at.cordoned_by_us = False
             at.sharing.asked_for = ""
             self.hami.poke()
             self.kube.poke()
@@ -172,6 +196,37 @@ class Actuators:
             self.touch(node)
         self.faults.leave(number, "ensure_best_effort_only")
 
+    # ServiceActuator
+
+    async def ensure_paused(self, node: NodeName, labels: frozenset[str]) -> None:
+        number = self.faults.enter("ensure_paused", node)
+        self._relabel(self._node(node), labels, RUNS, PAUSED)
+        self.faults.leave(number, "ensure_paused")
+
+    async def ensure_resumed(self, node: NodeName, labels: frozenset[str]) -> None:
+        number = self.faults.enter("ensure_resumed", node)
+        self._relabel(self._node(node), labels, PAUSED, RUNS)
+        self.faults.leave(number, "ensure_resumed")
+
+    def _relabel(self, at: SimNode, labels: frozenset[str], was: str, now: str) -> None:
+        changed = {label: now for label in labels if at.labels.get(label) == was}
+        if changed:
+            at.labels |= changed
+            self.operator.labels_changed(at)
+
+    async def ensure_upgrades_held(self, node: NodeName, held: bool) -> None:
+        number = self.faults.enter("ensure_upgrades_held", node)
+        at = self._node(node)
+        if held and UPGRADE_SKIP not in at.labels:
+            at.labels[UPGRADE_SKIP], at.upgrades_held_by_us = RUNS, True
+            self.operator.labels_changed(at)
+        elif not held and at.upgrades_held_by_us:
+            at.upgrades_held_by_us = False
+            if at.labels.get(UPGRADE_SKIP) == RUNS:
+                del at.labels[UPGRADE_SKIP]
+            self.operator.labels_changed(at)
+        self.faults.leave(number, "ensure_upgrades_held")
+
     # Evictor
 
     async def evict(self, pod: WorkloadUid, namespace: str, name: str) -> Verdict:
@@ -197,10 +252,35 @@ class Actuators:
 
     # PoolReporter
 
+    async def ensure_admitted(self, pod: WorkloadUid, namespace: str, name: str) -> None:
+        number = self.faults.enter("ensure_admitted", f"{namespace}/{name}")
+        launched = next((vm for vm in self.world.vms.values() if vm.launcher_uid == pod), None)
+        found = launched or self.world.pods.get(pod)
+        if found is not None and found.gated:
+            found.gated = False
+            self.touch(None)
+            self.kube.poke()
+            self.hami.poke()
+        self.faults.leave(number, "ensure_admitted")
+
     async def report(self, pool: Pool, status: PoolStatus) -> None:
         number = self.faults.enter("report", pool.name)
         self.pool_statuses[pool.name] = status
         self.faults.leave(number, "report")
+
+
+@dataclass(slots=True)
+class SimReservations:
+    """A `ReservationReporter` that keeps what it is told."""
+
+    faults: Faults
+    states: dict[str, ReservationState] = field(default_factory=dict)
+
+    async def report(self, state: ReservationState) -> None:
+        key = f"{state.namespace}/{state.name}"
+        number = self.faults.enter("report_reservation", key)
+        self.states[key] = state
+        self.faults.leave(number, "report_reservation")
 
 
 @dataclass(slots=True)
@@ -229,6 +309,7 @@ class MemoryLedger:
     plans: list[tuple[Plan, str, bool, str]] = field(default_factory=list)
     steps: list[StepRecord] = field(default_factory=list)
     samples: list[ClusterSnapshot] = field(default_factory=list)
+    calls: list[RestCall] = field(default_factory=list)
     learned: dict[str, Any] = field(default_factory=dict)
     gone: bool = False
     keep_samples: int = 1_000
@@ -244,6 +325,10 @@ class MemoryLedger:
     async def record_step(self, record: StepRecord) -> None:
         self._open()
         self.steps.append(replace(record))
+
+    async def record_call(self, call: RestCall) -> None:
+        self._open()
+        self.calls.append(call)
 
     async def record_sample(self, census: Census) -> None:
         self._open()

@@ -9,12 +9,13 @@ else learns, and a dead agent's last report stays.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from poolmgr.domain.directives import is_closed_to_vms
 from poolmgr.domain.fleet import Gpu, Holder
 from poolmgr.domain.identifiers import NodeName, PciAddress, PlanId
 from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.reasons import Reason
 from poolmgr.sim.clock import VirtualClock
-from poolmgr.sim.world import NVIDIA, VFIO, SimGpu, SimNode, World
+from poolmgr.sim.world import NVIDIA, VFIO, SimGpu, SimNode, SpecRead, World
 
 
 def holders_of(world: World, node: SimNode, gpu: SimGpu) -> tuple[Holder, ...]:
@@ -31,7 +32,12 @@ def holders_of(world: World, node: SimNode, gpu: SimGpu) -> tuple[Holder, ...]:
         if pod.started_at is not None
     )
     plugin = (Holder(300, "nvidia-device-plugin", "", path),) if node.sharing.pods else ()
-    return pods + plugin
+    operands = tuple(
+        Holder(600 + n, name[:15], operand.uid, path)
+        for n, (name, operand) in enumerate(node.operands.items())
+        if operand.holds
+    )
+    return pods + plugin + operands
 
 
 @dataclass
@@ -56,6 +62,8 @@ class SimAgents:
         self._clock = clock
         self._touch = touch
         self.faults = FlipFaults({})
+        self.clung_to: set[tuple[NodeName, PciAddress]] = set()
+        """GPUs that some process has open again at every last look before they would go to passthrough."""
 
     def poke(self, name: NodeName) -> None:
         """Something on the node changed: the agent looks after its reaction time."""
@@ -66,27 +74,35 @@ class SimAgents:
 
     def _sync(self, node: SimNode) -> None:
         node.agent_busy = False
-        if not (node.agent_alive and node.up):
+        if not (node.agent_alive and node.up) or node.frozen:
             return
-        move = node.transition
+        if node.speaks:
+            node.read = SpecRead(dict(node.desired), node.transition)
+        self._act(node, rebinding=node.speaks)
+        if node.speaks:
+            node.observed_generation = node.generation
+            self.report(node)
+
+    def _act(self, node: SimNode, *, rebinding: bool) -> None:
+        """Do as the spec says that was read last. `rebinding`: not without reading it anew, as the agent does right before it
+        takes a GPU from its driver."""
+        move = node.read.transition
         stale = move is not None and move.epoch < node.highest_epoch
         if move is not None and not stale:
             node.highest_epoch = move.epoch
         for gpu in node.gpus:
-            wanted = node.desired.get(gpu.pci_address)
+            wanted = node.read.desired.get(gpu.pci_address)
             if not gpu.flipping and not gpu.quarantined:
                 gpu.reason = gpu.message = ""
                 if stale and move is not None and gpu.pci_address in move.devices:
                     gpu.reason = Reason.STALE_EPOCH
                     gpu.message = f"epoch {move.epoch} is older than {node.highest_epoch}; not acted on"
-                elif wanted is not None and self._told_to_rebind(node, gpu, wanted[0]):
+                elif rebinding and wanted is not None and self._told_to_rebind(node, gpu, wanted[0]):
                     self._rebind(node, gpu, *wanted)
             self._offer(node, gpu, wanted[0] if wanted else gpu.mode)
-        node.observed_generation = node.generation
-        self.report(node)
 
     def _told_to_rebind(self, node: SimNode, gpu: SimGpu, wanted: Mode) -> bool:
-        move = node.transition
+        move = node.read.transition
         if move is not None and gpu.pci_address in move.devices and move.step.order <= Step.REBIND.order:
             return move.step is Step.REBIND and wanted is move.to_mode
         # On a driver it may be in HAMi's books, as after a reboot: the manager has to open a transition.
@@ -97,6 +113,8 @@ class SimAgents:
             gpu.plan_id = plan_id
             return
         holders = holders_of(self._world, node, gpu)
+        if wanted is Mode.PASSTHROUGH and (gpu.node, gpu.pci_address) in self.clung_to:
+            holders += (Holder(7, "monitor", "", f"/dev/nvidia{node.gpus.index(gpu)}"),)
         if holders or gpu.allocated_to:
             held = holders[0] if holders else Holder(0, "kubelet", gpu.allocated_to)
             gpu.reason = Reason.HOLDER_PRESENT
@@ -110,6 +128,9 @@ class SimAgents:
 
     def _bound(self, node: SimNode, gpu: SimGpu, wanted: Mode, plan_id: PlanId, boots: int) -> None:
         if node.boots != boots or not gpu.flipping:
+            return
+        if node.frozen:
+            node.unfinished.append(lambda: self._bound(node, gpu, wanted, plan_id, boots))
             return
         gpu.flipping = False
         if not node.agent_alive:
@@ -125,16 +146,21 @@ class SimAgents:
 
     def _offer(self, node: SimNode, gpu: SimGpu, wanted: Mode | None) -> None:
         """Advertise or withdraw; the kubelet shows it after its own delay."""
-        offer = gpu.driver == VFIO and wanted is Mode.PASSTHROUGH and not gpu.quarantined
+        offer = self._offers(node, gpu, wanted)
         if offer != gpu.advertised:
             self._clock.call_later(self._world.timings.kubelet, lambda: self._offered(node, gpu))
 
+    def _offers(self, node: SimNode, gpu: SimGpu, wanted: Mode | None) -> bool:
+        if gpu.driver != VFIO or wanted is not Mode.PASSTHROUGH or gpu.quarantined:
+            return False
+        return not is_closed_to_vms(node.directives, gpu.pci_address)
+
     def _offered(self, node: SimNode, gpu: SimGpu) -> None:
-        if not (node.agent_alive and node.up):
+        if not (node.agent_alive and node.up) or node.frozen:
             return
-        desired = node.desired.get(gpu.pci_address)
+        desired = node.read.desired.get(gpu.pci_address)
         wanted = desired[0] if desired else gpu.mode
-        offer = gpu.driver == VFIO and wanted is Mode.PASSTHROUGH and not gpu.quarantined
+        offer = self._offers(node, gpu, wanted)
         if offer and not gpu.advertised and any(r.uuid == gpu.uuid for r in node.sharing.registered):
             self._world.violations.append(f"{node.name} {gpu.pci_address} is offered to VMs and to HAMi")
         if offer != gpu.advertised:
@@ -142,8 +168,8 @@ class SimAgents:
             self.report(node)
 
     def report(self, node: SimNode) -> None:
-        """Publish the node's status, if the agent lives."""
-        if node.agent_alive and node.up:
+        """Publish the node's status, if the agent can."""
+        if node.speaks:
             node.reported = tuple(self._observe(node, gpu) for gpu in node.gpus)
             self._touch(node.name)
 
@@ -184,4 +210,28 @@ class SimAgents:
     def start(self, name: NodeName) -> None:
         """The DaemonSet brings it back; it reads its journal and the spec and goes on."""
         self._world.nodes[name].agent_alive = True
+        self.poke(name)
+
+    def cut_off(self, name: NodeName) -> None:
+        """The API server is out of its reach: it lives, finishes what it has begun and offers what it offered."""
+        self._world.nodes[name].cut_off = True
+
+    def reconnect(self, name: NodeName) -> None:
+        self._world.nodes[name].cut_off = False
+        self.poke(name)
+
+    def freeze(self, name: NodeName) -> None:
+        """It stands still at the worst place: its spec has just been read for the last time before a GPU is unbound."""
+        node = self._world.nodes[name]
+        node.read = SpecRead(dict(node.desired), node.transition)
+        node.frozen = True
+
+    def thaw(self, name: NodeName) -> None:
+        """It goes on where it was, as if no time had passed, and only then reads its spec."""
+        node = self._world.nodes[name]
+        node.frozen = False
+        self._act(node, rebinding=True)
+        unfinished, node.unfinished = node.unfinished, []
+        for finish in unfinished:
+            finish()
         self.poke(name)

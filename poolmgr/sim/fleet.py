@@ -1,7 +1,7 @@
 """The simulated fleet: a whole cluster in memory behind the controller's own interfaces.
 
 `SimulatedFleet` is the `ClusterView`; `actuators` change it; `clock` is the time. The live controller
-runs on it unchanged. Read `world` for what exists, `agent`, `hami` and `kube` for how it behaves, `actuators` for
+runs on it unchanged. Read `world` for what exists, `agent`, `hami`, `kube` and `gpu_operator` for how it behaves, `actuators` for
 the calls and their faults.
 """
 
@@ -9,20 +9,26 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from poolmgr.domain.demand import DeviceClaim, Reservation, SharedPod, Vm
+from poolmgr.domain.demand import DeviceClaim, Gate, SharedPod, Vm
+from poolmgr.domain.directives import NO_DIRECTIVES
 from poolmgr.domain.fleet import Gpu, Node, Pool
 from poolmgr.domain.identifiers import Generation, GpuUuid, NodeName, PciAddress, WorkloadUid
 from poolmgr.domain.liveness import BEAT_SECONDS, AgentSign, Heartbeats
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.neighbours import Neighbours
+from poolmgr.domain.reservation import Reservation
 from poolmgr.domain.sharing import SharingState
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.sim.actuators import Actuators, Faults
 from poolmgr.sim.agent import SimAgents
 from poolmgr.sim.clock import VirtualClock
+from poolmgr.sim.gpu_operator import SimOperator
 from poolmgr.sim.hami import SimHami
 from poolmgr.sim.kube import SimKube
 from poolmgr.sim.world import NVIDIA, VFIO, SimGpu, SimNode, SimPod, SimSharing, SimVm, Timings, World
 from poolmgr.wire.annotations import BEST_EFFORT_ONLY
+from poolmgr.wire.gpu_nodes import with_directives
+from poolmgr.wire.gpu_operator import neighbours_of
 
 A10 = "NVIDIA A10"
 A10_RESOURCE = "nvidia.com/GA102GL_A10"
@@ -104,6 +110,7 @@ class SimulatedFleet:
         self.synced = True
         self.faults = Faults()
         self._generation = 0
+        self._confirmed_at = start
         self._waiters: list[asyncio.Future[None]] = []
         self._nodes: dict[NodeName, Node] = {}
         self.agents = SimAgents(self.world, self.clock, self._touch)
@@ -115,8 +122,17 @@ class SimulatedFleet:
             self.kube.pod_started,
         )
         self.kube.agents, self.kube.hami = self.agents, self.hami
+        self.operator = SimOperator(self.world, self.clock, self._touch)
+        self.world.changed_on = self.agents.poke
         self.actuators = Actuators(
-            self.world, self.clock, self.faults, self.agents, self.hami, self.kube, self._touch
+            self.world,
+            self.clock,
+            self.faults,
+            self.agents,
+            self.hami,
+            self.kube,
+            self.operator,
+            self._touch,
         )
         self._heartbeats = Heartbeats()
         for node in nodes:
@@ -131,6 +147,7 @@ class SimulatedFleet:
         """The cluster as reported, in canonical order: nodes, pods and VMs by creation."""
         if self.faults.api_gone:
             return replace(self._view(), synced=False)
+        self._confirmed_at = self.clock.now()
         return self._view()
 
     def _view(self) -> ClusterSnapshot:
@@ -145,6 +162,11 @@ class SimulatedFleet:
             pods=tuple(self._pod(p) for p in self.world.pods.values()),
             reservations=self.reservations,
         )
+
+    def ages(self) -> dict[str, float]:
+        """See `ClusterView`: while the API server is away nothing is confirmed."""
+        away = self.clock.now() - self._confirmed_at if self.faults.api_gone else 0.0
+        return {"nodes": away, "pods": away}
 
     async def wait_for_change(self, timeout_seconds: float, *, settle_seconds: float = 0.0) -> None:
         """See `ClusterView`. Every change ends it at once."""
@@ -174,7 +196,7 @@ class SimulatedFleet:
         """The agents as a manager hears them that looks now."""
         now = self.clock.now()
         for node in self.world.nodes.values():
-            if node.agent_alive and node.up:
+            if node.speaks:
                 node.beat = int(now // BEAT_SECONDS)
             self._heartbeats.beat(node.name, str(node.beat), now, now)
         return self._heartbeats.judge(self.world.nodes, now)
@@ -185,9 +207,16 @@ class SimulatedFleet:
             return known
         sharing = node.sharing
         cpu, memory = self.world.free_compute(node)
+        neighbours = neighbours_of(
+            node.name,
+            node.labels,
+            self.operator.pods_on(node),
+            upgrades_held_by_us=node.upgrades_held_by_us,
+        )
         view = Node(
             name=node.name,
-            gpus=tuple(self._gpu(node, g) for g in node.reported),
+            gpus=tuple(self._gpu(node, g, neighbours) for g in node.reported),
+            neighbours=neighbours,
             ready=node.up and agent.heard,
             agent=agent,
             silence_noted=node.silence_noted,
@@ -207,7 +236,8 @@ class SimulatedFleet:
                 locked_by=sharing.allocating,
                 allocating=1 if sharing.allocating else 0,
                 last_placement_at=sharing.last_placement_at,
-                fenced=sharing.fence,
+                fenced=sharing.fence if sharing.handshake else frozenset(),
+                closing=sharing.fence,
             ),
             revision=str(node.revision),
             labels=tuple(sorted(node.labels.items())),
@@ -221,16 +251,21 @@ class SimulatedFleet:
             backoffs=node.backoffs,
             disturbances=node.disturbances,
             retry=node.retry,
+            directives=node.directives,
         )
         self._nodes[node.name] = view
         return view
 
-    def _gpu(self, node: SimNode, gpu: Gpu) -> Gpu:
+    def _gpu(self, node: SimNode, gpu: Gpu, neighbours: Neighbours) -> Gpu:
+        if gpu.holders:
+            holders = (replace(h, service=neighbours.service_of(h.pod_uid)) for h in gpu.holders)
+            gpu = replace(gpu, holders=tuple(holders))
         desired = node.desired.get(gpu.pci_address)
         pool = next((p.name for p in self.pools if p.takes(gpu.model, node.labels)), None)
-        if desired is None:
-            return replace(gpu, pool=pool)
-        return replace(gpu, desired_mode=desired[0], desired_plan_id=desired[1], pool=pool)
+        gpu = replace(gpu, pool=pool)
+        if desired is not None:
+            gpu = replace(gpu, desired_mode=desired[0], desired_plan_id=desired[1])
+        return gpu if node.directives is NO_DIRECTIVES else with_directives(gpu, node.directives)
 
     def _vm(self, vm: SimVm) -> Vm:
         request = vm.request
@@ -252,6 +287,8 @@ class SimulatedFleet:
             cpu_milli=request.cpu_milli,
             memory_mib=request.memory_mib,
             placement=request.placement,
+            launcher_name=f"virt-launcher-{request.name}",
+            gate=Gate.OURS if vm.gated else Gate.OPEN,
         )
 
     def _pod(self, pod: SimPod) -> SharedPod:
@@ -275,6 +312,7 @@ class SimulatedFleet:
             cpu_milli=request.cpu_milli,
             memory_request_mib=request.memory_request_mib,
             placement=request.placement,
+            gate=Gate.OURS if pod.gated else Gate.OPEN,
         )
 
     # What a test or the demo can do to it
@@ -287,18 +325,21 @@ class SimulatedFleet:
     def reboot(self, name: NodeName) -> None:
         """The node restarts: workloads are gone, every GPU comes up on its vendor driver."""
         node = self.world.nodes[name]
-        node.up, node.agent_alive = False, False
+        node.up, node.agent_alive, node.frozen = False, False, False
+        node.unfinished.clear()
         node.boots += 1
         for gpu in node.gpus:
             gpu.driver, gpu.flipping, gpu.advertised, gpu.allocated_to = NVIDIA, False, False, ""
         self.kube.lose_workloads(name)
         self.hami.reset(node)
+        self.operator.reset(node)
         self._touch(name)
         self.clock.call_later(self.world.timings.reboot, lambda: self._booted(node))
 
     def _booted(self, node: SimNode) -> None:
         node.up = True
         self.hami.reset(node)
+        self.operator.reset(node)
         self.agents.start(node.name)
         self._touch(node.name)
 

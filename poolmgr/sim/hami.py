@@ -30,6 +30,7 @@ class SimHami:
         self._due = False
         for node in world.nodes.values():
             self._register(node)
+            self._look_at(node)
         clock.call_later(world.timings.hami_tick, self._tick)
 
     # The plugin of a node
@@ -39,6 +40,8 @@ class SimHami:
         if sharing.wanted == wanted:
             return
         sharing.wanted = wanted
+        if not wanted and sharing.handshake.startswith("Deleted"):
+            sharing.handshake = ""  # left of an earlier time
         delay = self._world.timings.plugin_start if wanted else self._world.timings.plugin_stop
         self._clock.call_later(delay, lambda: self._follow_label(node))
 
@@ -87,18 +90,32 @@ class SimHami:
     def _tick(self) -> None:
         """HAMi's scheduler looks at the nodes again."""
         for node in self._world.nodes.values():
-            sharing = node.sharing
-            if sharing.fence_seen != sharing.fence:
-                sharing.fence_seen = sharing.fence
-                self._touch(node.name)
-            gone = sharing.allocatable == 0 and sharing.version < (2, 10)
-            handshake = "Deleted_" if gone and sharing.registered else sharing.handshake
-            handshake = handshake if gone else "Requesting_"
-            if handshake != sharing.handshake:
-                sharing.handshake = handshake
+            before = node.sharing.handshake
+            self._look_at(node)
+            if before != node.sharing.handshake:
                 self._touch(node.name)
         self._clock.call_later(self._world.timings.hami_tick, self._tick)
         self.poke()
+
+    def _look_at(self, node: SimNode) -> None:
+        """Statements 32 to 44 of the contract (`e2e/hami/statements.yaml`), as the stand-in there does it."""
+        sharing = node.sharing
+        newer = sharing.version >= (2, 10)
+        if not newer and not sharing.registered:
+            return  # an error, at which it goes on to the next node: what it knew it goes on to know
+        stamped = newer and not sharing.handshake.startswith("Requesting")
+        if stamped:
+            sharing.handshake = "Requesting_"
+        if sharing.allocatable == 0 and sharing.known_slices > 0:
+            sharing.known, sharing.known_slices = (), 0
+            sharing.handshake = "" if newer else "Deleted_"
+            return
+        changed = stamped or sharing.allocatable != sharing.known_slices
+        changed |= newer and sharing.registered != sharing.known_registration
+        sharing.known_slices = sharing.allocatable
+        if changed and sharing.registered and (newer or sharing.allocatable):
+            sharing.known = sharing.known_registration = sharing.registered
+            sharing.fence_seen = sharing.fence
 
     # Placement
 
@@ -111,7 +128,7 @@ class SimHami:
     def _place_next(self) -> None:
         self._due = False
         for pod in self._world.pods.values():
-            if pod.node is None and not pod.terminating and self._place(pod):
+            if pod.node is None and not pod.terminating and not pod.gated and self._place(pod):
                 self.poke()  # the next one after the client's pause
                 return
 
@@ -159,7 +176,7 @@ class SimHami:
     def _fitting(self, node: SimNode, pod: SimPod) -> list[SimGpu] | None:
         """The GPUs of the node that HAMi would give to the pod, None when it does not fit."""
         sharing, request = node.sharing, pod.request
-        if node.unschedulable or not node.up or not sharing.ready or sharing.allocating:
+        if node.unschedulable or not node.up or sharing.allocating or (sharing.wanted and not sharing.ready):
             return None
         if BEST_EFFORT_ONLY in node.labels and not request.best_effort:
             return None  # the node affinity that our webhook gives to every other container
@@ -168,9 +185,13 @@ class SimHami:
         cpu, memory = self._world.free_compute(node)
         if cpu < request.cpu_milli or memory < request.memory_request_mib:
             return None
-        known = {r.uuid for r in sharing.registered if r.healthy} - sharing.fence_seen
-        fitting = [g for g in node.gpus if g.uuid in known and self._accepts(g, pod)]
+        known = {r.uuid for r in sharing.known if r.healthy} - sharing.fence_seen
+        fitting = [g for g in node.gpus if g.uuid in known - pod.excluded and self._accepts(g, pod)]
         if len(fitting) < request.gpus:
+            return None
+        if not sharing.wanted:  # we stopped the plugin under a scheduler that goes on to place pods
+            told = f"pod {request.namespace}/{request.name} comes to {node.name}, whose kubelet turns it away"
+            self._world.violations.append(f"{told}: HAMi's plugin is stopped there")
             return None
         fitting.sort(key=self._load, reverse=True)
         return fitting[: request.gpus]

@@ -40,7 +40,7 @@ class SimKube:
 
     def create_vm(self, request: VmRequest) -> SimVm:
         uid = f"vmi-{request.namespace}-{request.name}"
-        vm = SimVm(uid, request, self._clock.now(), launcher_uid=f"launcher-{uid}")
+        vm = SimVm(uid, request, self._clock.now(), launcher_uid=f"launcher-{uid}", gated=request.gated)
         self._world.vms[uid] = vm
         if request.patience_seconds is not None:
             self._clock.call_later(request.patience_seconds, lambda: self._lose_patience(vm))
@@ -63,7 +63,7 @@ class SimKube:
     def _bind_launchers(self) -> None:
         self._due = False
         for vm in list(self._world.vms.values()):
-            if vm.node is None and self.scheduler_up:
+            if vm.node is None and not vm.gated and self.scheduler_up:
                 self._bind(vm)
 
     def _bind(self, vm: SimVm) -> None:
@@ -122,7 +122,7 @@ class SimKube:
 
     def create_pod(self, request: PodRequest, run: int = 1) -> SimPod:
         uid = f"pod-{request.namespace}-{request.name}-{run}"
-        pod = SimPod(uid, request, self._clock.now(), run=run)
+        pod = SimPod(uid, request, self._clock.now(), run=run, gated=request.gated)
         self._world.pods[uid] = pod
         self._touch(None)
         self.hami.poke()

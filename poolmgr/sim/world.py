@@ -4,10 +4,12 @@ Everything here is plain mutable state. Behaviour lives beside it: `agent` (node
 layer), `kube` (scheduler and life cycles); `fleet` puts them together and shows it to the controller.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from poolmgr.domain.backoff import Backoff, Disturbance
 from poolmgr.domain.demand import Slice
+from poolmgr.domain.directives import NO_DIRECTIVES, Directives
 from poolmgr.domain.fleet import Gpu, Transition
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId
 from poolmgr.domain.modes import Mode
@@ -42,6 +44,13 @@ class Timings:
     termination: float = 5.0
     """From the end of a workload to its GPU being free."""
     reboot: float = 120.0
+    operator_reaction: float = 1.0
+    """From a change of a node's labels to what the GPU operator and its DaemonSets make of it."""
+    operand_start: float = 10.0
+    """Of an operand's pod, its init container that waits for the driver included."""
+    operand_stop: float = 4.0
+    driver_restart: float = 180.0
+    """The driver's pod: its first step, a build or not, and the load of the modules."""
 
 
 @dataclass(slots=True)
@@ -88,10 +97,32 @@ class SimSharing:
     fence: frozenset[GpuUuid] = frozenset()
     """What the node's annotation says."""
     fence_seen: frozenset[GpuUuid] = frozenset()
-    """What HAMi's scheduler acts on: the annotation as of its last tick."""
+    """What HAMi's scheduler acts on: the annotation as of when it last took the node in."""
+    known: tuple[RegisteredGpu, ...] = ()
+    """GPUs that HAMi's scheduler believes in."""
+    known_slices: int = 0
+    known_registration: tuple[RegisteredGpu, ...] = ()
     allocating: str = ""
     """UID of the pod between bind and Allocate; the node's lock is its."""
     last_placement_at: float = 0.0
+
+
+@dataclass(slots=True)
+class SimOperand:
+    """The pod of an operand of the GPU operator."""
+
+    uid: str
+    holds: bool
+    """It has every GPU open that is on its driver."""
+    ending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SpecRead:
+    """What the agent read of its GPUNode's spec last."""
+
+    desired: dict[PciAddress, tuple[Mode, PlanId]] = field(default_factory=dict)
+    transition: Transition | None = None
 
 
 @dataclass(slots=True)
@@ -106,6 +137,13 @@ class SimNode:
     agent_alive: bool = True
     agent_busy: bool = False
     """A sync of the agent is due."""
+    cut_off: bool = False
+    """The agent cannot reach the API server: it goes by what it read last."""
+    frozen: bool = False
+    """The agent stands still wherever it was."""
+    read: SpecRead = field(default_factory=SpecRead)
+    unfinished: list[Callable[[], None]] = field(default_factory=list)
+    """What a frozen agent was about to do with a GPU that it has unbound."""
     up: bool = True
     unschedulable: bool = False
     cordoned_by_us: bool = False
@@ -115,6 +153,7 @@ class SimNode:
     disturbances: tuple[Disturbance, ...] = ()
     retry: str = ""
     """An operator's annotation."""
+    directives: Directives = NO_DIRECTIVES
     generation: int = 1
     revision: int = 1
     observed_generation: int = 0
@@ -125,6 +164,16 @@ class SimNode:
     """What the agent's heartbeat says."""
     silence_noted: bool = False
     boots: int = 1
+    operands: dict[str, SimOperand] = field(default_factory=dict)
+    """By name."""
+    operand_starts: int = 0
+    driver_restarts: bool = False
+    upgrades_held_by_us: bool = False
+
+    @property
+    def speaks(self) -> bool:
+        """Its agent reads its spec, reports and is heard."""
+        return self.agent_alive and self.up and not self.cut_off and not self.frozen
 
     def gpu(self, pci_address: PciAddress) -> SimGpu:
         return next(g for g in self.gpus if g.pci_address == pci_address)
@@ -148,6 +197,8 @@ class VmRequest:
     cpu_milli: int = 8_000
     memory_mib: int = 32_768
     placement: Placement = ANYWHERE
+    gated: bool = False
+    """Our webhook puts the gate on its launcher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +218,8 @@ class PodRequest:
     cpu_milli: int = 4_000
     memory_request_mib: int = 16_384
     placement: Placement = ANYWHERE
+    gated: bool = False
+    """Our webhook puts the gate on it."""
 
 
 @dataclass(slots=True)
@@ -179,6 +232,7 @@ class SimVm:
     devices: tuple[PciAddress, ...] = ()
     started_at: float | None = None
     ended: bool = False
+    gated: bool = False
 
 
 @dataclass(slots=True)
@@ -193,6 +247,9 @@ class SimPod:
     run: int = 1
     """Counts its starts: an evicted best-effort pod comes back as a new pod."""
     ended: bool = False
+    gated: bool = False
+    excluded: frozenset[GpuUuid] = frozenset()
+    """GPUs that our webhook has excluded for it."""
 
 
 @dataclass(slots=True)
@@ -208,6 +265,8 @@ class World:
     """Sentences about promises broken: a held GPU unbound, a GPU offered twice. Empty in a sound run."""
     split_count: int = 10
     """HAMi's deviceSplitCount."""
+    changed_on: Callable[[NodeName], None] = field(default=lambda _: None)
+    """To be called when who holds a node's GPUs has changed: its agent looks."""
 
     def pods_on(self, node: NodeName) -> list[SimPod]:
         return [p for p in self.pods.values() if p.node == node]

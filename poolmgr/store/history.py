@@ -167,7 +167,7 @@ def _position(token: str) -> int | None:
     if token.isascii() and token.isdigit() and len(token) <= MAX_TOKEN:
         return int(token)
     raise Rejected(
-        Reason.INVALID_REQUEST, "this page token is not one that was handed out here; start again without one"
+        Reason.INVALID_REQUEST, "this server did not issue this page token; start again without one"
     )
 
 

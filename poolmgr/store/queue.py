@@ -12,6 +12,7 @@ from typing import Any
 from poolmgr.controller.interfaces import Ledger, StepRecord
 from poolmgr.domain.census import Census
 from poolmgr.domain.errors import PoolError, Unavailable
+from poolmgr.domain.history import RestCall
 from poolmgr.domain.plan import Plan
 from poolmgr.domain.reasons import Reason
 
@@ -57,8 +58,8 @@ class QueuedLedger:
         if len(self._queue) >= LONGEST:
             raise Unavailable(
                 Reason.STORE_UNAVAILABLE,
-                f"the ledger is slower than what happens: {LONGEST} records wait for it; history has a gap until it has "
-                "caught up, control goes on",
+                f"the history database is too slow: {LONGEST} records wait for it; history has a gap until it catches "
+                "up, and GPUs are managed as before",
             )
         self._queue.append(write)
         self._filled.set()
@@ -70,6 +71,9 @@ class QueuedLedger:
 
     async def record_step(self, record: StepRecord) -> None:
         self._put(lambda: self._ledger.record_step(record))
+
+    async def record_call(self, call: RestCall) -> None:
+        self._put(lambda: self._ledger.record_call(call))
 
     async def record_sample(self, census: Census) -> None:
         self._put(lambda: self._ledger.record_sample(census))

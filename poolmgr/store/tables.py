@@ -111,6 +111,7 @@ class SampleRow(SQLModel, table=True):
     shared_share: float = Field(sa_type=Float(53))
     moving: int
     trouble: int
+    withdrawn: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     running_vms: int
     running_pods: int
     waiting_vms: int

@@ -3,19 +3,21 @@
 The chart's CRD describes every field. See `node_specs` for the spec.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
+from poolmgr.domain.directives import NO_DIRECTIVES, Directives, closes, keeps
 from poolmgr.domain.fleet import REBINDABLE, Gpu, Holder
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress, PlanId, PoolName
 from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.neighbours import NOBODY, Neighbours
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
-from poolmgr.wire.annotations import ALL_GPUS, CORDONED_GPUS
+from poolmgr.wire.directives import directives_of
 from poolmgr.wire.instants import unix_or_zero
 from poolmgr.wire.meta import Condition, ObjectMeta, Wire
-from poolmgr.wire.text import listed
 
 
 class DesiredDevice(Wire, frozen=True):
@@ -49,7 +51,7 @@ class BackoffSpec(Wire, frozen=True, omit_defaults=False):
 class DisturbanceSpec(Wire, frozen=True, omit_defaults=False):
     started_at: str = ""
     plugin_stops: int = 1
-    cordoned_seconds: int = 0
+    closed_seconds: int = 0
 
 
 class WireSpec(Wire, frozen=True):
@@ -137,39 +139,31 @@ _MODES = {mode.value: mode for mode in Mode}
 _PHASES = {phase.value: phase for phase in DevicePhase}
 
 
-def gpus_of(node: GpuNode, pools: dict[str, PoolName | None]) -> tuple[Gpu, ...]:
+def gpus_of(
+    node: GpuNode, pools: dict[str, PoolName | None], neighbours: Neighbours = NOBODY
+) -> tuple[Gpu, ...]:
     """Every device that the agent reports, in its order. `pools` maps model to pool on this node."""
     desired = {device.pci_address: device for device in node.spec.devices}
-    name, cordoned = NodeName(node.metadata.name), cordoned_gpus(node)
-    return tuple(
+    name, directives = NodeName(node.metadata.name), directives_of(node.metadata.annotations)
+    gpus = tuple(
         _gpu(
             name,
             device,
             desired.get(device.pci_address),
             pools.get(device.model),
-            _cordoned(name, device) if is_cordoned(device.pci_address, cordoned) else _rebind(device),
+            _rebind(device),
+            neighbours,
         )
         for device in node.status.devices
     )
+    return gpus if directives is NO_DIRECTIVES else tuple(with_directives(gpu, directives) for gpu in gpus)
 
 
-def cordoned_gpus(node: GpuNode) -> frozenset[str]:
-    """PCI addresses of GPUs that an operator keeps in their mode, or `ALL_GPUS`."""
-    text = node.metadata.annotations.get(CORDONED_GPUS, "")
-    return frozenset(listed(text.casefold())) if text else frozenset()
-
-
-def is_cordoned(pci_address: str, cordoned: frozenset[str]) -> bool:
-    return bool(cordoned) and (pci_address in cordoned or ALL_GPUS in cordoned)
-
-
-def _cordoned(node: NodeName, device: DeviceStatus) -> Verdict:
-    """As one that its agent would not move: planner, guard and webhook all leave such a GPU where it is."""
-    return Verdict(
-        False,
-        Reason.GPU_CORDONED,
-        f"an operator cordoned it; `poolmgr uncordon {node}/{device.pci_address}` lets it move again",
-    )
+def with_directives(gpu: Gpu, directives: Directives) -> Gpu:
+    """The GPU with what an operator wants of it. That its agent would not move it, or cannot tell, is said first."""
+    kept = keeps(directives, gpu.node, gpu.pci_address, gpu.observed_mode) if gpu.rebind else None
+    closed = closes(directives, gpu.node, gpu.pci_address, gpu.observed_mode)
+    return replace(gpu, rebind=gpu.rebind if kept is None else kept, closed=closed)
 
 
 def read_status(body: object) -> NodeStatus:
@@ -206,6 +200,7 @@ def _gpu(
     desired: DesiredDevice | None,
     pool: PoolName | None,
     rebind: Verdict,
+    neighbours: Neighbours,
 ) -> Gpu:
     phase = _PHASES.get(device.phase)
     reason, message = device.reason, device.message
@@ -228,7 +223,10 @@ def _gpu(
         iommu_group=device.iommu_group,
         numa_node=device.numa_node if device.numa_node != NO_NUMA else None,
         nvswitch_domain=device.nvswitch_domain,
-        holders=tuple(Holder(h.pid, h.command, h.pod_uid, h.path) for h in device.holders),
+        holders=tuple(
+            Holder(h.pid, h.command, h.pod_uid, h.path, neighbours.service_of(h.pod_uid))
+            for h in device.holders
+        ),
         allocated_to=device.allocated_to,
         advertised=device.advertised,
         plan_id=PlanId(device.plan_id),

@@ -7,6 +7,7 @@ from poolmgr.domain.fleet import (
     Granularity,
     IdleVmAction,
     IdleVmPolicy,
+    OverQuota,
     Pool,
     Quota,
     RebalanceMode,
@@ -54,6 +55,14 @@ class PoolSpec(Wire, frozen=True):
     rebalance: Rebalance = Rebalance()
     idle_vm: IdleVm = msgspec.field(name="idleVM", default=IdleVm())
     quotas: tuple[QuotaEntry, ...] = ()
+    over_quota: str = "Wait"
+
+
+class QuotaStatus(Wire, frozen=True, omit_defaults=False):
+    namespace: str
+    max_gpus: int | float | None = msgspec.field(name="maxGPUs", default=None)
+    used: int | float = 0
+    waiting: int | float = 0
 
 
 class PoolStatus(Wire, frozen=True, omit_defaults=False):
@@ -67,6 +76,8 @@ class PoolStatus(Wire, frozen=True, omit_defaults=False):
     trouble: int = 0
     waiting_vms: int = msgspec.field(name="waitingVMs", default=0)
     waiting_pods: int = 0
+    quotas: tuple[QuotaStatus, ...] = ()
+    resource_names: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
 
@@ -101,6 +112,7 @@ def pool_from(pool: GpuPool) -> Pool:
             Quota(q.namespace, float(q.max_gpus) if q.max_gpus is not None else None, float(q.weight))
             for q in spec.quotas
         ),
+        over_quota=known(OverQuota, spec.over_quota, OverQuota.WAIT),
         generation=pool.metadata.generation,
         created_at=unix_or_zero(pool.metadata.creation_timestamp),
     )

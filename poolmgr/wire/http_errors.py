@@ -37,7 +37,7 @@ def error_of(status: int, body: bytes, what: str, retry_after_seconds: float | N
         case 404:
             return Absent(Reason.NOT_FOUND, f"{what}: {said}")
         case 409 | 412:
-            return Stale(Reason.STALE_GENERATION, f"{what}: {said}; read the object again and decide anew.")
+            return Stale(Reason.STALE_GENERATION, f"{what}: {said}; read the object again and decide again.")
         case 410:
             return Expired(Reason.STALE_SNAPSHOT, f"{what}: {said}")
         case 401 | 403:

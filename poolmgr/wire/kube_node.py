@@ -16,6 +16,7 @@ class NodeAnnotations(Wire, frozen=True):
     fenced: str = msgspec.field(name=annotations.FENCED, default="")
     asked: str = msgspec.field(name=annotations.ASKED, default="")
     plugin_labels: str = msgspec.field(name=annotations.PLUGIN_LABELS, default="")
+    upgrades_held: str = msgspec.field(name=annotations.UPGRADES_HELD, default="")
     epoch: str = msgspec.field(name=annotations.EPOCH, default="")
     register: str = msgspec.field(name=names.REGISTER, default="")
     score: str = msgspec.field(name=names.SCORE, default="")

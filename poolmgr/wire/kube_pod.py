@@ -14,6 +14,7 @@ class PodAnnotations(Wire, frozen=True):
     nouse_type: str = msgspec.field(name=names.NOUSE_TYPE, default="")
     use_uuid: str = msgspec.field(name=names.USE_UUID, default="")
     nouse_uuid: str = msgspec.field(name=names.NOUSE_UUID, default="")
+    reservation: str = msgspec.field(name=annotations.RESERVATION, default="")
     excluded_by_us: str = msgspec.field(name=annotations.EXCLUDED_BY_US, default="")
     vgpu_node: str = msgspec.field(name=names.VGPU_NODE, default="")
     vgpu_time: str = msgspec.field(name=names.VGPU_TIME, default="")
@@ -51,10 +52,14 @@ class SchedulingGate(Wire, frozen=True):
     name: str
 
 
+class Anything(Wire, frozen=True):
+    """An object of which only matters that it is there."""
+
+
 class Volume(Wire, frozen=True):
     name: str = ""
     persistent_volume_claim: ClaimSource | None = None
-    ephemeral: dict[str, msgspec.Raw] | None = None
+    ephemeral: Anything | None = None
     """A claim of its own, named after pod and volume."""
 
 
@@ -73,6 +78,8 @@ class PodSpec(Wire, frozen=True):
     tolerations: tuple[WireToleration, ...] = ()
     topology_spread_constraints: tuple[TopologySpread, ...] = ()
     volumes: tuple[Volume, ...] = ()
+    resource_claims: tuple[Anything, ...] = ()
+    """Of DRA; what they give is the kubelet's to tell."""
 
 
 TERMINAL_PHASES = frozenset({"Succeeded", "Failed"})

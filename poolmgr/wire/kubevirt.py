@@ -5,7 +5,7 @@ machine only says what is to come.
 """
 
 from poolmgr.wire.meta import Condition, ObjectMeta, Wire
-from poolmgr.wire.scheduling import Affinity, ClaimSource, TopologySpread, WireToleration
+from poolmgr.wire.scheduling import ClaimSource, SchedulingRules, TopologySpread
 
 
 class HostDevice(Wire, frozen=True):
@@ -33,11 +33,8 @@ class MachineVolume(Wire, frozen=True):
     data_volume: NamedVolume | None = None
 
 
-class InstanceSpec(Wire, frozen=True):
+class InstanceSpec(SchedulingRules, frozen=True):
     domain: Domain = Domain()
-    node_selector: dict[str, str] = {}
-    affinity: Affinity | None = None
-    tolerations: tuple[WireToleration, ...] = ()
     volumes: tuple[MachineVolume, ...] = ()
     topology_spread_constraints: tuple[TopologySpread, ...] = ()
 
@@ -52,6 +49,8 @@ class InstanceSpec(Wire, frozen=True):
 class InstanceStatus(Wire, frozen=True):
     phase: str = ""
     node_name: str = ""
+    active_pods: dict[str, str] = {}
+    """UID of each launcher pod → its node, as virt-controller sees them."""
     conditions: tuple[Condition, ...] = ()
 
 
@@ -62,6 +61,7 @@ class VirtualMachineInstance(Wire, frozen=True):
 
 
 class Template(Wire, frozen=True):
+    metadata: ObjectMeta = ObjectMeta()
     spec: InstanceSpec = InstanceSpec()
 
 

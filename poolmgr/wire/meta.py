@@ -58,3 +58,20 @@ class WatchEvent(Wire, frozen=True):
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
     object: msgspec.Raw
+
+
+LONGEST_MESSAGE = 4096
+"""Characters of a condition's message, as our CRDs have it."""
+
+
+def ready_condition(
+    before: tuple[Condition, ...], ready: bool, reason: str, message: str, now: str
+) -> tuple[Condition, ...]:
+    """`before` with the condition Ready, which keeps its time while its status stays; those of others stay."""
+    status = "True" if ready else "False"
+    known = next((c for c in before if c.type == "Ready"), None)
+    since = known.last_transition_time if known is not None and known.status == status else now
+    return (
+        *(c for c in before if c.type != "Ready"),
+        Condition("Ready", status, reason, message[:LONGEST_MESSAGE], since),
+    )

@@ -9,7 +9,8 @@ from poolmgr.domain.fleet import Transition
 from poolmgr.domain.identifiers import GpuUuid, LeaseEpoch, NodeName, PciAddress, PlanId
 from poolmgr.domain.modes import Mode, Step
 from poolmgr.domain.node_spec import Desired, GpuNodeSpec, NodeIntent
-from poolmgr.domain.usage import is_leaving
+from poolmgr.domain.usage import is_closed_to_pods
+from poolmgr.wire.directives import directives_of
 from poolmgr.wire.enums import known
 from poolmgr.wire.gpu_nodes import (
     BackoffSpec,
@@ -65,7 +66,7 @@ def backoffs_of(node: GpuNode) -> tuple[Backoff, ...]:
 def disturbances_of(node: GpuNode) -> tuple[Disturbance, ...]:
     """What moves cost its pods lately."""
     return tuple(
-        Disturbance(unix_or_zero(spec.started_at), spec.plugin_stops, float(spec.cordoned_seconds))
+        Disturbance(unix_or_zero(spec.started_at), spec.plugin_stops, float(spec.closed_seconds))
         for spec in node.spec.disturbances
     )
 
@@ -75,12 +76,13 @@ MOST_DISTURBANCES = 32
 LONGEST_MESSAGE = 1024
 
 
-class _Generation(Wire, frozen=True):
+class _Said(Wire, frozen=True):
     generation: int = 0
+    annotations: dict[str, str] = {}
 
 
 class _Meta(Wire, frozen=True):
-    metadata: _Generation = _Generation()
+    metadata: _Said = _Said()
 
 
 class _Spec(Wire, frozen=True):
@@ -94,16 +96,18 @@ def read_spec(node: NodeName, body: object) -> GpuNodeSpec:
     Never raises. Of a spec that is not understood in every word nothing is obeyed: it comes back empty, with a
     complaint.
     """
-    generation = 0
+    generation, annotations = 0, dict[str, str]()
     try:
-        generation = msgspec.convert(body, _Meta).metadata.generation
+        meta = msgspec.convert(body, _Meta).metadata
+        generation, annotations = meta.generation, meta.annotations
         spec = msgspec.convert(body, _Spec).spec or WireSpec()
         desired = {PciAddress(d.pci_address): Desired(Mode(d.mode), PlanId(d.plan_id)) for d in spec.devices}
         if spec.transition is not None:
             Mode(spec.transition.to_mode), Step(spec.transition.step)
     except ValueError as error:  # msgspec's ValidationError is one
         return GpuNodeSpec(generation, complaint=f"GPUNode {node}: spec cannot be read ({error})")
-    return GpuNodeSpec(generation, desired, _transition(node, spec.transition) if spec.transition else None)
+    transition = _transition(node, spec.transition) if spec.transition else None
+    return GpuNodeSpec(generation, desired, transition, directives=directives_of(annotations))
 
 
 def complaint_of(node: GpuNode) -> str:
@@ -123,9 +127,9 @@ def complaint_of(node: GpuNode) -> str:
 
 
 def leaving(node: GpuNode) -> frozenset[GpuUuid]:
-    """GPUs of a node on their way to passthrough (`domain.usage.is_leaving`)."""
+    """GPUs of a node that no new pod may get (`domain.usage.is_closed_to_pods`)."""
     transition = transition_of(node)
-    return frozenset(gpu.uuid for gpu in gpus_of(node, {}) if gpu.uuid and is_leaving(gpu, transition))
+    return frozenset(gpu.uuid for gpu in gpus_of(node, {}) if gpu.uuid and is_closed_to_pods(gpu, transition))
 
 
 def spec_of(intent: NodeIntent, epoch: LeaseEpoch) -> dict[str, Any]:
@@ -142,7 +146,7 @@ def spec_of(intent: NodeIntent, epoch: LeaseEpoch) -> dict[str, Any]:
         "backoffs": [msgspec.to_builtins(_backoff(b)) for b in intent.backoffs],
         "disturbances": [
             msgspec.to_builtins(
-                DisturbanceSpec(to_rfc3339(d.started_at), d.plugin_stops, round(d.cordoned_seconds))
+                DisturbanceSpec(to_rfc3339(d.started_at), d.plugin_stops, round(d.closed_seconds))
             )
             for d in intent.disturbances[-MOST_DISTURBANCES:]
         ],

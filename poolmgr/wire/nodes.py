@@ -9,11 +9,13 @@ from poolmgr.domain.fleet import Node, Pool
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.liveness import HEARD, AgentSign
 from poolmgr.domain.membership import pool_of
+from poolmgr.domain.neighbours import NOBODY, Neighbours
 from poolmgr.domain.placement import HostPort, Taint
 from poolmgr.domain.sharing import SharingState
 from poolmgr.wire import GpuNode
 from poolmgr.wire import Node as WireNode
 from poolmgr.wire.annotations import AGENT_LAST_SEEN, BEST_EFFORT_ONLY, RETRY
+from poolmgr.wire.directives import directives_of
 from poolmgr.wire.gpu_nodes import gpus_of, reported
 from poolmgr.wire.node_specs import backoffs_of, complaint_of, disturbances_of, transition_of
 from poolmgr.wire.quantities import count, milli, whole_mebibytes
@@ -42,6 +44,7 @@ def node_of(
     requested: Requested | None = None,
     sharing: SharingState | None = None,
     agent: AgentSign = HEARD,
+    neighbours: Neighbours = NOBODY,
 ) -> Node:
     """`node` is None where the Node object is gone but its GPUNode is not yet: its GPUs still show, not ready,
     so that nothing forgets them."""
@@ -56,7 +59,7 @@ def node_of(
     memory = whole_mebibytes(wire.status.allocatable.get("memory", 0))
     return Node(
         name=NodeName(name),
-        gpus=gpus_of(gpu_node, pools),
+        gpus=gpus_of(gpu_node, pools, neighbours),
         ready=node is not None and kubelet_ready(wire) and agent_ready(gpu_node) and agent.heard,
         agent=agent,
         silence_noted=AGENT_LAST_SEEN in gpu_node.metadata.annotations,
@@ -80,6 +83,8 @@ def node_of(
         backoffs=backoffs_of(gpu_node),
         disturbances=disturbances_of(gpu_node),
         retry=gpu_node.metadata.annotations.get(RETRY, ""),
+        directives=directives_of(gpu_node.metadata.annotations),
+        neighbours=neighbours,
     )
 
 

@@ -14,7 +14,7 @@ from poolmgr.wire.workloads import LabelSelector
 from poolmgr.wire.workloads import Requirement as WireRequirement
 
 MOST = 256
-"""Terms, expressions, tolerations or ports of one workload."""
+"""Terms, expressions, tolerations or ports of one workload; containers or devices of one that is admitted."""
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 NATIVE = frozenset({"cpu", "memory"})
 """Resources that are counted in units of their own here."""
@@ -82,6 +82,14 @@ class TopologySpread(Wire, frozen=True):
     match_label_keys: tuple[str, ...] = ()
 
 
+class SchedulingRules(Wire, frozen=True):
+    """What a pod's spec, or a machine's, says of the nodes themselves."""
+
+    node_selector: dict[str, str] = {}
+    affinity: Affinity | None = None
+    tolerations: tuple[WireToleration, ...] = ()
+
+
 def terms_of(selector: NodeSelector) -> Terms:
     return tuple(
         NodeTerm(_requirements(term.match_expressions), _requirements(term.match_fields))
@@ -112,10 +120,13 @@ def placement_of(
     )
     if found == ANYWHERE:
         return ANYWHERE
-    return found if _size(found) <= MOST else Placement(unknown=f"it has more than {MOST} scheduling rules")
+    return (
+        found if rules_in(found) <= MOST else Placement(unknown=f"it has more than {MOST} scheduling rules")
+    )
 
 
-def _size(placement: Placement) -> int:
+def rules_in(placement: Placement) -> int:
+    """How many there are to look at for each node."""
     rules = [len(placement.selector), len(placement.tolerations), len(placement.ports)]
     for term in placement.affinity or ():
         rules += [1, *(1 + len(rule.values) // MOST for rule in (*term.expressions, *term.fields))]

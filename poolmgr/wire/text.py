@@ -12,3 +12,11 @@ def whole(text: str, otherwise: int = 0) -> int:
 def listed(text: str | None) -> tuple[str, ...]:
     """A comma-separated list, without blanks and empty members."""
     return tuple([part for piece in text.split(",") if (part := piece.strip())]) if text else ()
+
+
+MOST_LISTED = 1024
+"""Members of a list that decisions look at. The longest that anybody here writes has the GPUs that leave: some hundred."""
+
+
+def lists_too_many(text: str | None) -> bool:
+    return text is not None and text.count(",") >= MOST_LISTED

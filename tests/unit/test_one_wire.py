@@ -38,7 +38,7 @@ EXCEPTIONS = {
     ("field", "poolmgr/agent/accelerators.py"): "accelerator files have names of their own, some the same",
     (
         "field",
-        "poolmgr/cli/agent.py",
+        "poolmgr/cli/agent_node.py",
     ): "`poolmgr agent show --json` prints for people what the status says to the manager",
     ("status", "poolmgr/api/problems.py"): ANSWERS,
     ("status", "webhooks/admission.py"): ANSWERS,

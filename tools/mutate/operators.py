@@ -59,6 +59,7 @@ def mutants(source: str) -> Iterator[Mutant]:
         for replacement in _changes(node):
             changed = copy.deepcopy(tree)
             parent = _at(changed, path[:-1])
+            parent_line = getattr(parent, "lineno", node.lineno)
             field, index = path[-1]
             located = ast.fix_missing_locations(ast.copy_location(replacement, node))
             if index is None:
@@ -68,7 +69,8 @@ def mutants(source: str) -> Iterator[Mutant]:
             yield Mutant(
                 function=".".join(name for name, _ in scope),
                 in_function=any(kind for _, kind in scope),
-                line=node.lineno,
+                # A jump has no line of its own at run time: the interpreter goes from the condition to where it leads.
+                line=parent_line if isinstance(node, ast.Break | ast.Continue) else node.lineno,
                 last_line=node.end_lineno or node.lineno,
                 before=_text(node),
                 after=_text(replacement),

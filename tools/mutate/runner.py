@@ -15,7 +15,6 @@ import importlib.util
 import json
 import os
 import pickle
-import resource
 import select
 import signal
 import subprocess
@@ -31,11 +30,14 @@ import pytest
 
 from tools.mutate.operators import Mutant, mutants
 
-CPU_SECONDS = 30
-"""How much CPU time the tests of a mutant may use beyond ten times what they take without it: a mutant that loops uses
-it up. Not wall-clock time, which says nothing on a busy machine."""
+CPU_SECONDS = 0.5
+"""How much CPU time a test may use on a mutant beyond three times what it takes without it, its lines being traced: a
+mutant that loops uses it up. Not wall-clock time, which says nothing on a busy machine."""
 STUCK_SECONDS = 1800.0
-"""Wall-clock time after which a mutant that waits for ever is given up."""
+"""Wall-clock time after which a mutant that is imported anew is given up."""
+STILL_SECONDS = 30.0
+"""How long the processes of a mutant all sleep, and use no CPU time, until it is taken to wait for ever: unit tests sleep
+for nothing. One that waits for a processor does not sleep, so a busy machine ends nobody."""
 PLANTED = "POOLMGR_MUTATE_PLANTED"
 
 
@@ -46,20 +48,27 @@ class Runner:
         self._path = path.resolve()
         self._source = path.read_text()
         self._results = results
+        self._functions: list[FunctionType] = []
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         if session.testsfailed:
             raise session.Interrupted("the tests cannot be collected")
         lines, seconds = self._lines_of_tests(session)
+        self._functions = [
+            o
+            for o in gc.get_objects()
+            if isinstance(o, FunctionType) and o.__code__.co_filename == str(self._path)
+        ]
+        gc.freeze()  # no fork need look at what all of them share, nor copy its pages
         with self._results.open("w") as out:
             for mutant in mutants(self._source):
                 items = [i for i in session.items if self._concerns(mutant, lines[i.nodeid])]
                 items.sort(key=lambda i: seconds[i.nodeid])
-                limit = int(10 * sum(seconds[i.nodeid] for i in items)) + CPU_SECONDS
+                tests = [(i, 3 * seconds[i.nodeid] + CPU_SECONDS) for i in items]
                 if not items:
                     outcome = "survived, no test runs it"
                 elif mutant.in_function:
-                    outcome = _in_fork(lambda mutant=mutant, items=items: self._try(mutant, items), limit)
+                    outcome = in_fork(lambda mutant=mutant, tests=tests: self._try(mutant, tests))
                 else:
                     outcome = self._import_anew(mutant, session)
                 row = {
@@ -89,16 +98,15 @@ class Runner:
             lines[item.nodeid], seconds[item.nodeid] = frozenset(hit), time.process_time() - begun
         return lines, seconds
 
-    def _try(self, mutant: Mutant, items: list[pytest.Item]) -> bool:
-        """In the fork: whether a test fails."""
+    def _try(self, mutant: Mutant, tests: list[tuple[pytest.Item, float]]) -> bool:
+        """In the fork: whether one of `tests`, with the CPU seconds that each may use, fails."""
         changed = dict(_codes(compile(mutant.tree, str(self._path), "exec")))
-        for function in [o for o in gc.get_objects() if isinstance(o, FunctionType)]:
+        for function in self._functions:
             code = function.__code__
-            if code.co_filename == str(self._path):
-                new = changed.get((code.co_qualname, code.co_firstlineno))
-                if new is not None and len(new.co_freevars) == len(code.co_freevars):
-                    function.__code__ = new
-        return not all(_passes(item) for item in items)
+            new = changed.get((code.co_qualname, code.co_firstlineno))
+            if new is not None and len(new.co_freevars) == len(code.co_freevars):
+                function.__code__ = new
+        return not all(_passes_within(item, cpu_seconds) for item, cpu_seconds in tests)
 
     def _import_anew(self, mutant: Mutant, session: pytest.Session) -> str:
         with tempfile.NamedTemporaryFile(suffix=".pickle") as file:
@@ -138,13 +146,25 @@ def _passes(item: pytest.Item) -> bool:
     return not any(report.failed for report in reports)
 
 
-def _in_fork(attempt: Any, cpu_seconds: int) -> str:
-    """`attempt` in a child of this process, which may use so much CPU time: whether it found the mutant."""
+def limit_cpu(seconds: float) -> None:
+    """From now on this process may use so much CPU time; then it dies, until it is given more."""
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def _passes_within(item: pytest.Item, cpu_seconds: float) -> bool:
+    limit_cpu(cpu_seconds)
+    return _passes(item)
+
+
+def in_fork(attempt: Any, still_seconds: float = STILL_SECONDS) -> str:
+    """`attempt` in a child of this process: what came of the mutant.
+
+    It is given up where the child dies, or once all of its processes have slept for `still_seconds`."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
         found = True
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
@@ -157,13 +177,38 @@ def _in_fork(attempt: Any, cpu_seconds: int) -> str:
             os.write(write, b"k" if found else b"s")
             os._exit(0)
     os.close(write)
-    ready, _, _ = select.select([read], [], [], STUCK_SECONDS)
-    answer = os.read(read, 1) if ready else b"t"
+    answer = b"t" if _waits_for_ever(child, read, still_seconds) else os.read(read, 1)
     os.close(read)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return {b"k": "killed", b"s": "survived"}.get(answer, "killed, did not end")
+
+
+def _waits_for_ever(group: int, answer: int, still_seconds: float) -> bool:
+    """Returns once there is an answer to read, or the processes of the group have all slept for too long."""
+    used, since = 0, time.monotonic()
+    while not select.select([answer], [], [], 0.2)[0]:
+        asleep, now_used = _at_rest(group)
+        if not asleep or now_used != used:
+            used, since = now_used, time.monotonic()
+        elif time.monotonic() - since > still_seconds:
+            return True
+    return False
+
+
+def _at_rest(group: int) -> tuple[bool, int]:
+    """Whether all processes of the group sleep, and the CPU time that they have used, in ticks."""
+    asleep, used = True, 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, pgrp, *rest = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended meanwhile
+        if int(pgrp) == group:
+            asleep = asleep and state in "SZ"
+            used += int(rest[8]) + int(rest[9])
+    return asleep, used
 
 
 def _codes(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:

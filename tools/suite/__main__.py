@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tools.suite.outcome import Outcome, closing_line, read_report, summary
@@ -158,7 +159,7 @@ def run(selected: list[Tier], lanes: int, folder: Path, *, fail_fast: bool) -> l
     return outcomes
 
 
-def main() -> int:
+def main(tiers: Callable[[int], dict[str, Tier]] = tiers) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.suite",
         description=__doc__,

@@ -64,6 +64,13 @@ def feed_stdin(connection: socket.socket, process: "subprocess.Popen[bytes]", go
         gone.set()
 
 
+def drain(connection: socket.socket) -> None:
+    """Ends our side and reads the rest: to close with input unread would throw our answer away."""
+    connection.shutdown(socket.SHUT_WR)
+    while connection.recv(CHUNK):
+        pass
+
+
 def kill_group(process: "subprocess.Popen[bytes]") -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -125,6 +132,7 @@ def serve(connection: socket.socket, token: str) -> None:
         except OSError as error:
             send(connection, b"R", f"{request['argv'][0]}: {error.strerror}\n".encode())
             send(connection, b"X", json.dumps({"rc": 127, "timed_out": False}).encode())
+            drain(connection)
             return
         timeout = request.get("timeout_seconds")
         deadline = None if timeout is None else time.monotonic() + timeout

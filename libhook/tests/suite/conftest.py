@@ -1,4 +1,4 @@
-"""Runs victims under the built hook on the fake driver. No GPU, no network."""
+"""Runs test programs under the built hook on the fake driver. No GPU, no network."""
 
 import json
 import os
@@ -21,9 +21,11 @@ on_both_drivers = pytest.mark.parametrize(
     "driver", [pytest.param({}, id="fake"), pytest.param(SECOND_DRIVER, id="second")]
 )
 """The settings come as `driver`."""
+PATIENCE = 300.0
+"""Seconds after which anything here is taken to hang. Beside other work everything takes ten times as long."""
 not_ours = pytest.mark.skipif(
     SANITIZER == "thread",
-    reason="ThreadSanitizer's runtime is in the victims; a hook that calls it loads nowhere else",
+    reason="ThreadSanitizer's runtime is in the programs; a hook that calls it loads nowhere else",
 )
 """For tests that preload the hook into a program that was not built with it."""
 
@@ -43,6 +45,17 @@ def up_for(seconds: int) -> list[str]:
     return command
 
 
+def ahead_of_others() -> list[str]:
+    """What runs a program so that it has a processor whenever it wants one; nothing where this user may not. For tests on
+    the real clock, whose programs would else be billed for waiting behind others' work."""
+    command = ["chrt", "--rr", "1"]
+    try:
+        may = subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        may = False
+    return command if may else []
+
+
 def pytest_collection_modifyitems() -> None:
     """Says at once what is missing, instead of in every test."""
     if not (BUILD / "libvgpu.so").exists():
@@ -53,7 +66,7 @@ def pytest_collection_modifyitems() -> None:
 
 
 class Machine:
-    """One fake machine and one container on it; `run` starts a victim there."""
+    """One fake machine and one container on it; `run` starts a program there."""
 
     def __init__(self, folder: Path, drift_ppm: int = 0) -> None:
         self.folder = folder
@@ -79,16 +92,16 @@ class Machine:
 
     def run(
         self,
-        victim: str,
+        program: str,
         *arguments: str,
         hook: Path | None = BUILD / "libvgpu.so",
         virtual: bool = False,
-        timeout: float = 100,
+        timeout: float = PATIENCE,
         within: list[str] | None = None,
         **settings: str,
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*(within or []), *RUNNER, str(BUILD / f"tests/victims/victim_{victim}"), *arguments],
+            [*(within or []), *RUNNER, str(BUILD / f"tests/programs/program_{program}"), *arguments],
             env=self.environment(hook=hook, virtual=virtual, settings=settings),
             capture_output=True,
             text=True,
@@ -97,10 +110,10 @@ class Machine:
         )
 
     def start(
-        self, victim: str, *arguments: str, virtual: bool = True, **settings: str
+        self, program: str, *arguments: str, virtual: bool = True, **settings: str
     ) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*RUNNER, str(BUILD / f"tests/victims/victim_{victim}"), *arguments],
+            [*RUNNER, str(BUILD / f"tests/programs/program_{program}"), *arguments],
             env=self.environment(hook=BUILD / "libvgpu.so", virtual=virtual, settings=settings),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

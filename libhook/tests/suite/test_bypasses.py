@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, LIBHOOK, RUNNER, SANITIZER, Machine, share_of
+from conftest import BUILD, LIBHOOK, PATIENCE, RUNNER, SANITIZER, Machine, share_of
 from poolmgr.cli.gpu_selftest import probe, sentence_of
 
 DOCUMENT = LIBHOOK.parent / "docs/reference/hook-bypasses.md"
@@ -33,7 +33,7 @@ def attempt(machine: Machine, way: str, wanted: str = MORE, **settings: str) -> 
         wanted,
         **{
             "CUDA_DEVICE_MEMORY_LIMIT": LIMIT,
-            "LD_LIBRARY_PATH": f"{BUILD / 'tests'}:{BUILD / 'tests/victims'}",
+            "LD_LIBRARY_PATH": f"{BUILD / 'tests'}:{BUILD / 'tests/programs'}",
             **settings,
         },
     )
@@ -47,7 +47,7 @@ class Holder:
     def __init__(self, machine: Machine, **settings: str) -> None:
         settings = {"CUDA_DEVICE_MEMORY_LIMIT": LIMIT, **settings}
         self.process = subprocess.Popen(
-            [*RUNNER, str(BUILD / "tests/victims/victim_bypass"), "hold", MOST],
+            [*RUNNER, str(BUILD / "tests/programs/program_bypass"), "hold", MOST],
             env=machine.environment(hook=BUILD / "libvgpu_paths.so", virtual=False, settings=settings),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -58,7 +58,7 @@ class Holder:
         self.was = self.process.stdout.readline().strip()
 
     def end(self) -> int:
-        self.process.communicate("\n", timeout=30)
+        self.process.communicate("\n", timeout=PATIENCE)
         return self.process.returncode
 
 
@@ -112,8 +112,8 @@ def test_measuring_charges_afterwards_what_no_hook_has_seen(
 
 @plain_build
 def test_a_static_program_has_no_hook_in_it(machine: Machine) -> None:
-    if not (BUILD / "tests/victims/victim_static").is_file():
-        pytest.skip("no static libc was there when the victims were built")
+    if not (BUILD / "tests/programs/program_static").is_file():
+        pytest.skip("no static libc was there when the programs were built")
     assert machine.run("static").stdout == "not hooked\n"
 
 
@@ -141,13 +141,13 @@ def test_a_preload_by_file_cannot_be_unset(machine: Machine) -> None:
         pytest.skip("mount namespaces are for root, and not in every container")
     environment = machine.environment(hook=None, virtual=False, settings={"CUDA_DEVICE_MEMORY_LIMIT": LIMIT})
     assert environment.pop("LD_PRELOAD") == ""
-    victims = BUILD / "tests/victims"
+    programs = BUILD / "tests/programs"
     for program, answer in (
-        (["victim_bypass", "plain", MORE], "refused\n"),
-        (["victim_static"], "not hooked\n"),
+        (["program_bypass", "plain", MORE], "refused\n"),
+        (["program_static"], "not hooked\n"),
     ):
         done = subprocess.run(
-            [*inside, str(victims / program[0]), *program[1:]],
+            [*inside, str(programs / program[0]), *program[1:]],
             env=environment,
             capture_output=True,
             text=True,
@@ -232,7 +232,7 @@ def test_work_of_a_program_killed_at_once_is_paid_by_the_next(machine: Machine) 
     assert machine.run("bypass", "plain", "1", CUDA_DEVICE_SM_LIMIT="5").returncode == 0
     (paid,) = struct.unpack_from("<Q", machine.region.read_bytes(), PAID)
     # Of work that was not measured, two milliseconds after the last look are counted: a living hook looks every one
-    # (PH_DEBT_LOOKS_NS). On a busy machine its thread may not get a turn for longer, and of each 3 ms one is lost at
+    # (PH_UNBILLED_LOOKS_NS). On a busy machine its thread may not get a turn for longer, and of each 3 ms one is lost at
     # most: a tenth was, beside three busy processes, and nothing with an allowance of 22 ms.
     assert used * 2 / 3 <= paid <= used + 5 * 22_000_000
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import BUILD, Machine, share_of
+from conftest import BUILD, PATIENCE, Machine, share_of
 
 LIMIT, SM_LIMIT, SWITCH, RECENT_KERNEL, PRIORITY = 1600, 1728, 2_008_900, 2_008_904, 2_008_908
 
@@ -45,7 +45,7 @@ def together(
         )
         for i, settings in enumerate((first, second))
     ]  # fmt: skip
-    outputs = [process.communicate(timeout=100)[0] for process in running]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in running]
     return share_of(outputs[0]), share_of(outputs[1])
 
 
@@ -68,7 +68,7 @@ def burst_beside(machine: Machine, tmp_path: Path, *neighbour: str) -> tuple[flo
         "share", "--ns", "200000", *neighbour, CUDA_DEVICE_SM_LIMIT="70",
         CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / "b.cache"), **known,
     )  # fmt: skip
-    own, others = (share_of(process.communicate(timeout=100)[0]) for process in (burst, other))
+    own, others = (share_of(process.communicate(timeout=PATIENCE)[0]) for process in (burst, other))
     return own, others
 
 

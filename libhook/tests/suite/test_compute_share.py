@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from conftest import RUNNER, SANITIZER, Machine, share_of
+from conftest import PATIENCE, RUNNER, SANITIZER, Machine, share_of
 
 WHOLE = "LIBHOOK_WHOLE" in os.environ
 """run-tests.sh --shares: more limits, and ten seconds of everything however many launches that takes."""
@@ -45,7 +45,7 @@ def measured(
         "--streams",
         str(streams),
         virtual=True,
-        timeout=900 if WHOLE else 100,
+        timeout=900 if WHOLE else PATIENCE,
         CUDA_DEVICE_SM_LIMIT=str(limit),
         FAKE_CUDA_CALL_NS=str(call_ns),
     )
@@ -140,7 +140,7 @@ def test_processes_killed_before_they_paid_stay_within_the_limit(machine: Machin
     """On the real clock. Those of 4 ms got 47 of 10 % while nobody paid for them. Who is killed may be charged two
     milliseconds more than it used, so they get less than the limit."""
     done = machine.run(
-        "mayflies", "--seconds", "2", "--life-ns", str(life_ms * 1_000_000), CUDA_DEVICE_SM_LIMIT="10"
+        "short_lived", "--seconds", "2", "--life-ns", str(life_ms * 1_000_000), CUDA_DEVICE_SM_LIMIT="10"
     )
     assert done.returncode == 0 and not done.stderr, done.stderr
     assert 0.5 < share_of(done.stdout) < 12
@@ -185,7 +185,7 @@ def shares_of_two_tenants_are(
         )
         for index, (share, own) in enumerate(zip(shares, settings, strict=True))
     ]
-    outputs = [process.communicate(timeout=100)[0] for process in running]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in running]
     assert [share_of(output) for output in outputs] == [pytest.approx(share, abs=2) for share in shares]
 
 

@@ -5,12 +5,14 @@ import json
 import shutil
 import struct
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
-from conftest import BUILD, LIBHOOK, RUNNER, SANITIZER, Machine, share_of
+from conftest import BUILD, LIBHOOK, PATIENCE, RUNNER, SANITIZER, Machine, share_of
 from poolmgr.agent.hook_install import HookPlace, ensure_hook
 from poolmgr.agent.hook_node import ContainerLimits, HookNode
 
@@ -66,7 +68,7 @@ class Node:
         return self.folder / f"containers/uid_{name}/poolmgr.cache"
 
     def start(
-        self, name: str, victim: str, *arguments: str, virtual: bool = True, **settings: str
+        self, name: str, program: str, *arguments: str, virtual: bool = True, **settings: str
     ) -> subprocess.Popen[str]:
         """A program of the container. The variables are HAMi's, unless the tenant says otherwise."""
         limits = self.given[f"uid_{name}"]
@@ -87,7 +89,7 @@ class Node:
             str(self.folder / f"containers/uid_{name}"),
         ]
         return subprocess.Popen(
-            [*self.tools, *mounts, str(BUILD / f"tests/victims/victim_{victim}"), *arguments],
+            [*self.tools, *mounts, str(BUILD / f"tests/programs/program_{program}"), *arguments],
             env=self.machine.environment(
                 hook=self.place.target.resolve(), virtual=virtual, settings=settings
             ),
@@ -97,9 +99,9 @@ class Node:
             text=True,
         )
 
-    def run(self, name: str, victim: str, *arguments: str, virtual: bool = False, **settings: str) -> str:
-        process = self.start(name, victim, *arguments, virtual=virtual, **settings)
-        output, errors = process.communicate(timeout=100)
+    def run(self, name: str, program: str, *arguments: str, virtual: bool = False, **settings: str) -> str:
+        process = self.start(name, program, *arguments, virtual=virtual, **settings)
+        output, errors = process.communicate(timeout=PATIENCE)
         assert (process.returncode, errors) == (0, ""), errors
         return output
 
@@ -125,7 +127,7 @@ def test_tenants_get_their_shares_by_default(node: Node, shares: tuple[int, ...]
         node.add(str(number), share)
     node.meet()
     running = [node.start(str(number), *BUSY) for number in range(len(shares))]
-    got = [share_of(process.communicate(timeout=140)[0]) for process in running]
+    got = [share_of(process.communicate(timeout=PATIENCE)[0]) for process in running]
     assert got == [pytest.approx(share, abs=2) for share in shares]
     assert sum(got) >= 98
 
@@ -143,7 +145,7 @@ def test_tenants_on_two_gpus_do_not_pay_for_each_other_nor_less_for_the_other(no
         node.start(name, *BUSY, "--gpu", gpu, CUDA_VISIBLE_DEVICES=gpu, **two)
         for name, gpu in (("a", "0"), ("b", "1"))
     ]
-    got = [share_of(process.communicate(timeout=100)[0]) for process in running]
+    got = [share_of(process.communicate(timeout=PATIENCE)[0]) for process in running]
     assert got == [pytest.approx(share, abs=2)] * 2
 
 
@@ -186,7 +188,7 @@ def test_until_the_agents_next_round_the_environment_decides(node: Node) -> None
     node.given["uid_a"] = ContainerLimits((512,), 20)
     node.round()
     assert node.run("a", "bypass", "plain", str(300 * MIB), CUDA_DEVICE_MEMORY_LIMIT_0="4g") == "refused\n"
-    early.communicate("\n", timeout=60)
+    early.communicate("\n", timeout=PATIENCE)
 
 
 def test_another_shared_file_is_the_same_limit(node: Node) -> None:
@@ -196,7 +198,7 @@ def test_another_shared_file_is_the_same_limit(node: Node) -> None:
     assert first.stdout is not None and first.stdout.readline() == "granted\n"
     other = {"CUDA_DEVICE_MEMORY_SHARED_CACHE": "/tmp/mine.cache"}
     assert node.run("a", "bypass", "plain", str(250 * MIB), **other) == "refused\n"
-    first.communicate("\n", timeout=60)
+    first.communicate("\n", timeout=PATIENCE)
 
 
 def test_limits_written_into_the_shared_file_raise_nothing(node: Node) -> None:
@@ -230,20 +232,30 @@ def test_no_container_can_write_what_the_node_says_or_another_has_posted(node: N
             assert done.returncode != 0 and "Read-only file system" in done.stderr
 
 
+@contextmanager
+def forging(node: Node, name: str, how: str) -> Iterator[None]:
+    """Meanwhile a container forges its own region."""
+    forge = subprocess.Popen(
+        [str(BUILD / "tests/programs/program_forge"), str(node.region(name)), how],
+        env=node.machine.environment(hook=None, virtual=True, settings={}),
+        stdin=subprocess.PIPE,
+    )
+    try:
+        yield
+    finally:
+        forge.communicate(timeout=PATIENCE)
+    assert forge.returncode == 0
+
+
 def beside_a_hostile_tenant(node: Node, how: str) -> tuple[float, int]:
     """What 30 % of a GPU come to beside a container that forges its own region, and how the program ended."""
     node.add("a", 30)
     node.add("b", 70)
     node.meet()
-    forge = subprocess.Popen(
-        [str(BUILD / "tests/victims/victim_forge"), str(node.region("b")), "12", how],
-        env=node.machine.environment(hook=None, virtual=True, settings={}),
-    )
-    victim = node.start("a", *BUSY)
-    output, _ = victim.communicate(timeout=140)
-    forge.wait(timeout=100)
-    assert forge.returncode == 0
-    return share_of(output) if victim.returncode == 0 else 0.0, victim.returncode
+    with forging(node, "b", how):
+        program = node.start("a", *BUSY)
+        output, _ = program.communicate(timeout=PATIENCE)
+    return share_of(output) if program.returncode == 0 else 0.0, program.returncode
 
 
 def test_a_tenant_that_cuts_its_file_harms_nobody_else(node: Node) -> None:
@@ -259,23 +271,20 @@ def test_a_tenant_that_claims_to_have_paid_is_not_believed(node: Node) -> None:
 
 
 def test_a_tenant_that_claims_to_be_busy_makes_others_pay_less(node: Node) -> None:
-    """Open: nobody can tell such a claim from the turns of a busy neighbour."""
-    claims, _ = beside_a_hostile_tenant(node, "posted")
-    assert claims > 45, "its limit is 30; how much more it gets depends on how the machine runs both"
+    """Open: nobody can tell such a claim from the turns of a busy neighbour. Once the attack is closed, say so in
+    docs/reference/hook-bypasses.md."""
+    share, code = beside_a_hostile_tenant(node, "posted")
+    assert code == 0
+    assert share > 35
 
 
-def test_best_effort_waits_for_whoever_claims_to_be_busy(machine: Machine, tmp_path: Path) -> None:
+def test_best_effort_waits_for_whoever_claims_to_be_busy(node: Node) -> None:
     """Open, and the same as a tenant that is busy. Alone it gets 98."""
-    node = Node(machine, tmp_path)
     node.add("a", 0)
     node.add("b", 70)
     node.meet()
-    forge = subprocess.Popen(
-        [str(BUILD / "tests/victims/victim_forge"), str(node.region("b")), "12", "posted"],
-        env=machine.environment(hook=None, virtual=True, settings={}),
-    )
-    output, _ = node.start("a", *BUSY, POOLMGR_HOOK_MODE="best-effort").communicate(timeout=140)
-    forge.wait(timeout=100)
+    with forging(node, "b", "posted"):
+        output, _ = node.start("a", *BUSY, POOLMGR_HOOK_MODE="best-effort").communicate(timeout=PATIENCE)
     assert share_of(output) < 30
 
 
@@ -287,7 +296,7 @@ def test_a_tenant_that_hides_costs_its_neighbours_up_to_its_own_turns(node: Node
     node.region("b").rename(node.region("b").with_name("hidden"))
     node.round()
     running = [node.start("a", *BUSY), node.start("b", *BUSY)]
-    got = [share_of(process.communicate(timeout=140)[0]) for process in running]
+    got = [share_of(process.communicate(timeout=PATIENCE)[0]) for process in running]
     assert 20 < got[0] <= 51
 
 

@@ -34,4 +34,4 @@ def test_every_mutex_is_in_the_order_and_begins_anew_in_children() -> None:
 
 def test_no_two_mutexes_share_a_place_in_the_order() -> None:
     taken = [lock for text in SOURCES.values() for lock in re.findall(r"= PH_MUTEX\((\w+)\)", text)]
-    assert sorted([*taken, "LATCH"]) == sorted(dict(listed()))
+    assert sorted([*taken, "BATCH"]) == sorted(dict(listed()))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import BUILD, LIBHOOK, Machine
+from conftest import BUILD, LIBHOOK, PATIENCE, Machine
 
 FAMILIES = [
     "linear",
@@ -93,7 +93,7 @@ def test_processes_that_start_at_once_each_find_themselves(machine: Machine) -> 
         )
         for _ in range(6)
     ]
-    assert [process.communicate(timeout=60)[1] for process in running] == [""] * 6
+    assert [process.communicate(timeout=PATIENCE)[1] for process in running] == [""] * 6
 
 
 def test_where_nvml_cannot_tell_each_context_is_charged_a_flat_sum(machine: Machine) -> None:

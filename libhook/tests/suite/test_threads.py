@@ -39,7 +39,7 @@ def test_a_library_whose_constructor_initialises_cuda_waits_for_nobody(
     done = machine.run(
         "loader",
         hook=BUILD / f"lib{hook}.so",
-        LD_LIBRARY_PATH=f"{BUILD}/tests:{BUILD}/tests/victims",
+        LD_LIBRARY_PATH=f"{BUILD}/tests:{BUILD}/tests/programs",
         CUDA_DEVICE_MEMORY_LIMIT="1g",
         CUDA_VISIBLE_DEVICES=visible,
     )

@@ -12,8 +12,8 @@
 #include "bucket.h"
 #include "calibration.h"
 #include "config.h"
-#include "debts.h"
-#include "latch.h"
+#include "unbilled.h"
+#include "futex_lock.h"
 #include "slots.h"
 
 #include <pthread.h>
@@ -237,49 +237,49 @@ static void a_bin_of_an_earlier_turn_of_the_ring_counts_for_nothing(void **unuse
 static void the_dead_leave_what_they_used_and_never_more_than_a_second(void **unused) {
     (void)unused;
     const int64_t ms = 1000000, now = 1000 * ms;
-    struct ph_debt nothing = { .seen = now - ms }, measured = { .unpaid_ns = 4 * ms, .seen = now - ms };
-    struct ph_debt running = { .since = now - 50 * ms, .seen = now - 40 * ms };
-    struct ph_debt rested = { .since = now - 50 * ms, .seen = now - 500 * ms };
-    assert_int_equal(ph_debt_of(&nothing, now), 0);
-    assert_int_equal(ph_debt_of(&measured, now), 4 * ms);
-    assert_int_equal(ph_debt_of(&running, now), 12 * ms); /* it was seen alive for 10 and may have lived until the next look */
-    assert_int_equal(ph_debt_of(&rested, now), 22 * ms);
-    assert_int_equal(ph_debt_of(&running, now - 49 * ms), ms); /* no more than the time since */
-    assert_true(ph_debt_fresh(&measured, now));
-    assert_false(ph_debt_fresh(&running, now));
+    struct ph_unbilled nothing = { .seen = now - ms }, measured = { .unpaid_ns = 4 * ms, .seen = now - ms };
+    struct ph_unbilled running = { .since = now - 50 * ms, .seen = now - 40 * ms };
+    struct ph_unbilled rested = { .since = now - 50 * ms, .seen = now - 500 * ms };
+    assert_int_equal(ph_unbilled_total(&nothing, now), 0);
+    assert_int_equal(ph_unbilled_total(&measured, now), 4 * ms);
+    assert_int_equal(ph_unbilled_total(&running, now), 12 * ms); /* it was seen alive for 10 and may have lived until the next look */
+    assert_int_equal(ph_unbilled_total(&rested, now), 22 * ms);
+    assert_int_equal(ph_unbilled_total(&running, now - 49 * ms), ms); /* no more than the time since */
+    assert_true(ph_unbilled_fresh(&measured, now));
+    assert_false(ph_unbilled_fresh(&running, now));
     static const int64_t hostile[] = { INT64_MIN, -1, 0, 1, 1000, INT64_MAX };
     for (int i = 0; i < 6 * 6 * 6; i++) {
-        struct ph_debt debt = { .unpaid_ns = hostile[i % 6], .since = hostile[i / 6 % 6], .seen = hostile[i / 36] };
-        int64_t owed = ph_debt_of(&debt, now);
+        struct ph_unbilled unbilled = { .unpaid_ns = hostile[i % 6], .since = hostile[i / 6 % 6], .seen = hostile[i / 36] };
+        int64_t owed = ph_unbilled_total(&unbilled, now);
         assert_true(owed >= 0 && owed <= 1000 * ms);
-        (void)ph_debt_fresh(&debt, now);
+        (void)ph_unbilled_fresh(&unbilled, now);
     }
 }
 
 static struct {
-    struct ph_latch latch;
+    struct ph_futex_lock lock;
     long counted; /* torn unless one thread at a time is inside */
 } shared_counter;
 
-static void *count_under_latch(void *unused) {
+static void *count_under_lock(void *unused) {
     for (int i = 0; i < 200000; i++) {
-        ph_latch_take(&shared_counter.latch);
+        ph_futex_lock_acquire(&shared_counter.lock);
         long seen = *(volatile long *)&shared_counter.counted;
         if (i % 1000 == 0) usleep(50); /* long enough for the others to fall asleep */
         *(volatile long *)&shared_counter.counted = seen + 1;
-        ph_latch_give(&shared_counter.latch);
+        ph_futex_lock_release(&shared_counter.lock);
     }
     return unused;
 }
 
-static void a_latch_lets_one_thread_in_and_nobody_waits_for_ever(void **unused) {
+static void a_futex_lock_lets_one_thread_in_and_nobody_waits_for_ever(void **unused) {
     (void)unused;
     pthread_t threads[4];
-    for (int i = 0; i < 4; i++) assert_int_equal(pthread_create(&threads[i], NULL, count_under_latch, NULL), 0);
+    for (int i = 0; i < 4; i++) assert_int_equal(pthread_create(&threads[i], NULL, count_under_lock, NULL), 0);
     for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
     assert_int_equal(shared_counter.counted, 4 * 200000);
-    assert_true(ph_latch_try(&shared_counter.latch));
-    assert_false(ph_latch_try(&shared_counter.latch));
+    assert_true(ph_futex_lock_try(&shared_counter.lock));
+    assert_false(ph_futex_lock_try(&shared_counter.lock));
 }
 
 static void a_region_is_checked_before_it_is_believed(void **unused) {
@@ -347,7 +347,7 @@ int main(void) {
         cmocka_unit_test(idle_parts_of_a_quarter_are_not_charged),
         cmocka_unit_test(a_bin_of_an_earlier_turn_of_the_ring_counts_for_nothing),
         cmocka_unit_test(the_dead_leave_what_they_used_and_never_more_than_a_second),
-        cmocka_unit_test(a_latch_lets_one_thread_in_and_nobody_waits_for_ever),
+        cmocka_unit_test(a_futex_lock_lets_one_thread_in_and_nobody_waits_for_ever),
         cmocka_unit_test(a_region_is_checked_before_it_is_believed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

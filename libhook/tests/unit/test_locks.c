@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "latch.h"
+#include "futex_lock.h"
 #include "locks.h"
 #include "log.h"
 
@@ -15,8 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static struct ph_mutex reader = PH_MUTEX(READER), timeline = PH_MUTEX(TIMELINE), ledger = PH_MUTEX(LEDGER);
-static struct ph_latch latch;
+static struct ph_mutex reader = PH_MUTEX(READER), timeline = PH_MUTEX(TIMELINE), allocations = PH_MUTEX(ALLOCATIONS);
+static struct ph_futex_lock batch;
 
 /* How a child ends that does it: its signal, or 0. */
 static int ends(void (*act)(void)) {
@@ -33,13 +33,13 @@ static int ends(void (*act)(void)) {
 
 static void in_order(void) {
     ph_mutex_lock(&reader);
-    ph_latch_take(&latch);
+    ph_futex_lock_acquire(&batch);
     ph_driver_use(PH_ASKS);
     ph_mutex_lock(&timeline);
     ph_mutex_unlock(&timeline);
     ph_mutex_unlock(&reader); /* given back in any order */
-    ph_driver_use(PH_WAITS);  /* the latch alone is held */
-    ph_latch_give(&latch);
+    ph_driver_use(PH_WAITS);  /* the batch lock alone is held */
+    ph_futex_lock_release(&batch);
     ph_driver_use(PH_LOADS);
 }
 static void out_of_order(void) {
@@ -47,8 +47,8 @@ static void out_of_order(void) {
     ph_mutex_lock(&reader);
 }
 static void twice(void) {
-    ph_latch_take(&latch);
-    ph_latch_take(&(struct ph_latch){ 0 });
+    ph_futex_lock_acquire(&batch);
+    ph_futex_lock_acquire(&(struct ph_futex_lock){ 0 });
 }
 static void tried_out_of_order(void) {
     ph_mutex_lock(&timeline);
@@ -56,25 +56,25 @@ static void tried_out_of_order(void) {
     ph_mutex_unlock(&reader);
     ph_mutex_unlock(&timeline);
 }
-static void not_held(void) { ph_mutex_unlock(&ledger); }
-static void asks_under_the_ledger(void) {
-    ph_mutex_lock(&ledger);
+static void not_held(void) { ph_mutex_unlock(&allocations); }
+static void asks_under_the_allocations(void) {
+    ph_mutex_lock(&allocations);
     ph_driver_use(PH_ASKS);
 }
 static void waits_under_the_reader(void) {
     ph_mutex_lock(&reader);
     ph_driver_use(PH_WAITS);
 }
-static void loads_under_a_latch(void) {
-    ph_latch_take(&latch);
+static void loads_under_a_batch_lock(void) {
+    ph_futex_lock_acquire(&batch);
     ph_driver_use(PH_LOADS);
 }
 static void child_begins_with_none(void) {
-    ph_mutex_lock(&ledger);
+    ph_mutex_lock(&allocations);
     ph_locks_after_fork();
-    ph_mutex_after_fork(&ledger);
+    ph_mutex_after_fork(&allocations);
     ph_mutex_lock(&reader);
-    ph_mutex_lock(&ledger);
+    ph_mutex_lock(&allocations);
 }
 
 static void what_keeps_the_order_goes_on(void **unused) {
@@ -93,9 +93,9 @@ static void what_breaks_the_order_ends(void **unused) {
 
 static void a_driver_asked_under_the_wrong_lock_ends(void **unused) {
     (void)unused;
-    assert_int_equal(ends(asks_under_the_ledger), SIGABRT);
+    assert_int_equal(ends(asks_under_the_allocations), SIGABRT);
     assert_int_equal(ends(waits_under_the_reader), SIGABRT);
-    assert_int_equal(ends(loads_under_a_latch), SIGABRT);
+    assert_int_equal(ends(loads_under_a_batch_lock), SIGABRT);
 }
 
 int main(void) {

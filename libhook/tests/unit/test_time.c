@@ -10,7 +10,7 @@
 #include "bucket.h"
 #include "costs.h"
 #include "driver.h"
-#include "holds.h"
+#include "throttling.h"
 #include "limits.h"
 #include "timeline.h"
 
@@ -123,13 +123,13 @@ static void what_is_awaited_is_known_once_it_is_measured(void **unused) {
 
 static void a_rest_on_one_gpu_is_seen_from_the_others_in_its_own_time(void **unused) {
     (void)unused;
-    static struct ph_hold_ring rings[2];
+    static struct ph_throttle_ring rings[2];
     const int64_t from = 8 * PH_BIN_NS, turn = (int64_t)PH_BINS * PH_BIN_NS;
-    ph_hold_mark(&rings[0], from, from + 4 * PH_BIN_NS);
-    assert_int_equal(ph_hold_overlap(rings, 2, 1, 0, 20 * PH_BIN_NS), 4 * PH_BIN_NS);
-    assert_int_equal(ph_hold_overlap(rings, 2, 0, 0, 20 * PH_BIN_NS), 0);
-    assert_int_equal(ph_hold_overlap(rings, 2, 1, turn, turn + 20 * PH_BIN_NS), 0);
-    assert_int_equal(ph_hold_overlap(rings, 2, 1, from, from + 100), 100); /* no more than the time */
+    ph_throttle_mark(&rings[0], from, from + 4 * PH_BIN_NS);
+    assert_int_equal(ph_throttle_overlap(rings, 2, 1, 0, 20 * PH_BIN_NS), 4 * PH_BIN_NS);
+    assert_int_equal(ph_throttle_overlap(rings, 2, 0, 0, 20 * PH_BIN_NS), 0);
+    assert_int_equal(ph_throttle_overlap(rings, 2, 1, turn, turn + 20 * PH_BIN_NS), 0);
+    assert_int_equal(ph_throttle_overlap(rings, 2, 1, from, from + 100), 100); /* no more than the time */
 }
 
 static void the_region_lowers_a_trusted_limit_and_replaces_any_other(void **unused) {

@@ -14,6 +14,9 @@ class Offer:
     resource_name: str
     iommu_group: int
     numa_node: int | None = None
+    closed: bool = False
+    """Somebody may have it, and nobody new gets it: the kubelet is told that it is unhealthy, counts it no more and leaves
+    its user alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from poolmgr.agent.deviceplugin.allocation import Offer, grant, prefer
 from poolmgr.agent.wire import deviceplugin_pb2 as wire
 from poolmgr.domain.identifiers import PciAddress
 
-HEALTHY = "Healthy"
+HEALTHY, UNHEALTHY = "Healthy", "Unhealthy"
 API_VERSION = "v1beta1"
 
 
@@ -102,10 +102,10 @@ class ResourceService:
     async def _allocate(self, request: Any, context: Any) -> Any:
         async with self._lock:
             asked = [PciAddress(i) for c in request.container_requests for i in c.devices_ids]
-            missing = [address for address in asked if address not in self._offers]
+            missing = [at for at in asked if at not in self._offers or self._offers[at].closed]
             if missing:
                 sentence = (
-                    f"{', '.join(missing)} is not in passthrough any more; the pod has to be placed again"
+                    f"{', '.join(missing)} is no longer offered; delete the pod, so that it is placed again"
                 )
                 await context.abort(grpc.StatusCode.FAILED_PRECONDITION, sentence)
             reply = wire.AllocateResponse()
@@ -128,7 +128,7 @@ def _serialize(message: Any) -> bytes:
 
 
 def _device(offer: Offer) -> Any:
-    device = wire.Device(ID=offer.address, health=HEALTHY)
+    device = wire.Device(ID=offer.address, health=UNHEALTHY if offer.closed else HEALTHY)
     if offer.numa_node is not None:
         device.topology.nodes.add(ID=offer.numa_node)
     return device

@@ -17,7 +17,7 @@ async def healthz() -> str:
     return "ok\n"
 
 
-@router.get("/readyz", summary="Can it answer?", responses={503: {"description": "Not yet, and why."}})
+@router.get("/readyz", summary="Can it answer?", responses={503: {"description": "Not ready, and why."}})
 async def readyz(control: ControlDep) -> JSONResponse:
     """Ready once the whole cluster has been read. A standby is ready too: it answers everything but moves."""
     synced = control.snapshot is not None and control.snapshot.synced

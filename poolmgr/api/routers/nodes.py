@@ -47,7 +47,7 @@ NodeName = Annotated[
 
 @router.post(
     "/{name}:retry",
-    summary="Try GPUs again that rest after failed moves",
+    summary="Let GPUs move again that rest after failed moves",
     responses=documented(401, 403, 404, 412, 422, 503),
 )
 async def retry(

@@ -40,7 +40,7 @@ async def get_pool(name: PoolName, control: ControlDep, census: CensusDep) -> sc
 
 @router.post(
     "/{name}:rebalance",
-    summary="Plan for one pool now, and do it unless dryRun",
+    summary="Plan for one pool now, and start the moves unless dryRun",
     response_model=schemas.Rebalance,
     responses=documented(401, 403, 404, 412, 422, 503),
 )

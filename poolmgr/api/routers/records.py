@@ -77,7 +77,7 @@ async def list_samples(
     history: HistoryDep,
     snapshot: SnapshotDep,
     pool: PoolFilter = "",
-    seconds: Annotated[int, Query(ge=1, le=70 * DAY, description="How far back from now.")] = DAY,
+    seconds: Annotated[int, Query(ge=1, le=70 * DAY, description="How far to look back from now.")] = DAY,
 ) -> schemas.SampleList:
     """Samples up to now, oldest first, summed over pools and models."""
     until = snapshot.taken_at

@@ -15,6 +15,7 @@ from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Plan, Refusal, SubjectKind
 from poolmgr.domain.usage import GpuState
+from poolmgr.wire.text import whole
 
 NODES_A_PAGE = 100
 """More cards than fit on a screen, few enough to draw in no time."""
@@ -60,7 +61,7 @@ class ModelRow:
 
 
 @dataclass(frozen=True, slots=True)
-class FleetView:
+class FleetPage:
     """One page of nodes, in the order that people count; `cards` are what the caller made of each."""
 
     cards: tuple[tuple[str, str], ...]
@@ -88,7 +89,7 @@ class Picture:
         self._names: tuple[NodeName, ...] = ()
         self._order: list[int] = []
 
-    def view(self, census: Census, plan: Plan | None, page: int) -> FleetView:
+    def view(self, census: Census, plan: Plan | None, page: int) -> FleetPage:
         """The page of that number, from 1; the last one where there are fewer."""
         parts = self._in_order(census)
         pages = max(1, -(-len(parts) // NODES_A_PAGE))
@@ -98,7 +99,7 @@ class Picture:
         now = census.snapshot.taken_at
         cards = tuple((part.node.name, self._card(part, said.get(part.node.name, ()), now)) for part in shown)
         rows = _rows(census) if pages > 1 else ()
-        return FleetView(cards, page, pages, (page - 1) * NODES_A_PAGE + 1, len(parts), rows)
+        return FleetPage(cards, page, pages, (page - 1) * NODES_A_PAGE + 1, len(parts), rows)
 
     def _in_order(self, census: Census) -> list[NodeCensus]:
         names = tuple([part.node.name for part in census.nodes])
@@ -138,7 +139,7 @@ def _said(names: set[NodeName], plan: Plan | None) -> dict[str, tuple[Refusal, .
 def _natural(name: str) -> list[tuple[int, str]]:
     """`node-2` before `node-10`."""
     parts = "".join(c if c.isdigit() else f" {c} " for c in name).split()
-    return [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
+    return [(number, "") if (number := whole(p, -1)) >= 0 else (-1, p) for p in parts]
 
 
 def node_card(part: NodeCensus, said: Iterable[Refusal], now: float) -> NodeCard:
@@ -172,6 +173,7 @@ def _tile(use: GpuUse, node: Node, now: float, said: dict[str, str]) -> Tile:
         GpuState.IDLE: "",
         GpuState.MOVING: "→",
         GpuState.TROUBLE: "!",
+        GpuState.WITHDRAWN: "×",
     }
     look = f"{side} {use.state.value.lower()}"
     if gpu.observed_mode is Mode.SHARED and use.state is GpuState.IN_USE:
@@ -187,6 +189,8 @@ def _tile(use: GpuUse, node: Node, now: float, said: dict[str, str]) -> Tile:
         lines.append(f"for {SIDE[gpu.observed_mode]} since {duration(now - gpu.mode_since)}")
     if gpu.message:
         lines.append(sentence(gpu.message))
+    if gpu.closed is not None:
+        lines.append(sentence(gpu.closed.message))
     why = said.get(gpu.pci_address)
     if use.state is GpuState.IDLE and why is not None:
         lines.append(sentence(why))
@@ -202,6 +206,8 @@ def _state_words(use: GpuUse, node: Node) -> str:
             return f"moving to {SIDE[move.to_mode]}, {move.step.value}" if move else "moving"
         case GpuState.IDLE:
             return f"idle, for {SIDE[use.gpu.observed_mode]}"
+        case GpuState.WITHDRAWN:
+            return "out of use"
     if use.gpu.observed_mode is Mode.PASSTHROUGH and (use.vm or use.gpu.allocated_to):
         return "given to a VM"
     if not use.pods:

@@ -3,17 +3,20 @@
 Everything is worded for someone who was just woken up: first whether there is anything to do.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from poolmgr.api.ui.headline import headline_of
 from poolmgr.api.ui.wording import SIDE, clock_time, day_and_time, duration, plural, sentence
 from poolmgr.domain.census import Census, Count, total
 from poolmgr.domain.demand import SharedPod, Vm
+from poolmgr.domain.estimates import Estimate
 from poolmgr.domain.fleet import Gpu, Pool, SideLimits, Transition
-from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode, Step
-from poolmgr.domain.plan import Plan, Refusal, Subject, SubjectKind, Verdict
+from poolmgr.domain.plan import Plan, QuotaUse, Refusal, Subject, SubjectKind, Verdict
+from poolmgr.domain.quota import gpus_text
 from poolmgr.domain.reasons import Reason
-from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.domain.snapshot import ClusterSnapshot, Unread
 
 STEPS = tuple(step for step in Step if step is not Step.DONE)
 
@@ -62,6 +65,15 @@ class SideRow:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaRow:
+    namespace: str
+    used: str
+    limit: str
+    waiting: str
+    weight: str
+
+
+@dataclass(frozen=True, slots=True)
 class PoolCard:
     name: str
     rebalance: str
@@ -70,6 +82,19 @@ class PoolCard:
     sides: tuple[SideRow, ...]
     sentence: str
     recommended: str
+    quotas: tuple[QuotaRow, ...]
+    quotas_left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationRow:
+    name: str
+    what: str
+    window: str
+    phase: str
+    ready: str
+    code: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +116,18 @@ class View:
     waiting_left_out: int
     trouble: tuple[Trouble, ...]
     pools: tuple[PoolCard, ...]
+    reservations: tuple[ReservationRow, ...]
+    """Those that are not over."""
+    reservations_left_out: int
 
 
 MAX_MOVES = 30
 MAX_WAITING = 60
 """Of each on the page; the oldest first, the others are counted."""
+MAX_QUOTAS = 20
+"""Of each pool; the namespaces that hold most first."""
+MAX_RESERVATIONS = 20
+"""Those that begin first."""
 
 
 def make_view(census: Census, plan: Plan | None, readiness: Verdict) -> View:
@@ -106,10 +138,13 @@ def make_view(census: Census, plan: Plan | None, readiness: Verdict) -> View:
     inside = (count for (pool, _), count in census.counts.items() if pool is not None)
     count = total([*inside, Count(gpus=outside.gpus, trouble=outside.trouble)])
     waiting, waiting_in_all = _waiting(snapshot, plan)
-    trouble = tuple(_trouble(use.gpu) for use in census.trouble)
+    trouble = (*(_trouble(use.gpu) for use in census.trouble), *map(_unread, snapshot.unread))
     moves = sorted(snapshot.transitions, key=lambda move: move.started_at)
-    silent = [part.node.name for part in census.nodes if part.node.agent.silent]
-    mood, headline, detail = _headline(count, waiting_in_all, len(moves), readiness, silent)
+    reservations = _reservations(snapshot, plan)
+    nodes = [part.node for part in census.nodes]
+    mood, headline, detail = headline_of(
+        count, nodes, readiness, waiting=waiting_in_all, moves=len(moves), outside=outside.gpus
+    )
     return View(
         headline=headline,
         detail=detail,
@@ -125,34 +160,9 @@ def make_view(census: Census, plan: Plan | None, readiness: Verdict) -> View:
         waiting_left_out=waiting_in_all - len(waiting),
         trouble=trouble,
         pools=tuple(_pool(p, census, plan) for p in sorted(snapshot.pools, key=lambda p: p.name)),
+        reservations=reservations[:MAX_RESERVATIONS],
+        reservations_left_out=max(0, len(reservations) - MAX_RESERVATIONS),
     )
-
-
-def _headline(
-    total: Count, waiting: int, moves: int, readiness: Verdict, silent: list[NodeName]
-) -> tuple[str, str, str]:
-    use = f"{total.passthrough_used} in VMs, {total.shared_used} in containers, of {total.gpus} GPUs"
-    if not readiness:
-        return "blind", "This manager is not acting", sentence(readiness.message)
-    if total.trouble:
-        return (
-            "trouble",
-            f"{plural(total.trouble, 'GPU')} {'needs' if total.trouble == 1 else 'need'} attention",
-            "Everything else goes on: " + use + ".",
-        )
-    if silent:
-        more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
-        return (
-            "trouble",
-            f"{plural(len(silent), 'agent is silent', 'agents are silent')}",
-            f"Nothing moves on {silent[0]}{more} until the agent there is heard again. Everything else goes on: {use}.",
-        )
-    if waiting:
-        way = f"{plural(moves, 'move')} under way. " if moves else ""
-        return "waiting", f"{plural(waiting, 'workload waits', 'workloads wait')} for a GPU", f"{way}{use}."
-    if moves:
-        return "busy", f"{plural(moves, 'move')} under way, nobody waits", use + "."
-    return "quiet", "All quiet", f"Nobody waits, nothing moves: {use}."
 
 
 def _move(move: Transition, now: float) -> MoveCard:
@@ -182,7 +192,8 @@ def _waiting(snapshot: ClusterSnapshot, plan: Plan | None) -> tuple[tuple[Waitin
     refusals = plan.refusals if plan is not None else ()
     of_workloads = (r for r in refusals if r.subject.kind in (SubjectKind.VM, SubjectKind.POD))
     said = {r.subject: r for r in of_workloads if r.subject in wanted}
-    return tuple(_row(workload, said, snapshot.taken_at) for workload in shown), len(everybody)
+    estimates = plan.estimates if plan is not None else {}
+    return tuple(_row(workload, said, estimates, snapshot.taken_at) for workload in shown), len(everybody)
 
 
 def _since(workload: Vm | SharedPod) -> float:
@@ -194,7 +205,9 @@ def _subject(workload: Vm | SharedPod) -> Subject:
     return Subject(kind, workload.namespace, workload.name)
 
 
-def _row(workload: Vm | SharedPod, said: dict[Subject, Refusal], now: float) -> Waiting:
+def _row(
+    workload: Vm | SharedPod, said: dict[Subject, Refusal], estimates: Mapping[Subject, Estimate], now: float
+) -> Waiting:
     found = said.get(_subject(workload))
     if found is None:
         code, why = "", "No decision about it yet."
@@ -202,6 +215,8 @@ def _row(workload: Vm | SharedPod, said: dict[Subject, Refusal], now: float) -> 
         code, why = "", ""
     else:
         code, why = found.reason.value, sentence(found.message)
+        if (estimate := estimates.get(found.subject)) is not None:
+            why = f"{why} {sentence(estimate.sentence)}"
     if isinstance(workload, Vm):
         kind = "VM"
         wants = ", ".join(f"{c.count} × {c.resource_name.rpartition('/')[2]}" for c in workload.claims)
@@ -233,10 +248,22 @@ def _trouble(gpu: Gpu) -> Trouble:
     )
 
 
+def _unread(found: Unread) -> Trouble:
+    name = f"{found.namespace}/{found.name}" if found.namespace else found.name
+    return Trouble(
+        where=name,
+        model=found.kind,
+        code=Reason.OBJECT_UNREAD.value,
+        message=sentence(f"it cannot be read and is set aside: {found.why}"),
+    )
+
+
 def _pool(pool: Pool, census: Census, plan: Plan | None) -> PoolCard:
     count = census.pool(pool.name)
     targets = [t for t in plan.targets if t.pool == pool.name] if plan else []
     wanted = (sum(t.passthrough for t in targets), sum(t.shared for t in targets)) if targets else ("–", "–")
+    uses = [use for use in (plan.quota_uses if plan else ()) if use.pool == pool.name]
+    uses.sort(key=lambda use: (-use.used, -use.waiting, use.namespace))
     return PoolCard(
         name=pool.name,
         rebalance=pool.rebalance.value,
@@ -257,6 +284,34 @@ def _pool(pool: Pool, census: Census, plan: Plan | None) -> PoolCard:
         ),
         sentence=sentence(targets[0].message) if targets else "",
         recommended=_recommended(pool, plan),
+        quotas=tuple(map(_quota, uses[:MAX_QUOTAS])),
+        quotas_left_out=max(0, len(uses) - MAX_QUOTAS),
+    )
+
+
+def _quota(use: QuotaUse) -> QuotaRow:
+    limit = "no limit" if use.max_gpus is None else gpus_text(use.max_gpus)
+    return QuotaRow(use.namespace, gpus_text(use.used), limit, gpus_text(use.waiting), f"{use.weight:g}")
+
+
+def _reservations(snapshot: ClusterSnapshot, plan: Plan | None) -> tuple[ReservationRow, ...]:
+    wanted = {(r.namespace, r.name): r for r in snapshot.reservations}
+    states = [
+        (state.window, wanted[state.namespace, state.name], state)
+        for state in (plan.reservations if plan else ())
+        if state.window is not None and (state.namespace, state.name) in wanted
+    ]
+    return tuple(
+        ReservationRow(
+            name=found.key,
+            what=f"{found.gpus} × {found.model} for {'VMs' if found.mode is Mode.PASSTHROUGH else 'containers'}",
+            window=f"{day_and_time(window[0])} to {day_and_time(window[1])}",
+            phase=state.phase.value,
+            ready=f"{state.ready} ready, {state.used} in use",
+            code=state.reason.value,
+            why=sentence(state.message),
+        )
+        for window, found, state in sorted(states, key=lambda entry: (entry[0], entry[1].key))
     )
 
 

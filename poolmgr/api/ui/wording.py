@@ -8,7 +8,7 @@ SIDE = {Mode.PASSTHROUGH: "VMs", Mode.SHARED: "containers", None: "no driver"}
 """Who a GPU in this mode is for: the two words that the page uses."""
 
 
-LENT = "New containers on it have to be best-effort ones. Those that run there stay."
+LENT = "Only best-effort containers may start here. Running ones stay."
 """Of a node with the label `BEST_EFFORT_ONLY` of which the newest plan does not say why."""
 
 

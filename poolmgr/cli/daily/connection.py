@@ -56,10 +56,12 @@ SURROUNDINGS: ContextVar[Surroundings] = ContextVar("surroundings", default=REAL
 
 Kubeconfig = Annotated[
     str | None,
-    typer.Option(help="The cluster to ask; default: KUBECONFIG, or ~/.kube/config, or the pod's own."),
+    typer.Option(
+        help="Kubeconfig of the cluster; default: KUBECONFIG, ~/.kube/config, or the pod's own credentials."
+    ),
 ]
-Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: its current one.")]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Only of this namespace.")]
+Context = Annotated[str | None, typer.Option(help="Kubeconfig context; default: the current one.")]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Only this namespace.")]
 Server = Annotated[
     str,
     typer.Option(
@@ -72,7 +74,7 @@ Token = Annotated[
     str,
     typer.Option(
         envvar="POOLMGR_TOKEN",
-        help="Token for the manager; default, where the manager is reached through the cluster: that of the kubeconfig.",
+        help="Bearer token for the manager; default, if it is reached through the cluster: the kubeconfig's.",
     ),
 ]
 

@@ -89,7 +89,7 @@ def _agent(node: Node, now: float) -> str:
     if not node.agent.heard:
         return node.agent.verdict(node.name).message
     if not node.ready:
-        return f"what is said here of {node.name} cannot be confirmed: the node or its agent is not ready"
+        return f"node {node.name} or its agent is not ready, so this cannot be confirmed"
     if not node.reported:
         return f"the agent of {node.name} has not yet answered to the last change of its desired modes"
     return f"heard {age(now - node.agent.since)} ago" if node.agent.since else ""
@@ -211,7 +211,7 @@ def _why_waiting(look: Look, plan: Plan | None, kind: SubjectKind, each: Vm | Sh
     about = Subject(kind, each.namespace, each.name)
     refusal = next((r for r in plan.refusals if r.subject == about), None)
     if refusal is None:
-        return Reason.CANNOT_TELL.value, "the planner says nothing of it"
+        return Reason.CANNOT_TELL.value, "the planner says nothing about it"
     return refusal.reason.value, refusal.message
 
 

@@ -13,8 +13,8 @@ from poolmgr.wire.instants import to_rfc3339
 Output = Annotated[
     Format, typer.Option("--output", "-o", help="table, wide (more columns), json, yaml or name.")
 ]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on, and write rows that change.")]
-NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Leave the column names out.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Keep running, and print rows that change.")]
+NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Do not print the column names.")]
 
 WATCH_SECONDS = 2.0
 """Between two readings of --watch."""

@@ -1,4 +1,4 @@
-"""Pools, nodes, GPUs, workloads, moves and reservations of one reading, as rows. Pure."""
+"""Pools, nodes, GPUs, workloads, moves, reservations and quotas of one reading, as rows. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +12,7 @@ from poolmgr.domain.census import Census, GpuUse
 from poolmgr.domain.demand import DeviceClaim, SharedPod, Vm
 from poolmgr.domain.fleet import Node, SideLimits, Transition
 from poolmgr.domain.plan import Plan, Subject, SubjectKind
+from poolmgr.domain.quota import gpus_text
 from poolmgr.domain.usage import GpuState
 from poolmgr.wire.instants import to_rfc3339, unix_or_zero
 from poolmgr.wire.kinds import GPU_NODES, GPU_POOLS, GPU_RESERVATIONS
@@ -58,7 +59,7 @@ def _pool(look: Look, census: Census, plan: Plan | None, name: str) -> Row:
         _bounds(found.shared),
         ",".join(found.models) or "all",
         ready.status if ready else UNKNOWN,
-        ready.message if ready else "the manager has not said anything of it yet",
+        ready.message if ready else "the manager has not reported on it yet",
     )
     return Row(
         f"gpupool.{GPU_POOLS.group}/{name}", cells, _value(schemas.Pool, present.pool(found, census, plan))
@@ -255,36 +256,55 @@ def _move(transition: Transition, now: float) -> Row:
     )
 
 
-def reservations(look: Look, namespace: str) -> Listing:
-    now = look.snapshot.taken_at
+def reservations(look: Look, plan: Plan | None, namespace: str) -> Listing:
+    states = {(s.namespace, s.name): s for s in plan.reservations} if plan else {}
     rows = []
     for found in look.snapshot.reservations:
         if namespace not in ("", found.namespace):
             continue
-        phase = "Pending" if now < found.starts_at else "Active" if now < found.ends_at else "Over"
-        value = {
-            "namespace": found.namespace,
-            "name": found.name,
-            "model": found.model,
-            "mode": found.mode,
-            "gpus": found.gpus,
-            "start": to_rfc3339(found.starts_at),
-            "end": to_rfc3339(found.ends_at),
-            "window": phase,
-        }
+        state = states.get((found.namespace, found.name))
+        value = _value(schemas.Reservation, present.reservation(found, state))
+        window = value["window"] or {"start": "", "end": ""}
         cells = (
             found.namespace,
             found.name,
             str(found.gpus),
             found.model,
-            found.mode,
-            phase,
-            to_rfc3339(found.starts_at),
-            to_rfc3339(found.ends_at),
+            found.mode.value,
+            value["phase"] or UNKNOWN,
+            UNKNOWN if state is None else str(state.ready),
+            UNKNOWN if state is None else str(state.used),
+            window["start"],
+            window["end"],
+            value["reason"],
+            value["message"],
         )
         name = f"gpureservation.{GPU_RESERVATIONS.group}/{found.name}"
         rows.append(Row(name, cells, value))
-    return Listing(("NAMESPACE", "NAME", "GPUS", "MODEL", "MODE", "WINDOW", "START", "END"), (), tuple(rows))
+    return Listing(
+        ("NAMESPACE", "NAME", "GPUS", "MODEL", "MODE", "PHASE", "READY", "USED", "START", "END"),
+        ("REASON", "MESSAGE"),
+        tuple(rows),
+    )
+
+
+def quotas(plan: Plan | None, namespace: str) -> Listing:
+    """What namespaces hold of pools that limit or weigh them."""
+    rows = []
+    for use in plan.quota_uses if plan else ():
+        if namespace not in ("", use.namespace):
+            continue
+        cells = (
+            use.pool,
+            use.namespace,
+            gpus_text(use.used),
+            "" if use.max_gpus is None else gpus_text(use.max_gpus),
+            gpus_text(use.waiting),
+            f"{use.weight:g}",
+        )
+        value = {"pool": use.pool, **_value(schemas.Quota, present.quota(use))}
+        rows.append(Row(f"quota/{use.pool}/{use.namespace}", cells, value))
+    return Listing(("POOL", "NAMESPACE", "USED", "LIMIT", "WAITING", "WEIGHT"), (), tuple(rows))
 
 
 def plans(answer: Mapping[str, Any]) -> Listing:

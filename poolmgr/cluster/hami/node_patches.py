@@ -1,26 +1,24 @@
 """What to change on a Node to move HAMi's levers. Pure: a Node in, a merge patch out, None when it is so
 already."""
 
-from typing import Any
-
 import msgspec
 
-from poolmgr.cluster.hami.state import plugin_wanted
+from poolmgr.cluster.hami.state import THEIRS, fence_marks, plugin_wanted
 from poolmgr.cluster.hami.version import DEVICE_CORDON_SINCE, Minor
+from poolmgr.cluster.node_writer import Patch
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire import DaemonSet, Node
-from poolmgr.wire.annotations import ASKED, BEST_EFFORT_ONLY, CORDONED, FENCED, PLUGIN_LABELS
+from poolmgr.wire.annotations import ASKED, BEST_EFFORT_ONLY, CORDONED, FENCED, OPENED, PLUGIN_LABELS
+from poolmgr.wire.gpu_operator import PAUSABLE, PAUSED, kept_by_others
 from poolmgr.wire.hami import names
 from poolmgr.wire.nodes import withheld_labels
 from poolmgr.wire.text import listed
 
-Patch = dict[str, Any]
-
 
 def fence_patch(node: Node, uuids: frozenset[GpuUuid], version: Minor) -> Patch | None:
-    """Close exactly `uuids` by HAMi's device cordon, leaving entries that others put there.
+    """Close exactly `uuids` by HAMi's device cordon, leaving entries that others put there, now and afterwards.
 
     The handshake goes in the same patch: HAMi's scheduler notices a missing handshake at its next tick (15 s)
     and only then reads the node's annotations again. Releases before 2.10 have no device cordon; there the
@@ -29,15 +27,17 @@ def fence_patch(node: Node, uuids: frozenset[GpuUuid], version: Minor) -> Patch 
     if version < DEVICE_CORDON_SINCE:
         return None
     annotations = node.metadata.annotations
-    ours, present = set(listed(annotations.fenced)), set(listed(annotations.device_cordon))
-    wanted = (present - ours) | uuids
-    if ours == uuids and present == wanted:
+    marks, present = fence_marks(annotations.fenced), set(listed(annotations.device_cordon))
+    theirs = present - {uuid for uuid, before in marks.items() if not before}
+    wanted = theirs | uuids
+    if marks == {uuid: uuid in theirs for uuid in uuids} and present == wanted:
         return None
+    ours = sorted(f"{uuid}{THEIRS}" if uuid in theirs else uuid for uuid in uuids)
     return _annotate(
         {
             names.DEVICE_CORDON: ",".join(sorted(wanted)) or None,
             names.HANDSHAKE: None,
-            FENCED: ",".join(sorted(uuids)) or None,
+            FENCED: ",".join(ours) or None,
         }
     )
 
@@ -55,22 +55,29 @@ def ask_patch(node: Node, plan: str, now: float, version: Minor) -> Patch | None
 
 
 def cordon_patch(node: Node, cordoned: bool, plan: str) -> Patch | None:
-    """Cordon in our name, or lift a cordon that is ours. A node that someone else cordoned is left so."""
-    ours = bool(node.metadata.annotations.cordoned)
+    """Cordon in our name, or open the node: lift a cordon that is ours. A node that someone else cordoned is left so.
+
+    Once HAMi's scheduler has been asked to look, opening changes a label, too. kube-scheduler tries pods that HAMi turned away
+    anew when a node changes in what it looks at, and older ones do not look at annotations.
+    """
+    annotations = node.metadata.annotations
     if cordoned:
         if node.spec.unschedulable:
             return None
         return {**_annotate({CORDONED: plan}), "spec": {"unschedulable": True}}
-    if not ours:
+    if not annotations.cordoned and not annotations.asked:
         return None
     patch = _annotate({CORDONED: None, ASKED: None})
-    if node.spec.unschedulable:
+    if annotations.asked:
+        patch["metadata"]["labels"] = {OPENED: annotations.asked.rpartition("@")[2]}
+    if annotations.cordoned and node.spec.unschedulable:
         patch["spec"] = {"unschedulable": None}
     return patch
 
 
 def plugin_patch(node: Node, wanted: bool, plugin: DaemonSet | None) -> Patch | None:
-    """Take away the label that the plugin's DaemonSet selects, or put back what was taken.
+    """Take away (or pause, where it is the GPU operator's) the label that the plugin's DaemonSet selects, or put back what
+    was taken.
 
     Raises Rejected where there is no such lever: the plugin is no DaemonSet, or one without a node selector
     of its own.
@@ -87,10 +94,17 @@ def plugin_patch(node: Node, wanted: bool, plugin: DaemonSet | None) -> Patch | 
             f"{names.COMPONENT_LABEL}={names.PLUGIN_COMPONENT}), so it cannot be stopped on one node.",
         )
     assert plugin is not None
+    stale = node.metadata.annotations.handshake.startswith("Deleted")
+    # 2.9 and older do not look at a handshake. One that is left of an earlier time must not say that they are done now.
+    forgets: dict[str, str | None] = {names.HANDSHAKE: None} if stale else {}
     key = _lever(plugin)
+    if (
+        key in PAUSABLE
+    ):  # taken off, the GPU operator would put it back at once; it honours a value that is there
+        return {"metadata": {"labels": {key: PAUSED}, **({"annotations": forgets} if forgets else {})}}
     value = node.metadata.labels[key]
     taken = msgspec.json.encode({**remembered, key: value}, order="sorted").decode()
-    return {"metadata": {"labels": {key: None}, "annotations": {PLUGIN_LABELS: taken}}}
+    return {"metadata": {"labels": {key: None}, "annotations": {PLUGIN_LABELS: taken, **forgets}}}
 
 
 def unregister_patch(node: Node) -> Patch | None:
@@ -113,8 +127,12 @@ def _restore_patch(node: Node, remembered: dict[str, str], plugin: DaemonSet | N
     labels = node.metadata.labels
     wanted = dict(plugin.spec.template.spec.node_selector) if plugin is not None else {}
     # What was taken goes back as it was, even where the DaemonSet selects something else by now.
-    wanted = {**{k: v for k, v in wanted.items() if not _well_known(k)}, **remembered}
-    missing = {key: value for key, value in wanted.items() if labels.get(key) != value}
+    wanted = {**{k: v for k, v in wanted.items() if not kept_by_others(k)}, **remembered}
+    missing = {
+        key: value
+        for key, value in wanted.items()
+        if (labels.get(key) == PAUSED if key in PAUSABLE else labels.get(key) != value)
+    }
     if not missing and not remembered:
         return None
     patch: Patch = {"metadata": {"annotations": {PLUGIN_LABELS: None}}}
@@ -124,8 +142,8 @@ def _restore_patch(node: Node, remembered: dict[str, str], plugin: DaemonSet | N
 
 
 def _lever(plugin: DaemonSet) -> str:
-    """The one label to take away: never one that Kubernetes itself keeps."""
-    keys = sorted(key for key in plugin.spec.template.spec.node_selector if not _well_known(key))
+    """The one label to change: never one that Kubernetes or NVIDIA's operators would put back."""
+    keys = sorted(key for key in plugin.spec.template.spec.node_selector if not kept_by_others(key))
     if not keys:
         raise Rejected(
             Reason.UNSUITABLE,
@@ -134,11 +152,6 @@ def _lever(plugin: DaemonSet) -> str:
             "HAMi's chart.",
         )
     return keys[0]
-
-
-def _well_known(key: str) -> bool:
-    domain = key.partition("/")[0] if "/" in key else ""
-    return domain.endswith(("kubernetes.io", "k8s.io"))
 
 
 def _annotate(annotations: dict[str, str | None]) -> Patch:

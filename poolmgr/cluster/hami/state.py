@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from poolmgr.cluster.hami.version import DEVICE_CORDON_SINCE, Minor
 from poolmgr.cluster.observe.pods import HamiPlacement, PluginPod
+from poolmgr.cluster.trust import is_of_plugin, is_past, is_placing
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.sharing import RegisteredGpu, SharingState
 from poolmgr.wire import DaemonSet, Node
@@ -35,10 +36,11 @@ def sharing_state(
     plugin_pods: Iterable[PluginPod],
     now: float,
 ) -> SharingState:
-    """`placements` are of pods that HAMi put on this node, `plugin_pods` those bound to it."""
+    """`placements` are of pods that say that HAMi put them on this node, `plugin_pods` of those bound to it that say that they
+    are its plugin's."""
     annotations = node.metadata.annotations
-    placed = tuple(placements)
-    pods = tuple(plugin_pods)
+    placed = tuple(placement for placement in placements if is_past(now, placement.at))
+    pods = tuple(pod for pod in plugin_pods if is_of_plugin(pod.namespace, pod.owner_uid, install.plugin))
     asked_for, _, asked_at = annotations.asked.partition("@")
     return SharingState(
         version=install.version,
@@ -51,10 +53,15 @@ def sharing_state(
         asked_for=asked_for,
         asked_at=float(whole(asked_at)),
         locked_by=lock_owner(annotations.lock, now),
-        allocating=sum(p.allocating for p in placed),
+        allocating=sum(p.allocating and is_placing(now, p.at) for p in placed),
         last_placement_at=max((p.at for p in placed), default=0.0),
         fenced=fenced(node, install.version),
+        closing=closing(node, install.version),
     )
+
+
+THEIRS = "*"
+"""Ends an entry of our annotation that somebody else had put into the cordon before."""
 
 
 def plugin_wanted(labels: dict[str, str], plugin: DaemonSet | None) -> bool:
@@ -71,10 +78,20 @@ def fenced(node: Node, version: Minor) -> frozenset[GpuUuid]:
     them. Our patch removes the handshake together with changing the cordon, so a handshake that is there
     again was stamped on a copy that has the cordon.
     """
-    annotations = node.metadata.annotations
-    if version < DEVICE_CORDON_SINCE or not annotations.handshake:
+    return closing(node, version) if node.metadata.annotations.handshake else frozenset()
+
+
+def closing(node: Node, version: Minor) -> frozenset[GpuUuid]:
+    """GPUs that we put into HAMi's device cordon and that are still there."""
+    if version < DEVICE_CORDON_SINCE:
         return frozenset()
-    return frozenset(map(GpuUuid, listed(annotations.fenced))) & frozenset(listed(annotations.device_cordon))
+    closed = frozenset(map(GpuUuid, fence_marks(node.metadata.annotations.fenced)))
+    return closed & frozenset(listed(node.metadata.annotations.device_cordon))
+
+
+def fence_marks(fenced: str) -> dict[str, bool]:
+    """The GPUs of our annotation, each with whether it was somebody else's before, and stays so when we are done."""
+    return {entry.removesuffix(THEIRS): entry.endswith(THEIRS) for entry in listed(fenced)}
 
 
 def lock_owner(lock: str, now: float) -> str:

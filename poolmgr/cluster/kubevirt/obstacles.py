@@ -10,7 +10,7 @@ from poolmgr.wire.meta import Condition
 LONGEST_QUOTE = 300
 """Characters of another program's message that are passed on."""
 BROKEN_STATUSES = {
-    "DataVolumeError": "its disk could not be made",
+    "DataVolumeError": "its disk could not be created",
     "ErrorDataVolumeNotFound": "its disk's DataVolume does not exist",
     "ErrorPvcNotFound": "its disk's PersistentVolumeClaim does not exist",
     "ErrImagePull": "its image cannot be pulled",
@@ -32,8 +32,8 @@ def instance_obstacle(
     if launcher is None:
         refused = _condition(instance.status.conditions, "Synchronized", "False")
         return _cannot_start(refused) if refused is not None else SERVABLE
-    if launcher.gated:
-        message = f"its launcher is held back by the scheduling gate {launcher.gated}"
+    if launcher.gated_by:
+        message = f"its launcher is held back by the scheduling gate {launcher.gated_by}"
         return Verdict(False, Reason.LACKS_SOMETHING_ELSE, message)
     message = launcher.message
     if SCHEDULER_COUNTS not in message or CORDONED in message or len(message) >= LONGEST_MESSAGE:

@@ -6,16 +6,22 @@ so that its GPU is not taken in the gap; where these come from an instancetype, 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from poolmgr.cluster.kubevirt.obstacles import instance_obstacle, machine_obstacle
+from poolmgr.cluster.kubevirt.passthrough import Passthrough
+from poolmgr.cluster.observe.labels import pairs_of
 from poolmgr.cluster.observe.pods import Launcher
-from poolmgr.domain.demand import SERVABLE, DeviceClaim, Vm
+from poolmgr.cluster.observe.unread_objects import failed_on
+from poolmgr.cluster.trust import is_launcher_of
+from poolmgr.domain.demand import SERVABLE, DeviceClaim, Gate, Vm
 from poolmgr.domain.identifiers import NodeName, WorkloadUid
 from poolmgr.domain.placement import Placement
+from poolmgr.domain.snapshot import Unread
 from poolmgr.wire import VirtualMachine, VirtualMachineInstance
-from poolmgr.wire.annotations import IDLE_SINCE, SCHEDULABLE_LABEL
+from poolmgr.wire.annotations import IDLE_SINCE, RESERVATION, SCHEDULABLE_LABEL
 from poolmgr.wire.instants import unix_or_zero
+from poolmgr.wire.kinds import VIRTUAL_MACHINE_INSTANCES, VIRTUAL_MACHINES
 from poolmgr.wire.kubevirt import Devices, InstanceSpec
 from poolmgr.wire.scheduling import placement_of
 
@@ -27,16 +33,30 @@ STARTING_STATUSES = frozenset({"Starting", "Provisioning"})
 NOTHING: Mapping[tuple[str, str], tuple[DeviceClaim, ...]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Passthrough:
-    """What the fleet tells about passthrough devices."""
+class KnownVms:
+    """What was made of each instance last. It saves time and alters no answer: a value is used again only for the very same
+    instance and launcher, with equal devices, under equal names and marks. Of thousands a few change at a time."""
 
-    resource_names: frozenset[str]
-    """Every `resourceName` that some GPUNode reports."""
-    allocations: Mapping[str, tuple[tuple[NodeName, str], ...]]
-    """Launcher pod UID to the (node, PCI address) pairs that the kubelet gave it."""
-    marked: bool = False
-    """Some node carries KubeVirt's mark of nodes that take machines."""
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[object, object, object, Vm | None]] = {}
+        self._seen: dict[str, tuple[object, object, object, Vm | None]] = {}
+
+    def vm(
+        self, instance: VirtualMachineInstance, launcher: Launcher | None, passthrough: Passthrough
+    ) -> Vm | None:
+        """As `vm_of_instance`."""
+        uid = instance.metadata.uid
+        devices = passthrough.allocations.get(launcher.pod_uid, ()) if launcher is not None else ()
+        fleet = (devices, passthrough.resource_names, passthrough.marked)
+        entry = self._known.get(uid)
+        if entry is None or entry[0] is not instance or entry[1] is not launcher or entry[2] != fleet:
+            entry = (instance, launcher, fleet, vm_of_instance(instance, launcher, passthrough))
+        self._seen[uid] = entry
+        return entry[3]
+
+    def forget_others(self) -> None:
+        """Keep what was asked for since the last call."""
+        self._known, self._seen = self._seen, {}
 
 
 def vms_of(
@@ -45,10 +65,16 @@ def vms_of(
     launchers: Iterable[Launcher],
     passthrough: Passthrough,
     last: Mapping[tuple[str, str], tuple[DeviceClaim, ...]] = NOTHING,
+    known: KnownVms | None = None,
+    failed: dict[str, Unread] | None = None,
 ) -> tuple[Vm, ...]:
     """Every machine that has, wants or is about to want a GPU, sorted by namespace and name. `last` has what the last
-    instance of a machine asked for, by namespace and name."""
-    pods = _current_launchers(launchers)
+    instance of a machine asked for, by namespace and name. Those of which no machine can be made are put into `failed`, by
+    `NAMESPACE/NAME`."""
+    known = known or KnownVms()
+    failed = {} if failed is None else failed
+    instances = tuple(instances)
+    pods = _current_launchers(launchers, {instance.metadata.uid: instance for instance in instances})
     found: dict[tuple[str, str], Vm] = {}
     living = set()
     over: dict[tuple[str, str], VirtualMachineInstance] = {}
@@ -58,16 +84,37 @@ def vms_of(
             over[key] = instance
             continue
         living.add(key)
-        vm = vm_of_instance(instance, pods.get(instance.metadata.uid), passthrough)
+        launcher = pods.get(instance.metadata.uid)
+        try:
+            vm = known.vm(instance, launcher, passthrough)
+        except Exception as error:  # noqa: BLE001 - no machine hides another
+            failed["/".join(key)] = _failed(instance, launcher, error)
+            continue
         if vm is not None:
             found[key] = vm
     for machine in machines:
         key = (machine.metadata.namespace, machine.metadata.name)
         if key not in living:
-            vm = vm_of_machine(machine, passthrough, over.get(key), last.get(key, ()))
+            try:
+                vm = vm_of_machine(machine, passthrough, over.get(key), last.get(key, ()))
+            except Exception as error:  # noqa: BLE001 - no machine hides another
+                failed["/".join(key)] = failed_on(VIRTUAL_MACHINES, "/".join(key), error)
+                continue
             if vm is not None:
                 found[key] = vm
+    known.forget_others()
     return tuple(found[key] for key in sorted(found))
+
+
+def _failed(instance: VirtualMachineInstance, launcher: Launcher | None, error: Exception) -> Unread:
+    meta = instance.metadata
+    found = failed_on(VIRTUAL_MACHINE_INSTANCES, f"{meta.namespace}/{meta.name}", error)
+    node = launcher.node if launcher is not None else instance.status.node_name
+    return replace(
+        found,
+        node=NodeName(node) if node else None,
+        uid=launcher.pod_uid if launcher is not None else meta.uid,
+    )
 
 
 def vm_of_instance(
@@ -100,6 +147,10 @@ def vm_of_instance(
         servable=SERVABLE if node else instance_obstacle(instance, launcher, claims),
         provisional=launcher is None and instance.spec.depends_on_others,
         scheduler_message=launcher.message if launcher else "",
+        launcher_name=launcher.name if launcher else "",
+        gate=launcher.gate if launcher else Gate.OPEN,
+        labels=pairs_of(meta.labels),
+        reservation=meta.annotations.get(RESERVATION, ""),
     )
 
 
@@ -137,6 +188,8 @@ def vm_of_machine(
         placement=_placement(machine.spec.template.spec, None, claims, passthrough),
         servable=machine_obstacle(machine),
         provisional=machine.spec.template.spec.depends_on_others,
+        labels=pairs_of(machine.spec.template.metadata.labels),
+        reservation=machine.spec.template.metadata.annotations.get(RESERVATION, ""),
     )
 
 
@@ -176,11 +229,15 @@ def claims_of(devices: Devices, known: frozenset[str]) -> tuple[DeviceClaim, ...
     return tuple(DeviceClaim(name, count) for name, count in wanted.items())
 
 
-def _current_launchers(launchers: Iterable[Launcher]) -> dict[str, Launcher]:
+def _current_launchers(
+    launchers: Iterable[Launcher], instances: Mapping[str, VirtualMachineInstance]
+) -> dict[str, Launcher]:
     """By VMI uid. Of several (a migration's target beside its source) the oldest bound one."""
     chosen: dict[str, Launcher] = {}
     for launcher in sorted(launchers, key=lambda pod: (not pod.node, pod.created_at, pod.pod_uid)):
-        chosen.setdefault(launcher.vmi_uid, launcher)
+        instance = instances.get(launcher.vmi_uid)
+        if instance is not None and is_launcher_of(instance, launcher.namespace, launcher.pod_uid):
+            chosen.setdefault(launcher.vmi_uid, launcher)
     return chosen
 
 

@@ -3,6 +3,8 @@
 Invariant: a snapshot depends only on the objects present, not on the order or number of the changes that led
 there (tests rebuild from scratch and compare), but for one thing: what the last instance of a machine asked for, while the
 machine is there. What did not change is handed out again as the same value.
+
+One module, long as it is: each kind of object marks what of the others it makes stale, and those marks are one bookkeeping.
 """
 
 from collections.abc import Mapping
@@ -12,24 +14,30 @@ from typing import TypeVar
 
 import msgspec
 
+from poolmgr.cluster.gpu_operator.state import neighbours_on
+from poolmgr.cluster.hami.objects import HamiObjects
 from poolmgr.cluster.hami.state import HamiInstall, sharing_state
-from poolmgr.cluster.hami.version import detect_version, scheduler_name
-from poolmgr.cluster.kubevirt.vms import Passthrough, claims_of, vms_of
+from poolmgr.cluster.kubevirt.passthrough import NodeDevices, Passthrough, node_devices, passthrough_of
+from poolmgr.cluster.kubevirt.vms import KnownVms, claims_of, vms_of
 from poolmgr.cluster.observe.budgets import evictable
 from poolmgr.cluster.observe.node_index import NodeIndex
 from poolmgr.cluster.observe.pod_rules import Peer, PeerTable
 from poolmgr.cluster.observe.pods import Launcher, PodFacts
+from poolmgr.cluster.observe.reservations import Reservations
 from poolmgr.cluster.observe.shared_pods import SharedPods
 from poolmgr.cluster.observe.sorted_values import SortedValues
+from poolmgr.cluster.observe.unread_objects import JOINED, MADE, UnreadObjects, failed_on
+from poolmgr.cluster.observe.uuids import NodesOfUuids
 from poolmgr.cluster.observe.volumes import Volumes
-from poolmgr.domain.demand import DeviceClaim, Reservation, Vm
+from poolmgr.cluster.trust import is_placing, slices_on
+from poolmgr.domain.demand import DeviceClaim, Vm
 from poolmgr.domain.fleet import Node as FleetNode
 from poolmgr.domain.fleet import Pool
-from poolmgr.domain.identifiers import Generation, NodeName
+from poolmgr.domain.identifiers import Generation, GpuUuid, NodeName
 from poolmgr.domain.liveness import HEARD, AgentSign
 from poolmgr.domain.membership import by_age
 from poolmgr.domain.placement import Placement
-from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.domain.snapshot import ClusterSnapshot, Unread
 from poolmgr.wire import (
     ConfigMap,
     DaemonSet,
@@ -47,11 +55,9 @@ from poolmgr.wire import (
 )
 from poolmgr.wire.annotations import EPOCH, SCHEDULABLE_LABEL
 from poolmgr.wire.gpu_pools import pool_from
-from poolmgr.wire.hami import names as hami_names
-from poolmgr.wire.hami.config import HamiConfig, parse_device_config
+from poolmgr.wire.kinds import GPU_NODES, NODES, Kind
+from poolmgr.wire.lease import epoch_of
 from poolmgr.wire.nodes import node_of
-from poolmgr.wire.reservations import reservation_from
-from poolmgr.wire.text import whole
 
 V = TypeVar("V")
 NOBODY_JUDGED: Mapping[NodeName, AgentSign] = MappingProxyType({})
@@ -60,8 +66,8 @@ NOBODY_JUDGED: Mapping[NodeName, AgentSign] = MappingProxyType({})
 class Assembly:
     """`apply_*` take one changed object each (None: it is gone); `snapshot` gives the whole."""
 
-    def __init__(self, *, hami_version: str = "") -> None:
-        self._hami_version = hami_version
+    def __init__(self, *, hami_version: str = "", hami_namespace: str = "") -> None:
+        self.hami = HamiObjects(hami_version, hami_namespace)
         self._generation = 0
         self._changed = False
 
@@ -74,10 +80,6 @@ class Assembly:
         self._shared_keys: dict[str, set[str]] = {}
         self._dirty_budgets: set[str] = set()
         self._install: HamiInstall | None = None
-        self._plugins: dict[str, DaemonSet] = {}
-        self._schedulers: dict[str, Deployment] = {}
-        self._config = HamiConfig()
-        self._config_error = ""
         self._machines: dict[str, VirtualMachine] = {}
         self._instances: dict[str, VirtualMachineInstance] = {}
         self._launchers: dict[str, Launcher] = {}
@@ -85,7 +87,7 @@ class Assembly:
 
         self._nodes: SortedValues[FleetNode] = SortedValues()
         self._pools: SortedValues[Pool] = SortedValues()
-        self._reservations: SortedValues[Reservation] = SortedValues()
+        self.reservations = Reservations()
         self._shared = SharedPods()
         self._vms: tuple[Vm, ...] = ()
         self._dirty_nodes: set[str] = set()
@@ -102,29 +104,16 @@ class Assembly:
         """Shared pods that wait and use volumes."""
         self._dirty_volumes = False
         self._passthrough = Passthrough(frozenset(), {})
+        self._devices: dict[str, NodeDevices] = {}
+        """What each GPUNode adds to it."""
         self._dirty_passthrough = False
+        self._known_vms = KnownVms()
         self._agents: Mapping[NodeName, AgentSign] = {}
-
-    @property
-    def config(self) -> HamiConfig:
-        """HAMi's names as last read; pods are decoded with it."""
-        return self._config
-
-    @property
-    def config_error(self) -> str:
-        """Why HAMi's configuration could not be read; empty when it could or is absent."""
-        return self._config_error
-
-    @property
-    def plugin(self) -> DaemonSet | None:
-        """HAMi's plugin DaemonSet; of several the one whose key sorts first."""
-        return self._plugins[min(self._plugins)] if self._plugins else None
-
-    @property
-    def schedulers(self) -> frozenset[str]:
-        """`spec.schedulerName` of HAMi's pods, as its Deployments say (`--scheduler-name`)."""
-        names = map(scheduler_name, self._schedulers.values())
-        return frozenset(name for name in names if name)
+        self._uuids = NodesOfUuids()
+        self._dirty_uuids: set[GpuUuid] = set()
+        self._mistaken: set[str] = set()
+        """Pods that say they hold GPUs that their node has not."""
+        self.unread = UnreadObjects()
 
     def node(self, name: NodeName) -> FleetNode | None:
         """As of the last snapshot."""
@@ -156,7 +145,13 @@ class Assembly:
         written = [node.metadata.annotations.epoch for node in self._wire_nodes.values()]
         written += [node.metadata.annotations.get(EPOCH, "") for node in self._gpu_nodes.values()]
         moves = [n.spec.transition.epoch for n in self._gpu_nodes.values() if n.spec.transition is not None]
-        return max((*moves, *map(whole, written)), default=0)
+        return max((*moves, *map(epoch_of, written)), default=0)
+
+    def apply_unread(self, kind: Kind, key: str, found: Unread | None) -> None:
+        """An object that is set aside; None: it is read again, or gone."""
+        self._changed |= self.unread.put(str(kind), key, found)
+        if kind in (NODES, GPU_NODES):
+            self._dirty_nodes.add(key)
 
     def apply_node(self, key: str, node: Node | None) -> None:
         before = self._wire_nodes.get(key)
@@ -166,9 +161,12 @@ class Assembly:
         self._dirty_peers |= (before and before.metadata.labels) != (node and node.metadata.labels)
 
     def apply_gpu_node(self, key: str, node: GpuNode | None) -> None:
+        self._dirty_uuids |= self._uuids.move(key, self._gpu_nodes.get(key), node)
         _put(self._gpu_nodes, key, node)
         self._dirty_nodes.add(key)
-        self._dirty_passthrough = True
+        devices = node_devices(node) if node is not None else None
+        self._dirty_passthrough |= devices != self._devices.get(key)
+        _put(self._devices, key, devices)
 
     def apply_pool(self, key: str, pool: GpuPool | None) -> None:
         _put(self._wire_pools, key, pool)
@@ -177,7 +175,7 @@ class Assembly:
             self._dirty_nodes.update(self._gpu_nodes)
 
     def apply_reservation(self, key: str, reservation: GpuReservation | None) -> None:
-        self._changed |= self._reservations.put(key, reservation_from(reservation) if reservation else None)
+        self._changed |= self.reservations.apply(key, reservation)
 
     def apply_pod(self, key: str, pod: PodFacts | None) -> None:
         old = self._pods.get(key)
@@ -223,21 +221,15 @@ class Assembly:
         self._dirty_volumes = True
 
     def apply_plugin(self, key: str, plugin: DaemonSet | None) -> None:
-        _put(self._plugins, key, plugin)
+        self.hami.apply_plugin(key, plugin)
         self._dirty_nodes.update(self._gpu_nodes)
 
     def apply_scheduler(self, key: str, scheduler: Deployment | None) -> None:
-        _put(self._schedulers, key, scheduler)
+        self.hami.apply_scheduler(key, scheduler)
         self._dirty_nodes.update(self._gpu_nodes)
 
     def apply_device_config(self, key: str, config: ConfigMap | None) -> None:
-        """A text that cannot be read leaves the last good configuration in force and says so."""
-        text = config.data.get(hami_names.DEVICE_CONFIG_KEY, "") if config else ""
-        try:
-            self._config = parse_device_config(text) if text else HamiConfig()
-            self._config_error = ""
-        except ValueError as error:
-            self._config_error = f"ConfigMap {key}: {error}"
+        self.hami.apply_device_config(key, config)
         self._dirty_nodes.update(self._gpu_nodes)
 
     def apply_machine(self, key: str, machine: VirtualMachine | None) -> None:
@@ -268,6 +260,10 @@ class Assembly:
             self._dirty_vms |= any(launcher.claims for launcher in self._launchers.values())
             for key in tuple(self._with_claims):
                 self._place_shared(key, self._pods[key])
+        if self._dirty_uuids:
+            for key in self._shared.holding(self._dirty_uuids) | self._mistaken:
+                self._place_shared(key, self._pods.get(key))
+            self._dirty_uuids = set()
         self._renew_peers()
         if self._dirty_vms:
             self._renew_vms()
@@ -287,13 +283,14 @@ class Assembly:
             pools=self._pools.tuple(),
             vms=self._vms,
             pods=self._shared.tuple(),
-            reservations=self._reservations.tuple(),
+            reservations=self.reservations.tuple(),
+            unread=self.unread.tuple(self._launchers.values()),
         )
 
     def _renew_nodes(self, now: float) -> None:
         if not self._dirty_nodes and not self._locked_nodes:
             return
-        install = self._find_install()
+        install = self.hami.install(_register(self._wire_nodes.get(name)) for name in self._gpu_nodes)
         if install != self._install:
             self._install = install
             self._dirty_nodes.update(self._gpu_nodes)
@@ -301,64 +298,61 @@ class Assembly:
         names = self._dirty_nodes | self._locked_nodes
         pools = by_age(self._pools.tuple())
         for name in names:
-            gpu_node = self._gpu_nodes.get(name)
-            if gpu_node is None:
-                self._locked_nodes.discard(name)
-                self._changed |= self._nodes.put(name, None)
-                continue
-            node = self._wire_nodes.get(name)
-            sharing = None
-            if install is not None and node is not None:
-                sharing = sharing_state(
-                    node, install, self._index.placements(name), self._index.plugin_pods(name), now
-                )
-            if sharing is not None and sharing.locked_by:
-                self._locked_nodes.add(name)
-            else:
-                self._locked_nodes.discard(name)
-            sign = self._agents.get(NodeName(name), HEARD)
-            built = node_of(gpu_node, node, pools, self._index.usage(name), sharing, sign)
+            self._locked_nodes.discard(name)
+            gpu_node, built = self._gpu_nodes.get(name), None
+            if gpu_node is not None:
+                try:
+                    built = self._joined(name, gpu_node, pools, install, now)
+                    self._changed |= self.unread.put(JOINED, name, None)
+                except Exception as error:  # noqa: BLE001 - no node hides another
+                    self._changed |= self.unread.put(JOINED, name, failed_on(NODES, name, error))
+                    built = replace(self._nodes.get(name) or FleetNode(NodeName(name), ()), ready=False)
+                if complaint := self.unread.complaint(name):
+                    built = replace(built, complaint=complaint, reported=False)
             self._changed |= self._nodes.put(name, built)
         self._dirty_nodes = set()
 
-    def _find_install(self) -> HamiInstall | None:
-        """None where nothing of HAMi is in the cluster."""
-        register = next(
-            (a for n in self._gpu_nodes if (a := _register(self._wire_nodes.get(n)))),
-            "",
-        )
-        if not (self._plugins or self._schedulers or register):
-            return None
-        version = detect_version(
-            self._hami_version, self._schedulers.values(), self._config.minor_hint, register
-        )
-        return HamiInstall(version=version, config=self._config, plugin=self.plugin)
+    def _joined(
+        self,
+        name: str,
+        gpu_node: GpuNode,
+        pools: tuple[Pool, ...],
+        install: HamiInstall | None,
+        now: float,
+    ) -> FleetNode:
+        node = self._wire_nodes.get(name)
+        sharing = None
+        if install is not None and node is not None:
+            sharing = sharing_state(
+                node, install, self._index.placements(name), self._index.plugin_pods(name), now
+            )
+        placing = any(is_placing(now, placement.at) for placement in self._index.placements(name))
+        if sharing is not None and (sharing.locked_by or placing):
+            self._locked_nodes.add(name)
+        sign = self._agents.get(NodeName(name), HEARD)
+        neighbours = neighbours_on(node, self._index.neighbours(name), self.hami.plugin)
+        return node_of(gpu_node, node, pools, self._index.usage(name), sharing, sign, neighbours)
 
     def _renew_passthrough(self) -> None:
-        names = set()
-        allocations: dict[str, tuple[tuple[NodeName, str], ...]] = {}
-        for name in sorted(self._gpu_nodes):
-            for device in self._gpu_nodes[name].status.devices:
-                if device.resource_name:
-                    names.add(device.resource_name)
-                if device.allocated_to:
-                    held = allocations.get(device.allocated_to, ())
-                    allocations[device.allocated_to] = (*held, (NodeName(name), device.pci_address))
         marked = any(map(_is_marked, self._wire_nodes.values()))
-        renewed = Passthrough(frozenset(names), allocations, marked)
+        renewed = passthrough_of(self._devices, marked)
         if renewed != self._passthrough:
             self._passthrough = renewed
             self._dirty_vms = True
         self._dirty_passthrough = False
 
     def _renew_vms(self) -> None:
+        failed: dict[str, Unread] = {}
         vms = vms_of(
             self._machines.values(),
             self._instances.values(),
             [self._with_volumes(key, launcher) for key, launcher in self._launchers.items()],
             self._passthrough,
             self._last_claims,
+            self._known_vms,
+            failed,
         )
+        self._changed |= self.unread.replace(MADE, failed)
         if vms != self._vms:
             self._vms = vms
             self._changed = True
@@ -377,7 +371,10 @@ class Assembly:
         """Only where there are rules at all: nearly nobody has some."""
         if self._peers is None or (me.rules is None and not self._wary):
             return where
-        return self._peers.placed(where, me, self._gpu_nodes)
+        try:
+            return self._peers.placed(where, me, self._gpu_nodes)
+        except Exception:  # noqa: BLE001 - its rules concern itself
+            return replace(where, unknown=where.unknown or "its rules about other pods cannot be read")
 
     def _renew_peers(self) -> None:
         """Pods come and go all the time: rules are looked at while somebody waits who has some, or whom others have some
@@ -409,6 +406,13 @@ class Assembly:
             self._with_claims.add(key)
             placement = self._volumes.placed(shared.placement, namespace, pod.claims)
             shared = replace(shared, placement=placement)
+        self._mistaken.discard(key)
+        if pod is not None and shared is not None and shared.slices:
+            where = pod.node or (pod.placement.node if pod.placement is not None else "")
+            slices = slices_on(where, shared.slices, self._uuids.nodes)
+            if slices != shared.slices:
+                self._mistaken.add(key)
+                shared = replace(shared, slices=slices)
         if shared is not None and pod is not None and pod.peer is not None and not pod.node:
             placement = self._beside_peers(shared.placement, pod.peer)
             if placement is not shared.placement:

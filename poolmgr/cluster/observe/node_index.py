@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from poolmgr.cluster.observe.pods import HamiPlacement, PluginPod, PodFacts
+from poolmgr.wire.gpu_operator import NeighbourPod
 from poolmgr.wire.nodes import Requested
 
 V = TypeVar("V")
@@ -16,6 +17,7 @@ class NodeIndex:
         self._usage: dict[str, Requested] = {}
         self._placements: dict[str, dict[str, HamiPlacement]] = {}
         self._plugins: dict[str, dict[str, PluginPod]] = {}
+        self._neighbours: dict[str, dict[str, NeighbourPod]] = {}
 
     def move(self, key: str, old: PodFacts | None, new: PodFacts | None, touched: set[str]) -> None:
         """Replace `old` by `new`; adds the names of the nodes that look different now to `touched`."""
@@ -35,6 +37,9 @@ class NodeIndex:
     def plugin_pods(self, node: str) -> Iterable[PluginPod]:
         return self._plugins.get(node, {}).values()
 
+    def neighbours(self, node: str) -> Iterable[NeighbourPod]:
+        return self._neighbours.get(node, {}).values()
+
     def _count(self, pod: PodFacts, sign: int) -> None:
         if pod.node:
             usage = self._usage.get(pod.node)
@@ -53,6 +58,8 @@ class NodeIndex:
             touched.add(pod.node)
             if pod.plugin is not None:
                 _set(self._plugins, pod.node, key, pod.plugin if present else None)
+            if pod.neighbour is not None:
+                _set(self._neighbours, pod.node, key, pod.neighbour if present else None)
         if pod.placement is not None:
             touched.add(pod.placement.node)
             _set(self._placements, pod.placement.node, key, pod.placement if present else None)

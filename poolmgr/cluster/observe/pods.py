@@ -10,13 +10,16 @@ from sys import intern
 import msgspec
 
 from poolmgr.cluster.hami.shared_pods import shared_pod_of
+from poolmgr.cluster.observe.gates import foreign_gate, gate_of
 from poolmgr.cluster.observe.pod_rules import Peer, rules_of
 from poolmgr.cluster.observe.requests import Request, effective_request, host_ports
 from poolmgr.cluster.observe.where import where_of
-from poolmgr.domain.demand import SharedPod
+from poolmgr.cluster.trust import controller_of, may_have_slices
+from poolmgr.domain.demand import Gate, SharedPod
 from poolmgr.domain.placement import HostPort, Placement
 from poolmgr.wire import Pod
 from poolmgr.wire.annotations import LAUNCHER_LABEL, LAUNCHER_VALUE
+from poolmgr.wire.gpu_operator import NeighbourPod, neighbour_pod
 from poolmgr.wire.hami import names as hami_names
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.instants import unix_or_zero
@@ -25,8 +28,9 @@ from poolmgr.wire.text import whole
 
 
 class Launcher(msgspec.Struct, frozen=True, gc=False):
-    """A virt-launcher pod."""
+    """A virt-launcher pod, by its own word (`trust.is_launcher_of`)."""
 
+    namespace: str
     vmi_uid: str
     pod_uid: str
     node: str
@@ -39,8 +43,10 @@ class Launcher(msgspec.Struct, frozen=True, gc=False):
     message: str
     """What the scheduler said of it last, empty where it has not or the pod is bound."""
     priority: int
-    gated: str
-    """A scheduling gate that holds it back; empty where none does."""
+    name: str
+    gate: Gate
+    gated_by: str
+    """Somebody else's scheduling gate that holds it back; empty where none does."""
     claims: tuple[str, ...]
     """PersistentVolumeClaims that it uses."""
     peer: Peer
@@ -58,8 +64,9 @@ class HamiPlacement(msgspec.Struct, frozen=True, gc=False):
 
 
 class PluginPod(msgspec.Struct, frozen=True, gc=False):
-    """A pod of HAMi's device plugin."""
+    """A pod of HAMi's device plugin, by its own word (`trust.is_of_plugin`)."""
 
+    namespace: str
     owner_uid: str
     ready: bool
 
@@ -85,11 +92,12 @@ class PodFacts(msgspec.Struct, frozen=True, gc=False):
     placement: HamiPlacement | None = None
     launcher: Launcher | None = None
     plugin: PluginPod | None = None
+    neighbour: NeighbourPod | None = None
 
     @property
     def ordinary(self) -> bool:
         """True where only what it takes of its node matters."""
-        return self.shared is None and self.launcher is None and self.plugin is None
+        return not (self.shared or self.launcher or self.plugin or self.neighbour)
 
 
 def facts_of(pod: Pod, config: HamiConfig, schedulers: frozenset[str]) -> PodFacts | None:
@@ -103,9 +111,10 @@ def facts_of(pod: Pod, config: HamiConfig, schedulers: frozenset[str]) -> PodFac
     request = effective_request(spec)
     launcher = _launcher(pod, request)
     plugin = _plugin(pod)
-    shared = None
-    if not launcher and not plugin:
-        shared = shared_pod_of(pod, config, schedulers, request)
+    # Whatever else it says that it is: what HAMi gave it, it has.
+    shared = shared_pod_of(pod, config, schedulers, request)
+    if (launcher is not None or plugin is not None) and shared is not None and not shared.slices:
+        shared = None
     if not spec.node_name and launcher is None and shared is None:
         return None
     return PodFacts(
@@ -122,15 +131,17 @@ def facts_of(pod: Pod, config: HamiConfig, schedulers: frozenset[str]) -> PodFac
         placement=_placement(pod) if shared is not None else None,
         launcher=launcher,
         plugin=plugin,
+        neighbour=neighbour_pod(pod),
     )
 
 
 def _launcher(pod: Pod, request: Request) -> Launcher | None:
     # By its owner alone: anybody can put KubeVirt's labels on a pod.
-    owner = next((o for o in pod.metadata.owner_references if o.controller and o.kind == INSTANCE_KIND), None)
+    owner = controller_of(pod.metadata.owner_references, INSTANCE_KIND)
     if owner is None or pod.metadata.labels.get(LAUNCHER_LABEL) != LAUNCHER_VALUE:
         return None
     return Launcher(
+        namespace=pod.metadata.namespace,
         vmi_uid=owner.uid,
         pod_uid=pod.metadata.uid,
         node=pod.spec.node_name,
@@ -141,7 +152,9 @@ def _launcher(pod: Pod, request: Request) -> Launcher | None:
         where=where_of(pod.spec, request),
         message=scheduler_message(pod),
         priority=pod.spec.priority,
-        gated=pod.spec.scheduling_gates[0].name if pod.spec.scheduling_gates else "",
+        name=pod.metadata.name,
+        gate=gate_of(pod),
+        gated_by=foreign_gate(pod),
         claims=volume_claims(pod),
         peer=peer_of(pod),
     )
@@ -178,18 +191,19 @@ def volume_claims(pod: Pod) -> tuple[str, ...]:
 def _plugin(pod: Pod) -> PluginPod | None:
     if pod.metadata.labels.get(hami_names.COMPONENT_LABEL) != hami_names.PLUGIN_COMPONENT:
         return None
-    owner = next((o for o in pod.metadata.owner_references if o.kind == "DaemonSet"), None)
+    owner = controller_of(pod.metadata.owner_references, "DaemonSet")
     ready = any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions)
-    return PluginPod(owner.uid if owner else "", ready and pod.metadata.deletion_timestamp is None)
+    namespace = pod.metadata.namespace
+    return PluginPod(namespace, owner.uid if owner else "", ready and pod.metadata.deletion_timestamp is None)
 
 
 def _placement(pod: Pod) -> HamiPlacement | None:
     annotations = pod.metadata.annotations
-    if not annotations.vgpu_node:
+    if not annotations.vgpu_node or not may_have_slices(pod):
         return None
     return HamiPlacement(
-        node=annotations.vgpu_node,
-        at=float(whole(annotations.vgpu_time)),
+        node=pod.spec.node_name or annotations.vgpu_node,
+        at=float(whole(annotations.vgpu_time)) or unix_or_zero(pod.metadata.creation_timestamp),
         allocating=annotations.bind_phase == "allocating",
     )
 

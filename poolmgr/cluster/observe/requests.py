@@ -1,6 +1,7 @@
 """What a pod asks the scheduler for."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from poolmgr.domain.placement import HostPort
@@ -25,14 +26,28 @@ class Request:
 
 def effective_request(spec: PodSpec) -> Request:
     """The larger of what runs together and what any init container needs while it runs beside the sidecars that
-    were started before it; plus overhead. Requests of the pod as a whole go before those of its containers."""
-    names = {name for c in (*spec.containers, *spec.init_containers) for name in c.resources.requests}
-    names.update(spec.overhead)
-    others = {}
-    for name in names - NATIVE:
-        if (amount := _total(spec, name, count)) > 0:
-            others[name] = amount
-    return Request(_total(spec, "cpu", milli), -(-_total(spec, "memory", count) // MIB), others)
+    were started before it; plus overhead. Requests of the pod as a whole go before those of its containers.
+
+    O(requests): a pod may have thousands of containers, each with a resource of its own.
+    """
+    together, sidecars, peak = Counter[str](), Counter[str](), Counter[str]()
+    for container in spec.containers:
+        together.update(_amounts(container.resources.requests))
+    for container in spec.init_containers:
+        asked = _amounts(container.resources.requests)
+        if _is_sidecar(container):  # it stays beside all that start after it
+            sidecars.update(asked)
+            asked = dict.fromkeys(asked, 0)
+        for name, amount in asked.items():
+            peak[name] = max(peak[name], sidecars[name] + amount)
+    together.update(sidecars)
+    total = together | peak  # of each the larger
+    for name, amount in _amounts(spec.resources.requests).items():
+        if name in NATIVE:
+            total[name] = amount
+    total.update(_amounts(spec.overhead))
+    others = {name: amount for name, amount in total.items() if amount > 0 and name not in NATIVE}
+    return Request(total["cpu"], -(-total["memory"] // MIB), others)
 
 
 def host_ports(spec: PodSpec) -> tuple[HostPort, ...]:
@@ -49,22 +64,6 @@ def _is_sidecar(container: Container) -> bool:
     return container.restart_policy == "Always"
 
 
-def _total(spec: PodSpec, name: str, parse: Callable[[str | int], int]) -> int:
-    overhead = _amount(spec.overhead, name, parse)
-    if name in spec.resources.requests and name in NATIVE:
-        return _amount(spec.resources.requests, name, parse) + overhead
-    together = sum(_amount(c.resources.requests, name, parse) for c in spec.containers)
-    peak = sidecars = 0
-    for container in spec.init_containers:
-        amount = _amount(container.resources.requests, name, parse)
-        if _is_sidecar(container):  # it stays beside all that start after it
-            sidecars += amount
-            peak = max(peak, sidecars)
-        else:
-            peak = max(peak, sidecars + amount)
-    return max(together + sidecars, peak) + overhead
-
-
-def _amount(quantities: Quantities, name: str, parse: Callable[[str | int], int]) -> int:
-    value = quantities.get(name)
-    return parse(value) if value is not None else 0
+def _amounts(quantities: Quantities) -> dict[str, int]:
+    """CPU in thousandths, all else in whole units."""
+    return {name: milli(value) if name == "cpu" else count(value) for name, value in quantities.items()}

@@ -69,7 +69,7 @@ class Volumes:
         if storage_class is None or storage_class.volume_binding_mode != WAITS_FOR_POD:
             return f"its volume claim {name} is not bound yet"
         if storage_class.provisioner == BY_HAND:
-            return f"its volume claim {name} is not bound yet, and which volume it will get is not known"
+            return f"its volume claim {name} is not bound yet, and it is not known which volume it will get"
         allowed = tuple(
             NodeTerm(tuple(Requirement(e.key, "In", e.values) for e in term.match_label_expressions))
             for term in storage_class.allowed_topologies

@@ -46,7 +46,38 @@ class Evict:
     name: str
 
 
-Effect = FenceGpus | Cordon | Plugin | Unregister | AskScheduler | Evict
+@dataclass(frozen=True, slots=True)
+class PauseServices:
+    """Have the services that these labels of the node start leave it."""
+
+    labels: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeServices:
+    """Let those of them run again that we paused."""
+
+    labels: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldUpgrades:
+    """Have the node's driver upgraded later, or not held back by us any more."""
+
+    on: bool
+
+
+Effect = (
+    FenceGpus
+    | Cordon
+    | Plugin
+    | Unregister
+    | AskScheduler
+    | Evict
+    | PauseServices
+    | ResumeServices
+    | HoldUpgrades
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +116,19 @@ class Rollback:
 
 @dataclass(frozen=True, slots=True)
 class Shrink:
-    """Go on with these devices alone; the others stay where they are and are opened again."""
+    """Go on with these devices alone; the others stay where they are and are opened again. With STEP_TIMED_OUT they have
+    failed."""
 
     devices: tuple[PciAddress, ...]
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Give HAMi and the node back while it is not known where the devices are: the move waits at Attach until the agent has
+    said. The node rests as after a failure."""
+
     reason: Reason
     message: str
 
@@ -100,4 +141,4 @@ class Finish:
     message: str
 
 
-Action = Wait | Perform | Advance | Rollback | Shrink | Finish
+Action = Wait | Perform | Advance | Rollback | Shrink | Park | Finish

@@ -6,14 +6,16 @@ from poolmgr.domain.fleet import Node, Pool, Transition
 from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.domain.usage import is_parked
 
-from . import conditions, to_passthrough, to_shared
-from .actions import Action, Advance, Cordon, Effect, FenceGpus, Finish, Perform, Rollback, Wait
+from . import conditions, services, silent_agent, to_passthrough, to_shared
+from .actions import Action, Advance, Cordon, Effect, FenceGpus, Finish, Perform, Rollback, Shrink, Wait
 
 
 @dataclass(frozen=True, slots=True)
 class StepDeadlines:
-    """Seconds that a step may wait before the move is undone. Drain has the pool's own."""
+    """Seconds that a step may wait before the move is undone. Drain has the pool's own; Release, after which nothing is
+    left to undo, has none."""
 
     fence: float = 90.0
     detach: float = 240.0
@@ -21,7 +23,9 @@ class StepDeadlines:
     """Covers the agent's own unbind deadline and one retry."""
     attach: float = 300.0
     """HAMi's plugin start, NVML and one 15 s scheduler round, with room for a slow node."""
-    release: float = 90.0
+    silence: float = 240.0
+    """How long an agent that falls silent is waited for, and what such silences may add to a step in all. Its pod has been
+    replaced by then; a node that reboots may not be back."""
 
     def of(self, step: Step, drain: float) -> float:
         return {
@@ -30,7 +34,6 @@ class StepDeadlines:
             Step.DETACH: self.detach,
             Step.REBIND: self.rebind,
             Step.ATTACH: self.attach,
-            Step.RELEASE: self.release,
         }.get(step, self.fence)
 
 
@@ -40,39 +43,62 @@ def next_action(node: Node, snapshot: ClusterSnapshot, deadlines: StepDeadlines)
     A step past its deadline is undone; while undoing, it is passed over instead, so that the node is never
     left cordoned: what then is not where it should be shows as trouble on the device.
 
-    Until the GPUs are rebound nothing goes on while the agent is silent, and no deadline runs: it may be at work on them.
-    After that HAMi and the node are given back whether it is heard or not.
+    Where the driver's keeper begins to change it, or takes the node over, what is not rebound yet is undone.
+
+    Until the GPUs are rebound nothing goes on while the agent is silent, and it has `silence` to be heard again. After that
+    HAMi and the node are given back whether it is heard or not (`silent_agent`).
     """
     transition = node.transition
     assert transition is not None
-    if not node.agent.heard and transition.step.order <= Step.REBIND.order:
-        silent = node.agent.verdict(node.name)
-        return Wait(silent.reason, f"{transition.step.value} waits: {silent.message}")
     pools: dict[str, Pool] = {pool.name: pool for pool in snapshot.pools}
-    action = _recipe(node, transition, snapshot, pools)
-    if not isinstance(action, Wait | Perform):
-        return action
     limit = deadlines.of(transition.step, _drain_timeout(node, transition, pools))
-    heard_since = node.agent.since if node.agent.heard else snapshot.taken_at
-    waited = snapshot.taken_at - max(transition.step_started_at, heard_since)
-    if waited <= limit:
+    now = snapshot.taken_at
+    if not node.agent.heard and transition.step.order <= Step.REBIND.order:
+        return silent_agent.wait_or_give_up(node, transition, now, deadlines.silence, limit)
+    others = node.neighbours.verdict
+    if not others and transition.step.order < Step.REBIND.order and not transition.rollback:
+        return Rollback(others.reason, others.message)
+    parked = is_parked(node)
+    action = silent_agent.while_parked(node, transition, snapshot) if parked else None
+    action = action or _recipe(node, transition, snapshot, pools)
+    endless = transition.step is Step.RELEASE or (parked and not silent_agent.has_said(node))
+    if not isinstance(action, Wait | Perform) or endless:
+        return action
+    heard_since = node.agent.since if node.agent.heard else now
+    waited = now - max(transition.step_started_at, heard_since)
+    in_all = 0.0 if parked else now - transition.step_started_at
+    if waited <= limit and in_all <= limit + deadlines.silence:
         return action
     late = f"{transition.step.value} on {node.name} took over {limit:.0f} s ({action.message})"
-    if transition.step is Step.RELEASE:
-        return action  # nothing left to undo; keep trying to open the node
     if transition.rollback:
         following = tuple(Step)[transition.step.order + 1]
         if transition.step is Step.DRAIN:
             following = Step.ATTACH  # never detach what is in use
-        return Advance(following, Reason.STEP_TIMED_OUT, f"{late}; going on without it")
-    return Rollback(Reason.STEP_TIMED_OUT, late)
+        return Advance(following, Reason.STEP_TIMED_OUT, f"{late}; continuing without it")
+    return _kept_by_whoever_came(node, transition, snapshot, late) or Rollback(Reason.STEP_TIMED_OUT, late)
+
+
+def _kept_by_whoever_came(
+    node: Node, transition: Transition, snapshot: ClusterSnapshot, late: str
+) -> Action | None:
+    """Instead of undoing a move that is late: nothing keeps VMs off a GPU that is ready for them, so one may be on it."""
+    arrived = [g for g in conditions.moving(node, transition) if g.observed_mode is transition.to_mode]
+    users = conditions.users_of(snapshot, arrived)
+    if not users:
+        return None
+    said = f"{late}; {conditions.user_names(users)} has its GPU already and keeps it"
+    if transition.step is Step.REBIND and len(arrived) < len(transition.devices):
+        return Shrink(tuple(g.pci_address for g in arrived), Reason.STEP_TIMED_OUT, said)
+    return Advance(Step.RELEASE, Reason.STEP_TIMED_OUT, said) if transition.step is Step.ATTACH else None
 
 
 def first_step_back(node: Node, transition: Transition) -> Step:
-    """Where the undoing starts: at Fence if a device has to be rebound, else where HAMi gets its own back."""
+    """Where the undoing starts: at Fence if a device has to be rebound, else where HAMi gets its own back. Before Rebind the
+    agent has not been told to rebind anything."""
     origin = transition.to_mode.other
     back = any(g.observed_mode is not origin for g in conditions.moving(node, transition))
-    back = back or not node.reported  # what was last reported may be of before the rebind
+    told = transition.step.order >= Step.REBIND.order
+    back = back or (told and not node.reported)  # what was last reported may be of before the rebind
     return Step.FENCE if back else Step.ATTACH
 
 
@@ -82,7 +108,9 @@ def _recipe(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools
         case Step.INTEND:
             return Advance(Step.FENCE, Reason.STEP_DONE, f"the move on {node.name} is recorded")
         case Step.FENCE:
-            return to_passthrough.fence(node, transition) if taking else to_shared.fence(node, transition)
+            if taking:
+                return to_passthrough.fence(node, transition, snapshot)
+            return to_shared.fence(node, transition)
         case Step.DRAIN if taking:
             return to_passthrough.drain(node, transition, snapshot, pools)
         case Step.DRAIN:
@@ -98,7 +126,7 @@ def _recipe(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools
                 return Advance(
                     Step.FENCE,
                     Reason.DRIFTED,
-                    f"{conditions.names(stray)} on {node.name} went back meanwhile (a reboot?); starting over",
+                    f"{conditions.names(stray)} on {node.name} went back to the other mode (a reboot?); starting over",
                 )
             attach = to_passthrough.attach if taking else to_shared.attach
             return attach(node, transition, snapshot)
@@ -112,7 +140,7 @@ def _rebind(node: Node, transition: Transition) -> Action:
     """The agent's turn. A device that it has quarantined is not waited for."""
     gpus = conditions.moving(node, transition)
     if not gpus:
-        return Advance(Step.ATTACH, Reason.DEVICE_GONE, f"the GPUs of this move left {node.name}")
+        return Advance(Step.ATTACH, Reason.DEVICE_GONE, f"the GPUs of this move are no longer on {node.name}")
     arrived = [
         g
         for g in gpus
@@ -122,7 +150,7 @@ def _rebind(node: Node, transition: Transition) -> Action:
     ]
     broken = [g for g in gpus if g.phase is DevicePhase.QUARANTINED]
     if len(arrived) + len(broken) == len(gpus) and node.reported:
-        if broken and not arrived and not transition.rollback:
+        if not arrived and not transition.rollback:
             return Rollback(
                 Reason.BIND_FAILED,
                 f"{conditions.names(broken)} on {node.name} could not be rebound: {broken[0].message}",
@@ -130,32 +158,39 @@ def _rebind(node: Node, transition: Transition) -> Action:
         return Advance(
             Step.ATTACH,
             Reason.STEP_DONE,
-            f"{conditions.names(arrived)} on {node.name} now on the driver for {transition.to_mode.value}",
+            f"{conditions.names(arrived)} on {node.name} now bound to the driver for {transition.to_mode.value}",
         )
+    if transition.to_mode is Mode.PASSTHROUGH and isinstance(again := services.pause(node, gpus), Perform):
+        return again  # somebody let it run meanwhile
     pending = next((g for g in gpus if g not in arrived and g.message), None)
     detail = f": {pending.message}" if pending else ""
     return Wait(
         Reason.STEP_WAITING,
-        f"the agent of {node.name} rebinds {conditions.names(g for g in gpus if g not in arrived)}{detail}",
+        f"the agent of {node.name} is rebinding {conditions.names(g for g in gpus if g not in arrived)}{detail}",
     )
 
 
 def _release(node: Node) -> Action:
+    if back := services.resume(node):
+        return back
     effects: list[Effect] = []
-    if node.sharing is not None and node.sharing.fenced:
-        effects.append(FenceGpus(frozenset()))
-    if node.cordoned_by_us:
-        effects.append(Cordon(False))
+    withdrawn, sharing = conditions.withdrawn(node), node.sharing
+    if sharing is not None and sharing.closing - withdrawn:
+        effects.append(FenceGpus(withdrawn))
+    if node.cordoned_by_us or (sharing is not None and sharing.asked_for):
+        effects.append(Cordon(False))  # has the pods that HAMi turned away tried again, too
     if effects:
-        return Perform(tuple(effects), Reason.STEP_STARTED, f"opening {node.name} to new workloads again")
+        return Perform(tuple(effects), Reason.STEP_STARTED, f"reopening {node.name} to new workloads")
     return Advance(Step.DONE, Reason.STEP_DONE, f"{node.name} is open to new workloads")
 
 
 def _finish(node: Node, transition: Transition) -> Finish:
     gpus = conditions.names(conditions.moving(node, transition))
     if transition.rollback:
-        return Finish(Reason.ROLLED_BACK, f"{gpus} on {node.name} stays {transition.to_mode.value}: undone")
-    return Finish(Reason.MOVE_COMPLETED, f"{gpus} on {node.name} is {transition.to_mode.value} now")
+        return Finish(
+            Reason.ROLLED_BACK, f"{gpus} on {node.name} stays {transition.to_mode.value}: the move was undone"
+        )
+    return Finish(Reason.MOVE_COMPLETED, f"{gpus} on {node.name} is now {transition.to_mode.value}")
 
 
 def _drain_timeout(node: Node, transition: Transition, pools: dict[str, Pool]) -> float:

@@ -16,15 +16,25 @@ from poolmgr.controller.executor.actions import (
     Evict,
     FenceGpus,
     Finish,
+    HoldUpgrades,
+    Park,
+    PauseServices,
     Perform,
     Plugin,
+    ResumeServices,
     Rollback,
     Shrink,
     Unregister,
     Wait,
 )
 from poolmgr.controller.executor.advance import first_step_back
-from poolmgr.controller.interfaces import Evictor, FleetActuator, Leadership, SharingActuator
+from poolmgr.controller.interfaces import (
+    Evictor,
+    FleetActuator,
+    Leadership,
+    ServiceActuator,
+    SharingActuator,
+)
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import LeaseEpoch
@@ -44,12 +54,17 @@ class Outcome:
     wrote_intent: bool = False
     """True when `GPUNode.spec` was written: the view is behind until it shows that."""
     finished: bool = False
+    action: Action | None = None
+    """What was carried out."""
+    refused: int = 0
+    """Evictions that a budget denied."""
 
 
 @dataclass(frozen=True, slots=True)
 class Executor:
     fleet: FleetActuator
     sharing: SharingActuator
+    services: ServiceActuator
     evictor: Evictor
     leadership: Leadership
 
@@ -57,7 +72,9 @@ class Executor:
         """This leader's epoch. Raises Stale when the lease is not surely held."""
         epoch = self.leadership.epoch
         if epoch is None:
-            raise Stale(Reason.NOT_LEADER, "this manager no longer holds the lease; another one continues")
+            raise Stale(
+                Reason.NOT_LEADER, "this manager no longer holds the lease; the next leader continues"
+            )
         return epoch
 
     async def carry_out(self, node: Node, action: Action, now: float) -> Outcome:
@@ -76,7 +93,13 @@ class Executor:
                         refusals.append(refusal)  # the other pods may leave meanwhile
                 if refusals:
                     changed = len(refusals) < len(effects)
-                    return Outcome(refusals[0].reason, refusals[0].message, changed=changed)
+                    return Outcome(
+                        refusals[0].reason,
+                        refusals[0].message,
+                        changed=changed,
+                        action=action,
+                        refused=len(refusals),
+                    )
                 wrote = False
             case Advance(to):
                 await self.write(node, intents.at_step(node, to, epoch, now))
@@ -86,8 +109,16 @@ class Executor:
                 intent = intents.rolled_back(node, step, reason, message, epoch, now)
                 await self.write(node, intent)
                 said += f"; undoing the move{lessons.rest_words(node, intent.backoffs)}"
-            case Shrink(devices):
-                await self.write(node, intents.shrunk(node, devices, epoch))
+            case Shrink(devices, reason, message):
+                smaller = intents.shrunk(node, devices, epoch)
+                if reason is Reason.STEP_TIMED_OUT:
+                    smaller = intents.with_failure(smaller, node, reason, message, now)
+                    said += lessons.rest_words(node, smaller.backoffs)
+                await self.write(node, smaller)
+            case Park(reason, message):
+                parked = intents.parked(node, reason, message, epoch, now)
+                await self.write(node, parked)
+                said += lessons.rest_words(node, parked.backoffs)
             case Finish():
                 await self.write(node, intents.ended(node, now))
         return Outcome(
@@ -96,6 +127,7 @@ class Executor:
             changed=True,
             wrote_intent=wrote,
             finished=isinstance(action, Finish),
+            action=action,
         )
 
     async def take_over(self, node: Node) -> Outcome:
@@ -121,6 +153,12 @@ class Executor:
                 await self.sharing.ensure_unregistered(node.name)
             case AskScheduler(plan, at):
                 await self.sharing.ensure_scheduler_asked(node.name, plan, at)
+            case PauseServices(labels):
+                await self.services.ensure_paused(node.name, labels)
+            case ResumeServices(labels):
+                await self.services.ensure_resumed(node.name, labels)
+            case HoldUpgrades(on):
+                await self.services.ensure_upgrades_held(node.name, on)
             case Evict(pod, namespace, name):
                 verdict = await self.evictor.evict(pod, namespace, name)
                 return None if verdict else verdict

@@ -8,21 +8,27 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.domain.usage import User
 
-from . import conditions
+from . import conditions, services
 from .actions import Action, Advance, Evict, FenceGpus, Perform, Shrink, Wait
 
 
-def fence(node: Node, transition: Transition) -> Action:
+def fence(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Action:
     """Close the GPUs to new pods: by HAMi's device cordon where it has one, by our webhook everywhere.
 
-    The node itself stays open, so that pods go on landing on its other GPUs.
+    While they are in use the others stay open, so that pods go on landing there. Where nobody has to be waited for, the
+    others are closed at once, for the time in which HAMi's plugin restarts: its scheduler then reads both at one look.
     """
+    if hold := services.hold_upgrades(node):
+        return hold
     gpus = conditions.moving(node, transition)
     uuids = frozenset(g.uuid for g in gpus if g.uuid)
     sharing = node.sharing
-    if sharing is not None and sharing.version >= (2, 10) and not uuids <= sharing.fenced:
+    if sharing is not None and conditions.closes_gpus(sharing) and not uuids <= sharing.fenced:
+        idle = not conditions.users_of(snapshot, gpus) and not node.cordoned
+        if idle and conditions.to_rebind(node, transition):
+            uuids |= conditions.given_out(node)
         return Perform(
-            (FenceGpus(uuids),),
+            (FenceGpus(uuids | conditions.withdrawn(node)),),
             Reason.STEP_STARTED,
             f"closing {conditions.names(gpus)} on {node.name} to new vGPU pods",
         )
@@ -36,6 +42,9 @@ def drain(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools: 
     gpus = conditions.to_rebind(node, transition)
     users = conditions.users_of(snapshot, gpus)
     if not users:
+        if doubt := conditions.cannot_tell(node, snapshot, gpus):
+            still = Wait(Reason.CANNOT_TELL, f"{doubt}; nothing is unbound until that is known")
+            return conditions.reopened_but_for(node, gpus) or still
         return Advance(Step.DETACH, Reason.STEP_DONE, f"{conditions.names(gpus)} is no longer in use")
     rules = {pools[g.pool].eviction for g in gpus if g.pool in pools}
     empty = _empty_units(gpus, users, pools)
@@ -43,9 +52,9 @@ def drain(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools: 
         return Shrink(
             tuple(g.pci_address for g in empty),
             Reason.STEP_DONE,
-            f"{conditions.names(empty)} is no longer in use and moves on; the other GPUs of this move are opened again",
+            f"{conditions.names(empty)} is no longer in use and moves now; the other GPUs of this move are reopened",
         )
-    pods = conditions.pods_on(snapshot, (g.uuid for g in gpus))
+    pods = conditions.pods_on(snapshot, gpus)
     leaving = [p for p in pods if not p.terminating]
     if rules == {EvictionRule.BEST_EFFORT} and transition.reason == Reason.VM_WAITING:
         asked = [p for p in leaving if p.best_effort and p.evictable]
@@ -56,9 +65,11 @@ def drain(node: Node, transition: Transition, snapshot: ClusterSnapshot, pools: 
                 f"evicting best-effort pod(s) {conditions.pod_names(asked)} for a waiting VM, as the pool's eviction "
                 "rule allows",
             )
+    if reopened := conditions.reopened_but_for(node, gpus):
+        return reopened
     return Wait(
         Reason.DRAIN_WAITING,
-        f"waiting for {conditions.user_names(users)} to leave {conditions.names(gpus)}; nothing is unbound before",
+        f"waiting for {conditions.user_names(users)} to leave {conditions.names(gpus)}; nothing is unbound until then",
     )
 
 
@@ -91,8 +102,15 @@ def detach(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Act
         return Advance(
             Step.DRAIN,
             Reason.DRAIN_WAITING,
-            f"{conditions.user_names(users)} came onto {conditions.names(users)} meanwhile; draining again",
+            f"{conditions.user_names(users)} started to use {conditions.names(users)} in the meantime; draining again",
         )
+    if doubt := conditions.cannot_tell(node, snapshot, gpus):
+        if node.cordoned_by_us or (node.sharing is not None and not node.sharing.plugin_wanted):
+            return Wait(Reason.CANNOT_TELL, doubt)
+        return Advance(Step.DRAIN, Reason.CANNOT_TELL, f"{doubt}; nothing is disturbed until that is known")
+    # Services first: where one does not end, HAMi has not been disturbed in vain.
+    if pending := services.pause(node, gpus):
+        return pending
     if gpus and (pending := conditions.detach_sharing(node, snapshot)):
         return pending
     return Advance(Step.REBIND, Reason.STEP_DONE, f"HAMi has let go of {conditions.names(gpus)}")
@@ -102,10 +120,12 @@ def attach(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Act
     """HAMi has the GPUs that stay, the kubelet shows the ones that moved."""
     gpus = conditions.moving(node, transition)
     gone = frozenset(g.uuid for g in gpus if g.uuid)
+    if back := services.resume(node):
+        return back
     if pending := conditions.attach_sharing(node, snapshot, gone):
         return pending
     moved = tuple(g for g in gpus if g.observed_mode is transition.to_mode)
-    hidden = tuple(g for g in moved if not g.advertised)
+    hidden = tuple(g for g in moved if not g.advertised and g.closed is None)
     if hidden:
         return Wait(
             Reason.STEP_WAITING,

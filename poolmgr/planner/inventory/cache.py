@@ -67,22 +67,17 @@ class InventoryCache:
         if snapshot.pools != self._pools or len(self._known) > 2 * len(snapshot.nodes):
             self._pools, self._known = snapshot.pools, {}
         pools = {str(pool.name): pool for pool in snapshot.pools}
-        unclear = {name for name, _ in usage.unplaced}
-        known, entries, now = self._known, [], snapshot.taken_at
+        known, entries, now, unplaced = self._known, [], snapshot.taken_at, usage.unplaced
         for node in snapshot.nodes:
-            found = known.get(node.name)
-            if (
-                found is None
-                or found.node is not node
-                or node.name in unclear
-                or _rests_differently(found, now)
-            ):
+            name = node.name
+            found = known.get(name)
+            if found is None or found.node is not node or name in unplaced or _rests_differently(found, now):
                 names = Names.of(node)
                 found = _sorted(node, names, names.tenants(usage), pools, usage, now)
+                if name not in unplaced:
+                    known[name] = found
             elif (tenants := found.names.tenants(usage)) != found.tenants:
-                found = _with_tenants(found, tenants, pools, usage, now)
-            if node.name not in unclear:
-                known[node.name] = found
+                found = known[name] = _with_tenants(found, tenants, pools, usage, now)
             entries.append(found)
         return entries
 

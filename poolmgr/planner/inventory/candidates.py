@@ -14,7 +14,9 @@ from poolmgr.domain.placement import ANYWHERE, NOTHING, Needs, Placement
 from poolmgr.planner.inventory.inventory import GpuGroup, Inventory
 from poolmgr.planner.inventory.node import NodeInventory, Unit, unit_order
 from poolmgr.planner.inventory.node_filter import NodeFilter
-from poolmgr.planner.inventory.rooms import Rooms
+from poolmgr.planner.inventory.node_resources import NodeResources
+
+UNLIMITED = 1 << 40
 
 _Class = tuple[int, int, int, int, int]
 """(kind of node, free or incoming, idle GPUs that could move, GPUs that eviction would free, size of a unit)."""
@@ -36,14 +38,15 @@ class Candidate:
 class CandidateIndex:
     """The nodes of one group, consumed as VMs are placed on them. The group itself stays as it is."""
 
-    def __init__(self, group: GpuGroup, nodes: NodeFilter, rooms: Rooms) -> None:
+    def __init__(self, group: GpuGroup, nodes: NodeFilter, resources: NodeResources) -> None:
         self.changed: dict[NodeName, NodeInventory] = {}
         """What is left of the nodes that VMs were placed on."""
         self.taken = 0
         """GPUs that were free or on their way, and are some VM's now."""
+        self._ready = sum(node.free + node.incoming for node in group.nodes.values())
         self._group = group
         self._filter = nodes
-        self._rooms = rooms
+        self._resources = resources
         self._too_small: dict[_Class, set[Needs]] = {}
         """What no node of a class has room for. It stays true while nodes only fill and leave."""
         self._nodes: dict[NodeName, NodeInventory] = {}
@@ -53,7 +56,14 @@ class CandidateIndex:
         for name, node in group.nodes.items():
             if node.free or node.incoming or node.to_passthrough:
                 self._nodes[name] = node
-                self._enter(name)
+                self._classes.setdefault(self._class_of(name), []).append((0.0, name))
+        for nodes_of_class in self._classes.values():
+            heapq.heapify(nodes_of_class)
+
+    @property
+    def ready(self) -> int:
+        """GPUs that are free or on their way, and nobody's yet."""
+        return self._ready - self.taken
 
     def allow_eviction(self, inventory: Inventory) -> None:
         """Price the busy units; those that nobody may disturb stay out."""
@@ -61,27 +71,32 @@ class CandidateIndex:
             return
         self._priced = True
         for name, at in self._group.nodes.items():
-            units = sorted(inventory.evictable(self._group, at), key=unit_order)
+            units = inventory.evictable(self._group, at)
             if units:
                 self._nodes.setdefault(name, at)
-                self._evictable[name] = units
+                self._evictable[name] = sorted(units, key=unit_order)
         for key, nodes in self._classes.items():
             self._classes[key] = [entry for entry in nodes if entry[1] not in self._evictable]
-            heapq.heapify(self._classes[key])
-        for name in self._evictable:
-            self._enter(name)
+        for name, units in self._evictable.items():
+            lost = units[0].lost_gpu_seconds if units else 0.0
+            self._classes.setdefault(self._class_of(name), []).append((lost, name))
+        for nodes in self._classes.values():
+            heapq.heapify(nodes)
+        self._too_small.clear()
 
     def _class_of(self, name: NodeName) -> _Class:
         node = self._nodes[name]
-        idle = [len(unit.gpus) for unit in node.to_passthrough]
-        busy = [len(unit.gpus) for unit in self._evictable.get(name, ())]
-        return (
-            self._filter.kind_of(name),
-            node.free + node.incoming,
-            sum(idle),
-            sum(busy),
-            max(max(idle, default=1), max(busy, default=1)),
-        )
+        idle = busy = 0
+        size = 1
+        for unit in node.to_passthrough:  # nodes are many: no list is made and nothing called for each
+            gpus = len(unit.gpus)
+            idle += gpus
+            size = gpus if gpus > size else size
+        for unit in self._evictable.get(name, ()):
+            gpus = len(unit.gpus)
+            busy += gpus
+            size = gpus if gpus > size else size
+        return self._filter.kind_of(name), node.free + node.incoming, idle, busy, size
 
     def _enter(self, name: NodeName) -> None:
         cheapest = self._evictable.get(name, ())
@@ -90,36 +105,49 @@ class CandidateIndex:
         heapq.heappush(self._classes.setdefault(key, []), (lost, name))
         self._too_small.pop(key, None)
 
-    def best(self, gpus: int, placement: Placement = ANYWHERE, needs: Needs = NOTHING) -> Candidate | None:
+    def best(
+        self,
+        gpus: int,
+        placement: Placement = ANYWHERE,
+        needs: Needs = NOTHING,
+        most_ready: int = UNLIMITED,
+    ) -> Candidate | None:
         """The cheapest way to `gpus` GPUs on one node that admits the workload: fewest evictions, then fewest moves,
-        then least work lost, then least room left over on the node (so that large holes stay for large VMs)."""
+        then least work lost, then least room left over on the node (so that large holes stay for large VMs). At most
+        `most_ready` of them are ones that are free or on their way."""
         best: tuple[tuple[int, int, float, int], NodeName] | None = None
-        denials = self._filter.denials(placement)
+        denials, needy = self._filter.denials(placement), bool(needs)
         for key, nodes in self._classes.items():
-            kind, free, idle, evictable, size = key
-            if not nodes or free + idle + evictable < gpus or denials[kind]:
+            kind, ready, idle, evictable, size = key
+            free = min(ready, most_ready)
+            if free + idle + evictable < gpus or not nodes or denials[kind]:
                 continue
-            first = self._first(key, needs)
+            moves = -((free - gpus) // size) * size if gpus > free else 0
+            evictions = moves - idle if moves > idle else 0
+            if best is not None and (evictions, moves) > best[0][:2]:
+                continue
+            first = self._first(key, needs) if needy else nodes[0]
             if first is None:
                 continue
-            moves = -(-max(0, gpus - free) // size) * size
-            evictions = max(0, moves - idle)
             lost = first[0] if evictions else 0.0
-            rank = (evictions, moves, lost, free + idle + evictable - gpus)
+            rank = (evictions, moves, lost, ready + idle + evictable - gpus)
             if best is None or rank < best[0]:
                 best = (rank, first[1])
-        return self._candidate(best[1], gpus) if best is not None else None
+        return self._candidate(best[1], gpus, most_ready) if best is not None else None
 
-    def at(self, name: NodeName, gpus: int) -> Candidate | None:
+    def at(self, name: NodeName, gpus: int, most_ready: int = UNLIMITED) -> Candidate | None:
         """The way to `gpus` GPUs on this node; None where it cannot have so many."""
-        if name not in self._nodes or sum(self._class_of(name)[1:4]) < gpus:
+        if name not in self._nodes:
             return None
-        return self._candidate(name, gpus)
+        _, ready, idle, evictable, _ = self._class_of(name)
+        if min(ready, most_ready) + idle + evictable < gpus:
+            return None
+        return self._candidate(name, gpus, most_ready)
 
-    def _candidate(self, name: NodeName, gpus: int) -> Candidate:
+    def _candidate(self, name: NodeName, gpus: int, most_ready: int) -> Candidate:
         node = self._nodes[name]
-        use_free = min(node.free, gpus)
-        use_incoming = min(node.incoming, gpus - use_free)
+        use_free = min(node.free, gpus, most_ready)
+        use_incoming = min(node.incoming, gpus - use_free, most_ready - use_free)
         candidate = Candidate(name, use_free, use_incoming)
         missing = gpus - use_free - use_incoming
         for unit in (*node.to_passthrough, *self._evictable.get(name, ())):
@@ -132,12 +160,12 @@ class CandidateIndex:
     def _first(self, key: _Class, needs: Needs) -> _Entry | None:
         """The first node of a class that has room for `needs`."""
         nodes = self._classes[key]
-        if not needs or not self._rooms.lacks(nodes[0][1], needs):
+        if not self._resources.lacks(nodes[0][1], needs):
             return nodes[0]
         too_small = self._too_small.setdefault(key, set())
         if needs in too_small:
             return None
-        found = min((entry for entry in nodes if not self._rooms.lacks(entry[1], needs)), default=None)
+        found = min((entry for entry in nodes if not self._resources.lacks(entry[1], needs)), default=None)
         if found is None:
             too_small.add(needs)
         return found

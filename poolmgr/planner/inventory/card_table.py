@@ -1,11 +1,13 @@
 """The shared GPUs that have room, as columns, and what their nodes have left beside GPUs."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
+from poolmgr.domain.demand import FULL_CORES
 from poolmgr.domain.fleet import Gpu, Node
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import DevicePhase, Mode
@@ -14,14 +16,12 @@ from poolmgr.domain.usage import is_open
 from poolmgr.planner.inventory.cache import SharedCapacity
 from poolmgr.planner.inventory.inventory import GpuGroup, Inventory
 from poolmgr.planner.inventory.node_filter import NodeFilter
-from poolmgr.planner.inventory.rooms import Rooms
+from poolmgr.planner.inventory.node_resources import NodeResources
 from poolmgr.planner.inventory.usage import Usage
 from poolmgr.planner.inventory.whole_pods import Card
 
 DEFAULT_SPLIT = 10
 """HAMi's deviceSplitCount where a GPU is not yet registered."""
-FULL_CORES = 100
-"""Its deviceCoreScaling of 1, in percent."""
 
 
 @dataclass(slots=True)
@@ -65,12 +65,20 @@ class NodeTable:
     """The nodes of an inventory by index: which may run a shape, and how many pods of it each has room for beside
     GPUs. Pods that are placed take their room."""
 
-    def __init__(self, inventory: Inventory, nodes: NodeFilter, rooms: Rooms) -> None:
-        self._filter, self._rooms = nodes, rooms
+    def __init__(self, inventory: Inventory, nodes: NodeFilter, resources: NodeResources) -> None:
+        self._filter, self._resources = nodes, resources
         self.names = [entry.node.name for entry in inventory.nodes]
         self._index: dict[NodeName, int] = {}
-        self._kinds = np.array([nodes.kind_of(name) for name in self.names], dtype=np.int64)
-        self._compute = np.array([rooms.compute(name) for name in self.names], dtype=np.int64).reshape(-1, 2)
+
+    @cached_property
+    def _kinds(self) -> npt.NDArray[np.int64]:
+        return np.array([self._filter.kind_of(name) for name in self.names], dtype=np.int64)
+
+    @cached_property
+    def _compute(self) -> npt.NDArray[np.int64]:
+        """CPU and memory that are left by node: read when the first pod asks for some, and `take` keeps it from then on."""
+        left = [self._resources.compute(name) for name in self.names]
+        return np.array(left, dtype=np.int64).reshape(-1, 2)
 
     def admitted(self, placement: Placement, needs: Needs) -> npt.NDArray[np.bool_] | None:
         """By node: whether it may run such a pod and has CPU and memory for one. None where all have."""
@@ -86,21 +94,24 @@ class NodeTable:
 
     def pods_left(self, node: int, needs: Needs, most: int) -> int:
         """How many pods with these needs the node has room for, up to `most`."""
-        room, left = self._rooms.room(self.names[node]), most
+        free, left = self._resources.free(self.names[node]), most
         if needs.cpu_milli:
-            left = min(left, room.cpu_milli // needs.cpu_milli)
+            left = min(left, free.cpu_milli // needs.cpu_milli)
         if needs.memory_mib:
-            left = min(left, room.memory_mib // needs.memory_mib)
-        if left > 0 and room.lacks(needs):
+            left = min(left, free.memory_mib // needs.memory_mib)
+        if left > 0 and free.lacks(needs):
             return 0
         for name, amount in needs.requests:
-            left = min(left, room.amounts.get(name, 0) // amount)
-        return max(0, min(left, 1 if needs.ports else left, room.amounts.get("pods", left)))
+            left = min(left, free.amounts.get(name, 0) // amount)
+        return max(0, min(left, 1 if needs.ports else left, free.amounts.get("pods", left)))
 
     def take(self, node: int, needs: Needs, pods: int) -> None:
-        for _ in range(pods):
-            self._rooms.take(self.names[node], needs)
+        if not needs:
+            return
+        # First, as it may be read only now, from `_resources`, which has less afterwards.
         self._compute[node] -= pods * np.array([needs.cpu_milli, needs.memory_mib])
+        for _ in range(pods):
+            self._resources.take(self.names[node], needs)
 
     def index_of(self, name: NodeName) -> int:
         if not self._index:
@@ -108,18 +119,19 @@ class NodeTable:
         return self._index[name]
 
 
-def capacity_table(inventory: Inventory, nodes: NodeFilter, rooms: Rooms) -> CapacityTable:
+def capacity_table(inventory: Inventory, nodes: NodeFilter, resources: NodeResources) -> CapacityTable:
     for node in inventory.nodes:
         if node.capacity is None:
             node.capacity = _capacity_of(node.node, inventory.usage)
     counts = [len(node.capacity or ()) for node in inventory.nodes]
     rows = list(chain.from_iterable(node.capacity or () for node in inventory.nodes))
     gpus, sizes, memory, cores, slots, empty, here, lent = zip(*rows, strict=True) if rows else ((),) * 8
-    models = {model: index for index, model in enumerate(dict.fromkeys(gpu.model for gpu in gpus))}
+    names = [gpu.model for gpu in gpus]
+    models = {model: index for index, model in enumerate(dict.fromkeys(names))}
     return CapacityTable(
         list(gpus),
         tuple(models),
-        np.array([models[gpu.model] for gpu in gpus], dtype=np.int64),
+        np.array([models[name] for name in names], dtype=np.int64),
         np.array(sizes, dtype=np.float64),
         np.repeat(np.arange(len(counts)), counts),
         np.array(memory, dtype=np.float64),
@@ -128,7 +140,7 @@ def capacity_table(inventory: Inventory, nodes: NodeFilter, rooms: Rooms) -> Cap
         np.array(empty, dtype=np.bool_),
         np.array(here, dtype=np.bool_),
         np.array(lent, dtype=np.bool_),
-        NodeTable(inventory, nodes, rooms),
+        NodeTable(inventory, nodes, resources),
     )
 
 
@@ -143,7 +155,7 @@ def _capacity_of(node: Node, usage: Usage) -> list[SharedCapacity]:
     registered = {r.uuid: r for r in sharing.registered} if sharing else {}
     for gpu in node.gpus:
         observed, phase, uuid = gpu.observed_mode, gpu.phase, gpu.uuid
-        if (gpu.desired_mode or observed) is not shared or phase not in states:
+        if (gpu.desired_mode or observed) is not shared or phase not in states or gpu.closed is not None:
             continue
         entry = registered.get(uuid)
         slots, size, compute = DEFAULT_SPLIT, gpu.memory_mib, FULL_CORES

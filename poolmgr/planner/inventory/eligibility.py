@@ -19,7 +19,7 @@ Denial = tuple[Reason, str]
 
 
 def name_of(gpu: Gpu) -> str:
-    return f"GPU {gpu.pci_address} of {gpu.node}"
+    return f"GPU {gpu.pci_address} on {gpu.node}"
 
 
 def node_denial(node: Node, now: float) -> Denial | None:
@@ -29,18 +29,23 @@ def node_denial(node: Node, now: float) -> Denial | None:
         return said.reason, said.message
     if not node.ready:
         return Reason.NODE_NOT_READY, f"node {node.name} or its agent is not ready"
+    if not node.neighbours.verdict:
+        return node.neighbours.verdict.reason, node.neighbours.verdict.message
     if not node.reported:
         return (
             Reason.NODE_NOT_REPORTED,
-            f"the agent of {node.name} has not yet reported on the last change of its desired modes",
+            f"the agent of {node.name} has not yet acknowledged the latest change to its spec",
         )
     if node.cordoned and not node.cordoned_by_us:
-        return Reason.UNSUITABLE, f"node {node.name} is cordoned by somebody else; uncordon it to use it here"
+        return (
+            Reason.UNSUITABLE,
+            f"node {node.name} is cordoned, and not by poolmgr; uncordon it so that its GPUs can move",
+        )
     if node.transition is not None:
         move = node.transition
         return (
             Reason.NODE_IN_TRANSITION,
-            f"{node.name} is moving {len(move.devices)} GPU(s) to {move.to_mode} and makes one move at a time",
+            f"node {node.name} is already moving {len(move.devices)} GPU(s) to {move.to_mode}; it makes one move at a time",
         )
     if node.backoffs or node.disturbances:
         rests = node_rests(node.name, node.backoffs, node.disturbances, now)
@@ -58,11 +63,11 @@ def gpu_denial(gpu: Gpu, node: Node, pool: Pool, now: float) -> Denial | None:
     move = node.transition
     if gpu.phase is DevicePhase.MOVING or (move is not None and gpu.pci_address in move.devices):
         to = move.to_mode if move is not None else gpu.desired_mode
-        return Reason.GPU_MOVING, f"{name_of(gpu)} is on its way to {to}"
+        return Reason.GPU_MOVING, f"{name_of(gpu)} is moving to {to}"
     if gpu.phase is DevicePhase.READY and gpu.observed_mode is None:
         return (
             Reason.GPU_UNHEALTHY,
-            f"{name_of(gpu)} is on neither side: no driver of VMs or containers has it",
+            f"{name_of(gpu)} is bound neither to vfio-pci nor to its vendor driver",
         )
     if gpu.phase is not DevicePhase.READY or gpu.observed_mode is None:
         detail = f": {gpu.message}" if gpu.message else ""
@@ -71,14 +76,14 @@ def gpu_denial(gpu: Gpu, node: Node, pool: Pool, now: float) -> Denial | None:
     if denial is not None:
         return denial
     if not gpu.settled:
-        return Reason.GPU_MOVING, f"{name_of(gpu)} is wanted in {gpu.desired_mode} and not there yet"
+        return Reason.GPU_MOVING, f"{name_of(gpu)} has not reached its desired mode {gpu.desired_mode} yet"
     if not gpu.rebind:
         return gpu.rebind.reason, f"{name_of(gpu)} stays as it is: {gpu.rebind.message}"
     rests = gpu_rests(node.name, gpu.pci_address, node.backoffs, now)
     if rests:
         return rests.reason, rests.message
     if gpu.iommu_group is None:
-        return Reason.NO_IOMMU, f"{name_of(gpu)} is in no IOMMU group; enable the IOMMU on {node.name}"
+        return Reason.NO_IOMMU, f"{name_of(gpu)} has no IOMMU group; enable the IOMMU on {node.name}"
     if sum(other.iommu_group == gpu.iommu_group for other in node.gpus) > 1:
         return (
             Reason.IOMMU_GROUP_SHARED,
@@ -92,22 +97,28 @@ def gpu_denial(gpu: Gpu, node: Node, pool: Pool, now: float) -> Denial | None:
 def use_denial(gpu: Gpu, usage: Usage) -> Denial | None:
     """The GPU is in use."""
     if usage.in_use(gpu):
-        return Reason.GPU_BUSY, f"{name_of(gpu)} is busy with {usage.why_busy(gpu)}"
+        return Reason.GPU_BUSY, f"{name_of(gpu)} is in use by {usage.why_busy(gpu)}"
     return None
+
+
+def doubt_denial(gpu: Gpu, node: Node, usage: Usage) -> Denial | None:
+    """It cannot be told whether the GPU is in use."""
+    why = usage.doubts_on(node).get(gpu.pci_address)
+    return (Reason.CANNOT_TELL, f"{name_of(gpu)} stays as it is: {why}") if why else None
 
 
 def recommendation_denial(pool: Pool, what: str) -> Denial:
     """To somebody who waits: moving `what` would serve it, and who can have it moved."""
     return (
         Reason.RECOMMEND_ONLY,
-        f"moving {what} is recommended and not done: pool {pool.name} is in Recommend mode; an administrator can ask "
-        "for the move, or set rebalance.mode to Automatic",
+        f"poolmgr recommends moving {what}, but pool {pool.name} is in Recommend mode; an administrator can request the "
+        "move, or set rebalance.mode to Automatic",
     )
 
 
 def denial_of(gpu: Gpu, node: Node, pool: Pool, usage: Usage, now: float) -> Denial | None:
     """The first rule that keeps this one GPU where it is at `now`, with its sentence."""
-    return gpu_denial(gpu, node, pool, now) or use_denial(gpu, usage)
+    return gpu_denial(gpu, node, pool, now) or use_denial(gpu, usage) or doubt_denial(gpu, node, usage)
 
 
 RESTART_SECONDS = 1_800.0

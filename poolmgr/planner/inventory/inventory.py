@@ -81,7 +81,8 @@ def build_inventory(
     nodes = (InventoryCache() if cache is None else cache).sort(snapshot, usage)
     inventory = Inventory(usage, nodes, {}, [], {}, {}, snapshot.taken_at)
     for node in nodes:
-        inventory.ineligible.extend(node.unpooled)
+        if node.unpooled:
+            inventory.ineligible.extend(node.unpooled)
         for resource, (count, keys) in node.resources.items():
             if count > inventory.largest_by_resource.get(resource, 0):
                 inventory.largest_by_resource[resource] = count
@@ -109,4 +110,5 @@ def _add_to_group(inventory: Inventory, pools: dict[str, Pool], part: NodePart) 
     group.shared_busy += part.shared_busy
     group.draining += part.draining
     group.free += at.free + at.incoming
-    inventory.ineligible.extend(part.ineligible)
+    if part.ineligible:
+        inventory.ineligible.extend(part.ineligible)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from poolmgr.domain.fleet import Gpu, Granularity, Node, Pool, RebalanceMode
-from poolmgr.domain.identifiers import WorkloadUid
+from poolmgr.domain.identifiers import PciAddress, WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.plan import Refusal
-from poolmgr.domain.usage import held_by_others, in_use, is_open
+from poolmgr.domain.usage import held_by_others, in_use, is_open, is_parked
 from poolmgr.planner.inventory.eligibility import Denial, gpu_denial, node_denial
 from poolmgr.planner.inventory.usage import Usage
 
@@ -82,10 +82,10 @@ class IneligibleGpu:
     gpu: Gpu
     node: Node
     pool: Pool | None
-    why: str = ""
-    """What there is to say beyond what the rules say of the GPU itself."""
     partner: Gpu | None = None
     """The member of its bundle that keeps it."""
+    denial: Denial | None = None
+    """What keeps it, where that is nothing about the GPU itself."""
 
 
 @dataclass(slots=True)
@@ -131,7 +131,10 @@ def sort_node(
         if resource:
             counts[resource] = counts.get(resource, 0) + 1
             keys.setdefault(resource, {})[key] = None
-    parts = tuple(_part(key, node, gpus, pools[key[0]], usage, counts, now) for key, gpus in members.items())
+    doubts = usage.doubts_on(node)
+    parts = tuple(
+        _part(key, node, gpus, pools[key[0]], usage, counts, doubts, now) for key, gpus in members.items()
+    )
     resources = {name: (count, tuple(keys[name])) for name, count in counts.items()}
     return parts, tuple(unpooled), resources
 
@@ -149,16 +152,20 @@ def _part(
     pool: Pool,
     usage: Usage,
     resources: dict[str, int],
+    doubts: dict[PciAddress, str],
     now: float,
 ) -> NodePart:
     """Put one node's GPUs of one group where they belong. The hot loop of a decision: attributes are read once
     and no sentence is made here."""
     at = NodeInventory(node)
     part = NodePart(key, gpus, at)
-    if usage.unplaced:
-        at.unplaced = sum(usage.unplaced[(node.name, r)] for r in resources)
-    move = node.transition
-    leaving = move.devices if move is not None else ()
+    at.unplaced = sum(
+        one.gpus
+        for one in usage.unplaced.get(node.name, ())
+        if one.side is Mode.PASSTHROUGH and one.names in resources
+    )
+    leaving = node.transition.devices if node.transition is not None else ()
+    counts = not is_parked(node)  # nothing of it moves until its agent is heard, which may be never
     usable = is_open(node)
     still = node_denial(node, now) is not None or not no_shared_iommu_group(node)
     whole, off = pool.granularity is Granularity.NODE, pool.rebalance is RebalanceMode.OFF
@@ -172,12 +179,12 @@ def _part(
         wanted = gpu.desired_mode or mode
         busy = in_use(gpu, pods, vms.get(gpu.pci_address))
         arriving = mode is not wanted or phase is moving
-        part.moving += arriving or gpu.pci_address in leaving
+        part.moving += counts and (arriving or gpu.pci_address in leaving)
         if wanted is passthrough:
             part.passthrough += 1
             drains = mode is shared
             part.vm_busy += busy and not drains
-            if usable and (drains or not busy) and phase in usable_phases:
+            if usable and (drains or not busy) and phase in usable_phases and gpu.closed is None:
                 if mode is shared and pods:
                     part.draining += 1
                     at.draining += 1
@@ -188,7 +195,8 @@ def _part(
         elif wanted is shared:
             part.shared += 1
             part.shared_busy += busy
-        kept = still or arriving or phase is not ready or held_by_others(gpu, pods)
+        unsure = gpu.pci_address in doubts or held_by_others(gpu, pods)
+        kept = still or arriving or phase is not ready or unsure
         if not kept and (
             not gpu.rebind.ok or gpu.iommu_group is None or mode is None or off or node.backoffs
         ):
@@ -222,9 +230,6 @@ def _idle(part: NodePart, gpus: tuple[Gpu, ...], pool: Pool) -> None:
     held_until = since + pool.cooldown_seconds
     if first.observed_mode is Mode.SHARED:
         at.to_passthrough.append(Unit(gpus, held_until=held_until))
-    elif at.unplaced:
-        why = f"a VM is bound to {at.node.name} and its GPU is not yet known; it may be this one"
-        part.ineligible.extend(IneligibleGpu(gpu, at.node, pool, why) for gpu in gpus)
     else:
         at.to_shared.append(Unit(gpus, held_until=held_until))
 

@@ -5,10 +5,11 @@ So a fleet has few kinds of nodes, whatever its size; kinds are numbered, and ea
 rules.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.occupancy import unbound_pods, unbound_vms
 from poolmgr.domain.placement import Placement, Requirement
 from poolmgr.domain.snapshot import ClusterSnapshot
 
@@ -23,10 +24,11 @@ class NodeFilter:
     """Answers for one snapshot. `kind_of` is a node's number."""
 
     def __init__(self, snapshot: ClusterSnapshot) -> None:
-        waiting = [vm.placement for vm in snapshot.vms if vm.node is None]
-        waiting += [pod.placement for pod in snapshot.pods if pod.node is None]
-        self._named = _named_values(set(waiting))
-        self._names = _named_nodes(set(waiting))
+        found = [vm.placement for vm in unbound_vms(snapshot.vms)]
+        found += [pod.placement for pod in unbound_pods(snapshot.pods)]
+        waiting = set({id(placement): placement for placement in found}.values())  # few are hashed
+        self._named = _named_values(waiting)
+        self._names = _named_nodes(waiting)
         self._numbers: dict[_Kind, int] = {}
         self._examples: list[Node] = []
         self._answers: dict[tuple[Placement, bool], dict[int, str]] = {}
@@ -48,10 +50,12 @@ class NodeFilter:
         return known
 
     def admitted(
-        self, placement: Placement, names: Iterable[NodeName], *, shared: bool = False
-    ) -> list[NodeName]:
-        """Those of `names` that may run such a workload."""
+        self, placement: Placement, names: Collection[NodeName], *, shared: bool = False
+    ) -> Collection[NodeName]:
+        """Those of `names` that may run such a workload; `names` itself where all may."""
         denials, kinds = self.denials(placement, shared=shared), self._kinds
+        if not any(denials.values()):
+            return names
         return [name for name in names if not denials[kinds[name]]]
 
     def denial(self, placement: Placement, name: NodeName, *, shared: bool = False) -> str:
@@ -70,16 +74,13 @@ class NodeFilter:
         return "; ".join(f"{why} ({counts[why]} node(s))" for why in order[:3])
 
     def _number(self, node: Node) -> int:
+        labels: tuple[str | None, ...] = ()
+        withheld: tuple[str | None, ...] = ()
         if self._named:
-            labels, withheld = dict(node.labels), dict(node.withheld_labels)
-        else:
-            labels = withheld = {}
-        kind: _Kind = (
-            self._projected(labels),
-            self._projected(withheld) if withheld else (),
-            node.lasting_taints,
-            node.name if node.name in self._names else "",
-        )
+            labels = self._projected(dict(node.labels))
+            withheld = self._projected(dict(node.withheld_labels)) if node.withheld_labels else ()
+        named = node.name if node.name in self._names else ""
+        kind: _Kind = (labels, withheld, node.lasting_taints, named)
         number = self._numbers.get(kind)
         if number is None:
             number = self._numbers[kind] = len(self._examples)

@@ -5,21 +5,27 @@ GPUs have room left, fullest GPU first. What is left over is the shared side's u
 placement, not a copy: it never says that a pod fits where no single GPU has the room.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from poolmgr.domain.demand import CardAsk, SharedPod, accepts_model
 from poolmgr.domain.fleet import Gpu
-from poolmgr.domain.identifiers import GpuUuid
+from poolmgr.domain.identifiers import GpuUuid, WorkloadUid
+from poolmgr.domain.occupancy import unbound_pods
 from poolmgr.domain.placement import ANYWHERE, NOTHING, Needs, Placement
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.inventory.card_table import DEFAULT_SPLIT, CapacityTable, capacity_table
 from poolmgr.planner.inventory.inventory import Inventory
 from poolmgr.planner.inventory.node_filter import NodeFilter
-from poolmgr.planner.inventory.rooms import Rooms
+from poolmgr.planner.inventory.node_resources import NodeResources
 from poolmgr.planner.inventory.whole_pods import place_whole
+
+NOBODY: Mapping[WorkloadUid, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,8 @@ class ShapeFit:
     """The first so many fit on shared GPUs as they are or as they will be."""
     fits_now: int = 0
     """Of those, the ones that need no move to finish."""
+    queued: int = 0
+    """The last so many are let in by turns."""
 
     @property
     def turn(self) -> int:
@@ -146,8 +154,12 @@ def _place(table: CapacityTable, shape: PodShape, wanted: int, here: bool) -> in
         return 0
     if shape.whole:
         return _place_whole(table, shape, wanted, here)
-    fits = np.where(table.here == here, _slices_that_fit(table, shape), 0)
-    order = np.argsort(table.memory, kind="stable")
+    asked = table.here == here
+    if not asked.any():  # as ever, unless GPUs are on their way
+        return 0
+    fits = np.where(asked, _slices_that_fit(table, shape), 0)
+    rows = np.flatnonzero(fits)
+    order = rows[np.argsort(table.memory[rows], kind="stable")]
     if shape.needs:
         return _place_beside(table, shape, wanted, fits, order)
     filled = np.cumsum(fits[order])
@@ -163,12 +175,12 @@ def _place_beside(
     fits: npt.NDArray[np.int64],
     order: npt.NDArray[np.int64],
 ) -> int:
-    """The same for pods that need something of their nodes beside a GPU: a node takes no more than it has room for."""
-    rows = order[fits[order] > 0]
-    take = np.zeros(rows.size, dtype=np.int64)
+    """The same for pods that need something of their nodes beside a GPU: a node takes no more than it has room for. `order`
+    has the rows where any fits."""
+    take = np.zeros(order.size, dtype=np.int64)
     left = wanted
     full: set[int] = set()
-    for index, row in enumerate(rows):
+    for index, row in enumerate(order):
         node = int(table.nodes[row])
         if left <= 0:
             break
@@ -181,7 +193,7 @@ def _place_beside(
         table.hosts.take(node, shape.needs, pods)
         take[index] = pods
         left -= pods
-    _deduct(table, shape, rows, take)
+    _deduct(table, shape, order, take)
     return wanted - left
 
 
@@ -201,9 +213,15 @@ def rows_for(table: CapacityTable, shape: PodShape) -> npt.NDArray[np.bool_]:
 def _place_whole(table: CapacityTable, shape: PodShape, wanted: int, here: bool) -> int:
     """Pods that one node has to serve whole, on cards that are here, or on those and the ones on their way."""
     rows = np.flatnonzero(rows_for(table, shape) & (table.here if here else True))
+    nodes, first, cards = np.unique(table.nodes[rows], return_index=True, return_counts=True)
+    # Each container's cards are distinct ones, so most nodes are out by their number of cards alone.
+    enough = cards >= max(ask.cards for ask in shape.asks)
     placed = 0
-    for node in np.unique(table.nodes[rows]):
-        on_node = [table.card(int(row)) for row in rows[table.nodes[rows] == node]]
+    for node, begin, count in zip(nodes[enough], first[enough], cards[enough], strict=True):
+        if placed == wanted:
+            break
+        on_node = [table.card(int(row)) for row in rows[begin : begin + count]]
+        before = placed
         while placed < wanted:
             after = place_whole(on_node, shape.asks)
             if after is None or table.hosts.pods_left(int(node), shape.needs, 1) < 1:
@@ -211,8 +229,9 @@ def _place_whole(table: CapacityTable, shape: PodShape, wanted: int, here: bool)
             on_node = after
             table.hosts.take(int(node), shape.needs, 1)
             placed += 1
-        for card in on_node:
-            table.put(card)
+        if placed > before:
+            for card in on_node:
+                table.put(card)
     return placed
 
 
@@ -230,18 +249,49 @@ def _deduct(
     table.empty[used] = False
 
 
+ONE_AT_A_TIME = 500
+"""Of the pods that are let in by turns, so many are placed one by one; the others by their shape, as all pods are."""
+
+
+def _let_in(table: CapacityTable, fits: list[ShapeFit], turns: list[ShapeFit]) -> None:
+    """Place pods that are let in by turns: `turns` has the shape of each, in their turn."""
+    for fit in turns[:ONE_AT_A_TIME]:
+        if fit.fits_now < fit.turn:
+            fit.fits_now += _place(table, fit.shape, 1, True)
+    for fit in fits:
+        if fit.queued:
+            fit.fits_now += _place(table, fit.shape, fit.turn - fit.fits_now, True)
+        fit.fits = fit.fits_now + _place(table, fit.shape, fit.turn - fit.fits_now, False)
+
+
 def fit_waiting_pods(
-    snapshot: ClusterSnapshot, inventory: Inventory, nodes: NodeFilter, rooms: Rooms
+    snapshot: ClusterSnapshot,
+    inventory: Inventory,
+    nodes: NodeFilter,
+    resources: NodeResources,
+    queued: Mapping[WorkloadUid, int] = NOBODY,
 ) -> PodFit:
     """For each shape of waiting pods, oldest shape first: how many will fit without another move. What those that fit
-    take of their nodes is taken from `rooms`."""
-    waiting = [p for p in snapshot.pods if p.node is None and not p.terminating and p.servable]
+    take of their nodes is taken from `resources`. Pods that are let in by turns come after all others: `queued` has their
+    turn."""
+    waiting = [p for p in unbound_pods(snapshot.pods) if not p.terminating and p.servable.ok]
     if not waiting:
         return PodFit([], None)
-    waiting.sort(key=lambda p: p.created_at)
+    waiting.sort(key=attrgetter("created_at"))
+    if queued:
+        waiting.sort(key=lambda p: queued.get(p.uid, -1))
+    shape_of: dict[WorkloadUid, ShapeFit] = {}
     fits: dict[tuple[object, ...], ShapeFit] = {}
+    numbers: dict[Placement, int] = {}
+    number_of: dict[int, int] = {}  # by identity: most pods share a few placements, which are slow to hash
     for pod in waiting:
+        number = number_of.get(id(pod.placement))
+        if number is None:
+            number = number_of[id(pod.placement)] = numbers.setdefault(pod.placement, len(numbers))
         key = (
+            number,
+            pod.cpu_milli,
+            pod.memory_request_mib,  # what else it needs, its placement says
             pod.gpus,
             pod.memory_mib,
             pod.memory_percent,
@@ -252,18 +302,22 @@ def fit_waiting_pods(
             pod.excluded_uuids,
             pod.best_effort,
             pod.containers,
-            pod.placement,
-            pod.needs,
         )
         fit = fits.get(key)
         if fit is None:
-            fits[key] = ShapeFit(PodShape(*key), [pod])
+            fit = fits[key] = ShapeFit(PodShape(*key[3:], pod.placement, pod.needs), [pod])
         else:
             fit.pods.append(pod)
-    table = capacity_table(inventory, nodes, rooms)
+        if pod.uid in queued:
+            shape_of[pod.uid] = fit
+            fit.queued += 1
+    table = capacity_table(inventory, nodes, resources)
     for fit in fits.values():
-        fit.fits_now = _place(table, fit.shape, fit.turn, True)
-        fit.fits = fit.fits_now + _place(table, fit.shape, fit.turn - fit.fits_now, False)
+        fit.fits_now = _place(table, fit.shape, min(fit.turn, len(fit.pods) - fit.queued), True)
+        if not shape_of:
+            fit.fits = fit.fits_now + _place(table, fit.shape, fit.turn - fit.fits_now, False)
+    if shape_of:
+        _let_in(table, list(fits.values()), list(shape_of.values()))
     return PodFit(list(fits.values()), table)
 
 
@@ -271,12 +325,3 @@ def cards_needed(fit: ShapeFit, card_mib: int) -> float:
     """Empty cards of `card_mib` that the unmet pods of the shape would fill, as a fraction; inf if none fits."""
     per_card = fit.shape.per_card(card_mib)
     return fit.unmet * fit.shape.gpus / per_card if per_card else float("inf")
-
-
-def cards_of(pod: SharedPod, card_mib: int) -> float:
-    """Cards of `card_mib` that the pod takes up, as a fraction; one that says nothing of memory asks for all of it."""
-    if pod.memory_percent:
-        memory = pod.memory_percent / 100
-    else:
-        memory = pod.memory_mib / card_mib if pod.memory_mib and card_mib else 1.0
-    return pod.gpus * max(memory, pod.cores_percent / 100)

@@ -1,12 +1,10 @@
 """Who uses what: workloads joined with the GPUs they are on."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from poolmgr.domain.demand import SharedPod
 from poolmgr.domain.fleet import Gpu
-from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.occupancy import Occupancy, occupancy_of
 from poolmgr.domain.snapshot import ClusterSnapshot
 
@@ -14,9 +12,6 @@ from poolmgr.domain.snapshot import ClusterSnapshot
 @dataclass(slots=True)
 class Usage(Occupancy):
     """Who is on which GPU, and what else a planner asks about that. Build with `usage_of`."""
-
-    unplaced: Counter[tuple[NodeName, str]]
-    """(node, resource) → GPUs of VMs bound there whose devices no agent has reported yet."""
 
     def load_on(self, gpu: Gpu) -> tuple[int, int, int]:
         """(memory MiB, compute percent, slices) taken from a shared GPU."""
@@ -46,15 +41,6 @@ def busy_with_pods(pods: Sequence[SharedPod]) -> str:
 
 
 def usage_of(snapshot: ClusterSnapshot) -> Usage:
-    """O(VMs + slices)."""
+    """O(GPUs + VMs + slices)."""
     found = occupancy_of(snapshot)
-    unplaced: Counter[tuple[NodeName, str]] = Counter()
-    unseen = [vm for vm in snapshot.vms if vm.node is not None and not vm.devices]
-    allocated = (
-        {g.allocated_to for node in snapshot.nodes for g in node.gpus if g.allocated_to} if unseen else set()
-    )
-    for vm in unseen:
-        if vm.node is not None and vm.launcher_uid not in allocated:
-            for claim in vm.claims:
-                unplaced[(vm.node, claim.resource_name)] += claim.count
-    return Usage(found.pods_by_gpu, found.vms_by_node, found.vm_by_launcher, unplaced)
+    return Usage(found.pods_by_gpu, found.vms_by_node, found.vm_by_launcher, found.unplaced)

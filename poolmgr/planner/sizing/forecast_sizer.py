@@ -20,6 +20,7 @@ from math import ceil
 from typing import Any
 
 from poolmgr.domain.fleet import EvictionRule
+from poolmgr.domain.occupancy import unbound_vms
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.inventory.inventory import GpuGroup, Inventory
@@ -122,14 +123,16 @@ class ForecastSizer:
         s, now = self._settings, snapshot.taken_at
         if known is None:
             return {"level": s.aversion_at_start, "until": now, "late": []}
-        counted, late = set(known["late"]), []
-        came = newly_late = 0
-        for vm in snapshot.vms:
-            came += known["until"] < vm.created_at <= now and _wants(vm.claims, inventory, key)
-            waited = now - (vm.waiting_since or vm.created_at)
-            if vm.node is None and waited > s.late_seconds and _wants(vm.claims, inventory, key):
-                late.append(vm.uid)
-                newly_late += vm.uid not in counted
+        counted, until = set(known["late"]), known["until"]
+        created = [vm for vm in snapshot.vms if until < vm.created_at <= now]
+        came = sum(_wants(vm.claims, inventory, key) for vm in created)
+        late = [
+            vm.uid
+            for vm in unbound_vms(snapshot.vms)
+            if now - (vm.waiting_since or vm.created_at) > s.late_seconds
+            and _wants(vm.claims, inventory, key)
+        ]
+        newly_late = sum(uid not in counted for uid in late)
         level = known["level"] + s.step * (newly_late - (1.0 - s.goal) * came)
         return {"level": min(max(level, s.aversion_least), s.aversion_most), "until": now, "late": late}
 
@@ -156,7 +159,7 @@ class ForecastSizer:
             if s.drain_share > 0
         )
         at_once, per_second = s.price(aversion)
-        message = f"up to {prefetch} more GPU(s) may be wanted within minutes and {keep} within hours, as on earlier days"
+        message = f"judging by earlier days, up to {prefetch} more GPU(s) may be needed within minutes and {keep} within hours"
         return Headroom(
             keep,
             prefetch,
@@ -172,4 +175,4 @@ class ForecastSizer:
 
 
 def _wants(claims: tuple[Any, ...], inventory: Inventory, key: GroupKey) -> bool:
-    return bool(claims) and key in inventory.groups_by_resource.get(claims[0].resource_name, ())
+    return any(key in inventory.groups_by_resource.get(claim.resource_name, ()) for claim in claims)

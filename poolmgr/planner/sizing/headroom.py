@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from poolmgr.domain.occupancy import unbound_vms
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.inventory.inventory import GpuGroup, Inventory
@@ -70,9 +71,7 @@ class HeadroomSizer:
 def wanted_by_vms(snapshot: ClusterSnapshot, inventory: Inventory) -> dict[GroupKey, int]:
     """GPUs that VMs have or wait for, by group."""
     wanted = {key: group.vm_busy for key, group in inventory.groups.items()}
-    for vm in snapshot.vms:
-        if vm.node is not None:
-            continue
+    for vm in unbound_vms(snapshot.vms):
         for claim in vm.claims:
             keys = inventory.groups_by_resource.get(claim.resource_name)
             if keys:

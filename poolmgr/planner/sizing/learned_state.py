@@ -34,11 +34,11 @@ def examined(state: Any) -> tuple[Any, str]:
     if isinstance(state, dict) and "shelves" in state and state.get("layout", 1) == 1:
         state = _from_layout_1(state)
     if not isinstance(state, dict) or not isinstance(state.get("groups"), dict):
-        return None, "what was learned is no forecast of this planner"
+        return None, "the saved demand history was not written by this planner"
     if state.get("layout", LAYOUT) != LAYOUT:
         return (
             None,
-            f"what was learned has layout {state.get('layout')!r} and this planner reads {LAYOUT}",
+            f"the saved demand history has layout {state.get('layout')!r}, but this planner reads {LAYOUT}",
         )
     # What the forecast can compute again is not taken from outside.
     whole = {
@@ -47,7 +47,7 @@ def examined(state: Any) -> tuple[Any, str]:
         if _is_whole(entry)
     }
     lost = len(state["groups"]) - len(whole)
-    said = f"what was learned of {lost} kind(s) of GPU is damaged" if lost else state.get("anew", "")
+    said = f"the saved demand history of {lost} GPU model(s) is damaged" if lost else state.get("anew", "")
     return {"groups": whole}, said if isinstance(said, str) else ""
 
 

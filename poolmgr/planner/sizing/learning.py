@@ -46,7 +46,7 @@ class LearningSizer:
             forecast, learned_now = self._forecast.size(snapshot, inventory, {"groups": groups})
         except MISREAD as error:
             # Fail open: a manager that cannot read what it knew yesterday still serves whoever waits today.
-            anew = f"what was learned does not fit ({type(error).__name__})"
+            anew = f"the saved demand history does not fit ({type(error).__name__})"
             groups, aside = {}, {}
             forecast, learned_now = self._forecast.size(snapshot, inventory, {"groups": {}})
         if not anew and known is not None:
@@ -81,11 +81,11 @@ def _as_on_earlier_days(group: GpuGroup, headroom: Headroom) -> str:
     least, ready = headroom_of(group)
     if headroom.prefetch > least:
         return (
-            f"up to {headroom.prefetch} more GPU(s) may be wanted within minutes and {headroom.keep} within hours, as "
-            "on earlier days"
+            f"judging by earlier days, up to {headroom.prefetch} more GPU(s) may be needed within minutes and {headroom.keep} "
+            "within hours"
         )
     if headroom.keep > least:
-        soon = f"up to {headroom.keep} more GPU(s) may be wanted within hours, as on earlier days"
+        soon = f"judging by earlier days, up to {headroom.keep} more GPU(s) may be needed within hours"
         return f"{ready}; {soon}" if least else soon
     return ready
 
@@ -98,8 +98,8 @@ def _because(headroom: Headroom, history: dict[str, Any], now_bin: int, anew: st
     elif bins < BINS_A_WEEK:
         hours = bins * BIN_SECONDS / 3_600
         known = f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} h" if hours >= 1 else "a moment"
-        why = f"VM demand is known for {known}, and a forecast needs a whole week"
+        why = f"VM demand has been recorded for {known}; a forecast needs a full week"
     else:
-        why = "the forecast expected too much in the last days, so demand is followed until it is right again"
-    begun = f"; {anew}, so learning began anew" if anew else ""
+        why = "the forecast was too high in recent days, so current demand is followed until the forecast is accurate again"
+    begun = f"; {anew}, so learning started over" if anew else ""
     return replace(headroom, message=f"{headroom.message}; {why}{begun}")

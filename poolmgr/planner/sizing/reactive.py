@@ -33,7 +33,7 @@ def size_reactively(group: GpuGroup, history: dict[str, Any], settings: Forecast
     rise = recent_rise_quantile(history, KEEP_BINS, 1.0 - KEEP_CHANCE)
     recent = ceil(rise - 1e-9) if group.gpus >= settings.band_from_gpus else 0
     if recent > headroom:
-        message += f", and up to {recent} that fall free, as VMs came in the last hour"
+        message += f", plus up to {recent} that become free, because VMs arrived in the last hour"
     at_once, per_second = settings.price(RISK_AVERSION)
     return Headroom(
         max(headroom + band, recent),

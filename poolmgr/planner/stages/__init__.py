@@ -1,1 +1,1 @@
-"""What a plan does with the GPUs there are: one stage after the other, each answering with its effect."""
+"""What a plan does with the GPUs there are: one stage after the other, each answering with its result."""

@@ -21,7 +21,7 @@ from poolmgr.planner.inventory.node import GroupKey, Unit
 from poolmgr.planner.inventory.usage import Usage
 from poolmgr.planner.sizing.headroom import SOON_SECONDS
 from poolmgr.planner.stages.drain_forecast import PLENTY, DrainForecast, Floats, drain_forecast
-from poolmgr.planner.stages.state import Effect, PlanState, Proposal
+from poolmgr.planner.stages.state import PlanState, Proposal, StageResult
 
 NODE_PRICE = 0.1
 """What closing a GPU costs beside the room that it leaves unused, in GPUs: its node can make no other move."""
@@ -31,7 +31,7 @@ LEAST_WORTH = 0.5
 """Chance to be empty in time for each GPU left unused meanwhile, below which closing does not pay."""
 
 
-def cordon_ahead(state: PlanState) -> Effect:
+def cordon_ahead(state: PlanState) -> StageResult:
     """Close GPUs where the forecast wants more than is free and plenty will not fall free by itself.
 
     They may take hours to fall empty, so they leave some of the pool's moves in flight to VMs that wait."""
@@ -41,7 +41,7 @@ def cordon_ahead(state: PlanState) -> Effect:
     for key, headroom in state.headroom.items():
         _close_for(proposal, key, headroom.ahead, headroom.drain_share, evicting=True)
         _close_for(proposal, key, ((SOON_SECONDS, headroom.soon),), SOON_SHARE, evicting=False)
-    return proposal.effect()
+    return proposal.result()
 
 
 def _close_for(

@@ -11,15 +11,14 @@ from poolmgr.planner.inventory.card_table import card_size
 from poolmgr.planner.inventory.eligibility import name_of
 from poolmgr.planner.inventory.inventory import GpuGroup
 from poolmgr.planner.inventory.node import GroupKey, NodeInventory, Unit
-from poolmgr.planner.inventory.rooms import Rooms
+from poolmgr.planner.inventory.node_resources import NodeResources
 from poolmgr.planner.inventory.shared_fit import PodShape, cards_needed
-from poolmgr.planner.sizing.reservations import MOVE_SECONDS
 from poolmgr.planner.stages.drain_forecast import spare_for_pods
-from poolmgr.planner.stages.state import Effect, PlanState, Proposal
+from poolmgr.planner.stages.state import PlanState, Proposal, StageResult
 from poolmgr.planner.stages.whole_pods import return_for_whole_pods
 
 
-def fill_minimum(state: PlanState) -> Effect:
+def fill_minimum(state: PlanState) -> StageResult:
     """Sides under their minimum are filled, cooldown or not."""
     proposal = Proposal(state)
     for key, group in state.inventory.groups.items():
@@ -29,25 +28,25 @@ def fill_minimum(state: PlanState) -> Effect:
                 budget.passthrough if mode is Mode.PASSTHROUGH else budget.shared
             )
             if missing > 0:
-                message = f"pool {group.pool.name} is {missing} GPU(s) under its minimum in {mode}"
+                message = f"pool {group.pool.name} is {missing} GPU(s) below its minimum in {mode}"
                 move_idle(proposal, key, mode, missing, Reason.BELOW_MINIMUM, message, now=float("inf"))
-    return proposal.effect()
+    return proposal.result()
 
 
-def fill_reservations(state: PlanState) -> Effect:
+def fill_reservations(state: PlanState) -> StageResult:
     """Bring over what containers have reserved, once the window is near."""
     proposal = Proposal(state)
-    for key, reservations in state.reserved.shared.items():
-        group = state.inventory.groups[key]
-        missing = sum(r.gpus for r in reservations if r.opens_in <= MOVE_SECONDS) - group.shared
-        if missing > 0:
-            names = ", ".join(r.name for r in reservations[:3])
+    for key, gpus in state.reserved.shared_gpus(state.inventory).items():
+        dues = [d for d in state.reserved.of(Mode.SHARED) if key in d.groups and d.comes_over]
+        missing = gpus - state.inventory.groups[key].shared
+        if missing > 0 and dues:
+            names = ", ".join(due.reservation.key for due in dues[:3])
             message = f"{missing} more shared GPU(s) are reserved by {names}"
             move_idle(proposal, key, Mode.SHARED, missing, Reason.RESERVATION_DUE, message, now=float("inf"))
-    return proposal.effect()
+    return proposal.result()
 
 
-def prefetch(state: PlanState) -> Effect:
+def prefetch(state: PlanState) -> StageResult:
     """Idle shared GPUs are moved over ahead of demand, until as many are free as the headroom wants."""
     proposal = Proposal(state)
     for key, group in state.inventory.groups.items():
@@ -63,15 +62,15 @@ def prefetch(state: PlanState) -> Effect:
                 headroom.message,
                 now=state.snapshot.taken_at,
             )
-    return proposal.effect()
+    return proposal.result()
 
 
-def return_idle(state: PlanState) -> Effect:
+def return_idle(state: PlanState) -> StageResult:
     """GPUs idle in passthrough beyond their cooldown and the headroom go to where pods wait for them, one group of
     equal pods after the other."""
     proposal = Proposal(state)
     if not any(group.free > state.headroom[key].keep for key, group in state.inventory.groups.items()):
-        return proposal.effect()  # waiting pods, which take long to look at, do not matter then
+        return proposal.result()  # waiting pods, which take long to look at, do not matter then
     surplus = _Surplus(proposal)
     wanted = _wanted_by_pods(state)
     _return_for_whole_pods(proposal, surplus)
@@ -87,7 +86,7 @@ def return_idle(state: PlanState) -> Effect:
             if short <= 0 or surplus[key] <= 0:
                 continue
             message = (
-                f"pods wait that need {short} more shared GPU(s) of {group.model}"
+                f"waiting pods need {short} more shared GPU(s) of {group.model}"
                 if request is not None
                 else f"pool {group.pool.name} keeps {group.pool.shared.headroom} shared GPU(s) idle"
             )
@@ -101,7 +100,7 @@ def return_idle(state: PlanState) -> Effect:
                 now=state.snapshot.taken_at,
                 may=request,
             )
-    return proposal.effect()
+    return proposal.result()
 
 
 @dataclass(slots=True)
@@ -121,7 +120,7 @@ class _Request:
         placement, needs = self.shape.placement, self.shape.needs
         if self.state.node_filter.denial(placement, name, shared=True):
             return False
-        return not needs or not self.state.rooms_of_pods.lacks(name, needs)
+        return not needs or not self.state.resources_for_pods.lacks(name, needs)
 
 
 class _Surplus(dict[GroupKey, int]):
@@ -151,9 +150,9 @@ def _return_for_whole_pods(proposal: Proposal, surplus: dict[GroupKey, int]) -> 
                 units = [(key, unit) for unit in _movable(proposal, node, Mode.SHARED, now)]
                 if units:
                     movable.setdefault(name, []).extend(units)
-    rooms = Rooms({}, state.rooms_of_pods)
+    resources = NodeResources({}, state.resources_for_pods)
     for fit in unmet:
-        return_for_whole_pods(proposal, fit, surplus, movable, rooms)
+        return_for_whole_pods(proposal, fit, surplus, movable, resources)
 
 
 def _wanted_by_pods(state: PlanState) -> dict[GroupKey, dict[tuple[object, ...], _Request]]:

@@ -5,17 +5,32 @@ session says so (annotation `poolmgr.io/idle-since` on the instance). Sentences 
 each is told once and not at every look.
 """
 
-from poolmgr.domain.demand import Vm
+from poolmgr.domain.demand import DeviceClaim, Vm
 from poolmgr.domain.fleet import IdleVmAction, Pool
 from poolmgr.domain.plan import Refusal, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.inventory.node import GroupKey
 from poolmgr.planner.stages.state import PlanState
 
+_STRICTNESS = tuple(IdleVmAction)
+"""Mildest first."""
+
 
 def pool_of_vm(state: PlanState, vm: Vm) -> Pool | None:
-    keys = state.inventory.groups_by_resource.get(vm.claims[0].resource_name) if vm.claims else None
-    return state.inventory.groups[keys[0]].pool if keys else None
+    """Whose policy is asked of one that runs: of the pools of its GPUs, the one that asks least of it."""
+    pools = [state.inventory.groups[key].pool for claim in vm.claims for key in _groups_of(state, vm, claim)]
+    return min(
+        pools,
+        key=lambda p: (_STRICTNESS.index(p.idle_vm.action), -p.idle_vm.idle_after_seconds),
+        default=None,
+    )
+
+
+def _groups_of(state: PlanState, vm: Vm, claim: DeviceClaim) -> list[GroupKey]:
+    """The groups of its node that have such GPUs."""
+    groups = state.inventory.groups
+    known = state.inventory.groups_by_resource.get(claim.resource_name, ())
+    return [key for key in known if vm.node in groups[key].nodes]
 
 
 def idle_for(state: PlanState, vm: Vm) -> float:
@@ -43,11 +58,13 @@ def explain_idle_vms(state: PlanState) -> list[Refusal]:
         if pool.idle_vm.action is IdleVmAction.STOP:
             if over < pool.idle_vm.notice_seconds:
                 reason = Reason.VM_IDLE_NOTICE
-                advice = f"by the policy of pool {pool.name} it is to be stopped; use it or save your work"
+                advice = (
+                    f"the policy of pool {pool.name} asks for it to be stopped; use it, or save your work"
+                )
             else:
                 advice = (
-                    f"its notice is over and pool {pool.name} wants it stopped; poolmgr stops no VM: its owner or an "
-                    "administrator has to"
+                    f"its notice has ended, and the policy of pool {pool.name} asks for it to be stopped; poolmgr never stops "
+                    "a VM: its owner or an administrator must"
                 )
         subject = Subject(SubjectKind.VM, vm.namespace, vm.name)
         found.append(Refusal(subject, reason, f"{text}: {advice}"))
@@ -56,14 +73,15 @@ def explain_idle_vms(state: PlanState) -> list[Refusal]:
 
 def idle_holders(state: PlanState, keys: list[GroupKey]) -> str:
     """The end of a sentence to somebody who waits: which VMs hold these groups' GPUs unused. Empty if none."""
-    idle = [
-        vm
+    held = [
+        (vm, claim.count)
         for vm in state.snapshot.vms
-        if idle_for(state, vm) >= 0
-        and state.inventory.groups_by_resource.get(vm.claims[0].resource_name, [None])[0] in keys
+        if vm.idle_since is not None and idle_for(state, vm) >= 0
+        for claim in vm.claims
+        if not set(keys).isdisjoint(_groups_of(state, vm, claim))
     ]
-    if not idle:
+    if not held:
         return ""
-    first = min(idle, key=lambda vm: (vm.idle_since or 0.0, vm.uid))
-    gpus = sum(vm.gpus for vm in idle)
-    return f"; {gpus} are held by VMs that nobody uses, longest by {first.namespace}/{first.name}"
+    first = min((vm for vm, _ in held), key=lambda vm: (vm.idle_since or 0.0, vm.uid))
+    gpus = sum(count for _, count in held)
+    return f"; idle VMs hold {gpus} of them, {first.namespace}/{first.name} for the longest time"

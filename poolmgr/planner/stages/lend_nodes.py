@@ -17,13 +17,13 @@ import numpy as np
 
 from poolmgr.domain.fleet import EvictionRule
 from poolmgr.domain.identifiers import GpuUuid, NodeName
+from poolmgr.domain.occupancy import unbound_pods
 from poolmgr.domain.plan import Refusal, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.usage import moves_by_itself
 from poolmgr.planner.inventory.node import GroupKey
-from poolmgr.planner.inventory.shared_fit import cards_of
 from poolmgr.planner.stages.drain_forecast import PLENTY, Floats, drain_forecast
-from poolmgr.planner.stages.state import Effect, PlanState, Proposal
+from poolmgr.planner.stages.state import PlanState, Proposal, StageResult
 
 STILL_WANTED = 1.1
 """A lent node stays so until there is this many times what is wanted, and ..."""
@@ -36,7 +36,7 @@ WAITING_TO_STAY = 0.01
 """Best-effort work that has to wait, as a share of the group's GPUs, for nodes to be lent for longer than that."""
 
 
-def lend_nodes(state: PlanState) -> Effect:
+def lend_nodes(state: PlanState) -> StageResult:
     """Which nodes are lent from now on: only such whose GPUs are all of pools that are automatic and allow
     eviction."""
     willing = {
@@ -52,17 +52,15 @@ def lend_nodes(state: PlanState) -> Effect:
         and max((gpus for _, gpus in state.headroom[key].lend), default=0) > group.free
     ]
     if not expecting:
-        return proposal.effect()
+        return proposal.result()
     waiting = [
-        p
-        for p in state.snapshot.pods
-        if p.node is None and p.best_effort and not p.terminating and p.servable
+        p for p in unbound_pods(state.snapshot.pods) if p.best_effort and not p.terminating and p.servable
     ]
     for key, group in expecting:
         names = [n for n, at in group.nodes.items() if all(g.pool in willing for g in at.node.gpus)]
-        work = sum(cards_of(p, group.memory_mib) for p in waiting if p.accepts(group.model, GpuUuid("")))
+        work = sum(p.worth(group.memory_mib) for p in waiting if p.accepts(group.model, GpuUuid("")))
         proposal.lent.update(_of_group(proposal, key, names, work))
-    return proposal.effect()
+    return proposal.result()
 
 
 def _of_group(proposal: Proposal, key: GroupKey, names: list[NodeName], waiting: float) -> list[NodeName]:
@@ -90,7 +88,7 @@ def _of_group(proposal: Proposal, key: GroupKey, names: list[NodeName], waiting:
     if proposal.state.explain:
         for name in chosen:
             message = (
-                f"{name} takes new best-effort containers only: {headroom.message}, and too few GPUs of {group.model} "
+                f"node {name} takes only best-effort pods for now: {headroom.message}, and too few GPUs of {group.model} "
                 f"would be free by then"
             )
             proposal.refusals.append(

@@ -1,27 +1,32 @@
 """A plan in the making, and how a stage changes it.
 
-A stage reads the `PlanState` and answers with an `Effect`; only `PlanState.apply` changes anything. While it works, a
+A stage reads the `PlanState` and answers with a `StageResult`; only `PlanState.apply` changes anything. While it works, a
 stage keeps what it has chosen so far in a `Proposal`, so that its next choice counts it and nobody else sees it.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
+from poolmgr.domain.demand import Gate, Vm
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
-from poolmgr.domain.placement import Placement, Room
-from poolmgr.domain.plan import Move, Refusal
+from poolmgr.domain.occupancy import unbound_pods
+from poolmgr.domain.placement import FreeResources, Placement
+from poolmgr.domain.plan import Admission, Move, Refusal
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.budgets import PoolBudget
+from poolmgr.planner.charges import Workload
 from poolmgr.planner.inventory.eligibility import Denial
 from poolmgr.planner.inventory.inventory import Inventory
 from poolmgr.planner.inventory.node import GroupKey, NodeInventory, Unit
 from poolmgr.planner.inventory.node_filter import NodeFilter
-from poolmgr.planner.inventory.rooms import Rooms
+from poolmgr.planner.inventory.node_resources import NodeResources
 from poolmgr.planner.inventory.shared_fit import PodFit, PodShape, ShapeFit, fit_waiting_pods
+from poolmgr.planner.quotas import Quotas
 from poolmgr.planner.sizing.headroom import Headroom
 from poolmgr.planner.sizing.reservations import Reserved
 
@@ -38,7 +43,7 @@ class UnitMove:
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class StageResult:
     """What a stage wants done."""
 
     moves: tuple[UnitMove, ...] = ()
@@ -51,10 +56,12 @@ class Effect:
     """What stopped further moves from a group: becomes the reason of its idle GPUs."""
     lent: frozenset[NodeName] = frozenset()
     """Nodes that are to take new best-effort containers only."""
-    rooms: Mapping[NodeName, Room] = field(default_factory=dict)
+    free_resources: Mapping[NodeName, FreeResources] = field(default_factory=dict)
     """What is left beside GPUs on nodes that got a workload."""
     completed: Mapping[PodShape, int] = field(default_factory=dict)
     """Waiting pods of several parts that the moves complete, by shape."""
+    admissions: tuple[Admission, ...] = ()
+    """Who may go on behind our gate."""
 
 
 class PlanState:
@@ -67,6 +74,7 @@ class PlanState:
         budgets: dict[str, PoolBudget],
         headroom: Mapping[GroupKey, Headroom],
         reserved: Reserved | None = None,
+        quotas: Quotas | None = None,
         *,
         explain: bool = True,
     ) -> None:
@@ -75,19 +83,25 @@ class PlanState:
         self.inventory = inventory
         self.budgets = budgets
         self.headroom = headroom
-        self.reserved = reserved or Reserved({}, {})
+        self.reserved = reserved or Reserved()
+        self.quotas = quotas or Quotas(snapshot, inventory)
         self.explain = explain
         self.moves: list[Move] = []
         self.refusals: list[Refusal] = []
+        self.admissions: tuple[Admission, ...] = ()
         self.moved_units: dict[int, Unit] = {}
         """The units that move, by id."""
         self.moved_uuids: set[str] = set()
         self.directions: dict[NodeName, Mode] = {}
         self.held_back: dict[GroupKey, Denial] = {}
         self.lent: frozenset[NodeName] = frozenset()
-        self._nodes_with: dict[str, dict[NodeName, int]] = {}
+        self._nodes_in: dict[tuple[GroupKey, ...], list[NodeName]] = {}
         self.completed: dict[PodShape, int] = {}
-        self.rooms = Rooms({node.name: node for node in snapshot.nodes})
+        self.free_at_first = {
+            key: sum(at.free for at in inventory.groups[key].nodes.values()) for key in self.reserved.groups
+        }
+        """GPUs of groups with reservations that were free before anything was given away."""
+        self.node_resources = NodeResources({node.name: node for node in snapshot.nodes})
 
     @cached_property
     def node_filter(self) -> NodeFilter:
@@ -96,19 +110,45 @@ class PlanState:
 
     def nodes_with(self, resource: str) -> Mapping[NodeName, int]:
         """Node → its pooled GPUs of the resource, for nodes that have any."""
-        known = self._nodes_with.get(resource)
+        return self._nodes_with.get(resource, {})
+
+    @cached_property
+    def _nodes_with(self) -> dict[str, dict[NodeName, int]]:
+        """Resource → its nodes."""
+        found: defaultdict[str, dict[NodeName, int]] = defaultdict(dict)
+        for node in self.inventory.nodes:
+            for resource, (count, _) in node.resources.items():
+                found[resource][node.node.name] = count
+        return found
+
+    def nodes_in(self, keys: tuple[GroupKey, ...]) -> list[NodeName]:
+        """The nodes with GPUs of these groups, sorted by name."""
+        known = self._nodes_in.get(keys)
         if known is None:
-            known = self._nodes_with[resource] = {
-                node.node.name: node.resources[resource][0]
-                for node in self.inventory.nodes
-                if resource in node.resources
-            }
+            names = {name for key in keys for name in self.inventory.groups[key].nodes}
+            known = self._nodes_in[keys] = sorted(names)
         return known
+
+    @cached_property
+    def nodes_lent(self) -> dict[GroupKey, int]:
+        """Nodes with GPUs of each group that take only best-effort pods now."""
+        return {
+            key: sum([at.node.best_effort_only for at in group.nodes.values()])
+            for key, group in self.inventory.groups.items()
+        }
 
     @cached_property
     def offered(self) -> frozenset[str]:
         """Resources that some node offers, whoever gives them out."""
         return frozenset(name for node in self.snapshot.nodes for name, _ in node.amounts_free)
+
+    def is_queued(self, workload: Workload) -> bool:
+        """Whether one behind our gate has to wait until there is room for it: whoever is let in before takes what falls
+        free, in whatever order the scheduler has."""
+        if workload.gate is not Gate.OURS:
+            return False
+        reserved = isinstance(workload, Vm) and self.reserved.may_wait(workload, self.inventory)
+        return reserved or self.quotas.is_weighed(workload)
 
     @property
     def waiting_pods(self) -> list[ShapeFit]:
@@ -118,25 +158,31 @@ class PlanState:
     @cached_property
     def pod_fit(self) -> PodFit:
         """The waiting vGPU pods by shape, and how many of each fit without another move."""
-        return fit_waiting_pods(self.snapshot, self.inventory, self.node_filter, self.rooms_of_pods)
+        queued = {
+            pod.uid: self.quotas.turn(pod) for pod in unbound_pods(self.snapshot.pods) if self.is_queued(pod)
+        }
+        return fit_waiting_pods(
+            self.snapshot, self.inventory, self.node_filter, self.resources_for_pods, queued
+        )
 
     @cached_property
-    def rooms_of_pods(self) -> Rooms:
+    def resources_for_pods(self) -> NodeResources:
         """What nodes have left beside GPUs for pods that wait; `pod_fit` takes from it."""
-        return Rooms({}, self.rooms)
+        return NodeResources({}, self.node_resources)
 
-    def apply(self, effect: Effect) -> None:
-        for move in effect.moves:
+    def apply(self, result: StageResult) -> None:
+        for move in result.moves:
             self._move(move)
-        for key, nodes in effect.nodes.items():
+        for key, nodes in result.nodes.items():
             self.inventory.groups[key].nodes.update(nodes)
-        for key, gpus in effect.taken.items():
+        for key, gpus in result.taken.items():
             self.inventory.groups[key].free -= gpus
-        self.refusals += effect.refusals
-        self.held_back.update(effect.held_back)
-        self.lent |= effect.lent
-        self.rooms.changed.update(effect.rooms)
-        self.completed.update(effect.completed)
+        self.refusals += result.refusals
+        self.admissions += result.admissions
+        self.held_back.update(result.held_back)
+        self.lent |= result.lent
+        self.node_resources.changed.update(result.free_resources)
+        self.completed.update(result.completed)
 
     def _move(self, move: UnitMove) -> None:
         group, unit = self.inventory.groups[move.key], move.unit
@@ -163,7 +209,7 @@ class PlanState:
 
 
 class Proposal:
-    """One stage's work: the state as it will be if the effect is applied."""
+    """One stage's work: the state as it will be if the result is applied."""
 
     def __init__(self, state: PlanState) -> None:
         self.state = state
@@ -171,7 +217,7 @@ class Proposal:
         self.held_back: dict[GroupKey, Denial] = {}
         self.refusals: list[Refusal] = []
         self.lent: set[NodeName] = set()
-        self.rooms = Rooms({}, state.rooms)
+        self.node_resources = NodeResources({}, state.node_resources)
         self.completed: dict[PodShape, int] = {}
         self._moves: list[UnitMove] = []
         self._moved_units: set[int] = set()
@@ -216,33 +262,33 @@ class Proposal:
         self._taken[key] = self._taken.get(key, 0) + gpus
         self._nodes.setdefault(key, {}).update(nodes)
 
-    def effect(self) -> Effect:
-        return Effect(
+    def result(self) -> StageResult:
+        return StageResult(
             tuple(self._moves),
             self._nodes,
             self._taken,
             tuple(self.refusals),
             self.held_back,
             frozenset(self.lent),
-            self.rooms.changed,
+            self.node_resources.changed,
             self.completed,
         )
 
 
 def no_node_admits(
-    state: PlanState, placement: Placement, names: list[NodeName], *, shared: bool = False
+    state: PlanState, placement: Placement, names: Collection[NodeName], *, shared: bool = False
 ) -> Denial:
     """To a workload that none of `names`, the nodes with GPUs of its kind, admits."""
     if placement.unknown:
-        return Reason.PLACEMENT_UNKNOWN, f"nothing is moved for it: {placement.unknown}"
+        return Reason.PLACEMENT_UNKNOWN, f"no GPU is moved for it: {placement.unknown}"
     return (
         Reason.NO_NODE_ADMITS,
-        f"it may run on none of the {len(names)} node(s) with such GPUs: "
-        f"{state.node_filter.why_none(placement, names, shared=shared)}; no move of GPUs could help it",
+        f"it cannot run on any of the {len(names)} node(s) with such GPUs: "
+        f"{state.node_filter.why_none(placement, names, shared=shared)}; moving GPUs would not help",
     )
 
 
 class Stage(Protocol):
     """One step of a decision: picks from what the stages before left, and changes nothing."""
 
-    def __call__(self, state: PlanState, /) -> Effect: ...
+    def __call__(self, state: PlanState, /) -> StageResult: ...

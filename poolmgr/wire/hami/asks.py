@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from poolmgr.domain.demand import FULL_CORES, CardAsk
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.quantities import count
 
@@ -19,6 +20,11 @@ class Ask:
     """Per card, where asked as a percentage instead."""
     cores_percent: int
     """Per card; 0 where not given."""
+
+    def as_card_ask(self, *, init: bool) -> CardAsk:
+        """As it counts; `init` for a container that ends before others start."""
+        cores = min(self.cores_percent, FULL_CORES)
+        return CardAsk(self.cards, self.memory_mib, self.memory_percent, cores, init)
 
 
 def ask_of(

@@ -44,17 +44,28 @@ class HamiConfig:
         )
 
 
-LONGEST = 256 * 1024
+LONGEST = 64 * 1024
 """Characters; the chart's own file has 8 KiB. A ConfigMap may have a million."""
+MOST_NODES = 10_000
+"""Values, keys and lists; the chart's own file has some hundred. Each takes its time: this loader is Python's own."""
+DEEPEST = 32
 
 
 class _Loader(yaml.SafeLoader):
     """Without aliases: ten lines of them can stand for more than fits into memory."""
 
+    nodes = depth = 0
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has aliases (*name), which are not read here")
-        return super().compose_node(parent, index)
+            raise yaml.YAMLError("it has aliases (*name), which poolmgr does not accept")
+        self.nodes += 1
+        self.depth += 1
+        if self.nodes > MOST_NODES or self.depth > DEEPEST:
+            raise yaml.YAMLError(f"it has more than {MOST_NODES} values, or more than {DEEPEST} levels")
+        found = super().compose_node(parent, index)
+        self.depth -= 1
+        return found
 
 
 def parse_device_config(text: str) -> HamiConfig:
@@ -65,9 +76,9 @@ def parse_device_config(text: str) -> HamiConfig:
     try:
         document = yaml.load(text, _Loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ValueError(f"HAMi's device configuration is no YAML: {str(error)[:300]}") from error
+        raise ValueError(f"HAMi's device configuration is not YAML: {str(error)[:300]}") from error
     if not isinstance(document, dict):
-        raise ValueError("HAMi's device configuration is no YAML map")
+        raise ValueError("HAMi's device configuration is not a YAML map")
     section = document.get("nvidia")
     nvidia: dict[str, Any] = section if isinstance(section, dict) else {}
     default = HamiConfig()

@@ -5,8 +5,10 @@ HAMi's and its relatives' names (charts/hami/values.yaml; Volcano's vGPU plugin;
 
 from collections.abc import Iterable
 
+NVIDIA = "nvidia.com/"
 OTHERS: tuple[tuple[str, str], ...] = (
     ("nvidia.com/mig-", "a MIG slice"),
+    ("nvidia.com/gpu", "a GPU of another device plugin than HAMi's"),
     ("volcano.sh/vgpu", "a slice of Volcano's vGPU plugin"),
     ("huawei.com/Ascend", "an Ascend NPU"),
     ("cambricon.com/", "a Cambricon MLU"),
@@ -23,6 +25,12 @@ OTHERS: tuple[tuple[str, str], ...] = (
     ("gpu.intel.com/", "an Intel GPU"),
 )
 """(beginning of the resource's name, what it is)."""
+
+
+def card_names(resource: str) -> str:
+    """What the resource names of the GPUs begin with that a pod which asks for `resource` may be on."""
+    domain, slash, _ = resource.partition("/")
+    return NVIDIA if domain == "volcano.sh" else domain + slash
 
 
 def other_accelerator(resources: Iterable[str]) -> tuple[str, str] | None:

@@ -67,7 +67,7 @@ async def test_a_withdrawn_gpu_leaves_the_list_at_once_and_is_not_allocated_any_
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await kubelet.call(RESOURCE, "Allocate", ask(A.address), plugin.AllocateResponse)
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-    assert "0000:3b:00.0 is not in passthrough any more" in (refused.value.details() or "")
+    assert "0000:3b:00.0 is no longer offered" in (refused.value.details() or "")
     assert not registry.recently_granted(A.address)
     await kubelet.until_devices(RESOURCE, {B.address})
 

@@ -51,7 +51,7 @@ class Bench:
         return next(g for g in scan(self.sysfs, CATALOGUE, self.node.proc) if g.address == self.gpu)
 
     def holders(self, gpu: Accelerator) -> tuple[Holder, ...]:
-        return find_holders([gpu], self.node.proc, self.node.number_of)[gpu.address]
+        return find_holders([gpu], self.node.proc, self.node.files)[gpu.address]
 
     def rebinder(self) -> Rebinder:
         return Rebinder(
@@ -86,7 +86,7 @@ async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     made.node.holders.let_go()
     if made.sysfs.read_driver(made.gpu) != HOST_DRIVER:
         await made.to(HOST_DRIVER)
-    await made.sysfs.write_override(made.gpu, None)
+    await made.sysfs.write_override(made.gpu, "")
 
 
 async def test_a_reserved_device_goes_to_vfio_and_its_group_file_appears(bench: Bench) -> None:
@@ -100,7 +100,7 @@ async def test_a_reserved_device_goes_to_vfio_and_its_group_file_appears(bench: 
 async def test_a_cleared_reservation_lets_the_kernel_choose_the_host_driver(bench: Bench) -> None:
     await bench.to("vfio-pci")
     await bench.to(None)
-    assert (await bench.sysfs.write_override(bench.gpu, None)).ok
+    assert (await bench.sysfs.write_override(bench.gpu, "")).ok
     assert (await bench.sysfs.probe(bench.gpu, SECONDS)).ok
     gpu = bench.look()
     assert (gpu.driver, gpu.mode, gpu.vfio_group_present) == (HOST_DRIVER, Mode.SHARED, False)

@@ -31,6 +31,21 @@ async def test_gpus_are_known_by_their_addresses_in_sysfs(driver: Driver) -> Non
     assert second.mig_enabled
 
 
+async def test_who_uses_a_gpu_is_told_by_its_device_file_its_processes_and_its_mig_devices(
+    driver: Driver,
+) -> None:
+    lines = "mig = on\nmig_device = gi=1 ci=0 profile=1g.10gb memory_mib=9728 uuid=MIG-1\n"
+    lines += "process = compute 41\nprocess = graphics 42\nprocess = mps 43\n"
+    driver.shows(gpu(FIRST, "GPU-1", A100, minor=3, lines=lines), gpu(SECOND, "GPU-2", L40S, minor=1))
+    found = (await Nvml(driver.nvml).read()).gpus
+    assert (found[FIRST].minor, found[FIRST].processes, found[FIRST].mig_uuids) == (
+        3,
+        (41, 42, 43),
+        ("MIG-1",),
+    )
+    assert (found[SECOND].minor, found[SECOND].processes, found[SECOND].mig_uuids) == (1, (), ())
+
+
 async def test_each_reading_sees_the_gpus_that_are_there_then(driver: Driver) -> None:
     nvml = Nvml(driver.nvml)
     driver.shows(gpu(FIRST, "GPU-1"), gpu(SECOND, "GPU-2"))
@@ -59,10 +74,6 @@ async def test_a_quiesced_gpu_is_closed_to_others_and_open_again_when_resumed(dr
 
 
 @as_root
-@pytest.mark.xfail(
-    strict=True,
-    reason="persistence is given back in a session that began while the GPU drained, and so cannot see it",
-)
 async def test_a_gpu_that_was_persistent_is_so_again_after_its_return(driver: Driver) -> None:
     nvml = Nvml(driver.nvml)
     driver.shows(gpu(FIRST, "GPU-1", lines="persistence = on"))

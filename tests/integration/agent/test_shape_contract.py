@@ -20,6 +20,7 @@ from poolmgr.agent.evidence import check_evidence
 from poolmgr.agent.holders import find_holders
 from poolmgr.agent.inventory import Accelerator, DeviceFile, scan
 from poolmgr.agent.kernelmodules import KernelModules
+from poolmgr.agent.observed import ObservedGpu
 from poolmgr.agent.rebind import Rebinder
 from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.identifiers import PciAddress
@@ -56,7 +57,7 @@ class Bench:
         return self.all()[self.shape.gpus[index]]
 
     def holders(self, index: int) -> list[tuple[int, str]]:
-        found = find_holders([self.gpu(index)], self.node.proc, self.node.number_of)
+        found = find_holders([self.gpu(index)], self.node.proc, self.node.files)
         return [(holder.pid, holder.path) for holder in found[PciAddress(self.shape.gpus[index])]]
 
     def read(self, index: int, attribute: str) -> str | None:
@@ -173,7 +174,6 @@ def test_mig_devices_have_their_files(bench: Bench) -> None:
 
 
 @whole
-@pytest.mark.xfail(strict=True, reason="a process that has only a MIG device's capability open is not seen")
 def test_a_holder_of_a_mig_device_holds_the_gpu(bench: Bench) -> None:
     minor = next(file.minor for file in bench.shape.device_files() if file.major == 236 and file.minor > 2)
     pid = bench.hold(f"/dev/nvidia-caps/nvidia-cap{minor}")
@@ -251,11 +251,11 @@ def test_a_mask_shows_the_gpus_that_were_put_in(bench: Bench) -> None:
 @masked
 def test_a_masked_gpu_is_not_taken_for_one_that_nobody_holds(bench: Bench) -> None:
     def verdict(index: int) -> Verdict:
-        return check_evidence(bench.gpu(index), uuid="GPU-1", mig_enabled=False, kubelet_known=True)
+        return check_evidence(ObservedGpu(bench.gpu(index), uuid="GPU-1"))
 
     assert verdict(FIRST)
     assert verdict(SECOND).reason is Reason.CANNOT_TELL
-    assert f"gpus/{bench.shape.gpus[SECOND]}/information is not there" in verdict(SECOND).message
+    assert f"gpus/{bench.shape.gpus[SECOND]}/information does not exist" in verdict(SECOND).message
 
 
 @masked

@@ -10,7 +10,8 @@ import pytest
 from bench.replay.demand import Demand, even_fleet
 from bench.replay.replay import Replay
 from bench.replay.state import ReplaySettings
-from poolmgr.controller.loop import Controller, Dependencies, LoopSettings
+from poolmgr.controller.interfaces import Dependencies
+from poolmgr.controller.loop import Controller, LoopSettings
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import PoolName
 from poolmgr.domain.modes import Mode
@@ -67,9 +68,12 @@ async def on_the_fleet(case: Case) -> tuple[int, float, int, dict[Mode | None, i
             actuators,
             actuators,
             actuators,
+            actuators,
+            actuators,
             MemoryLedger(),
             FixedLeadership(),
             actuators,
+            actuators.reservations,
         ),
         PoolPlanner(),
         LoopSettings(),

@@ -14,6 +14,7 @@ from poolmgr.cluster.connect import ClusterSettings, KubernetesCluster, connecte
 from poolmgr.cluster.evict import KubernetesEvictor
 from poolmgr.cluster.hami.actuate import KubernetesSharing
 from poolmgr.cluster.lease_settings import LeaseSettings
+from poolmgr.cluster.node_writer import NodeWriter
 from poolmgr.cluster.pools import KubernetesPools
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import LeaseEpoch
@@ -54,13 +55,16 @@ async def connected_cluster(plane: ControlPlane, **settings: Any) -> AsyncIterat
 
 
 def fleet_of(cluster: KubernetesCluster, epoch: int | None) -> KubernetesFleet:
-    return KubernetesFleet(cluster.client, Held(epoch))
+    return KubernetesFleet(cluster.client, Held(epoch), cluster.view.wrote)
 
 
 def sharing_of(cluster: KubernetesCluster, epoch: int | None) -> KubernetesSharing:
     view = cluster.view
     return KubernetesSharing(
-        cluster.client, Held(epoch), version=view.hami_version, plugin=view.plugin, plan_of=lambda _: "plan-1"
+        NodeWriter(cluster.client, Held(epoch)),
+        version=view.hami_version,
+        plugin=view.plugin,
+        plan_of=lambda _: "plan-1",
     )
 
 

@@ -85,14 +85,21 @@ class Node:
         found: dict[str, Any] = self.plane.api.get(self.path)
         return found
 
-    def ask(self, pod: str, **annotations: str) -> None:
-        limits = {"nvidia.com/gpu": "1", "nvidia.com/gpumem": "1000"}
+    def ask(self, pod: str, *, gpus: bool = True, **annotations: str) -> None:
+        limits = {"nvidia.com/gpu": "1", "nvidia.com/gpumem": "1000"} if gpus else {}
         spec = {
             "nodeSelector": {"poolmgr-test": self.name},
             "containers": [{"name": "main", "image": "none", "resources": {"limits": limits}}],
         }
         meta = {"name": pod, "namespace": self.namespace, "annotations": annotations}
         self.plane.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+
+    def open(self) -> bool:
+        return not self.found()["spec"].get("unschedulable", False)
+
+    def bound(self, pod: str) -> bool:
+        found = self.plane.api.get(f"/api/v1/namespaces/{self.namespace}/pods/{pod}")
+        return bool(found["spec"].get("nodeName"))
 
     def gpu_of(self, pod: str) -> str:
         """UUID the pod was bound with; empty while it waits."""
@@ -144,10 +151,16 @@ async def check_both_ways(node: Node, version: tuple[int, int], tell: Callable[[
         assert {gpu.uuid for gpu in state.registered} == {ONE, TWO}
 
         begun = time.monotonic()
-        await lever.ensure_cordoned(node.name, True)
-        await lever.ensure_cordoned(node.name, True)
-        assert node.found()["metadata"]["annotations"]["poolmgr.io/cordoned"] == "plan-1"
+        if version >= (2, 10):
+            await lever.ensure_gpus_fenced(node.name, frozenset({ONE, TWO}))
+            await shown(cluster, node, "HAMi to read that both are closed", lambda s: s.fenced == {ONE, TWO})
+        else:
+            await lever.ensure_cordoned(node.name, True)
+            await lever.ensure_cordoned(node.name, True)
+            assert node.found()["metadata"]["annotations"]["poolmgr.io/cordoned"] == "plan-1"
+        tell(f"closed after {time.monotonic() - begun:.0f} s")
         await asyncio.to_thread(node.ask, "held-back")
+        await asyncio.to_thread(node.ask, "without-a-gpu", gpus=False)
         await lever.ensure_plugin(node.name, False)
         state = await shown(cluster, node, "the plugin's pod to go", lambda s: s.plugin_pods == 0)
         tell(f"plugin gone after {time.monotonic() - begun:.0f} s")
@@ -167,6 +180,13 @@ async def check_both_ways(node: Node, version: tuple[int, int], tell: Callable[[
         )
         tell(f"HAMi has forgotten the node after {time.monotonic() - begun:.0f} s")
         assert node.gpu_of("held-back") == ""
+        if version < (2, 10):
+            assert not node.open() and not node.bound("without-a-gpu")
+            await lever.ensure_cordoned(node.name, False)
+        assert node.open()
+        await eventually("a pod without a GPU", lambda: node.bound("without-a-gpu"))
+        await asyncio.to_thread(node.ask, "meanwhile")
+        await eventually("HAMi's refusal", lambda: node.refusals("meanwhile"))
 
         # The GPU is with a VM now; the plugin comes back and finds only the other one.
         await lever.ensure_plugin(node.name, True)
@@ -174,6 +194,7 @@ async def check_both_ways(node: Node, version: tuple[int, int], tell: Callable[[
         assert "poolmgr.io/plugin-labels" not in node.found()["metadata"]["annotations"]
         await asyncio.to_thread(node.show, TWO)
         await shown(cluster, node, "the plugin back", lambda s: s.plugin_ready and s.allocatable == 10)
+        await lever.ensure_gpus_fenced(node.name, frozenset())
         await lever.ensure_scheduler_asked(node.name, PlanId("plan-1"), time.time())
         if version < (2, 10):
             await asyncio.sleep(TICK_SECONDS)
@@ -181,7 +202,17 @@ async def check_both_ways(node: Node, version: tuple[int, int], tell: Callable[[
             await shown(cluster, node, "the look", lambda s: s.asked_for == "plan-1" and s.handshake)
         assert TWO in hami.metrics()
         await lever.ensure_cordoned(node.name, False)
-        assert await eventually("the pod that waited", lambda: node.gpu_of("held-back")) == TWO
+        assert node.found()["metadata"]["labels"]["poolmgr.io/opened"]
+        opened = time.monotonic()
+        waiting = {"held-back", "meanwhile"}
+        while (
+            waiting
+        ):  # in the scheduler's order: HAMi locks the node until the kubelet has answered for the first
+            pod = await eventually("a pod that waited", lambda: next(filter(node.gpu_of, waiting), ""))
+            assert node.gpu_of(pod) == TWO
+            await asyncio.to_thread(settle_allocation, node.plane, node.namespace, pod)
+            waiting.remove(pod)
+        tell(f"they have it {time.monotonic() - opened:.0f} s after the node was opened")
         assert ONE not in hami.metrics()
         tell(f"other GPU back in use after {time.monotonic() - begun:.0f} s")
 

@@ -11,7 +11,7 @@ from e2e.controlplane.plane import ControlPlane
 from poolmgr.cluster import transport
 from poolmgr.cluster.access import KubernetesAccess
 from poolmgr.cluster.client import Client
-from poolmgr.domain.access import AUDIT, METRICS, READ, Action, Forbidden, Unauthenticated, rebalance
+from poolmgr.domain.access import AUDIT, METRICS, READ, Forbidden, Permission, Unauthenticated, rebalance
 from poolmgr.kit.clock import SystemClock
 from tests.integration.helm.installation import NAMESPACE, Installation, installation
 
@@ -68,17 +68,17 @@ async def access(release: Installation) -> AsyncIterator[KubernetesAccess]:
     ],
 )
 async def test_the_charts_roles_open_what_they_say(
-    release: Installation, name: str, may: set[Action]
+    release: Installation, name: str, may: set[Permission]
 ) -> None:
     sent = await asyncio.to_thread(token, release, name)
     async with access(release) as control:
-        for action in (READ, AUDIT, METRICS, rebalance("desktops")):
-            if action in may:
-                caller = await control.admit(sent, "10.0.0.9", action)
+        for permission in (READ, AUDIT, METRICS, rebalance("desktops")):
+            if permission in may:
+                caller = await control.admit(sent, "10.0.0.9", permission)
                 assert caller == f"system:serviceaccount:{NAMESPACE}:{name}"
             else:
                 with pytest.raises(Forbidden, match=name):
-                    await control.admit(sent, "10.0.0.9", action)
+                    await control.admit(sent, "10.0.0.9", permission)
 
 
 @pytest.mark.parametrize("sent", ["", "nonsense", "a.b.c", "\xff", "x" * 20_000])

@@ -94,8 +94,8 @@ def test_an_impossible_pod_is_refused_with_a_sentence(release: Installation) -> 
         apply(release, pod(gpus=1, memory="40k"))
     assert (
         "Error from server (MoreMemoryThanAnyCard): " in str(refused.value)
-        and 'admission webhook "pods.poolmgr.io" denied the request: Container main asks for 40000 MiB on one GPU, '
-        "but the largest card that the pod accepts, NVIDIA A10, has 23028 MiB. Ask for less, or for several GPUs."
+        and 'admission webhook "pods.poolmgr.io" denied the request: Container main requests 40000 MiB on one GPU, '
+        "but the largest GPU that the pod accepts, NVIDIA A10, has 23028 MiB. Request less, or several GPUs."
         in str(refused.value)
     )
 
@@ -105,8 +105,8 @@ def test_an_impossible_machine_is_refused_with_a_sentence(release: Installation,
     with pytest.raises(CommandFailed) as refused:
         apply(release, machine(*[A10_RESOURCE] * 3, kind=kind))
     assert (
-        "denied the request: The virtual machine asks for 3 nvidia.com/GA102GL_A10 (NVIDIA A10), but no node of "
-        "this cluster has more than 2. Ask for at most 2, or spread the work over several machines."
+        "denied the request: The virtual machine requests 3 nvidia.com/GA102GL_A10 (NVIDIA A10), but no node of "
+        "this cluster has more than 2. Request at most 2, or spread the work over several machines."
     ) in str(refused.value)
 
 
@@ -115,7 +115,7 @@ def test_a_machine_that_must_wait_is_admitted_with_what_happens_next(release: In
     assert "virtualmachine.kubevirt.io/desk-1 created (server dry run)" in printed
     assert (
         "Warning: no NVIDIA A10 is free for VMs right now; poolmgr will convert a shared GPU as soon as one "
-        "is idle (about a minute)"
+        "is idle; its Events say how long that takes here"
     ) in printed
     assert "Warning: follow with `kubectl -n desk get vmi desk-1`" in printed
 
@@ -187,7 +187,7 @@ def test_a_reservation_of_more_than_there_is_is_refused(release: Installation) -
         "spec": spec,
     }
     with pytest.raises(
-        CommandFailed, match="asks for 3 NVIDIA A10 in Passthrough, but the cluster has 2 GPUs"
+        CommandFailed, match="requests 3 NVIDIA A10 in Passthrough, but the pools allow 2 of 2 in that mode"
     ):
         apply(release, new)
 

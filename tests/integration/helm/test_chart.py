@@ -36,6 +36,12 @@ def test_our_webhook_is_asked_before_hamis(control_plane: ControlPlane) -> None:
     assert sorted([*names, "hami-webhook"]) == [*names, "hami-webhook"]
 
 
+def test_the_manager_tolerates_the_cordons_that_it_sets(control_plane: ControlPlane) -> None:
+    pod = rendered(control_plane)["Deployment", "poolmgr-manager"]["spec"]["template"]["spec"]
+    cordon = {"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"}
+    assert cordon in pod["tolerations"]
+
+
 def test_a_webhook_elsewhere_needs_no_deployment(control_plane: ControlPlane) -> None:
     objects = rendered(control_plane, "webhook.url=https://192.0.2.7:9443/")
     assert ("Deployment", "poolmgr-webhook") not in objects

@@ -152,6 +152,7 @@ def test_an_empty_pool_gets_every_default(plane: ControlPlane) -> None:
         },
         "idleVM": {"action": "Ignore", "idleAfterSeconds": 3600, "noticeSeconds": 900},
         "quotas": [],
+        "overQuota": "Wait",
     }
 
 

@@ -1,6 +1,7 @@
 """Who may do what: the chart's roles and the policies inside the API server, asked of a real one."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import yaml
@@ -19,6 +20,8 @@ from tests.integration.helm.installation import (
 
 pytestmark = pytest.mark.integration
 GPUNODES = "/apis/poolmgr.io/v1alpha1/gpunodes"
+DEPLOY = "nvidia.com/gpu.deploy."
+SKIP = "nvidia.com/gpu-driver-upgrade.skip"
 
 
 @pytest.fixture(scope="module")
@@ -26,23 +29,26 @@ def release(control_plane: ControlPlane) -> Iterator[Installation]:
     with installation(control_plane) as it:
         it.report("gpu-1", DEVICE)
         it.report("gpu-2", DEVICE)
-        wait_until("the policies to be in force", lambda: _both_policies_refuse(it))
+        wait_until("the policies to be in force", lambda: _all_policies_refuse(it))
         yield it
 
 
-def _both_policies_refuse(release: Installation) -> bool:
+def _all_policies_refuse(release: Installation) -> bool:
     """The API server takes a moment to compile policies that were just made."""
     refused = 0
     wanted = {"spec": {"devices": [{"pciAddress": "0000:00:04.0", "mode": "Shared"}]}}
-    for client, part, body in (
-        (release.plane.api, "", wanted),
-        (release.api_as("poolmgr-agent"), "/status", {"status": {"kernel": "x"}}),
+    operand = {"metadata": {"labels": {f"{DEPLOY}dcgm": "x"}}}
+    release.plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-1"}})
+    for client, path, body in (
+        (release.plane.api, f"{GPUNODES}/gpu-1", wanted),
+        (release.api_as("poolmgr-agent"), f"{GPUNODES}/gpu-1/status", {"status": {"kernel": "x"}}),
+        (release.api_as("poolmgr-manager"), "/api/v1/nodes/gpu-1", operand),
     ):
         try:
-            client.patch(f"{GPUNODES}/gpu-1{part}", body, dryRun="All")
+            client.patch(path, body, dryRun="All")
         except ApiError:
             refused += 1
-    return refused == 2
+    return refused == 3
 
 
 MAY = [
@@ -106,25 +112,25 @@ def test_an_agent_writes_its_own_nodes_status_only(release: Installation) -> Non
     )
 
 
+def lease(name: str) -> dict[str, object]:
+    spec = {"holderIdentity": "gpu-1", "renewTime": "2026-11-29T10:00:00.000000Z"}
+    metadata = {"name": name, "namespace": NAMESPACE}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+
+
 def test_an_agent_beats_for_its_own_node_only_and_cannot_take_the_managers_lease(
     release: Installation,
 ) -> None:
     agent = agent_of(release, "gpu-1")
     leases = LEASES.path(namespace=NAMESPACE)
-
-    def lease(name: str) -> dict[str, object]:
-        spec = {"holderIdentity": "gpu-1", "renewTime": "2026-11-29T10:00:00.000000Z"}
-        metadata = {"name": name, "namespace": NAMESPACE}
-        return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
-
     agent.create(leases, lease("poolmgr-agent-gpu-1"))
     agent.patch(f"{leases}/poolmgr-agent-gpu-1", {"spec": {"renewTime": "2026-11-29T10:00:15.000000Z"}})
     for name in ("poolmgr-agent-gpu-2", "poolmgr-manager", "gpu-1"):
-        with pytest.raises(ApiError, match="may write the heartbeat of its own node only"):
+        with pytest.raises(ApiError, match="an agent may write"):
             agent.create(leases, lease(name))
     release.plane.api.create(leases, lease("poolmgr-manager"))
     try:
-        with pytest.raises(ApiError, match="may write the heartbeat of its own node only"):
+        with pytest.raises(ApiError, match="an agent may write"):
             agent.patch(f"{leases}/poolmgr-manager", {"spec": {"holderIdentity": "gpu-1"}})
     finally:
         release.plane.api.delete(f"{leases}/poolmgr-manager")
@@ -147,6 +153,44 @@ def test_a_token_that_is_bound_to_no_node_is_no_agents(release: Installation) ->
         release.api_as("poolmgr-agent").patch(f"{GPUNODES}/gpu-1/status", {"status": {"kernel": "6.1"}})
 
 
+MAY_LABEL = [
+    ({DEPLOY + "dcgm": "true"}, {DEPLOY + "dcgm": "paused-for-poolmgr"}, ""),
+    ({DEPLOY + "dcgm": "paused-for-poolmgr"}, {DEPLOY + "dcgm": "true"}, ""),
+    ({"gpu": "on"}, {"gpu": None}, ""),
+    ({}, {SKIP: "true"}, ""),
+    ({SKIP: "true"}, {SKIP: None}, ""),
+    ({DEPLOY + "dcgm": "true"}, {DEPLOY + "dcgm": None}, "the manager pauses a service"),
+    ({DEPLOY + "dcgm": "true"}, {DEPLOY + "dcgm": "false"}, "the manager pauses a service"),
+    ({DEPLOY + "dcgm": "false"}, {DEPLOY + "dcgm": "true"}, "the manager pauses a service"),
+    (
+        {DEPLOY + "dcgm": "paused-for-driver-upgrade"},
+        {DEPLOY + "dcgm": "true"},
+        "the manager pauses a service",
+    ),
+    ({}, {DEPLOY + "driver": "true"}, "the manager pauses a service"),
+    ({SKIP: "false"}, {SKIP: "true"}, "leaves a value that somebody else has set"),
+    ({SKIP: "false"}, {SKIP: None}, "leaves a value that somebody else has set"),
+    ({SKIP: "true"}, {SKIP: "false"}, "leaves a value that somebody else has set"),
+]
+
+
+@pytest.mark.parametrize(("before", "change", "refused"), MAY_LABEL)
+def test_the_manager_writes_the_gpu_operators_labels_as_it_says_and_no_other_way(
+    release: Installation, before: dict[str, str], change: dict[str, str | None], refused: str
+) -> None:
+    release.plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "labelled"}})
+    gone = dict.fromkeys((DEPLOY + "dcgm", DEPLOY + "driver", SKIP, "gpu"))
+    node = "/api/v1/nodes/labelled"
+    release.plane.api.patch(node, {"metadata": {"labels": {**gone, **before}}})
+    write = partial(release.api_as("poolmgr-manager").patch, node, {"metadata": {"labels": change}})
+    if not refused:
+        write()
+        return
+    with pytest.raises(ApiError, match=refused):
+        write()
+    release.plane.api.patch(node, {"metadata": {"labels": change}})  # whoever may label nodes still may
+
+
 def test_nobody_but_the_manager_writes_what_is_wanted_of_a_gpu(release: Installation) -> None:
     spec = '{"spec": {"devices": [{"pciAddress": "0000:00:04.0", "mode": "Shared"}]}}'
     patch = ("patch", "gpunode", "gpu-1", "--type=merge", "-p", spec)
@@ -165,3 +209,25 @@ def test_further_writers_can_be_named(release: Installation) -> None:
         wait_until("admin to be a writer", lambda: release.plane.api.patch(f"{GPUNODES}/gpu-1", empty))
     finally:
         release.install()
+
+
+def test_where_tokens_are_bound_to_no_node_an_agent_still_cannot_take_the_managers_lease(
+    release: Installation,
+) -> None:
+    leases, agent = LEASES.path(namespace=NAMESPACE), release.api_as("poolmgr-agent")
+
+    def may(name: str) -> bool:
+        try:
+            agent.create(leases, lease(name), dryRun="All")
+        except ApiError as refused:
+            assert "an agent may write" in refused.message
+            return False
+        return True
+
+    release.install("policies.agentOwnNodeOnly=false")
+    try:
+        wait_until("the policy of own nodes to be gone", lambda: may("poolmgr-agent-gpu-2"))
+        assert not may("poolmgr-manager")
+    finally:
+        release.install("policies.agentOwnNodeOnly=true")
+        wait_until("it to be back", lambda: not may("poolmgr-agent-gpu-2"))

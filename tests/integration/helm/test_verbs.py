@@ -28,7 +28,7 @@ from poolmgr.domain.errors import Stale
 from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PciAddress, PlanId, WorkloadUid
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.node_spec import NodeIntent
-from poolmgr.domain.plan import Subject, SubjectKind
+from poolmgr.domain.plan import ReservationPhase, ReservationState, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import SystemClock
 from poolmgr.wire.kinds import LEASES
@@ -140,8 +140,22 @@ def release(control_plane: ControlPlane) -> Iterator[Installation]:
     )
     with installation(control_plane, "defaultPool.enabled=true") as it:
         it.report("gpu-1", DEVICE)
+        control_plane.apply(COURSE)
         yield it
     control_plane.kubectl("delete", "namespace", "verbs", "--wait=false")
+
+
+COURSE = {
+    "apiVersion": "poolmgr.io/v1alpha1",
+    "kind": "GPUReservation",
+    "metadata": {"name": "course", "namespace": "verbs"},
+    "spec": {
+        "model": "NVIDIA A10",
+        "gpus": 1,
+        "start": "2096-11-22T10:00:00Z",
+        "end": "2096-11-22T12:00:00Z",
+    },
+}
 
 
 @asynccontextmanager
@@ -184,10 +198,26 @@ async def pull_every_lever(cluster: KubernetesCluster, release: Installation, ep
     await cluster.reporter.report(
         pool, PoolStatus(1, 1, 0, 0, 1, 0, 0, 0, 0, 0, Reason.IN_PLACE, "Everything is where it serves best.")
     )
+    await cluster.reservations.report(
+        ReservationState(
+            namespace="verbs",
+            name="course",
+            generation=1,
+            phase=ReservationPhase.ACTIVE,
+            window=None,
+            ready=0,
+            used=0,
+            kept=0,
+            cards=(),
+            ok=False,
+            reason=Reason.RESERVATION_READY,
+            message="tried",
+        )
+    )
     subject = Subject(SubjectKind.NODE, "", node)
     for _ in range(2):  # the second one counts up the first
         await cluster.recorder.event(subject, Reason.STEP_DONE, "tried")
-    assert await cluster.exclusions.lift() == 1
+    assert await cluster.exclusions.renew() == 1
     uid = release.plane.api.get("/api/v1/namespaces/verbs/pods/victim")["metadata"]["uid"]
     victim = release.plane.api.get("/api/v1/namespaces/verbs/pods/victim")
     assert victim["metadata"]["annotations"] == {"nvidia.com/nouse-gpuuuid": "GPU-x"}

@@ -10,12 +10,13 @@ import pytest
 from uvloop import new_event_loop
 
 from poolmgr.kit.clock import SystemClock
+from poolmgr.kit.http_protocol import HEAD_LIMIT_BYTES
 from tests.unit.webhooks.objects import container, pod, small_fleet
 from webhooks.app import build_app
 from webhooks.certificates import Certificates, renewed
 from webhooks.decide import Policy
 from webhooks.fleet_view import FleetView
-from webhooks.serving import HEAD_LIMIT_BYTES, REQUEST_LIMIT_BYTES, TlsCertificate, server
+from webhooks.serving import REQUEST_LIMIT_BYTES, TlsCertificate, server
 
 pytestmark = pytest.mark.integration
 VIEW = small_fleet()

@@ -20,6 +20,11 @@ def test_every_built_in_file_loads() -> None:
         ("1eb8", "nvidia.com/TU104GL_TESLA_T4"),
         ("20b0", "nvidia.com/GA100_A100_SXM4_40GB"),
         ("1e30", "nvidia.com/TU102GL_QUADRO_RTX_6000_8000"),
+        ("25b6", "nvidia.com/GA107GL_A2___A16"),  # each of " / " becomes one
+        ("20f3", "nvidia.com/GA100_A800SXM480GB"),  # hyphens are dropped
+        ("2342", "nvidia.com/GH100_GH200_120GB___480GB"),
+        ("2571", "nvidia.com/GA106_RTX_A2000_12GB"),
+        ("2704", "nvidia.com/AD103_GEFORCE_RTX_4080"),
         ("ffff", "nvidia.com/FFFF"),
     ],
 )

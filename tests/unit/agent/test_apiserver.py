@@ -10,6 +10,7 @@ import pytest
 
 from poolmgr.agent.apiserver import ApiServer
 from poolmgr.agent.credentials import Credentials
+from poolmgr.agent.observe import Pods
 from poolmgr.agent.podresources import PodName
 from poolmgr.domain.errors import PoolError, Stale, Unavailable
 from poolmgr.domain.identifiers import NodeName
@@ -150,16 +151,17 @@ async def test_line_that_is_no_event_ends_the_watch_and_not_the_agent(text: str)
 async def test_no_form_of_hamis_annotation_hides_a_gpu_from_the_last_look(annotation: str) -> None:
     held = {"hami.io/vgpu-devices-allocated": annotation}
     pods = [{"metadata": {"namespace": "ml", "name": "t", "uid": "u1", "annotations": held}}]
-    _, slices = await server(lambda r: httpx.Response(200, json={"items": pods})).list_pods()
-    assert slices == {"GPU-a": ("ml/t",)}
+    found = await server(lambda r: httpx.Response(200, json={"items": pods})).list_pods()
+    assert found.slices == {"GPU-a": ("ml/t",)}
 
 
 async def test_gpu_of_a_mig_allocation_alone_is_seen_and_no_list_of_pods_at_all_is_none() -> None:
     held = {"hami.io/vgpu-mig-allocations": '[{"gpuUUID": "GPU-a"}]'}
     pods = [{"metadata": {"namespace": "ml", "name": "t", "uid": "u1", "annotations": held}}]
-    _, slices = await server(lambda r: httpx.Response(200, json={"items": pods})).list_pods()
-    assert slices == {"GPU-a": ("ml/t",)}
-    assert await server(lambda r: httpx.Response(200, json={"items": None})).list_pods() == ({}, {})
+    found = await server(lambda r: httpx.Response(200, json={"items": pods})).list_pods()
+    assert found.slices == {"GPU-a": ("ml/t",)}
+    nobody = await server(lambda r: httpx.Response(200, json={"items": None})).list_pods()
+    assert nobody == Pods({}, {}, frozenset())
 
 
 async def test_pods_give_uids_and_who_has_slices_of_which_gpu() -> None:
@@ -167,8 +169,9 @@ async def test_pods_give_uids_and_who_has_slices_of_which_gpu() -> None:
     pods = [
         {"metadata": {"namespace": "ml", "name": "t", "uid": "u1", "annotations": {"hami.io/vgpu-devices-allocated": allocated}}},
         {"metadata": {"namespace": "ml", "name": "done", "uid": "u2", "annotations": {"hami.io/vgpu-devices-allocated": allocated}}, "status": {"phase": "Succeeded"}},
-        {"metadata": {"namespace": "web", "name": "w", "uid": "u3"}},
+        {"metadata": {"namespace": "web", "name": "w", "uid": "u3"}, "spec": {"resourceClaims": [{"name": "gpu"}]}},
     ]  # fmt: skip
-    uids, slices = await server(lambda r: httpx.Response(200, json={"items": pods})).list_pods()
-    assert uids[PodName("web", "w")] == "u3"
-    assert slices == {"GPU-a": ("ml/t",), "GPU-b": ("ml/t",)}
+    found = await server(lambda r: httpx.Response(200, json={"items": pods})).list_pods()
+    assert found.uids[PodName("web", "w")] == "u3"
+    assert found.slices == {"GPU-a": ("ml/t",), "GPU-b": ("ml/t",)}
+    assert found.claimers == {PodName("web", "w")}

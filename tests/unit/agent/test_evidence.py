@@ -1,6 +1,7 @@
 """Not knowing who uses a GPU never counts as nobody using it."""
 
 import itertools
+from typing import Any
 
 import pytest
 
@@ -8,6 +9,7 @@ from poolmgr.agent.accelerators import load_catalogue
 from poolmgr.agent.evidence import check_evidence
 from poolmgr.agent.holders import UNREADABLE
 from poolmgr.agent.inventory import Accelerator, DeviceFile, PciFunction
+from poolmgr.agent.observed import Doubt, ObservedGpu
 from poolmgr.domain.fleet import Holder
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.reasons import Reason
@@ -23,6 +25,10 @@ def gpu(driver: str | None = "nvidia", *, files_known: bool = True, emulated: bo
     return Accelerator(function, vendor, 7, device_files=files, device_files_known=files_known)
 
 
+def seen(card: Accelerator, **more: Any) -> ObservedGpu:
+    return ObservedGpu(card, **{"uuid": "GPU-1", **more})
+
+
 @pytest.mark.parametrize(
     ("kubelet", "files", "uuid", "mig"),
     [
@@ -34,38 +40,43 @@ def gpu(driver: str | None = "nvidia", *, files_known: bool = True, emulated: bo
 def test_any_witness_that_is_missing_keeps_a_shared_gpu(
     kubelet: bool, files: bool, uuid: str, mig: bool | None
 ) -> None:
-    verdict = check_evidence(gpu(files_known=files), uuid=uuid, mig_enabled=mig, kubelet_known=kubelet)
+    verdict = check_evidence(seen(gpu(files_known=files), uuid=uuid, mig_enabled=mig, kubelet_known=kubelet))
     assert not verdict
     assert verdict.reason is (Reason.CANNOT_TELL if kubelet else Reason.KUBELET_UNREACHABLE)
     assert AT in verdict.message
 
 
 def test_with_all_witnesses_it_may_go() -> None:
-    assert check_evidence(gpu(), uuid="GPU-1", mig_enabled=False, kubelet_known=True)
+    assert check_evidence(seen(gpu()))
 
 
 def test_mig_that_is_on_is_no_lack_of_evidence() -> None:
-    assert check_evidence(gpu(), uuid="GPU-1", mig_enabled=True, kubelet_known=True)
+    assert check_evidence(seen(gpu(), mig_enabled=True))
 
 
 @pytest.mark.parametrize("driver", ["vfio-pci", None])
 def test_off_its_host_driver_the_kubelet_and_open_files_tell_all(driver: str | None) -> None:
-    assert check_evidence(gpu(driver, files_known=False), uuid="", mig_enabled=None, kubelet_known=True)
-    assert not check_evidence(gpu(driver), uuid="", mig_enabled=None, kubelet_known=False)
+    assert check_evidence(seen(gpu(driver, files_known=False), uuid="", mig_enabled=None))
+    assert not check_evidence(seen(gpu(driver), uuid="", mig_enabled=None, kubelet_known=False))
 
 
 def test_a_vendor_without_nvml_needs_none_but_the_numbers_of_its_files() -> None:
     shared = gpu("bochs-drm", emulated=True)
-    assert check_evidence(shared, uuid="", mig_enabled=None, kubelet_known=True)
+    assert check_evidence(seen(shared, uuid="", mig_enabled=None))
     hidden = gpu("bochs-drm", emulated=True, files_known=False)
-    assert not check_evidence(hidden, uuid="", mig_enabled=None, kubelet_known=True)
+    assert not check_evidence(seen(hidden, uuid="", mig_enabled=None))
 
 
 @pytest.mark.parametrize("driver", ["nvidia", "vfio-pci"])
 def test_a_process_that_cannot_be_looked_into_keeps_a_gpu_on_either_driver(driver: str) -> None:
     hidden = Holder(7, "guarded", path=UNREADABLE)
-    verdict = check_evidence(
-        gpu(driver), uuid="GPU-1", mig_enabled=False, kubelet_known=True, holders=(hidden,)
-    )
+    verdict = check_evidence(seen(gpu(driver), holders=(hidden,)))
     assert verdict.reason is Reason.CANNOT_TELL
     assert "guarded (pid 7)" in verdict.message and "security module" in verdict.message
+
+
+@pytest.mark.parametrize("driver", ["nvidia", "vfio-pci"])
+def test_a_doubt_keeps_a_gpu_on_either_driver_and_says_what_to_do(driver: str) -> None:
+    verdict = check_evidence(seen(gpu(driver), doubts=(Doubt("two tell different things", "ask again"),)))
+    assert verdict.reason is Reason.CANNOT_TELL
+    assert verdict.message.endswith("two tell different things; ask again")

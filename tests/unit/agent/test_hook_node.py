@@ -94,7 +94,7 @@ def test_a_folder_that_no_pod_has_is_asked_about_a_few_times(tmp_path: Path) -> 
 
 def test_hamis_own_licence_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "license").write_text("paid for")
-    with pytest.raises(Rejected, match="somebody else"):
+    with pytest.raises(Rejected, match="was not made by poolmgr"):
         HookNode(tmp_path, DEFAULT_SETTINGS).show()
     assert (tmp_path / "license").read_text() == "paid for"
 

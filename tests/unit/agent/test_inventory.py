@@ -13,7 +13,7 @@ from poolmgr.agent.sysfs import Sysfs
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode
-from tests.fake_node import FakeNode
+from tests.fake_node import FakeFiles, FakeNode
 
 A = "0000:3b:00.0"
 
@@ -59,7 +59,8 @@ def test_bridges_of_the_group_do_not_matter_and_strangers_do(tmp_path: Path) -> 
     nvidia(node, group=5)
     node.add_device("0000:3a:00.0", vendor="8086", pci_class="060400", group=5, driver="")
     assert look(node)[A].strangers == ()
-    node.add_device("0000:3c:00.0", vendor="8086", pci_class="020000", group=5, driver="")
+    node.add_driver("ixgbe")
+    node.add_device("0000:3c:00.0", vendor="8086", pci_class="020000", group=5, host_driver="ixgbe")
     assert [f.address for f in look(node)[A].strangers] == ["0000:3c:00.0"]
 
 
@@ -85,7 +86,8 @@ def test_a_look_at_one_gpu_sees_what_the_scan_sees_of_it(tmp_path: Path) -> None
     nvidia(node, "0000:3c:00.0", group=5)
     nvidia(node, "0000:3d:00.0", group=6, driver="vfio-pci")
     node.add_device("0000:3a:00.0", vendor="8086", pci_class="060400", group=5, driver="")
-    node.add_device("0000:3e:00.0", vendor="8086", pci_class="020000", group=5, driver="")
+    node.add_driver("ixgbe")
+    node.add_device("0000:3e:00.0", vendor="8086", pci_class="020000", group=5, host_driver="ixgbe")
     folder = node.proc / "driver/nvidia/gpus" / A
     folder.mkdir(parents=True)
     (folder / "information").write_text("Device Minor: \t 3\n")
@@ -109,7 +111,7 @@ def test_a_holder_is_found_by_number_whatever_its_path_says(tmp_path: Path) -> N
     pod = "0f0e0d0c-0000-4000-8000-000000000001"
     pid = node.start_process("/mnt/renamed", command="qemu-system-x86", pod_uid=pod.replace("-", "_"))
     node.start_process("/dev/vfio/8", command="other")
-    holders = find_holders(look(node).values(), node.proc, node.number_of)[PciAddress(A)]
+    holders = find_holders(look(node).values(), node.proc, node.files)[PciAddress(A)]
     assert [(h.pid, h.command, h.pod_uid, h.path) for h in holders] == [
         (pid, "qemu-system-x86", pod, "/mnt/renamed")
     ]
@@ -122,8 +124,46 @@ def test_an_open_vfio_device_counts_where_the_kernel_names_it(tmp_path: Path) ->
     info = node.proc / str(pid) / "fdinfo"
     info.mkdir()
     (info / "7").write_text(f"pos:\t0\nvfio-device-syspath: /sys/devices/pci0000:3a/{A}\n")
-    holders = find_holders(look(node).values(), node.proc, node.number_of)[PciAddress(A)]
+    holders = find_holders(look(node).values(), node.proc, node.files)[PciAddress(A)]
     assert [h.pid for h in holders] == [pid]
+
+
+def test_a_vfio_device_that_nobody_names_may_be_any_gpu(tmp_path: Path) -> None:
+    """Of a kernel before 6.18, and its group's file is closed."""
+    node = FakeNode(tmp_path)
+    nvidia(node, driver="vfio-pci", group=7)
+    pid = node.start_process("anon_inode:[vfio-device]", command="vmm")
+    info = node.proc / str(pid) / "fdinfo"
+    info.mkdir()
+    (info / "7").write_text("pos:\t0\n")
+    (holder,) = find_holders(look(node).values(), node.proc, node.files)[PciAddress(A)]
+    assert (holder.pid, holder.path) == (pid, UNREADABLE)
+    (node.proc / str(pid) / "fd/8").symlink_to("/dev/vfio/8")
+    node.add_device_file("/dev/vfio/8", 243, 8)
+    assert find_holders(look(node).values(), node.proc, node.files)[PciAddress(A)] == (), (
+        "it has another group's"
+    )
+
+
+def test_a_holder_of_a_mig_device_alone_is_found(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    nvidia(node)
+    driver = node.proc / "driver/nvidia"
+    for path, text in {
+        f"gpus/{A}/information": "Device Minor: \t 2\n",
+        "capabilities/gpu2/mig/gi1/access": "DeviceFileMinor: 12\n",
+        "capabilities/gpu2/mig/gi1/ci0/access": "DeviceFileMinor: 13\n",
+        "capabilities/gpu3/mig/gi1/access": "DeviceFileMinor: 30\n",
+    }.items():
+        (driver / path).parent.mkdir(parents=True, exist_ok=True)
+        (driver / path).write_text(text)
+    (node.proc / "devices").write_text("Character devices:\n195 nvidia\n236 nvidia-caps\n")
+    pids = set()
+    for minor in (12, 13, 30):
+        node.add_device_file(f"/dev/nvidia-caps/nvidia-cap{minor}", 236, minor)
+        pids.add(node.start_process(f"/dev/nvidia-caps/nvidia-cap{minor}"))
+    found = find_holders(look(node).values(), node.proc, node.files)[PciAddress(A)]
+    assert {holder.pid for holder in found} == pids - {max(pids)}, "the last one's is another GPU's"
 
 
 def test_a_holder_may_call_itself_anything(tmp_path: Path) -> None:
@@ -135,7 +175,7 @@ def test_a_holder_may_call_itself_anything(tmp_path: Path) -> None:
     pid = node.start_process(path)
     (node.proc / str(pid) / "comm").write_bytes(b"\xff\xfe\x80\x1b[2J\n")
     (node.proc / str(pid) / "cgroup").write_bytes(b"0::/\xff/kubepods\n")
-    (holder,) = find_holders(look(node).values(), node.proc, node.number_of)[PciAddress(A)]
+    (holder,) = find_holders(look(node).values(), node.proc, node.files)[PciAddress(A)]
     assert holder.pid == pid
     assert holder.command.encode() and holder.command.isprintable()
     assert holder.path.encode() and holder.path.isprintable()
@@ -147,7 +187,7 @@ def test_a_process_that_ends_meanwhile_is_no_error(tmp_path: Path) -> None:
     pid = node.start_process("/dev/vfio/7")
     (node.proc / str(pid) / "fd/7").unlink()
     (node.proc / "4711").mkdir()  # no fd folder any more
-    assert find_holders(look(node).values(), node.proc, node.number_of)[PciAddress(A)] == ()
+    assert find_holders(look(node).values(), node.proc, node.files)[PciAddress(A)] == ()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="without root it does not start anyway")
@@ -170,7 +210,7 @@ def test_a_process_whose_open_files_cannot_be_read_may_hold_every_gpu(tmp_path: 
         folder.write_text("")
     else:
         (folder / "9").write_text("")
-    (holder,) = find_holders(look(node).values(), node.proc, node.number_of)[PciAddress(A)]
+    (holder,) = find_holders(look(node).values(), node.proc, node.files)[PciAddress(A)]
     assert (holder.pid, holder.command, holder.path) == (pid, "guarded", UNREADABLE)
 
 
@@ -184,9 +224,9 @@ def test_a_file_system_that_refuses_root_hides_no_device_and_a_device_that_does_
     def refused(path: str) -> tuple[int, int] | None:
         if str(Path(path).readlink()) in ("/home/ada/mounted/file", "/dev/guarded"):
             raise PermissionError(path)
-        return node.number_of(path)
+        return node.number(path)
 
-    assert find_holders(look(node).values(), node.proc, refused)[PciAddress(A)] == ()
+    assert find_holders(look(node).values(), node.proc, FakeFiles(refused))[PciAddress(A)] == ()
     (node.proc / str(pid) / "fd/8").symlink_to("/dev/guarded")
-    (holder,) = find_holders(look(node).values(), node.proc, refused)[PciAddress(A)]
+    (holder,) = find_holders(look(node).values(), node.proc, FakeFiles(refused))[PciAddress(A)]
     assert holder.path == UNREADABLE

@@ -31,7 +31,7 @@ def test_what_was_saved_is_there_for_the_next_process(tmp_path: Path) -> None:
     assert not second.rebooted
 
 
-def test_a_reboot_voids_moves_and_keeps_wishes_names_and_epoch(tmp_path: Path) -> None:
+def test_a_reboot_voids_moves_and_keeps_directives_names_and_epoch(tmp_path: Path) -> None:
     first = journal(tmp_path)
     first.raise_epoch(7)
     first.update(
@@ -69,7 +69,7 @@ def test_the_first_start_ever_is_no_reboot(tmp_path: Path) -> None:
 def test_a_damaged_file_is_put_aside_and_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "journal.json").write_bytes(content)
     begun = journal(tmp_path)
-    assert "put aside" in begun.complaint
+    assert "moved to" in begun.complaint
     assert (tmp_path / "journal.damaged").read_bytes() == content
     assert begun.state.devices == {}
 
@@ -87,15 +87,21 @@ def test_a_trouble_of_a_newer_release_counts_as_the_more_careful_of_ours(
     assert kept.code is code
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """A journal's folder and what is in its file."""
+    folder = tmp_path_factory.mktemp("journal")
+    journal(folder).update(A, uuid="GPU-a", move=RebindIntent("p", 7, Mode.PASSTHROUGH, 1.0))
+    return folder, (folder / "journal.json").read_bytes()
+
+
 @settings(max_examples=400, deadline=None)
 @given(data())
 def test_a_file_damaged_anywhere_never_stops_the_start(
-    tmp_path_factory: pytest.TempPathFactory, drawn: DataObject
+    written: tuple[Path, bytes], drawn: DataObject
 ) -> None:
-    folder = tmp_path_factory.mktemp("journal")
-    journal(folder).update(A, uuid="GPU-a", move=RebindIntent("p", 7, Mode.PASSTHROUGH, 1.0))
+    folder, content = written[0], bytearray(written[1])
     file = folder / "journal.json"
-    content = bytearray(file.read_bytes())
     for _ in range(drawn.draw(integers(1, 4))):
         content[drawn.draw(integers(0, len(content) - 1))] = drawn.draw(integers(0, 255))
     file.write_bytes(content[: drawn.draw(integers(0, len(content)))])

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from poolmgr.agent.decisions import ObservedGpu
 from poolmgr.agent.manual import ManualControl, checks, describe_steps
+from poolmgr.agent.node_sources import of_this_node
+from poolmgr.agent.observed import ObservedGpu
 from poolmgr.agent.settings import AgentSettings
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.fleet import Holder
@@ -20,25 +21,24 @@ A = "0000:3b:00.0"
 def manual_control(tmp_path: Path, **device: str) -> ManualControl:
     node = FakeNode(tmp_path)
     node.add_device(A, vendor="10de", device="2236", pci_class="030200", host_driver="nvidia", **device)  # type: ignore[arg-type]
-    return ManualControl(
-        AgentSettings(
-            NodeName("n1"),
-            sys_root=node.sys,
-            proc_root=node.proc,
-            state_dir=node.state_dir,
-            kubelet_dir=tmp_path / "kubelet",
-        )
+    settings = AgentSettings(
+        NodeName("n1"),
+        sys_root=node.sys,
+        proc_root=node.proc,
+        state_dir=node.state_dir,
+        kubelet_dir=tmp_path / "kubelet",
     )
+    return ManualControl(of_this_node(settings))
 
 
 async def observed_gpu(tmp_path: Path, **device: str) -> ObservedGpu:
-    return await manual_control(tmp_path, **device).find("3b:00.0")
+    return (await manual_control(tmp_path, **device).find("3b:00.0")).observed
 
 
 async def test_a_gpu_is_found_by_its_short_address_and_named_without_nvml(tmp_path: Path) -> None:
     (found,) = await manual_control(tmp_path).look(ask_nvml=False)
     assert (found.observed.gpu.address, found.model, found.memory_mib) == (A, "NVIDIA A10", 23028)
-    with pytest.raises(Rejected, match=r"0000:99:00.0 is no GPU of this node \(there are: 0000:3b:00.0\)"):
+    with pytest.raises(Rejected, match=r"0000:99:00.0 is not a GPU of this node; it has: 0000:3b:00.0"):
         await manual_control(tmp_path / "other").find("99:00.0")
 
 
@@ -64,4 +64,4 @@ async def test_a_dry_run_says_each_step_and_that_nothing_is_to_do_when_it_is_the
     steps = describe_steps(gpu, Mode.PASSTHROUGH)
     assert f"unbind {A} from nvidia" in steps
     assert steps[-1] == f"read back that {A} is on vfio-pci and answers"
-    assert describe_steps(gpu, Mode.SHARED) == (f"nothing: {A} already is on nvidia",)
+    assert describe_steps(gpu, Mode.SHARED) == (f"nothing: {A} is already on nvidia",)

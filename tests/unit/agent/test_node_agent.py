@@ -1,9 +1,16 @@
-"""What an agent does in its rounds, on a fake node."""
+"""What an agent does in its rounds, on a fake node.
+
+One file, long as it is: a round is one sequence, and what a test changes of it is seen beside the others.
+"""
 
 from pathlib import Path
 
+import pytest
+
 from poolmgr.agent.podresources import PodName
+from poolmgr.domain.errors import Unavailable
 from poolmgr.domain.modes import Mode, Step
+from poolmgr.domain.reasons import Reason
 from tests.fake_cluster_of_agent import AgentUnderTest
 from tests.fake_node import FakeNode
 
@@ -132,7 +139,7 @@ async def test_a_gpu_with_slices_of_a_pod_stays(tmp_path: Path) -> None:
     under.api.want({A: Mode.PASSTHROUGH}, step=Step.REBIND, moving=[A])
     await under.passes(3)
     assert under.node.writes == []
-    assert under.api.device(A)["message"] == f"{A} has slices given to ml/train-0"
+    assert under.api.device(A)["message"] == f"{A} has slices assigned to ml/train-0"
 
 
 async def test_an_older_leader_is_not_obeyed(tmp_path: Path) -> None:
@@ -145,6 +152,49 @@ async def test_an_older_leader_is_not_obeyed(tmp_path: Path) -> None:
     assert under.node.writes == []
     assert under.api.device(A)["reason"] == "StaleEpoch"
     assert under.api.device(A)["planId"] != "old"
+
+
+@pytest.mark.parametrize(("seconds", "second"), [(10.0, "vfio-pci"), (16.0, "bochs-drm")])
+async def test_each_gpu_of_a_move_is_taken_on_a_spec_that_is_fresh(
+    tmp_path, seconds: float, second: str
+) -> None:
+    """While it was at work on the first the manager parked the move; the second has been given back to HAMi."""
+    under = two_gpus(tmp_path)
+    wanted = {A: Mode.PASSTHROUGH, B: Mode.PASSTHROUGH}
+    under.api.want(wanted, step=Step.REBIND, moving=[A, B])
+
+    def slowly(_: object) -> None:
+        under.node.followers.clear()
+        under.clock.time += seconds
+        under.api.want(wanted, step=Step.ATTACH, moving=[A, B])
+
+    under.node.followers.append(slowly)
+    await under.passes(1)
+    assert (under.node.driver_of(A), under.node.driver_of(B)) == ("vfio-pci", second)
+
+
+async def test_an_agent_without_the_api_server_begins_nothing(tmp_path: Path) -> None:
+    """The spec that it has says Rebind; what it says now, nobody can tell it."""
+    under = two_gpus(tmp_path)
+    under.api.want({A: Mode.PASSTHROUGH}, step=Step.REBIND, moving=[A])
+
+    async def away() -> None:
+        raise Unavailable(Reason.API_UNAVAILABLE, "no route")
+
+    under.api.read_or_create = away  # type: ignore[method-assign, assignment]
+    with pytest.raises(Unavailable):
+        await under.passes(1)
+    assert under.node.writes == []
+
+
+async def test_at_attach_only_a_gpu_on_no_driver_is_touched(tmp_path: Path) -> None:
+    """What an agent finds that comes back to a parked move."""
+    under = two_gpus(tmp_path)
+    under.node._unbind(under.node.devices[B])
+    under.api.want({A: Mode.PASSTHROUGH, B: Mode.PASSTHROUGH}, step=Step.ATTACH, moving=[A, B])
+    await under.passes(3)
+    assert (under.node.driver_of(A), under.node.driver_of(B)) == ("bochs-drm", "vfio-pci")
+    assert f"unbind {A}" not in under.node.writes
 
 
 async def test_a_hung_unbind_is_quarantined_and_never_repeated(tmp_path: Path) -> None:
@@ -161,6 +211,22 @@ async def test_a_hung_unbind_is_quarantined_and_never_repeated(tmp_path: Path) -
     assert under.api.device(A)["phase"] == "Quarantined"
     assert under.api.device(B)["phase"] == "Ready", "the agent and the other GPU go on"
     assert under.node.violations == []
+
+
+async def test_a_gpu_that_a_write_still_holds_is_offered_to_no_vm_though_it_is_where_it_belongs(
+    tmp_path: Path,
+) -> None:
+    under = two_gpus(tmp_path)
+    under.api.want({A: Mode.PASSTHROUGH, B: Mode.SHARED}, step=Step.REBIND, moving=[A])
+    await under.passes(3)
+    assert under.node.offered == {A}
+    under.node.faults.hang_write.add(len(under.node.writes) + 1)  # its reservation, before it is unbound
+    under.api.want({A: Mode.SHARED, B: Mode.SHARED}, step=Step.REBIND, moving=[A])
+    await under.passes(3)
+    under.api.want({A: Mode.PASSTHROUGH, B: Mode.SHARED})
+    await under.passes(3)
+    assert under.node.driver_of(A) == "vfio-pci"
+    assert under.node.offered == set()
 
 
 async def test_a_reboot_frees_a_hung_gpu_and_brings_it_where_it_belongs(tmp_path: Path) -> None:
@@ -372,10 +438,54 @@ async def test_a_silent_kubelet_is_said_of_every_gpu_and_taken_back(tmp_path: Pa
 async def test_a_gpu_that_another_device_plugin_gave_away_stays(tmp_path: Path) -> None:
     under = two_gpus(tmp_path)
     await under.passes()
-    under.kubelet.given_by_others = {"GPU-a": PodName("ml", "notebook")}
+    under.kubelet.given_by_others = [(PodName("ml", "notebook"), "nvidia.com/gpu", "GPU-a")]
     under.api.pods[PodName("ml", "notebook")] = "uid-7"
     under.api.want({A: Mode.PASSTHROUGH}, step=Step.REBIND, moving=[A])
     await under.passes(3)
     assert under.node.writes == []
     assert under.api.device(A)["allocatedTo"] == "uid-7"
     assert under.api.device(A)["reason"] == "KubeletAllocated"
+
+
+def offered(under: AgentUnderTest) -> dict[str, bool]:
+    """What the kubelet is told: address → closed to whoever comes."""
+    return {offer.address: offer.closed for offer in under.plugins.offers}
+
+
+async def test_a_gpu_that_an_operator_withdraws_is_closed_while_in_use_and_offered_no_more_after(
+    tmp_path: Path,
+) -> None:
+    under = await in_passthrough(tmp_path)
+    assert offered(under) == {A: False}
+    under.api.pods[PodName("default", "launcher")] = "uid-launcher"
+    under.node.given[A] = "launcher"
+    under.api.annotate("poolmgr.io/quarantined-gpus", A)
+    await under.passes(2)
+    assert offered(under) == {A: True}, "its user keeps it, nobody new gets it"
+    under.kubelet.known = False
+    await under.passes(2)
+    assert offered(under) == {A: True}, "nobody can tell whether it is in use"
+    under.kubelet.known = True
+    del under.node.given[A]
+    await under.passes(2)
+    assert offered(under) == {}
+    assert (under.node.driver_of(A), under.api.device(A)["phase"]) == ("vfio-pci", "Ready")
+    under.api.annotate("poolmgr.io/quarantined-gpus", "")
+    await under.passes(2)
+    assert offered(under) == {A: False}
+
+
+async def test_a_card_that_an_operator_has_forgotten_is_reported_no_more_without_a_reboot(
+    tmp_path: Path,
+) -> None:
+    under = two_gpus(tmp_path)
+    under.api.want({A: Mode.SHARED, B: Mode.SHARED})
+    await under.passes(2)
+    under.node.remove_from_bus(B)
+    under.api.annotate("poolmgr.io/forgotten-gpus", f"{A},{B}")
+    await under.passes(2)
+    assert under.api.device(B)["reason"] == "DeviceGone", "the manager still wants it"
+    assert f"`poolmgr gpu forget node-1/{B}`" in under.api.device(B)["message"]
+    under.api.want({A: Mode.SHARED})
+    await under.passes(2)
+    assert [d["pciAddress"] for d in under.api.body["status"]["devices"]] == [A], "what is on its bus stays"

@@ -9,18 +9,22 @@ from typing import Any
 import pytest
 
 from poolmgr.agent import nvml as nvml_module
-from poolmgr.agent.nvml import LIBRARY, Nvml, library_below
+from poolmgr.agent.nvml import LIBRARY, Nvml, library_below, link_persistenced
 from poolmgr.domain.identifiers import PciAddress
 
 
 class FakeError(Exception):
-    pass
+    """As pynvml's, with NVML's number of it."""
+
+    value = 3  # NVML_ERROR_NOT_SUPPORTED
 
 
 class FakeLibrary:
     """As much of pynvml as is used, with sessions counted."""
 
     NVMLError = FakeError
+    NVML_ERROR_NOT_SUPPORTED = 3
+    NVML_ERROR_FUNCTION_NOT_FOUND = 13
     NVML_FEATURE_ENABLED = 1
     NVML_FEATURE_DISABLED = 0
     nvmlPciInfo_t = SimpleNamespace
@@ -62,6 +66,21 @@ class FakeLibrary:
     def nvmlDeviceGetMigMode(self, handle: int) -> list[int]:
         raise FakeError("Not Supported")
 
+    def nvmlDeviceGetMinorNumber(self, handle: int) -> int:
+        return 4
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: int) -> int:
+        return 0
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[Any]:
+        return [SimpleNamespace(pid=7), SimpleNamespace(pid=5)]
+
+    def nvmlDeviceGetGraphicsRunningProcesses(self, handle: int) -> list[Any]:
+        raise FakeError("Not Supported")
+
+    def nvmlDeviceGetMPSComputeRunningProcesses(self, handle: int) -> list[Any]:
+        return [SimpleNamespace(pid=7)]
+
     def nvmlDeviceGetPersistenceMode(self, handle: bytes) -> int:
         return self.persistence
 
@@ -78,8 +97,54 @@ async def test_a_lost_gpu_and_unsupported_questions_hide_nothing_else() -> None:
     report = await Nvml(library).read()
     gpu = report.gpus[PciAddress("0000:3b:00.0")]
     assert (gpu.uuid, gpu.model, gpu.memory_mib, gpu.mig_enabled) == ("GPU-a", "NVIDIA A10", 23028, False)
+    assert (gpu.minor, gpu.processes) == (4, (5, 7))
     assert len(report.gpus) == 1
     assert library.open == 0, "an open session would pin the GPUs"
+
+
+async def test_a_mig_mode_that_cannot_be_read_is_not_off() -> None:
+    library = FakeLibrary()
+    error = FakeError("Unknown Error")
+    error.value = 999
+
+    def fail(handle: int) -> list[int]:
+        raise error
+
+    library.nvmlDeviceGetMigMode = fail  # type: ignore[method-assign]
+    (gpu,) = (await Nvml(library).read()).gpus.values()
+    assert gpu.mig_enabled is None
+
+
+async def test_a_list_of_processes_that_cannot_be_had_is_not_an_empty_one() -> None:
+    library = FakeLibrary()
+    (gpu,) = (await Nvml(library).read()).gpus.values()
+    assert gpu.processes_known, "where the GPU keeps no such list there is nothing to know"
+    error = FakeError("Unknown Error")
+    error.value = 999
+
+    def fail(handle: int) -> list[Any]:
+        raise error
+
+    library.nvmlDeviceGetComputeRunningProcesses = fail  # type: ignore[method-assign]
+    (gpu,) = (await Nvml(library).read()).gpus.values()
+    assert (gpu.processes, gpu.processes_known) == ((7,), False)
+
+
+async def test_persistence_that_stays_on_is_told_and_nothing_is_drained() -> None:
+    library = FakeLibrary()
+    library.nvmlDeviceSetPersistenceMode = lambda handle, mode: None  # type: ignore[method-assign]
+    assert await Nvml(library).quiesce(PciAddress("0000:3b:00.0")) == "persistence mode stays on"
+    assert library.calls == []
+
+
+async def test_persistence_that_nvml_may_not_change_is_told() -> None:
+    library = FakeLibrary()
+
+    def refuse(handle: bytes, mode: int) -> None:
+        raise FakeError("Insufficient Permissions")
+
+    library.nvmlDeviceSetPersistenceMode = refuse  # type: ignore[method-assign]
+    assert "Insufficient Permissions" in await Nvml(library).quiesce(PciAddress("0000:3b:00.0"))
 
 
 async def test_no_library_is_an_answer() -> None:
@@ -92,7 +157,7 @@ async def test_no_library_is_an_answer() -> None:
 async def test_quiesce_ends_persistence_before_it_drains_and_resume_takes_both_back() -> None:
     library = FakeLibrary()
     nvml = Nvml(library)
-    await nvml.quiesce(PciAddress("0000:3b:00.0"))
+    assert await nvml.quiesce(PciAddress("0000:3b:00.0")) == ""
     await nvml.resume(PciAddress("0000:3b:00.0"))
     assert library.calls == [
         ("persistence", 0),
@@ -117,6 +182,7 @@ async def test_a_hanging_library_is_given_up_and_not_asked_again(monkeypatch: py
     nvml = Nvml(library)
     assert "has not answered" in (await nvml.read()).error
     assert "has not answered" in (await nvml.read()).error
+    assert "has not answered" in await nvml.quiesce(PciAddress("0000:3b:00.0"))
     assert asked == [1]
     release.set()
 
@@ -133,3 +199,28 @@ def test_the_drivers_library_is_found_where_distributions_put_it(tmp_path: Path,
 async def test_a_driver_that_is_not_there_yet_is_no_error_of_its_own(tmp_path: Path) -> None:
     library = FakeLibrary()
     assert (await Nvml(library, driver_root=tmp_path).read()).error == ""
+
+
+def test_the_drivers_persistence_daemon_is_found_below_its_own_folder(tmp_path: Path) -> None:
+    there = tmp_path / "driver/run/nvidia-persistenced"
+    there.mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    link_persistenced(tmp_path / "driver", tmp_path / "run")
+    assert (tmp_path / "run/nvidia-persistenced").readlink() == there
+    link_persistenced(tmp_path / "driver", tmp_path / "run")  # once more is harmless
+
+
+@pytest.mark.parametrize(
+    "here", ["put there by NVIDIA's runtime", "no daemon", "a root that cannot be written"]
+)
+def test_nothing_else_is_touched_for_it(here: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    if here == "a root that cannot be written":
+        (tmp_path / "driver/run/nvidia-persistenced").mkdir(parents=True)
+    else:
+        run.mkdir()
+    if here.startswith("put"):
+        (tmp_path / "driver/run/nvidia-persistenced").mkdir(parents=True)
+        (run / "nvidia-persistenced").mkdir()
+    link_persistenced(tmp_path / "driver", run)
+    assert not (run / "nvidia-persistenced").is_symlink()

@@ -14,7 +14,8 @@ from poolmgr.domain.fleet import Holder
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
-from tests.fake_node import FakeNode
+from poolmgr.domain.usage import YIELDING_DAEMONS
+from tests.fake_node import Device, FakeNode
 
 GPU = PciAddress("0000:00:04.0")
 SOUND = PciAddress("0000:00:04.1")
@@ -34,10 +35,13 @@ class Bench:
     outcomes: dict[str, WriteOutcome] = field(default_factory=dict)
     """How a write ends, where it is not taken: `unbind 0000:00:04.0` and so on."""
     looks: int = 0
+    kept_open: str = ""
 
     def rebinder(self) -> Rebinder:
         sysfs = Sysfs(self, self.node.sys)
-        return Rebinder(sysfs, load_catalogue(["emulated"]), self, self, self._look, proc=self.node.proc)
+        return Rebinder(
+            sysfs, load_catalogue(["nvidia", "emulated"]), self, self, self._look, proc=self.node.proc
+        )
 
     async def move(self, to: Mode) -> RebindResult:
         return await self.rebinder().rebind(GPU, to)
@@ -51,8 +55,12 @@ class Bench:
         self.asked.append(f"load {driver}")
         return driver not in self.missing_drivers
 
-    async def quiesce(self, address: PciAddress) -> None:
+    def missing_message(self, driver: str) -> str:
+        return f"there is no driver {driver}"
+
+    async def quiesce(self, address: PciAddress) -> str:
         self.asked.append("quiesce")
+        return self.kept_open
 
     async def resume(self, address: PciAddress) -> None:
         self.asked.append("resume")
@@ -75,16 +83,27 @@ class Bench:
         return self.node.driver_of(GPU)
 
 
-def bench(folder: Path, *, driver: str | None = None, **more: object) -> Bench:
+NVIDIA = {"vendor": "10de", "device": "2236", "pci_class": "030200", "host_driver": "nvidia"}
+
+
+def bench(
+    folder: Path,
+    *,
+    driver: str | None = None,
+    vendor: str = "emulated",
+    sound_driver: str = "snd_hda_intel",
+    **more: object,
+) -> Bench:
+    """`sound_driver`: which driver the kernel gives the companion."""
     node = FakeNode(folder)
-    node.add_device(GPU, group=9, driver=driver)
+    node.add_device(GPU, group=9, driver=driver, **(NVIDIA if vendor == "nvidia" else {}))
     sound = "vfio-pci" if driver == "vfio-pci" else None
     node.add_device(
         SOUND,
         device="2222",
         pci_class="040300",
         group=9,
-        host_driver="snd_hda_intel",
+        host_driver=sound_driver,
         driver=sound,
     )
     return Bench(node, **more)  # type: ignore[arg-type]
@@ -159,7 +178,7 @@ async def test_a_driver_that_the_kernel_has_not_is_named(tmp_path: Path) -> None
     b = bench(tmp_path, missing_drivers=frozenset({"vfio-pci"}))
     result = await b.move(Mode.PASSTHROUGH)
     assert (result.ok, result.reason, result.mode) == (False, Reason.DRIVER_MISSING, Mode.SHARED)
-    assert "modprobe vfio-pci" in result.message
+    assert result.message == "there is no driver vfio-pci"
     assert b.node.writes == []
 
 
@@ -210,7 +229,7 @@ async def test_a_probe_that_hangs_ends_it_and_one_that_fails_is_judged_by_what_i
     b.node.faults.probe_binds_nothing.add(f"{GPU} vfio-pci")
     result = await b.move(Mode.PASSTHROUGH)
     assert (result.ok, result.reason, result.mode) == (False, Reason.BIND_FAILED, Mode.SHARED)
-    assert "should be on vfio-pci and is on no driver" in result.message
+    assert "should be on vfio-pci but is on no driver" in result.message
 
 
 async def test_a_companion_left_behind_fails_passthrough_and_not_sharing(tmp_path: Path) -> None:
@@ -221,6 +240,9 @@ async def test_a_companion_left_behind_fails_passthrough_and_not_sharing(tmp_pat
     b = bench(tmp_path / "back", driver="vfio-pci")
     b.node.faults.probe_binds_nothing.add(f"{SOUND} snd_hda_intel")
     assert (await b.move(Mode.SHARED)).ok, "a GPU serves containers without its sound"
+    b = bench(tmp_path / "claimed", driver="vfio-pci", sound_driver="vfio-pci")
+    assert (await b.move(Mode.SHARED)).ok, "as it does where vfio-pci claims every card of that sound's id"
+    assert b.node.driver_of(SOUND) == "vfio-pci"
 
 
 async def test_a_gpu_that_does_not_come_back_either_is_said_to_be_nowhere(tmp_path: Path) -> None:
@@ -256,9 +278,31 @@ async def test_passthrough_needs_the_groups_device_file(tmp_path: Path) -> None:
     assert "/dev/vfio/9" in result.message
 
 
-async def test_a_card_that_does_not_answer_on_the_bus_is_not_called_ready(tmp_path: Path) -> None:
+async def test_nothing_is_written_to_a_card_that_does_not_answer(tmp_path: Path) -> None:
     b = bench(tmp_path)
     (b.node.sys / f"bus/pci/devices/{GPU}/config").write_bytes(b"\xff" * 4)
+    result = await b.move(Mode.PASSTHROUGH)
+    assert (result.ok, result.reason, result.mode) == (False, Reason.OFF_THE_BUS, Mode.SHARED)
+    assert b.asked == ["prepare"]
+
+
+async def test_a_card_that_falls_off_its_bus_on_the_way_is_left_where_it_is(tmp_path: Path) -> None:
+    b = bench(tmp_path)
+
+    def fall(device: Device) -> None:
+        if device.address == GPU and device.driver == "vfio-pci":
+            (b.node.sys / f"bus/pci/devices/{GPU}/config").write_bytes(b"\xff" * 4)
+            b.asked.append("fell")
+
+    b.node.followers.append(fall)
+    result = await b.move(Mode.PASSTHROUGH)
+    assert (result.ok, result.reason, result.mode) == (False, Reason.OFF_THE_BUS, Mode.PASSTHROUGH)
+    assert b.asked[-1] == "fell"
+
+
+async def test_a_card_that_answers_as_another_is_not_called_ready(tmp_path: Path) -> None:
+    b = bench(tmp_path)
+    (b.node.sys / f"bus/pci/devices/{GPU}/config").write_bytes(b"\x86\x80")
     result = await b.move(Mode.PASSTHROUGH)
     assert (result.ok, result.reason) == (False, Reason.VERIFY_FAILED)
     assert "does not answer" in result.message
@@ -267,11 +311,23 @@ async def test_a_card_that_does_not_answer_on_the_bus_is_not_called_ready(tmp_pa
 async def test_the_unbinds_deadline_is_the_operators(tmp_path: Path) -> None:
     b = bench(tmp_path)
     rebinder = Rebinder(
-        Sysfs(b, b.node.sys), load_catalogue(["emulated"]), b, b, b._look, proc=b.node.proc,
+        Sysfs(b, b.node.sys), load_catalogue(["nvidia", "emulated"]), b, b, b._look, proc=b.node.proc,
         unbind_deadline_seconds=7.0,
     )  # fmt: skip
     assert (await rebinder.rebind(GPU, Mode.PASSTHROUGH)).ok
     assert b.deadlines["unbind"] == 7.0
+
+
+async def test_a_gpu_whose_persistence_cannot_be_ended_stays(tmp_path: Path) -> None:
+    b = bench(tmp_path, kept_open="persistence mode stays on", vendor="nvidia")
+    result = await b.move(Mode.PASSTHROUGH)
+    assert (result.ok, result.reason, result.mode) == (False, Reason.KERNEL_HOLDS, Mode.SHARED)
+    assert "persistence mode stays on; run nvidia-smi" in result.message
+    assert not any(what.startswith("unbind") for what in b.asked)
+
+
+async def test_a_vendor_without_nvml_has_no_persistence(tmp_path: Path) -> None:
+    assert (await bench(tmp_path, kept_open="NVML has not answered").move(Mode.PASSTHROUGH)).ok
 
 
 async def test_a_gpu_on_no_driver_has_no_side_to_go_back_to(tmp_path: Path) -> None:
@@ -288,3 +344,14 @@ async def test_a_gpu_that_stays_on_its_driver_is_not_closed_to_its_clients(tmp_p
     b.node._bind(b.node.devices[SOUND], "vfio-pci")
     assert (await b.move(Mode.SHARED)).ok
     assert f"unbind {SOUND}" in b.asked and "quiesce" not in b.asked
+
+
+async def test_the_drivers_own_daemon_lets_go_when_it_is_asked_and_else_keeps_the_gpu(tmp_path: Path) -> None:
+    daemon = Holder(77, YIELDING_DAEMONS[0], path="/dev/nvidia0")
+    yields = bench(tmp_path / "a", vendor="nvidia", holders=lambda look: (daemon,) if look == 1 else ())
+    assert (await yields.move(Mode.PASSTHROUGH)).ok
+    assert yields.asked.index("quiesce") < yields.asked.index(f"unbind {GPU}")
+    stays = bench(tmp_path / "b", vendor="nvidia", holders=lambda look: (daemon,))
+    result = await stays.move(Mode.PASSTHROUGH)
+    assert (result.ok, result.reason, result.mode) == (False, Reason.HOLDER_PRESENT, Mode.SHARED)
+    assert not any(what.startswith("unbind") for what in stays.asked)

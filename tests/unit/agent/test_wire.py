@@ -33,7 +33,10 @@ POD_RESOURCES = {
     "AllocatableResourcesResponse": {"devices": 1},
     "ListPodResourcesResponse": {"pod_resources": 1},
     "PodResources": {"name": 1, "namespace": 2, "containers": 3},
-    "ContainerResources": {"name": 1, "devices": 2},
+    "ContainerResources": {"name": 1, "devices": 2, "dynamic_resources": 5},
+    "DynamicResource": {"claim_resources": 4},
+    "ClaimResource": {"cdi_devices": 1, "driver_name": 2},
+    "CDIDevice": {"name": 1},
     "ContainerDevices": {"resource_name": 1, "device_ids": 2},
 }
 

@@ -7,11 +7,15 @@ import httpx
 
 from poolmgr.api.app import create_app
 from poolmgr.api.auth import OpenAccess, TokenAccess
-from poolmgr.controller.loop import RebalanceResult
+from poolmgr.controller import operator_requests
+from poolmgr.controller.measures import Measures
+from poolmgr.controller.results import RebalanceResult
 from poolmgr.domain.access import AccessControl
 from poolmgr.domain.backoff import Backoff
 from poolmgr.domain.census import Census, take_census
+from poolmgr.domain.directives import Directives, Request
 from poolmgr.domain.errors import PoolError, Unavailable
+from poolmgr.domain.fleet import Node
 from poolmgr.domain.history import DemandSample, Page, PastDecision, PastPlan, PastTransition, RestCall
 from poolmgr.domain.plan import Plan, Verdict
 from poolmgr.domain.reasons import Reason
@@ -40,7 +44,12 @@ class Steering:
     refuse: PoolError | None = None
     asked: list[tuple[str, bool, int | None]] = field(default_factory=list)
     resting: tuple[Backoff, ...] = ()
+    directed: list[tuple[str, Request, bool]] = field(default_factory=list)
     retried: list[tuple[str, tuple[str, ...], bool]] = field(default_factory=list)
+
+    unforeseen: int = 0
+    measures: Measures = field(default_factory=Measures)
+    watch_ages: dict[str, float] = field(default_factory=dict)
 
     @property
     def census(self) -> Census | None:
@@ -62,6 +71,15 @@ class Steering:
         if self.refuse:
             raise self.refuse
         return self.resting
+
+    async def change_directives(
+        self, node: str, request: Request, *, dry_run: bool
+    ) -> tuple[Node, Directives]:
+        self.directed.append((node, request, dry_run))
+        if self.refuse:
+            raise self.refuse
+        assert self.snapshot is not None
+        return operator_requests.change_directives(self.snapshot, node, request)
 
 
 @dataclass

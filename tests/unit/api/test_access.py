@@ -9,7 +9,7 @@ from poolmgr.api.app import create_app
 from poolmgr.api.auth import COOKIE, OpenAccess
 from poolmgr.api.ui import login
 from poolmgr.api.ui import router as page
-from poolmgr.domain.access import AUDIT, METRICS, READ, Action, Forbidden, Unauthenticated, rebalance
+from poolmgr.domain.access import AUDIT, METRICS, READ, Forbidden, Permission, Unauthenticated, rebalance
 from tests.unit.api.stand_ins import Records, Steering, StillClock, client
 
 OPEN = {"/healthz", "/readyz", "/ui/static/{name}", "/ui/login", "/ui/logout"}
@@ -21,15 +21,15 @@ REBALANCE = "/api/v1/pools/desktops:rebalance"
 class Rights:
     """Access control by a list: what each token may."""
 
-    may: dict[str, set[Action]] = field(default_factory=dict)
-    asked: list[Action] = field(default_factory=list)
+    may: dict[str, set[Permission]] = field(default_factory=dict)
+    asked: list[Permission] = field(default_factory=list)
 
-    async def admit(self, token: str, address: str, action: Action) -> str:
-        self.asked.append(action)
+    async def admit(self, token: str, address: str, permission: Permission) -> str:
+        self.asked.append(permission)
         if token not in self.may:
             raise Unauthenticated("send a token")
-        if action not in self.may[token]:
-            raise Forbidden(token, action)
+        if permission not in self.may[token]:
+            raise Forbidden(token, permission)
         return token
 
 
@@ -71,11 +71,11 @@ async def test_probes_and_static_files_ask_for_nothing(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "action"),
+    ("path", "permission"),
     [("/api/v1/pools", READ), ("/", READ), ("/metrics", METRICS), ("/api/v1/calls", AUDIT)],
 )
-async def test_each_right_opens_its_own(path: str, action: Action) -> None:
-    async with client(access=Rights({"t": {READ, action}, "u": {READ} - {action}})) as http:
+async def test_each_right_opens_its_own(path: str, permission: Permission) -> None:
+    async with client(access=Rights({"t": {READ, permission}, "u": {READ} - {permission}})) as http:
         assert (await http.get(path, headers={"authorization": "Bearer t"})).status_code == 200
         refused = await http.get(path, headers={"authorization": "Bearer u"})
     assert refused.status_code == 403

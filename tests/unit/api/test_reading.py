@@ -8,9 +8,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from poolmgr.domain.backoff import WHOLE_NODE, Backoff, Disturbance
 from poolmgr.domain.census import Count
 from poolmgr.domain.history import DemandSample, PastPlan, PastStep, PastTransition
-from poolmgr.domain.identifiers import PciAddress
-from poolmgr.domain.plan import Verdict
+from poolmgr.domain.identifiers import PciAddress, PoolName
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.plan import QuotaUse, ReservationPhase, ReservationState, Verdict
 from poolmgr.domain.reasons import Reason
+from poolmgr.domain.reservation import Holders, Reservation, Window
 from tests.showcase import NOW, fleet, plan
 from tests.unit.api.stand_ins import Records, Steering, client
 
@@ -23,6 +25,36 @@ async def test_pools_show_bounds_numbers_and_targets() -> None:
     assert pool["passthrough"] == {"min": 0, "max": 6, "headroom": 0, "gpus": 3, "used": 2, "target": 4}
     assert pool["shared"]["target"] == 3
     assert (pool["moving"], pool["trouble"], pool["waitingVMs"], pool["waitingPods"]) == (1, 1, 1, 1)
+
+
+async def test_quotas_of_a_pool_show_limit_and_use_and_are_metrics() -> None:
+    use = QuotaUse(fleet().pools[0].name, "cad", 3.0, 2.0, used=1.25, waiting=1.0)
+    of_another = replace(use, pool=PoolName("other"), max_gpus=None)
+    async with client(Steering(plan=replace(plan(), quota_uses=(use, of_another)))) as http:
+        pool = (await http.get("/api/v1/pools/desktops")).json()
+        text = (await http.get("/metrics")).text
+    assert pool["quotas"] == [{"namespace": "cad", "maxGPUs": 3, "weight": 2, "used": 1.25, "waiting": 1}]
+    assert 'poolmgr_quota_used_gpus{namespace="cad",pool="desktops"} 1.25' in text
+    assert text.count("poolmgr_quota_limit_gpus{") == 1
+
+
+async def test_reservations_show_where_they_stand() -> None:
+    promised = Reservation(
+        "uni", "course", "NVIDIA A10", 2, Mode.PASSTHROUGH, (Window(NOW, NOW + 60),), Holders(frozenset())
+    )
+    state = ReservationState(
+        "uni", "course", 1, ReservationPhase.ACTIVE, (NOW, NOW + 60), 2, 1, 1, (), True,
+        Reason.RESERVATION_READY, "all 2 GPU(s) are ready",
+    )  # fmt: skip
+    snapshot = replace(fleet(), reservations=(promised, replace(promised, name="new")))
+    async with client(Steering(snapshot, replace(plan(), reservations=(state,)))) as http:
+        course, new = (await http.get("/api/v1/reservations")).json()["items"]
+        page = (await http.get("/")).text
+    assert (course["phase"], course["ready"], course["used"], course["kept"]) == ("Active", 2, 1, 1)
+    assert course["window"]["start"] < course["window"]["end"]
+    assert (new["phase"], new["window"], new["reason"]) == ("", None, "")
+    assert "uni/course" in page
+    assert "All 2 GPU(s) are ready." in page
 
 
 async def test_wrong_pool_name_says_which_there_are() -> None:
@@ -148,7 +180,8 @@ async def test_metrics_count_every_gpu_once() -> None:
     assert families["poolmgr_leading"][0].value == 1
     waiting = {s.labels["kind"]: s.value for s in families["poolmgr_waiting_workloads"]}
     assert waiting == {"VM": 1, "Pod": 1}
-    assert families["poolmgr_moves_in_flight"][0].labels == {"to_mode": "Passthrough", "step": "Drain"}
+    (moving,) = [s for s in families["poolmgr_moves_in_flight"] if s.value]
+    assert moving.labels == {"to_mode": "Passthrough", "step": "Drain"}
 
 
 async def test_metrics_before_the_first_view_say_so() -> None:
@@ -188,7 +221,7 @@ async def test_who_rests_and_what_moves_cost_is_told_with_each_node() -> None:
         metrics = (await http.get("/metrics")).text
     (pause,) = node["pauses"]
     assert (pause["pciAddress"], pause["failures"], pause["message"]) == ("", 2, "Detach took over 240 s")
-    assert (node["disturbance"]["pluginStops"], node["disturbance"]["cordonedSeconds"]) == (2, 90)
+    assert (node["disturbance"]["pluginStops"], node["disturbance"]["closedSeconds"]) == (2, 90)
     assert 'poolmgr_paused{kind="Node",reason="StepTimedOut"} 1.0' in metrics
     assert f'poolmgr_node_plugin_stops_last_hour{{node="{first.name}"}} 2.0' in metrics
-    assert f'poolmgr_node_cordoned_seconds_last_hour{{node="{first.name}"}} 90.0' in metrics
+    assert f'poolmgr_node_closed_seconds_last_hour{{node="{first.name}"}} 90.0' in metrics

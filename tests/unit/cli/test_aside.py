@@ -16,7 +16,7 @@ async def fails(error: BaseException) -> None:
 async def test_a_side_task_that_fails_costs_one_line() -> None:
     said: list[str] = []
     await aside("asking", fails(RuntimeError("no\nway")), said.append)
-    assert said == ["asking stopped (RuntimeError: no way); the rest goes on"]
+    assert said == ["asking stopped (RuntimeError: no way); the rest continues"]
 
 
 async def test_a_side_task_is_cancelled_as_any_other() -> None:

@@ -89,7 +89,9 @@ def test_every_gpu_has_one_sentence_about_itself_or_its_node(view: ClusterSnapsh
             said = sentence_of(line)
             assert "\n" not in said
             assert len(line["message"].split()) >= 4
-            first, _, second = line["message"].partition("; it moves only with its neighbours, and ")
+            first, _, second = line["message"].partition(
+                "; it moves only together with other GPUs of its node, and "
+            )
             assert first != second
             if view.synced:
                 assert card.pci_address in line["message"] or host.name in line["message"] or "pool" in said
@@ -103,22 +105,22 @@ def one(view: ClusterSnapshot, wanted: str = "a/0000:00:00.0") -> str:
 
 def test_what_is_moved_says_for_whom() -> None:
     assert one(snapshot(node("a", "s"), vms=(vm("v"),))) == (
-        "a/0000:00:00.0: moves to Passthrough (VmWaiting): GPU 0000:00:00.0 of a, idle, goes to waiting VM "
-        "desktops/v, which needs 1 GPU(s)"
+        "a/0000:00:00.0: moves to Passthrough (VmWaiting): GPU 0000:00:00.0 on a (idle) for VM "
+        "desktops/v, which waits for 1 GPU(s)"
     )
 
 
 def test_shared_card_says_by_whom_it_is_used() -> None:
     view = snapshot(node("a", "s"), pods=(pod("x", ("a", 0), cores=30),))
     assert one(view).startswith(
-        "a/0000:00:00.0: stays in Shared (GpuBusy): GPU 0000:00:00.0 of a is busy with pod "
+        "a/0000:00:00.0: stays in Shared (GpuBusy): GPU 0000:00:00.0 on a is in use by pod "
     )
 
 
 def test_quarantined_card_says_what_the_agent_says() -> None:
     hurt = gpu("a", 0, phase=DevicePhase.QUARANTINED, message="the driver did not let go within 90 s")
     assert one(snapshot(node("a", "", gpus=(hurt,)))) == (
-        "a/0000:00:00.0: stays in Shared (GpuUnhealthy): GPU 0000:00:00.0 of a is Quarantined: "
+        "a/0000:00:00.0: stays in Shared (GpuUnhealthy): GPU 0000:00:00.0 on a is Quarantined: "
         "the driver did not let go within 90 s"
     )
 
@@ -126,8 +128,9 @@ def test_quarantined_card_says_what_the_agent_says() -> None:
 def test_nvswitch_partner_that_is_busy_is_named() -> None:
     pair = tuple(gpu("a", g, nvswitch_domain="d") for g in (0, 1))
     view = snapshot(node("a", "", gpus=pair), pods=(pod("x", ("a", 1)),), vms=(vm("v"),))
-    assert "moves only with its neighbours, and GPU 0000:01:00.0 of a is busy with pod notebooks/x" in one(
-        view
+    assert (
+        "moves only together with other GPUs of its node, and GPU 0000:01:00.0 on a is in use by pod notebooks/x"
+        in one(view)
     )
 
 
@@ -135,10 +138,10 @@ def test_unpooled_moving_and_unsynced() -> None:
     assert "stays in Shared (NotInPool): no GPUPool selects" in one(
         snapshot(node("a", "", gpus=(gpu("a", 0, pool=None),)))
     )
-    assert "is moving already (GpuMoving): GPU 0000:00:00.0 of a is on its way to Passthrough" in one(
+    assert "is moving already (GpuMoving): GPU 0000:00:00.0 on a is moving to Passthrough" in one(
         snapshot(node("a", "s", transition=moving("a", 0)))
     )
-    assert "(NotSynced): the view of the cluster is not complete yet" in one(
+    assert "(NotSynced): the manager has not read the whole cluster yet" in one(
         snapshot(node("a", "s"), synced=False)
     )
 

@@ -29,7 +29,7 @@ def test_limits_in_force_are_said_with_their_amounts() -> None:
     ("found", "words"),
     [
         (Finding(False), "no libvgpu.so is loaded"),
-        (Finding(True, "libcuda.so.1: cannot open shared object file"), "cannot be tested"),
+        (Finding(True, "libcuda.so.1: cannot open shared object file"), "This cannot test the limits"),
         (dataclasses.replace(IN_FORCE, region=None), "has opened no shared region"),
         (
             dataclasses.replace(IN_FORCE, region=Region((DeviceShare(0, "GPU-a", 0, 0),), (), False)),
@@ -70,7 +70,7 @@ def test_top_says_which_file_cannot_be_read(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.cache"
     wrong.write_bytes(b"short")
     regions = read_regions([wrong, tmp_path / "none.cache"])
-    assert "is no region of the hook" in str(regions["wrong"])
+    assert "is not a region of the hook" in str(regions["wrong"])
     assert "cannot be read: No such file" in str(regions["none"])
 
 

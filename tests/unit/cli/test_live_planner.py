@@ -1,15 +1,24 @@
 """The collector comes back on, whatever happens, and is left off where it was off."""
 
+import asyncio
 import gc
+import threading
 from typing import Any
 
 import pytest
 
 from bench.speed.planner import random_cluster
-from poolmgr.cli.live_planner import GcPausedPlanner, gc_paused
+from poolmgr.cli.live_planner import GcPausedPlanner, gc_paused, in_a_thread
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.interfaces import Decision
 from poolmgr.planner.plan import PoolPlanner
+
+
+async def test_plans_are_made_in_one_thread_that_is_not_the_loops() -> None:
+    beside = in_a_thread()
+    made_in = await asyncio.gather(*(beside(threading.get_ident) for _ in range(8)))
+    assert len(set(made_in)) == 1
+    assert threading.get_ident() not in made_in
 
 
 def test_collector_is_off_within_and_on_afterwards() -> None:

@@ -44,7 +44,7 @@ def test_snapshot_is_read_from_standard_input(snapshot: Path) -> None:
         (["plan", "--from", "/nowhere.json"], "there is no file /nowhere.json"),
         (["plan", "--kubeconfig", "/nowhere"], "there is no kubeconfig /nowhere"),
         (["snapshot", "--kubeconfig", "/nowhere"], "there is no kubeconfig /nowhere"),
-        (["plan"], "give a snapshot with --from or a cluster with"),
+        (["plan"], "give either a snapshot with --from or a cluster with"),
     ],
 )
 def test_what_cannot_be_read_is_named(arguments: list[str], said: str) -> None:

@@ -16,13 +16,14 @@ from webhooks.fleet_view import FleetView
 
 GROUP = "/apis/poolmgr.io/v1alpha1"
 GPU_NODES, GPU_POOLS, NODES = f"{GROUP}/gpunodes", f"{GROUP}/gpupools", "/api/v1/nodes"
+GPU_RESERVATIONS = f"{GROUP}/gpureservations"
 
 
 class Bench:
     def __init__(self) -> None:
         self.clock = VirtualClock()
         self.api = FakeApi(self.clock)
-        self.api.kinds.update((GPU_NODES, GPU_POOLS, NODES))
+        self.api.kinds.update((GPU_NODES, GPU_POOLS, GPU_RESERVATIONS, NODES))
         self.api.put(GPU_NODES, gpu_node("n1", device(0, mode="Passthrough")))
         self.api.put(NODES, node("n1"))
         client = Client(self.api.transport(), clock=self.clock, rng=random.Random(1))

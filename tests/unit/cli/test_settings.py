@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from poolmgr.cli.settings import ManagerSettings, known_variables, load, misspelt
+from poolmgr.controller.executor.advance import StepDeadlines
 from poolmgr.domain.errors import Rejected
 
 
@@ -84,6 +85,15 @@ def test_misspelt_variable_names_the_one_that_was_meant() -> None:
     environment = ["POOLMGR_DATABSE_URL", "POOLMGR_WEBHOOK_SERVICE_HOST", "POOLMGR_MANAGER_PORT", "PATH"]
     assert misspelt(environment) == {"POOLMGR_DATABSE_URL": "POOLMGR_DATABASE_URL"}
     assert "POOLMGR_LOOP__IDLE_SECONDS" in known_variables()
+
+
+def test_steps_take_as_long_as_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().steps.deadlines == StepDeadlines()
+    monkeypatch.setenv("POOLMGR_STEPS__ATTACH_SECONDS", "1800")
+    assert load().steps.deadlines == StepDeadlines(attach=1800.0)
+    monkeypatch.setenv("POOLMGR_STEPS__ATTACH_SECONDS", "0")
+    with pytest.raises(Rejected, match="POOLMGR_STEPS__ATTACH_SECONDS: Input should be greater than 0"):
+        load()
 
 
 def test_every_setting_says_what_it_is() -> None:

@@ -116,7 +116,7 @@ def test_list_names_scenarios_and_policies() -> None:
         (["--data", "/nowhere", "--rule", "x"], "choose desktop or strict"),
         (["--data", "/nowhere", "--policy", "B99"], "there is no policy 'B99'; choose from poolmgr"),
         (["--data", "/nowhere", "--scenario", "S99"], "there is no scenario 'S99'"),
-        (["--data", "/nowhere", "--seeds", "one"], "'one' is no seed"),
+        (["--data", "/nowhere", "--seeds", "one"], "'one' is not a seed"),
     ],
 )
 def test_what_cannot_be_run_is_named(arguments: list[str], said: str) -> None:

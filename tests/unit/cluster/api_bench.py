@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+from poolmgr import wire
 from poolmgr.cluster.client import Client
 from poolmgr.domain.identifiers import LeaseEpoch
 from tests.unit.cluster.fake_api import FakeApi, FakeTransport
@@ -24,6 +25,11 @@ class ApiBench:
         self.api = FakeApi(self.clock)
         self.transport: FakeTransport = self.api.transport()
         self.client = Client(self.transport, clock=self.clock, rng=random.Random(7))
+        self.written: list[tuple[str, str]] = []
+        """(resourceVersion before, after) of each answer to a write of a GPUNode."""
+
+    def wrote(self, over: str, stored: wire.GpuNode) -> None:
+        self.written.append((over, stored.metadata.resource_version))
 
     async def do(self, awaitable: Any, seconds: float = 120.0) -> Any:
         """Run to the end while virtual time passes."""

@@ -98,6 +98,21 @@ def pool(name: str = "a10", **over: Any) -> Json:
     }
 
 
+def reservation(name: str = "course", namespace: str = "uni", **spec: Any) -> Json:
+    window = {"start": "2026-11-22T12:00:00Z", "end": "2026-11-22T14:00:00Z"}
+    return {
+        "apiVersion": "poolmgr.io/v1alpha1",
+        "kind": "GPUReservation",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": f"uid-{name}",
+            "creationTimestamp": CREATED,
+        },
+        "spec": {"model": "NVIDIA A10", "gpus": 2, **window, **spec},
+    }
+
+
 def pod(name: str = "p1", namespace: str = "ml", **over: Any) -> Json:
     limits = over.get("limits", {"nvidia.com/gpu": "1", "nvidia.com/gpumem": "3k"})
     requests = {"cpu": "500m", "memory": "1Gi", **limits}

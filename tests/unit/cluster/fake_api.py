@@ -18,6 +18,7 @@ from poolmgr.domain.reasons import Reason
 from tests.unit.cluster.virtual_clock import VirtualClock
 
 Json = dict[str, Any]
+MAX_INT32 = 2**31 - 1
 Line = tuple[int, str, bytes]
 
 
@@ -87,6 +88,10 @@ class FakeApi:
     ) -> Response:
         if method == "GET":
             return self._get(path) if path in self.objects else self._list(path, query)
+        if (((body or {}).get("spec") or {}).get("leaseTransitions") or 0) > MAX_INT32:
+            return _status(400, "cannot be handled as a Lease: cannot unmarshal number into leaseTransitions")
+        if method == "POST" and path.endswith("/selfsubjectreviews"):
+            return _ok({"status": {"userInfo": {"username": "alice"}}})
         if method == "POST":
             for namespace in self.missing_namespaces:
                 if f"/namespaces/{namespace}/" in path:

@@ -21,13 +21,15 @@ def host(name: str, modes: str = "s", **over: Any) -> tuple[Json, Json]:
     devices = [
         device(
             f"0000:00:{index:02x}.0",
-            uuid=f"GPU-{name}-{index}",
-            mode="Shared" if letter == "s" else "Passthrough",
-            driver="nvidia" if letter == "s" else "vfio-pci",
-            advertised=letter != "s",
-            iommuGroup=index + 1,
-            **({"allocatedTo": "uid-somebody"} if letter == "v" else {}),
-            **over.get("devices", {}).get(index, {}),
+            **{
+                "uuid": f"GPU-{name}-{index}",
+                "mode": "Shared" if letter == "s" else "Passthrough",
+                "driver": "nvidia" if letter == "s" else "vfio-pci",
+                "advertised": letter != "s",
+                "iommuGroup": index + 1,
+                "allocatedTo": "uid-somebody" if letter == "v" else "",
+                **over.get("devices", {}).get(index, {}),
+            },
         )
         for index, letter in enumerate(modes)
     ]
@@ -49,7 +51,20 @@ def observed(*documents: Json | tuple[Json, ...], **over: Any) -> ClusterSnapsho
     flat = [d for group in documents for d in (group if isinstance(group, tuple) else (group,))]
     if not any(d["kind"] == "GPUPool" for d in flat):
         flat.append(pool(models=[], rebalance={"maxInFlight": 10}))
-    cluster: Any = over.get("assembly") or Assembly()
+    cluster = over.get("assembly") or Assembly()
+    for document in flat:
+        apply_to(cluster, document)
+    snapshot: ClusterSnapshot = cluster.snapshot(over.get("now", NOW), synced=True)
+    return snapshot
+
+
+def apply_to(cluster: Assembly, document: Json) -> None:
+    """As the view does with an object that is new or has changed."""
+    meta = document["metadata"]
+    key = f"{meta['namespace']}/{meta['name']}" if "namespace" in meta else meta["name"]
+    if document["kind"] == "Pod":
+        cluster.apply_pod(key, facts_of(as_wire(document, wire.Pod), cluster.hami.config, SCHEDULERS))
+        return
     kinds: dict[str, tuple[Any, Any]] = {
         "Node": (cluster.apply_node, wire.Node),
         "GPUNode": (cluster.apply_gpu_node, wire.GpuNode),
@@ -62,17 +77,8 @@ def observed(*documents: Json | tuple[Json, ...], **over: Any) -> ClusterSnapsho
         "DaemonSet": (cluster.apply_plugin, wire.DaemonSet),
         "Deployment": (cluster.apply_scheduler, wire.Deployment),
     }
-    for document in flat:
-        meta = document["metadata"]
-        key = f"{meta['namespace']}/{meta['name']}" if "namespace" in meta else meta["name"]
-        if document["kind"] == "Pod":
-            facts = facts_of(as_wire(document, wire.Pod), cluster.config, SCHEDULERS)
-            cluster.apply_pod(key, facts)
-        else:
-            apply, kind = kinds[document["kind"]]
-            apply(key, as_wire(document, kind))
-    snapshot: ClusterSnapshot = cluster.snapshot(over.get("now", NOW), synced=True)
-    return snapshot
+    apply, kind = kinds[document["kind"]]
+    apply(key, as_wire(document, kind))
 
 
 def plan_of(*documents: Json | tuple[Json, ...], **over: Any) -> Plan:
@@ -95,4 +101,4 @@ def told(plan: Plan, name: str) -> tuple[str, str]:
     return said
 
 
-__all__ = ["A10", "NOW", "host", "moved", "observed", "plan_of", "told"]
+__all__ = ["A10", "NOW", "apply_to", "host", "moved", "observed", "plan_of", "told"]

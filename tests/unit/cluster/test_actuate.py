@@ -7,7 +7,8 @@ import pytest
 
 from poolmgr import wire
 from poolmgr.cluster.actuate import KubernetesFleet
-from poolmgr.cluster.hami.actuate import ATTEMPTS, KubernetesSharing
+from poolmgr.cluster.hami.actuate import KubernetesSharing
+from poolmgr.cluster.node_writer import ATTEMPTS, NodeWriter
 from poolmgr.cluster.transport import Response
 from poolmgr.domain.errors import Stale, Unavailable
 from poolmgr.domain.fleet import Transition
@@ -35,6 +36,10 @@ def move(epoch: int) -> Transition:
     )
 
 
+def fleet_of(cluster: ApiBench, epoch: int | None = 3) -> KubernetesFleet:
+    return KubernetesFleet(cluster.client, Held(epoch), cluster.wrote)
+
+
 def revision(cluster: ApiBench) -> str:
     found: str = cluster.api.get(f"{GPU_NODES}/n1")["metadata"]["resourceVersion"]
     return found
@@ -45,7 +50,7 @@ async def test_what_an_operator_asked_for_goes_with_the_write_that_does_it() -> 
     asked = gpu_node()
     asked["metadata"]["annotations"] = {"poolmgr.io/retry": "all"}
     cluster.api.put(GPU_NODES, asked)
-    fleet = KubernetesFleet(cluster.client, Held(3))
+    fleet = fleet_of(cluster)
     await fleet.write_intent(N1, INTENT, revision(cluster))
     assert "poolmgr.io/retry" in cluster.api.get(f"{GPU_NODES}/n1")["metadata"]["annotations"]
     await fleet.write_intent(N1, replace(INTENT, retry_heeded=True), revision(cluster))
@@ -55,9 +60,11 @@ async def test_what_an_operator_asked_for_goes_with_the_write_that_does_it() -> 
 async def test_intent_is_written_with_the_epoch_and_answers_the_new_revision() -> None:
     cluster = ApiBench()
     cluster.api.put(GPU_NODES, gpu_node())
-    written = await KubernetesFleet(cluster.client, Held(3)).write_intent(N1, INTENT, revision(cluster))
+    old = revision(cluster)
+    written = await fleet_of(cluster).write_intent(N1, INTENT, old)
     stored = cluster.api.get(f"{GPU_NODES}/n1")
     assert stored["metadata"]["resourceVersion"] == written
+    assert cluster.written == [(old, written)]
     assert stored["metadata"]["annotations"] == {"poolmgr.io/epoch": "3"}
     assert stored["spec"] == {
         "devices": [{"pciAddress": "0000:00:04.0", "mode": "Passthrough", "planId": "ab12"}],
@@ -72,8 +79,9 @@ async def test_intent_on_an_old_revision_is_stale_and_changes_nothing() -> None:
     old = revision(cluster)
     cluster.api.put(GPU_NODES, gpu_node(observed=2))
     with pytest.raises(Stale) as refused:
-        await KubernetesFleet(cluster.client, Held(3)).write_intent(N1, INTENT, old)
+        await fleet_of(cluster).write_intent(N1, INTENT, old)
     assert refused.value.reason is Reason.STALE_GENERATION
+    assert cluster.written == []
     assert cluster.api.get(f"{GPU_NODES}/n1")["spec"] == {}
 
 
@@ -87,7 +95,7 @@ async def test_nothing_is_sent_without_the_lease_or_from_the_past(
     cluster.api.put(GPU_NODES, gpu_node())
     with pytest.raises(Stale) as refused:
         intent = NodeIntent(INTENT.desired, move(epoch))
-        await KubernetesFleet(cluster.client, Held(held)).write_intent(N1, intent, revision(cluster))
+        await fleet_of(cluster, held).write_intent(N1, intent, revision(cluster))
     assert refused.value.reason is reason
     assert cluster.api.requests == []
 
@@ -95,9 +103,7 @@ async def test_nothing_is_sent_without_the_lease_or_from_the_past(
 async def test_transition_of_an_earlier_leader_is_taken_over_in_our_epoch() -> None:
     cluster = ApiBench()
     cluster.api.put(GPU_NODES, gpu_node())
-    await KubernetesFleet(cluster.client, Held(9)).write_intent(
-        N1, NodeIntent((), move(3)), revision(cluster)
-    )
+    await fleet_of(cluster, 9).write_intent(N1, NodeIntent((), move(3)), revision(cluster))
     assert cluster.api.get(f"{GPU_NODES}/n1")["spec"]["transition"]["epoch"] == 9
 
 
@@ -108,7 +114,7 @@ async def test_crds_own_word_against_an_older_epoch_is_stale() -> None:
         Response(422, b'{"message":"spec: transition.epoch must not go back: this"}')
     )
     with pytest.raises(Stale) as refused:
-        await KubernetesFleet(cluster.client, Held(3)).write_intent(N1, INTENT, revision(cluster))
+        await fleet_of(cluster).write_intent(N1, INTENT, revision(cluster))
     assert refused.value.reason is Reason.STALE_EPOCH
 
 
@@ -117,8 +123,7 @@ class Levers(ApiBench):
         super().__init__()
         self.api.put(NODES, node(**over))
         self.lever = KubernetesSharing(
-            self.client,
-            Held(epoch),
+            NodeWriter(self.client, Held(epoch)),
             version=lambda _: version,
             plugin=lambda: as_wire(plugin(), wire.DaemonSet),
             plan_of=lambda _: "ab12",

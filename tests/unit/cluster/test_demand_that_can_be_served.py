@@ -160,12 +160,12 @@ def test_a_higher_priority_is_served_first() -> None:
 )
 def test_other_accelerators_are_demand_that_is_not_served(resource: str, kind: str) -> None:
     asks = [{"name": "main", "resources": {"limits": {resource: "1"}, "requests": {resource: "1"}}}]
-    wish = pod("train", containers=asks, scheduler="default-scheduler")
-    plan = plan_of(host("n1", "p"), wish)
+    train = pod("train", containers=asks, scheduler="default-scheduler")
+    plan = plan_of(host("n1", "p"), train)
     assert moved(plan) == []
     assert told(plan, "train") == (
         "UnservedResource",
-        f"it asks for {resource}, {kind}: poolmgr gives out none of these",
+        f"it asks for {resource}, {kind}: poolmgr provides none of these",
     )
 
 
@@ -199,11 +199,11 @@ def test_hamis_scheduler_is_known_by_its_own_settings() -> None:
     extender["command"] = ["scheduler", "--scheduler-name=hami2-9", "-v=4"]
     cluster = Assembly()
     observed(deployment, node(), assembly=cluster)
-    assert cluster.schedulers == {"hami2-9"}
+    assert cluster.hami.schedulers == {"hami2-9"}
     extender["command"] = ["scheduler", "--scheduler-name", "other"]
     observed(deployment, assembly=cluster)
-    assert cluster.schedulers == {"other"}
+    assert cluster.hami.schedulers == {"other"}
     extender["command"] = ["scheduler"]
     observed(deployment, assembly=cluster)
-    assert cluster.schedulers == frozenset()
+    assert cluster.hami.schedulers == frozenset()
     assert "hami2-9" not in SCHEDULERS

@@ -1,11 +1,11 @@
-"""Exclusions of our webhook come off pods that still wait."""
+"""What waiting pods must not get: exclusions come off when GPUs return, and cards that are kept for others come on."""
 
 from typing import Any
 
 import msgspec
 import pytest
 
-from poolmgr.cluster.exclusions import KubernetesExclusions, lifted
+from poolmgr.cluster.exclusions import Exclusions, KubernetesExclusions, renewed
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.wire import GpuNode
 from poolmgr.wire.annotations import EXCLUDED_BY_US
@@ -19,20 +19,27 @@ PODS = "/api/v1/pods"
 X, Y = GpuUuid("GPU-x"), GpuUuid("GPU-y")
 
 
+NONE = frozenset[GpuUuid]()
+
+
 @pytest.mark.parametrize(
-    ("nouse", "ours", "still", "after"),
+    ("nouse", "ours", "stay", "need", "after"),
     [
-        ("GPU-x", "GPU-x", frozenset({X}), None),
-        ("GPU-x", "GPU-x", frozenset(), ("", "")),
-        ("mine, GPU-x,GPU-y", "GPU-x,GPU-y", frozenset({Y}), ("mine,GPU-y", "GPU-y")),
-        ("mine", "", frozenset(), None),
-        ("", "GPU-x", frozenset(), ("", "")),
+        ("GPU-x", "GPU-x", {X}, NONE, None),
+        ("GPU-x", "GPU-x", NONE, NONE, ("", "")),
+        ("mine, GPU-x,GPU-y", "GPU-x,GPU-y", {Y}, NONE, ("mine,GPU-y", "GPU-y")),
+        ("mine", "", NONE, NONE, None),
+        ("", "GPU-x", NONE, NONE, ("", "")),
+        ("", "", NONE, {X}, ("GPU-x", "GPU-x")),
+        ("GPU-x", "GPU-x", NONE, {X}, None),
+        ("GPU-x", "", NONE, {X}, None),
+        ("mine,GPU-x", "GPU-x", NONE, {Y}, ("mine,GPU-y", "GPU-y")),
     ],
 )
-def test_only_what_is_ours_and_leaves_no_more_comes_off(
-    nouse: str, ours: str, still: frozenset[GpuUuid], after: tuple[str, str] | None
+def test_only_what_is_ours_comes_off_and_what_is_kept_comes_on(
+    nouse: str, ours: str, stay: frozenset[GpuUuid], need: frozenset[GpuUuid], after: tuple[str, str] | None
 ) -> None:
-    assert lifted(nouse, ours, still) == after
+    assert renewed(nouse, ours, Exclusions(frozenset(stay), frozenset(need))) == after
 
 
 @pytest.mark.parametrize(
@@ -72,23 +79,35 @@ async def test_waiting_pods_get_back_what_returned() -> None:
         pod("waits", **{NOUSE_UUID: "mine,GPU-x", EXCLUDED_BY_US: "GPU-x"}),
         pod("plain", **{NOUSE_UUID: "mine"}),
     )
-    exclusions = KubernetesExclusions(cluster.client, Held(), lambda: frozenset({Y}))
-    assert await exclusions.lift() == 1
+    going = Exclusions(frozenset({Y}), NONE)
+    exclusions = KubernetesExclusions(cluster.client, Held(), lambda: lambda _: going)
+    assert await exclusions.renew() == 1
     assert cluster.api.get("/api/v1/namespaces/ml/pods/waits")["metadata"]["annotations"] == {
         NOUSE_UUID: "mine"
     }
     assert cluster.api.get("/api/v1/namespaces/ml/pods/plain")["metadata"]["annotations"] == {
         NOUSE_UUID: "mine"
     }
-    assert await exclusions.lift() == 0
+    assert await exclusions.renew() == 0
+
+
+async def test_a_pod_that_waited_before_a_card_was_kept_is_kept_off_it_and_its_holder_is_not() -> None:
+    cluster = cluster_with(pod("stranger"), pod("holder"))
+    kept = {"ml/stranger": Exclusions(NONE, frozenset({X})), "ml/holder": Exclusions(NONE, NONE)}
+    assert await KubernetesExclusions(cluster.client, Held(), lambda: kept.__getitem__).renew() == 1
+    annotations = cluster.api.get("/api/v1/namespaces/ml/pods/stranger")["metadata"]["annotations"]
+    assert annotations == {NOUSE_UUID: "GPU-x", EXCLUDED_BY_US: "GPU-x"}
 
 
 @pytest.mark.parametrize("epoch", [None, 3])
 async def test_nothing_is_touched_without_the_lease_or_without_a_trusted_view(epoch: int | None) -> None:
     cluster = cluster_with(pod("waits", **{NOUSE_UUID: "GPU-x", EXCLUDED_BY_US: "GPU-x"}))
     unknown = epoch is not None
-    exclusions = KubernetesExclusions(cluster.client, Held(epoch), lambda: None if unknown else frozenset())
-    assert await exclusions.lift() == 0
+    nothing = Exclusions(NONE, NONE)
+    exclusions = KubernetesExclusions(
+        cluster.client, Held(epoch), lambda: None if unknown else lambda _: nothing
+    )
+    assert await exclusions.renew() == 0
     assert cluster.api.requests == []
 
 

@@ -1,13 +1,20 @@
-"""Leadership: never two at once, epochs strictly rising, whatever clocks, networks and processes do."""
+"""Leadership: never two at once, epochs strictly rising, whatever clocks, networks and processes do.
+
+One file, long as it is: every test runs candidates on the bench below, and one promise is kept by all of them together.
+"""
 
 import asyncio
+import json
 import random
+from itertools import pairwise
 
 import pytest
+import structlog
 
 from poolmgr.cluster.client import Client
 from poolmgr.cluster.lease import Elector
 from poolmgr.cluster.lease_settings import LeaseSettings
+from poolmgr.cluster.transport import Response
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.identifiers import LeaseEpoch
 from tests.unit.cluster.fake_api import FakeApi, FakeTransport
@@ -18,15 +25,29 @@ LEASE = f"{LEASES}/poolmgr-manager"
 ALL_LEASES = "/apis/coordination.k8s.io/v1/leases"
 
 
+class NoJitter(random.Random):
+    """Every wait is as short as it may be, so that instants are known."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return a
+
+
 class Candidate:
     """One manager process with its own connection and wall clock."""
 
-    def __init__(self, bench: "Bench", name: str, wall_offset: float = 0.0) -> None:
+    def __init__(
+        self,
+        bench: "Bench",
+        name: str,
+        wall_offset: float = 0.0,
+        settings: LeaseSettings | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
         self.name = name
         self.transport: FakeTransport = bench.api.transport()
         self.clock = Skewed(bench.clock, wall_offset)
-        client = Client(self.transport, clock=self.clock, rng=random.Random(name))
-        self.elector = Elector(client, identity=name, floor=lambda: bench.floor)
+        client = Client(self.transport, clock=self.clock, rng=rng or random.Random(name))
+        self.elector = Elector(client, identity=name, floor=lambda: bench.floor, settings=settings)
         self.working = False
         self.led: list[int] = []
         self._bench = bench
@@ -356,11 +377,12 @@ async def test_work_that_ends_by_itself_gives_the_lease_back_and_its_error_is_to
         raise RuntimeError(f"at epoch {epoch}")
 
     running = asyncio.ensure_future(one.elector.run(fails))
-    await bench.clock.advance(3)
+    await bench.clock.settle()
     with pytest.raises(RuntimeError, match="at epoch 1"):
         await running
     assert bench.api.get(LEASE)["spec"]["holderIdentity"] == ""
     assert one.elector.epoch is None
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "nothing renews it any more"
 
 
 async def test_lease_is_kept_until_the_cancelled_work_has_ended() -> None:
@@ -419,6 +441,259 @@ async def test_three_candidates_under_random_faults_never_lead_together(seed: in
     await bench.close()
 
 
-def test_settings_that_would_let_two_lead_are_refused() -> None:
-    with pytest.raises(Rejected, match="must exceed the renew deadline"):
-        LeaseSettings(duration_seconds=12)
+def test_times_are_client_gos_unless_others_are_set() -> None:
+    assert LeaseSettings() == LeaseSettings(
+        duration_seconds=15, renew_deadline_seconds=10.0, retry_seconds=2.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("duration", "deadline", "retry", "fits"),
+    [
+        (15, 10.0, 2.0, True),
+        (14, 10.0, 2.0, False),
+        (15, 10.0, 0.5, True),
+        (15, 10.0, 0.0, False),
+        (15, 10.0, 5.0, True),
+        (15, 10.0, 5.1, False),
+    ],
+    ids=["as they are", "a late write", "often", "without a pause", "two retries", "one retry"],
+)
+def test_settings_that_would_let_two_lead_are_refused(
+    duration: int, deadline: float, retry: float, fits: bool
+) -> None:
+    """A write that takes the 4 s that a request may is over before another may lead, and one renewal may fail."""
+    times = {"duration_seconds": duration, "renew_deadline_seconds": deadline, "retry_seconds": retry}
+    if fits:
+        assert LeaseSettings(**times).duration_seconds == duration  # type: ignore[arg-type]
+    else:
+        with pytest.raises(Rejected, match="must exceed the renew deadline"):
+            LeaseSettings(**times)  # type: ignore[arg-type]
+
+
+# -- what a manager says of itself, and asks of the API server -----------------------------------------------
+
+
+def lease(**spec: object) -> dict[str, object]:
+    return {"metadata": {"name": "poolmgr-manager", "namespace": "poolmgr-system"}, "spec": spec}
+
+
+async def test_a_manager_that_has_not_asked_yet_says_so_and_knows_no_leader() -> None:
+    elector = Candidate(Bench(), "one").elector
+    assert (elector.epoch, elector.holder) == (None, "")
+    assert elector.not_leading_message == "the lease has not been requested yet; nothing is moved"
+
+
+async def test_a_lease_that_nobody_holds_names_no_leader() -> None:
+    bench = Bench(floor=None)
+    bench.api.put(ALL_LEASES, lease(leaseTransitions=3))
+    one = bench.candidate("one")
+    await bench.advance(5)
+    assert one.elector.holder == ""
+    await bench.close()
+
+
+async def test_the_lease_is_the_one_of_the_settings() -> None:
+    bench = Bench()
+    bench.api.kinds.add(others := "/apis/coordination.k8s.io/v1/namespaces/gpus/leases")
+    settings = LeaseSettings("gpus", "theirs", duration_seconds=40, renew_deadline_seconds=30)
+    one = Candidate(bench, "one", settings=settings)
+    bench.candidates.append(one.start())
+    await bench.advance(3)
+    assert bench.api.get(f"{others}/theirs")["spec"]["leaseDurationSeconds"] == 40
+    one.transport.down = True
+    await bench.advance(25)
+    assert one.elector.epoch == 1, "until its own deadline"
+    one.transport.down = False
+    await bench.close()
+
+
+async def test_at_the_deadline_itself_the_lease_is_not_held_any_more() -> None:
+    bench = Bench()
+    one = bench.candidate("one")
+    await bench.clock.settle()
+    assert one.elector.epoch == 1
+    one.transport.down = True
+    await bench.clock.stop(10.0)
+    assert one.elector.epoch is None
+    one.transport.down = False
+    await bench.close()
+
+
+async def test_attempts_are_spread_over_one_to_one_and_a_half_times_the_retry() -> None:
+    """So that managers that start together do not ask together for ever."""
+    bench = Bench()
+    bench.api.put(ALL_LEASES, lease(holderIdentity="other", leaseDurationSeconds=1000))
+    one, asked = bench.candidate("one"), []
+    for _ in range(600):
+        before = bench.api.count("GET")
+        await bench.advance(0.1)
+        asked += [bench.clock.monotonic()] * (bench.api.count("GET") - before)
+    pauses = [later - earlier for earlier, later in pairwise(asked)]
+    assert 1.9 <= min(pauses) < 2.2 and 2.8 < max(pauses) <= 3.1
+    assert one.elector.epoch is None
+    await bench.close()
+
+
+async def test_a_lease_that_cannot_be_acquired_is_logged_once_and_again_after_it_could_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Not the process's settings, which a test before this one may have made: they may drop warnings.
+    logged = structlog.testing.LogCapture()
+    logger = structlog.wrap_logger(None, processors=[logged], wrapper_class=structlog.BoundLogger)
+    monkeypatch.setattr("poolmgr.cluster.lease.log", logger)
+    bench = Bench()
+    one = Candidate(bench, "one")
+    bench.api.put(ALL_LEASES, lease(holderIdentity="other", leaseDurationSeconds=1000))
+    one.transport.down = True
+    bench.candidates.append(one.start())
+    complaints = []
+    for down in (True, False, True):
+        one.transport.down = down
+        await bench.advance(20)
+        complaints.append([entry["event"] for entry in logged.entries].count("lease_not_acquired"))
+    one.transport.down = False
+    await bench.close()
+    assert complaints == [1, 1, 2]
+
+
+async def test_a_lease_that_says_no_duration_and_no_epoch_is_waited_for_all_the_same() -> None:
+    bench = Bench()
+    bench.api.put(ALL_LEASES, lease(holderIdentity="other"))
+    one = bench.candidate("one")
+    await bench.advance(14.9)
+    assert one.elector.epoch is None
+    await bench.advance(3.1)
+    assert (one.elector.epoch, one.elector.holder) == (1, "one")
+    await bench.close()
+    assert one.elector.holder == "", "given back"
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_the_lease_is_free_at_the_end_of_its_duration(deleted: bool) -> None:
+    bench = Bench(floor=1)
+    settings = LeaseSettings(duration_seconds=16)
+    bench.api.put(ALL_LEASES, lease(holderIdentity="other", leaseDurationSeconds=16))
+    if deleted:
+        bench.api.remove(LEASE)
+    one = Candidate(bench, "one", settings=settings, rng=NoJitter())
+    bench.candidates.append(one.start())
+    await bench.advance(15.9)
+    assert one.elector.epoch is None
+    await bench.advance(0.1)
+    assert one.elector.epoch == 2
+    await bench.close()
+
+
+@pytest.mark.parametrize(
+    ("retry_seconds", "seconds_down", "works"),
+    [(2, 10.0, False), (3, 8.5, True)],
+    ids=["over", "last second"],
+)
+async def test_work_ends_at_the_deadline_and_the_last_second_is_enough_to_renew(
+    retry_seconds: float, seconds_down: float, works: bool
+) -> None:
+    bench = Bench()
+    one = Candidate(bench, "one", settings=LeaseSettings(retry_seconds=retry_seconds))
+    bench.candidates.append(one.start())
+    await bench.clock.settle()
+    one.transport.down = True
+    await bench.advance(seconds_down)
+    one.transport.down = False
+    assert one.working is works
+    await bench.advance(10)
+    assert one.led == ([1] if works else [1, 2])
+    await bench.close()
+
+
+async def test_an_epoch_of_its_own_does_not_come_again() -> None:
+    bench = Bench()
+    one = bench.candidate("one")
+    await bench.advance(3)
+    bench.floor = 0  # nothing that carries it was written
+    bench.api.remove(LEASE)
+    await bench.advance(25)
+    assert bench.epochs == [1, 2]
+    assert one.elector.epoch == 2
+    await bench.close()
+
+
+# -- a renewal that meets another state of the lease ---------------------------------------------------------
+
+
+class Stubborn(Candidate):
+    """Its work goes on until it is told to end."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench, "one")
+        self.ending = asyncio.Event()
+
+    async def lead(self, epoch: LeaseEpoch) -> None:
+        try:
+            await super().lead(epoch)
+        finally:
+            self.working = True
+            await self.ending.wait()
+            self.working = False
+
+
+TAKEN = lease(holderIdentity="two", leaseTransitions=1)
+AGAIN = lease(holderIdentity="one", leaseTransitions=2)
+"""By another manager, which says the same epoch; by another process that has our name."""
+CONFLICT, NOT_FOUND, UNREADABLE = Response(409, b"{}"), Response(404, b"{}"), Response(403, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("answers", "holder"),
+    [
+        ([NOT_FOUND], "one"),
+        ([CONFLICT, NOT_FOUND], "one"),
+        ([CONFLICT, Response(200, json.dumps(TAKEN).encode())], "two"),
+        ([CONFLICT, Response(200, json.dumps(AGAIN).encode())], "one"),
+        ([CONFLICT, Response(200, json.dumps(lease(leaseTransitions=1)).encode())], ""),
+    ],
+    ids=["deleted", "deleted since", "taken", "taken by our name", "given away"],
+)
+async def test_who_finds_the_lease_lost_leads_no_more_though_its_work_still_ends(
+    answers: list[Response], holder: str
+) -> None:
+    bench = Bench()
+    one = Stubborn(bench)
+    bench.candidates.append(one.start())
+    await bench.clock.settle()
+    one.transport.answers = list(answers)
+    await bench.advance(2)
+    assert (one.elector.epoch, one.working, one.elector.holder) == (None, True, holder)
+    one.ending.set()
+    await bench.advance(20)
+    await bench.close()
+
+
+async def test_a_lease_that_cannot_be_read_after_a_conflict_is_kept_and_soon_renewed() -> None:
+    bench = Bench()
+    one = bench.candidate("one")
+    await bench.clock.settle()
+    one.transport.answers = [CONFLICT, UNREADABLE]
+    await bench.advance(2)
+    renewals = bench.api.count("PUT")
+    assert one.elector.epoch == 1
+    await bench.advance(0.3)
+    assert bench.api.count("PUT") == renewals + 1
+    await bench.advance(20)
+    assert one.led == [1]
+    await bench.close()
+
+
+async def test_a_lease_deleted_while_it_was_taken_is_no_missing_namespace() -> None:
+    bench = Bench()
+    one = Candidate(bench, "one")
+    free = lease(holderIdentity="")
+    free["metadata"] = {"name": "poolmgr-manager", "namespace": "poolmgr-system", "resourceVersion": "7"}
+    one.transport.answers = [Response(200, json.dumps(free).encode()), Response(404, b"{}")]
+    bench.candidates.append(one.start())
+    await bench.clock.settle()
+    assert "cannot be acquired" in one.elector.not_leading_message
+    assert "Install the chart" not in one.elector.not_leading_message
+    await bench.advance(5)
+    assert one.elector.epoch == 1
+    await bench.close()

@@ -9,7 +9,10 @@ from poolmgr import wire
 from poolmgr.cluster.pools import KubernetesPools
 from poolmgr.controller.interfaces import PoolStatus
 from poolmgr.domain.errors import Stale
+from poolmgr.domain.identifiers import PoolName
+from poolmgr.domain.plan import QuotaUse
 from poolmgr.domain.reasons import Reason
+from poolmgr.wire import gpu_pools
 from poolmgr.wire.gpu_pools import pool_from
 from tests.unit.cluster.api_bench import GPU_POOLS, ApiBench, Held
 from tests.unit.cluster.builders import as_wire, pool
@@ -45,6 +48,12 @@ async def test_status_and_its_ready_condition_are_written() -> None:
         "NoCandidate",
         "2 VM(s) wait",
     )
+
+
+async def test_quotas_are_written_as_numbers() -> None:
+    bench = Bench()
+    await bench.report(quotas=(QuotaUse(PoolName("a10"), "ml", None, 1.0, used=1 / 3, waiting=0.0),))
+    assert bench.stored.status.quotas == (gpu_pools.QuotaStatus("ml", None, 0.333, 0),)
 
 
 async def test_equal_status_is_not_written_again_even_before_the_watch_shows_it() -> None:

@@ -45,6 +45,10 @@ class Bench:
     def mark(self, name: str, mark: str) -> None:
         self.api.put(NODES, node(name, labels={"mark": mark}))
 
+    def version(self, name: str) -> str:
+        found: str = self.api.get(f"{NODES}/{name}")["metadata"]["resourceVersion"]
+        return found
+
 
 async def test_lists_in_pages_then_follows_the_watch() -> None:
     bench = Bench()
@@ -246,7 +250,7 @@ async def test_required_kind_that_is_absent_is_never_synced() -> None:
         assert "404" in bench.mirror.problem or "could not find" in bench.mirror.problem
 
 
-async def test_object_that_does_not_fit_its_schema_stops_trust_and_is_named() -> None:
+async def test_object_that_does_not_fit_its_schema_is_set_aside_and_named() -> None:
     bench = Bench()
     bench.mark("n1", "a")
     async with bench.running():
@@ -254,12 +258,29 @@ async def test_object_that_does_not_fit_its_schema_stops_trust_and_is_named() ->
         broken["status"]["conditions"] = "none"
         bench.api.put(NODES, broken)
         await bench.clock.settle()
-        assert not bench.mirror.synced
-        assert "nodes n2 is not as its schema says" in bench.mirror.problem
+        assert bench.mirror.synced
+        assert bench.mirror.records == {"n1": "a"}
+        assert "Expected `array`" in bench.mirror.unread["n2"].why
         bench.mark("n2", "b")
+        await bench.clock.settle()
+        assert bench.mirror.records == {"n1": "a", "n2": "b"}
+        assert bench.mirror.unread == {}
+
+
+async def test_object_that_does_not_say_which_it_is_stops_trust() -> None:
+    bench = Bench()
+    bench.mark("n1", "a")
+    async with bench.running():
+        nameless = bench.api.put(NODES, node("n2"))
+        nameless["metadata"]["uid"] = 7
+        bench.mirror.relist()
+        bench.mark("n3", "c")
+        await bench.clock.settle()
+        assert not bench.mirror.synced
+        assert "nodes an object does not match its schema" in bench.mirror.problem
+        nameless["metadata"]["uid"] = "uid-n2"
         await bench.clock.advance(15)
         assert bench.mirror.synced
-        assert bench.mirror.records == {"n1": "a", "n2": "b"}
 
 
 async def test_relist_reads_everything_with_the_new_projection() -> None:
@@ -272,6 +293,69 @@ async def test_relist_reads_everything_with_the_new_projection() -> None:
         await bench.clock.settle()
         assert bench.mirror.synced
         assert bench.api.count("GET") == 2
+
+
+async def test_own_write_is_shown_before_the_watch_tells_of_it_and_counts_once() -> None:
+    bench = Bench()
+    bench.mark("n1", "a")
+    async with bench.running():
+        over = bench.version("n1")
+        bench.mark("n1", "b")  # the write; its answer is here before its event
+        bench.mirror.wrote("n1", over, "b")
+        assert bench.mirror.records == {"n1": "b"}
+        told = len(bench.changes)
+        await bench.clock.settle()
+        assert bench.mirror.records == {"n1": "b"}
+        assert len(bench.changes) == told
+
+
+async def test_versions_written_over_are_never_shown_again() -> None:
+    """Two writes, one after the other; the watch tells of the first one when both are answered."""
+    bench = Bench()
+    bench.mark("n1", "a")
+    async with bench.running():
+        first = bench.version("n1")
+        bench.mark("n1", "b")
+        bench.mirror.wrote("n1", first, "b")
+        second = bench.version("n1")
+        bench.mark("n1", "c")
+        bench.mirror.wrote("n1", second, "c")
+        shown = len(bench.changes)
+        await bench.clock.settle()
+        assert bench.mirror.records == {"n1": "c"}
+        assert len(bench.changes) == shown
+        bench.mark("n1", "a")
+        await bench.clock.settle()
+        assert bench.mirror.records == {"n1": "a"}, "whatever comes after it counts"
+
+
+async def test_list_that_was_read_before_a_write_does_not_undo_it() -> None:
+    bench = Bench()
+    bench.mark("n1", "a")
+    async with bench.running():
+        over = bench.version("n1")
+        before = bench.api.handle("GET", NODES, {}, None, "")
+        bench.mark("n1", "b")
+        bench.mirror.wrote("n1", over, "b")
+        bench.transport.answers.append(before)
+        bench.mirror.relist()
+        bench.api.end_watches()
+        await bench.clock.settle()
+        assert ("GET", NODES) in bench.api.requests
+        assert bench.transport.answers == []
+        assert bench.mirror.records == {"n1": "b"}
+
+
+async def test_object_that_was_written_and_is_gone_is_forgotten() -> None:
+    bench = Bench()
+    bench.mark("n1", "a")
+    async with bench.running():
+        over = bench.version("n1")
+        bench.mark("n1", "b")
+        bench.mirror.wrote("n1", over, "b")
+        bench.api.remove(f"{NODES}/n1")
+        await bench.clock.settle()
+        assert bench.mirror.records == {}
 
 
 async def test_random_history_with_random_faults_ends_in_the_truth() -> None:

@@ -1,19 +1,38 @@
-"""The view as a whole, on the API server in memory."""
+"""The view as a whole, on the API server in memory.
+
+One file, long as it is: a view is tested as a whole, its parts have files of their own.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
+import pytest
+
+from poolmgr import wire
 from poolmgr.cluster.connect import ClusterSettings, KubernetesCluster, assemble
 from poolmgr.cluster.view import ViewSettings
-from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.identifiers import GpuUuid, NodeName
 from poolmgr.domain.plan import Subject, SubjectKind
 from poolmgr.domain.snapshot import ClusterSnapshot
 from tests.unit.cluster.api_bench import GPU_NODES, GPU_POOLS, NODES, ApiBench
-from tests.unit.cluster.builders import CREATED, gpu_node, launcher, node, pod, pool, scheduler, vm, vmi
+from tests.unit.cluster.builders import (
+    CREATED,
+    gpu_node,
+    launcher,
+    node,
+    pod,
+    pool,
+    reservation,
+    scheduler,
+    vm,
+    vmi,
+)
 
 PODS = "/api/v1/pods"
+RESERVATIONS = "/apis/poolmgr.io/v1alpha1/gpureservations"
 CONFIG_MAPS = "/api/v1/configmaps"
 VMIS = "/apis/kubevirt.io/v1/virtualmachineinstances"
 VMS = "/apis/kubevirt.io/v1/virtualmachines"
@@ -23,7 +42,7 @@ REQUIRED = (
     GPU_NODES,
     GPU_POOLS,
     CONFIG_MAPS,
-    "/apis/poolmgr.io/v1alpha1/gpureservations",
+    RESERVATIONS,
     "/apis/policy/v1/poddisruptionbudgets",
     "/api/v1/persistentvolumeclaims",
     "/api/v1/persistentvolumes",
@@ -64,6 +83,13 @@ class Bench(ApiBench):
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    async def all_seen(self) -> None:
+        """Whatever has happened ends no wait any more."""
+        await self.clock.settle()
+        seen = asyncio.ensure_future(self.cluster.view.wait_for_change(0.0))
+        await self.clock.advance(0.1)
+        assert seen.done()
 
     async def look(self) -> ClusterSnapshot:
         await self.clock.settle()
@@ -109,6 +135,7 @@ async def test_agent_is_heard_while_its_lease_changes_by_whatever_clock() -> Non
         assert await bench.agent() == (False, True)
         (found,) = (await bench.look()).nodes
         assert found.agent.verdict(found.name).reason == "AgentSilent"
+        await bench.all_seen()
         waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(60.0))
         await bench.clock.advance(1)
         assert not waiting.done(), "heartbeats that come as they should are no change"
@@ -229,7 +256,7 @@ async def test_configuration_that_cannot_be_read_stops_trust_and_is_named() -> N
 async def test_waiting_ends_with_what_matters_and_not_with_ordinary_pods() -> None:
     bench = Bench()
     async with bench.running():
-        await bench.look()
+        await bench.all_seen()
         waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(30))
         bench.api.put(PODS, pod("ordinary", node="n1", limits={}))
         await bench.clock.settle()
@@ -237,7 +264,7 @@ async def test_waiting_ends_with_what_matters_and_not_with_ordinary_pods() -> No
         bench.api.put(PODS, pod("shared"))
         await bench.clock.settle()
         assert waiting.done()
-        await bench.look()
+        await bench.all_seen()
         waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(30))
         await bench.clock.advance(31)
         assert waiting.done()
@@ -246,7 +273,7 @@ async def test_waiting_ends_with_what_matters_and_not_with_ordinary_pods() -> No
 async def test_changes_that_nobody_waits_for_are_gathered() -> None:
     bench = Bench()
     async with bench.running():
-        await bench.look()
+        await bench.all_seen()
         waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(30, settle_seconds=5))
         bench.api.put(PODS, pod("shared"))
         await bench.clock.advance(4)
@@ -260,12 +287,12 @@ async def test_vm_that_begins_to_wait_ends_the_gathering() -> None:
     bench.api.kinds |= {VMS, VMIS}
     async with bench.running():
         for created in (vm(), vmi()):
-            await bench.look()
+            await bench.all_seen()
             waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(30, settle_seconds=5))
             bench.api.put(VMS if created["kind"] == "VirtualMachine" else VMIS, created)
             await bench.clock.settle()
             assert waiting.done()
-        await bench.look()
+        await bench.all_seen()
         waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(30, settle_seconds=5))
         bench.api.put(VMIS, vmi(phase="Running", node="n1"))
         await bench.clock.settle()
@@ -282,7 +309,7 @@ async def test_change_on_a_node_where_gpus_move_ends_the_gathering() -> None:
     bench.api.put(GPU_NODES, gpu_node("n2"))
     async with bench.running():
         for name, at_once in (("n2", False), ("n1", True)):
-            await bench.look()
+            await bench.all_seen()
             waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(30, settle_seconds=5))
             bench.api.put(PODS, pod(f"shared-{name}", node=name))
             await bench.clock.settle()
@@ -292,6 +319,51 @@ async def test_change_on_a_node_where_gpus_move_ends_the_gathering() -> None:
             assert waiting.done() is at_once
             await bench.clock.advance(6)
             await waiting
+
+
+async def test_snapshot_that_somebody_takes_meanwhile_ends_nobodys_wait_later() -> None:
+    """A change is for who waits for it, whoever looks first."""
+    bench = Bench()
+    bench.api.kinds.add(VMIS)
+    async with bench.running():
+        await bench.all_seen()
+        bench.api.put(VMIS, vmi())
+        await bench.look()
+        waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(30, settle_seconds=5))
+        await bench.clock.settle()
+        assert waiting.done()
+
+
+async def test_own_write_is_seen_at_once_and_wakes_who_waits() -> None:
+    bench = Bench()
+    bench.api.put(NODES, node())
+    bench.api.put(GPU_NODES, gpu_node())
+    async with bench.running():
+        await bench.all_seen()
+        (before,) = (await bench.look()).nodes
+        stored = bench.api.handle("PATCH", f"{GPU_NODES}/n1", {}, {"spec": MOVING}, "")
+        bench.cluster.view.wrote(before.revision, msgspec.json.decode(stored.body, type=wire.GpuNode))
+        (after,) = (await bench.cluster.view.snapshot()).nodes
+        assert after.transition is not None
+        assert after.revision > before.revision
+        waiting = asyncio.ensure_future(bench.cluster.view.wait_for_change(30, settle_seconds=5))
+        await asyncio.sleep(0)
+        await bench.clock.settle()
+        assert waiting.done()
+        assert (await bench.look()).nodes == (after,), "the watch tells nothing new"
+
+
+async def test_answer_that_is_older_than_what_the_watch_brought_changes_nothing() -> None:
+    bench = Bench()
+    bench.api.put(NODES, node())
+    bench.api.put(GPU_NODES, gpu_node())
+    async with bench.running():
+        (before,) = (await bench.look()).nodes
+        stored = bench.api.handle("PATCH", f"{GPU_NODES}/n1", {}, {"spec": MOVING}, "")
+        bench.api.handle("PATCH", f"{GPU_NODES}/n1", {}, {"spec": {"transition": None}}, "")
+        assert (await bench.look()).nodes[0].transition is None
+        bench.cluster.view.wrote(before.revision, msgspec.json.decode(stored.body, type=wire.GpuNode))
+        assert (await bench.look()).nodes[0].transition is None
 
 
 async def test_subjects_are_found_as_the_objects_people_look_at() -> None:
@@ -324,3 +396,46 @@ async def test_highest_epoch_is_found_wherever_it_was_written() -> None:
     bench.api.put(GPU_NODES, gpu_node())
     async with bench.running():
         assert bench.cluster.view.highest_epoch() == 11
+
+
+KEPT = GpuUuid("GPU-1")
+
+
+@pytest.mark.parametrize(
+    ("waiting", "kept_off"),
+    [
+        (pod("x", "ml"), True),
+        (pod("x", "uni"), False),
+        (pod("x", "ml", annotations={"poolmgr.io/reservation": "uni/course"}), True),
+        (pod("x", "ml", node="n1"), False),
+        (pod("x", "ml", limits={"cpu": "1"}), False),
+    ],
+    ids=["a stranger", "a holder", "one that only claims to be", "one that is placed", "one without a GPU"],
+)
+async def test_waiting_pods_of_others_are_kept_off_cards_of_a_reservation(
+    waiting: dict[str, Any], kept_off: bool
+) -> None:
+    bench = Bench()
+    cards = [{"node": "n1", "uuid": KEPT}]
+    bench.api.put(RESERVATIONS, {**reservation(mode="Shared"), "status": {"cards": cards}})
+    bench.api.put(PODS, waiting)
+    async with bench.running():
+        await bench.look()
+        rule = bench.cluster.view.exclusions()
+        assert rule is not None
+        assert rule(f"{waiting['metadata']['namespace']}/x").needed == frozenset({KEPT} if kept_off else ())
+
+
+async def test_nothing_is_said_of_exclusions_before_the_cluster_is_read() -> None:
+    assert Bench().cluster.view.exclusions() is None
+
+
+async def test_an_event_about_a_reservation_finds_its_object() -> None:
+    bench = Bench()
+    bench.api.put(RESERVATIONS, reservation())
+    async with bench.running():
+        await bench.look()
+        view = bench.cluster.view
+        (found,) = view.references(Subject(SubjectKind.RESERVATION, "uni", "course"))
+        assert (found.kind, found.namespace, found.uid) == ("GPUReservation", "uni", "uid-course")
+        assert view.references(Subject(SubjectKind.RESERVATION, "uni", "gone")) == ()

@@ -40,8 +40,8 @@ def test_a_vm_that_no_node_admits_moves_nothing_and_is_told_why() -> None:
     assert moved(plan) == []
     assert told(plan, "vm1") == (
         "NoNodeAdmits",
-        "it may run on none of the 1 node(s) with such GPUs: its node selector wants zone=b (1 node(s)); no move of GPUs "
-        "could help it",
+        "it cannot run on any of the 1 node(s) with such GPUs: its node selector wants zone=b (1 node(s)); moving GPUs "
+        "would not help",
     )
 
 
@@ -75,8 +75,8 @@ def test_a_vm_without_cpu_or_memory_for_it_moves_nothing() -> None:
     plan = plan_of(host("n1"), heavy, large)
     assert moved(plan) == []
     assert told(plan, "vm1")[1] == (
-        "none of 1 GPU(s) can be moved now: 1 of them NodeFull, e.g. node n1 cannot take it beside its GPUs: 0.5 of 4 CPUs "
-        "are left"
+        "none of 1 GPU(s) can be moved now: 1 of them NodeFull, for example node n1 is too full: it needs 4 CPUs, but "
+        "only 0.5 are left"
     )
     assert moved(plan_of(host("n1"), host("n2"), heavy, large)) == ["n2/00>p"]
 

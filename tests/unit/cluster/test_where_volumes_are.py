@@ -72,7 +72,7 @@ def test_a_claim_that_waits_for_its_pod_is_bound_where_its_class_may() -> None:
         ),
         (
             (claim(storage="local"), storage_class("local", provisioner="kubernetes.io/no-provisioner")),
-            "its volume claim disk is not bound yet, and which volume it will get is not known",
+            "its volume claim disk is not bound yet, and it is not known which volume it will get",
         ),
     ],
 )
@@ -81,7 +81,7 @@ def test_nothing_moves_while_it_cannot_be_told_where_the_volume_is(
 ) -> None:
     plan = plan_of(HOSTS, VM, *objects)
     assert moved(plan) == []
-    assert told(plan, "vm1") == ("PlacementUnknown", f"nothing is moved for it: {why}")
+    assert told(plan, "vm1") == ("PlacementUnknown", f"no GPU is moved for it: {why}")
 
 
 def test_pods_have_volumes_too() -> None:

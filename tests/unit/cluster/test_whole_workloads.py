@@ -66,32 +66,32 @@ def test_several_pods_are_completed_on_several_nodes() -> None:
 
 
 def test_two_containers_may_be_on_two_cards() -> None:
-    wish = pod_of(slices(gpu=1, gpumem=20000), slices(gpu=1, gpumem=20000))
-    assert told(plan_of(host("n1", "ss"), wish), "train")[0] == "FreeCapacity"
-    assert moved(plan_of(host("n1", "pp"), wish)) == ["n1/00>s", "n1/01>s"]
-    assert moved(plan_of(host("n1", "p"), wish)) == []
+    demand = pod_of(slices(gpu=1, gpumem=20000), slices(gpu=1, gpumem=20000))
+    assert told(plan_of(host("n1", "ss"), demand), "train")[0] == "FreeCapacity"
+    assert moved(plan_of(host("n1", "pp"), demand)) == ["n1/00>s", "n1/01>s"]
+    assert moved(plan_of(host("n1", "p"), demand)) == []
 
 
 def test_init_containers_have_what_the_others_have_after_them() -> None:
     """Three of 10 GB before one of 10 GB fit a T4 of 15 GB: HAMi counts the largest, not the sum."""
-    wish = pod_of(slices(gpu=1, gpumem=10240), init=tuple(slices(gpu=1, gpumem=10240) for _ in range(3)))
+    demand = pod_of(slices(gpu=1, gpumem=10240), init=tuple(slices(gpu=1, gpumem=10240) for _ in range(3)))
     card = host("n1", "s", devices={0: T4_CARD}, register=_registered("GPU-n1-0", 15360, "NVIDIA-Tesla T4"))
-    assert told(plan_of(card, wish), "train")[0] == "FreeCapacity"
-    assert shared(card, wish).containers == ()
+    assert told(plan_of(card, demand), "train")[0] == "FreeCapacity"
+    assert shared(card, demand).containers == ()
 
 
 def test_a_larger_init_container_decides() -> None:
-    wish = pod_of(slices(gpu=1, gpumem=3000), init=(slices(gpu=2, gpumem=3000),))
-    assert told(plan_of(host("n1", "s"), wish), "train")[0] == "MoreThanAnyNode"
-    assert told(plan_of(host("n1", "ss"), wish), "train")[0] == "FreeCapacity"
+    demand = pod_of(slices(gpu=1, gpumem=3000), init=(slices(gpu=2, gpumem=3000),))
+    assert told(plan_of(host("n1", "s"), demand), "train")[0] == "MoreThanAnyNode"
+    assert told(plan_of(host("n1", "ss"), demand), "train")[0] == "FreeCapacity"
 
 
 def test_a_sidecar_keeps_what_it_has() -> None:
     sidecar = slices(gpu=1, gpumem=10240) | {"restartPolicy": "Always"}
-    wish = pod_of(slices(gpu=1, gpumem=10240), init=(sidecar,))
-    assert shared(wish).containers == (CardAsk(1, 10240), CardAsk(1, 10240))
+    demand = pod_of(slices(gpu=1, gpumem=10240), init=(sidecar,))
+    assert shared(demand).containers == (CardAsk(1, 10240), CardAsk(1, 10240))
     card = host("n1", "s", devices={0: T4_CARD}, register=_registered("GPU-n1-0", 15360, "NVIDIA-Tesla T4"))
-    assert told(plan_of(card, wish), "train")[0] == "MoreThanAnyNode"
+    assert told(plan_of(card, demand), "train")[0] == "MoreThanAnyNode"
 
 
 def test_what_an_init_container_had_is_not_counted_beside_what_the_container_has() -> None:
@@ -121,8 +121,8 @@ def test_cards_are_as_large_as_hami_registers_them(taken: int) -> None:
             "hami.io/vgpu-devices-allocated": f"GPU-n1-0,NVIDIA,{taken},0:;",
         }
         others = [pod_of(slices(gpu=1, gpumem=taken), name="run", node="n1", annotations=held)]
-    wish = pod_of(slices(gpu=1, gpumem=20000 if taken else 30000))
-    assert told(plan_of(big, *others, wish), "train")[0] == "FreeCapacity"
+    demand = pod_of(slices(gpu=1, gpumem=20000 if taken else 30000))
+    assert told(plan_of(big, *others, demand), "train")[0] == "FreeCapacity"
 
 
 def test_a_card_that_is_named_is_the_one_that_moves() -> None:
@@ -147,9 +147,9 @@ def test_a_card_whose_compute_is_used_up_takes_nobody() -> None:
 
 
 def test_a_part_in_percent_is_one_of_the_card() -> None:
-    wish = pod_of(slices(gpu=2, gpumem_percentage=60))
-    assert told(plan_of(host("n1", "ss"), wish), "train")[0] == "FreeCapacity"
-    assert moved(plan_of(host("n1", "sp"), wish)) == ["n1/01>s"]
+    demand = pod_of(slices(gpu=2, gpumem_percentage=60))
+    assert told(plan_of(host("n1", "ss"), demand), "train")[0] == "FreeCapacity"
+    assert moved(plan_of(host("n1", "sp"), demand)) == ["n1/01>s"]
 
 
 def _registered(uuid: str, mib: int, model: str) -> str:
@@ -165,7 +165,7 @@ def test_a_vm_of_two_kinds_gets_both_on_one_node() -> None:
     mixed = host("n2", "ss", devices={1: T4_CARD})
     plan = plan_of(host("n1", "s"), mixed, host("n3", "s", devices={0: T4_CARD}), vm_of(A10, T4))
     assert moved(plan) == ["n2/00>p", "n2/01>p"]
-    assert told(plan, "vm1")[0] == "MoveUnderWay"
+    assert told(plan, "vm1") == ("MoveUnderWay", "this plan moves 2 GPU(s) on n2 to passthrough for it")
 
 
 def test_a_vm_of_two_kinds_moves_nothing_where_no_node_has_both() -> None:

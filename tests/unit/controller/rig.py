@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from poolmgr.controller.loop import Controller, Dependencies, LoopSettings
+from poolmgr.controller.beside import Beside, in_the_loop
+from poolmgr.controller.interfaces import Dependencies
+from poolmgr.controller.loop import Controller, LoopSettings
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import NodeName, PciAddress, PlanId, PoolName
 from poolmgr.domain.modes import Mode, Step
@@ -67,20 +69,26 @@ class Rig:
         self.ledger = MemoryLedger()
         self.orders = Orders()
 
-    def controller(self, planner: Any = None, sharing: Any = None) -> Controller:
-        """`sharing`: in place of the simulated HAMi's own."""
+    def controller(
+        self, planner: Any = None, sharing: Any = None, view: Any = None, beside: Beside = in_the_loop
+    ) -> Controller:
+        """`sharing`, `view`: in place of the simulated ones; `beside`: where plans are made."""
         actuators = self.fleet.actuators
         return Controller(
             Dependencies(
                 clock=self.fleet.clock,
-                view=self.fleet,
+                view=view or self.fleet,
                 fleet=actuators,
                 sharing=sharing or actuators,
+                services=actuators,
                 evictor=actuators,
+                admitter=actuators,
                 recorder=actuators,
                 ledger=self.ledger,
                 leadership=self.leadership,
                 reporter=actuators,
+                reservations=actuators.reservations,
+                beside=beside,
             ),
             planner or self.orders,
             LoopSettings(),

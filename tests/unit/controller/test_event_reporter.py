@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from poolmgr.controller.event_reporter import EventReporter, same_refusals
+from poolmgr.domain.estimates import Estimate, Situation
 from poolmgr.domain.identifiers import Generation, PlanId, PoolName
 from poolmgr.domain.plan import Plan, Refusal, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
@@ -67,3 +68,24 @@ async def test_a_move_that_was_recommended_and_is_made_now_is_kept_again() -> No
     for recommended in (True, True, False):
         await reporter.plan(replace(plan(), moves=(move(gpu(), recommended=recommended),)), ())
     assert [outcome for *_, outcome in ledger.plans] == ["recommended", "no_move"]
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    async def event(self, subject: Subject, reason: Reason, message: str, *, warning: bool = False) -> None:
+        self.said.append(message)
+
+
+async def test_who_waits_is_told_how_long_once_for_each_answer_and_not_at_each_look() -> None:
+    """The estimate is another at every look."""
+    heard, who = Heard(), Subject(SubjectKind.VM, "desktops", "jane")
+    reporter = EventReporter(MemoryLedger(), heard)
+    for seconds in (90.0, 60.0):
+        estimate = Estimate(Situation.MOVING, 30.0, seconds, 120.0, 40, assumed=False)
+        moves = Refusal(who, Reason.MOVE_UNDER_WAY, "a GPU is moving for it")
+        await reporter.plan(replace(plan(moves), estimates={who: estimate}), ())
+    assert heard.said == [
+        "a GPU is moving for it; it should start in about 90 s, and in nine cases of ten within 30 s to 2 min (measured on 40 like it)"
+    ]

@@ -8,7 +8,7 @@ import pytest
 from poolmgr.controller import intents, lessons
 from poolmgr.controller.loop import Controller
 from poolmgr.domain.backoff import (
-    CORDONED_SECONDS_AN_HOUR,
+    CLOSED_SECONDS_AN_HOUR,
     HOUR,
     PLUGIN_STOPS_AN_HOUR,
     WHOLE_NODE,
@@ -79,7 +79,7 @@ async def test_one_node_is_disturbed_once_an_hour_for_a_gpu_that_refuses() -> No
     assert failures[WHOLE_NODE] == 1 and len(failures) == 2, "the GPU that was tried, and its node"
     assert controller.plan is not None
     said = [r for r in controller.plan.refusals if r.reason is Reason.RECENTLY_FAILED]
-    assert said and all("rests until" in r.message and "poolmgr.io/retry" in r.message for r in said)
+    assert said and all("is not moved before" in r.message and "poolmgr.io/retry" in r.message for r in said)
     assert "RecentlyFailed" in next(
         r.message for r in controller.plan.refusals if r.subject.kind is SubjectKind.VM
     ), "whoever waits is told what keeps the GPUs"
@@ -169,11 +169,11 @@ async def test_moves_that_succeed_are_counted_and_bounded_as_well() -> None:
         done += rig.quiet()
     found = rig.fleet.world.nodes[NodeName("node-1")]
     stops = sum(d.plugin_stops for d in found.disturbances)
-    seconds = sum(d.cordoned_seconds for d in found.disturbances)
+    seconds = sum(d.closed_seconds for d in found.disturbances)
     assert done > 3
     assert stops <= PLUGIN_STOPS_AN_HOUR
-    assert seconds <= CORDONED_SECONDS_AN_HOUR + 120
-    assert stops == PLUGIN_STOPS_AN_HOUR or seconds >= CORDONED_SECONDS_AN_HOUR, (
+    assert seconds <= CLOSED_SECONDS_AN_HOUR + 120
+    assert stops == PLUGIN_STOPS_AN_HOUR or seconds >= CLOSED_SECONDS_AN_HOUR, (
         "the bound was reached and held"
     )
 

@@ -8,10 +8,12 @@ from poolmgr.controller import guard
 from poolmgr.domain.backoff import WHOLE_NODE, Disturbance
 from poolmgr.domain.fleet import EvictionRule, Holder, RebalanceMode, SideLimits
 from poolmgr.domain.identifiers import WorkloadUid
+from poolmgr.domain.liveness import AgentSign
 from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.neighbours import Neighbours
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
-from tests.builders import NOW, gpu, move, node, paused, pod, pool, snapshot, transition, vm
+from tests.builders import NOW, gpu, move, node, paused, pod, pool, sharing, snapshot, transition, vm
 
 G0, G1 = gpu(0), gpu(1)
 PT = gpu(0, mode=Mode.PASSTHROUGH)
@@ -29,13 +31,16 @@ def test_an_idle_gpu_may_move() -> None:
 
 
 NO_EVIDENCE = Verdict(False, Reason.CANNOT_TELL, "its UUID is not known")
+OF_OTHERS = Verdict(False, Reason.GPUS_OF_OTHERS, "the GPU operator's vfio-manager keeps the GPUs of n1")
 
 
 @pytest.mark.parametrize(
     ("snap", "reason"),
     [
         (snapshot(node(G1)), Reason.DEVICE_GONE),
+        (snapshot(node(G0, agent=AgentSign(heard=False, silent=True))), Reason.AGENT_SILENT),
         (snapshot(node(G0, ready=False)), Reason.NODE_NOT_READY),
+        (snapshot(node(G0, neighbours=Neighbours(OF_OTHERS))), Reason.GPUS_OF_OTHERS),
         (snapshot(node(G0, reported=False)), Reason.NODE_NOT_REPORTED),
         (snapshot(node(G0, reported=False, complaint="says 'Leased'")), Reason.INVALID_REQUEST),
         (snapshot(node(G0, G1, transition=transition(G1))), Reason.NODE_IN_TRANSITION),
@@ -47,6 +52,8 @@ NO_EVIDENCE = Verdict(False, Reason.CANNOT_TELL, "its UUID is not known")
         (snapshot(node(G0, disturbances=(Disturbance(NOW - 60, 99, 50.0),))), Reason.DISTURBANCE_SPENT),
         (snapshot(node(replace(G0, desired_mode=Mode.PASSTHROUGH))), Reason.GPU_MOVING),
         (snapshot(node(G0), pods=(pod(on=G0),)), Reason.GPU_BUSY),
+        (snapshot(node(G0), pods=(pod(node=G0.node),)), Reason.CANNOT_TELL),
+        (snapshot(node(G0, sharing=sharing(G1))), Reason.CANNOT_TELL),
         (snapshot(node(replace(G0, pool=None))), Reason.NOT_IN_POOL),
         (snapshot(node(G0), pools=(pool(shared=SideLimits(min=1)),)), Reason.AT_MINIMUM),
         (snapshot(node(G0), pools=(pool(passthrough=SideLimits(max=0)),)), Reason.AT_MAXIMUM),
@@ -70,6 +77,12 @@ def test_refusals_name_their_reason(snap, reason) -> None:
 )
 def test_a_passthrough_gpu_in_use_never_moves(busy) -> None:
     assert refusal(move(busy), snapshot(node(busy))).reason is Reason.GPU_BUSY
+
+
+def test_a_passthrough_gpu_that_a_vm_may_have_got_stays() -> None:
+    bound = vm(node=PT.node)
+    found = refusal(move(PT), snapshot(node(PT), vms=(bound,)))
+    assert found.reason is Reason.CANNOT_TELL and "VM desktops/vm1 has 1 GPU(s) of n1" in found.message
 
 
 def test_a_vm_on_the_gpu_is_named() -> None:

@@ -8,7 +8,10 @@ from poolmgr.domain.plan import Plan
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.interfaces import Decision
+from poolmgr.planner.plan import PoolPlanner
 from poolmgr.sim.actuators import MemoryLedger
+from poolmgr.sim.fleet import A10_RESOURCE
+from poolmgr.sim.world import VmRequest
 from tests.unit.controller.rig import Rig
 
 
@@ -70,3 +73,22 @@ async def test_damaged_memory_is_begun_anew() -> None:
     rig.ledger = Damaged()
     await watch(rig, rig.controller(Counting()), 310)
     assert rig.ledger.learned["counting"] == {"seen": 30}
+
+
+async def test_waits_are_kept_by_who_leads_and_known_to_the_successor() -> None:
+    rig = Rig()
+    first = rig.controller(PoolPlanner())
+    rig.fleet.kube.create_vm(VmRequest("desk", rig.fleet.clock.now(), 1e9, A10_RESOURCE))
+    await watch(rig, first, 600)
+    [kept] = [entry for entry in rig.ledger.learned["waiting-times"] if entry[1] == "New"]
+    [(seconds, ended, _)] = kept[4]
+    assert ended and seconds > 0
+    rig.fleet.kube.create_vm(VmRequest("next", rig.fleet.clock.now(), 1e9, A10_RESOURCE))
+    await watch(rig, rig.controller(PoolPlanner()), 600)
+    [kept] = [entry for entry in rig.ledger.learned["waiting-times"] if entry[1] == "New"]
+    assert len(kept[4]) == 2
+    mine = rig.ledger.learned["waiting-times"]
+    led, rig.leadership.held = rig.leadership.held, None
+    await watch(rig, rig.controller(PoolPlanner()), 600)
+    assert rig.ledger.learned["waiting-times"] is mine, "a standby overwrites nothing"
+    rig.leadership.held = led

@@ -31,7 +31,7 @@ def labelled(rig: Rig) -> set[str]:
 def told(rig: Rig) -> list[tuple[str, str]]:
     """(node, first words of the sentence) of every Event about lending."""
     return [
-        (subject.name, "lent" if "is lent" in message else "back")
+        (subject.name, "lent" if "only best-effort pods may start" in message else "back")
         for _, subject, reason, message, _ in rig.fleet.actuators.events
         if reason is Reason.LENT_TO_BEST_EFFORT and subject.kind is SubjectKind.NODE
     ]
@@ -43,9 +43,9 @@ def told(rig: Rig) -> list[tuple[str, str]]:
         (
             {"rebalance": RebalanceMode.RECOMMEND},
             Reason.RECOMMEND_ONLY,
-            "pool a10 has rebalance mode Recommend",
+            "rebalancing of pool a10 is Recommend",
         ),
-        ({"rebalance": RebalanceMode.OFF}, Reason.POOL_OFF, "pool a10 has rebalance mode Off"),
+        ({"rebalance": RebalanceMode.OFF}, Reason.POOL_OFF, "rebalancing of pool a10 is Off"),
         ({"eviction": EvictionRule.NEVER}, Reason.EVICTION_DENIED, "pool a10 does not allow evictions"),
     ],
 )
@@ -60,7 +60,7 @@ def test_pool_that_does_not_allow_it_lends_nothing(
     assert (verdict.ok, verdict.reason) == (False, reason)
     taken = snapshot(replace(found, best_effort_only=True), pools=(refusing,))
     [change] = changes(frozenset({N1}), taken)
-    assert (change.on, change.message) == (False, f"n1 takes containers of any kind again: {says}")
+    assert (change.on, change.message) == (False, f"pods of any kind may start on node n1 again: {says}")
 
 
 def test_every_pool_of_the_node_has_a_say_and_a_gpu_of_none_says_no() -> None:

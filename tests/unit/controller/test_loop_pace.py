@@ -1,10 +1,11 @@
 """The loop on the simulated fleet: how often it plans, whatever happens how often."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from poolmgr.domain.modes import Mode
+from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.interfaces import Decision
 from poolmgr.sim.fleet import A10_RESOURCE
@@ -57,3 +58,36 @@ async def test_a_node_that_was_just_written_is_left_until_the_view_shows_it() ->
     assert node.transition is None
     await rig.run(controller, 5)
     assert node.transition is not None
+
+
+class Late:
+    """A view that shows what was there when it was told to be late."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._fleet = rig.fleet
+        self.shown: ClusterSnapshot | None = None
+
+    async def snapshot(self) -> ClusterSnapshot:
+        now = await self._fleet.snapshot()
+        return now if self.shown is None else replace(self.shown, taken_at=now.taken_at)
+
+
+async def test_nothing_is_done_before_the_view_shows_what_was_written() -> None:
+    rig = Rig(nodes=2)
+    late = Late(rig)
+    controller = rig.controller(view=late)
+    await rig.run(controller, 5)
+    late.shown = await rig.fleet.snapshot()
+    rig.want(Mode.PASSTHROUGH, 0)
+    await controller.tick()
+    assert rig.transition_step() is not None
+    rig.want(Mode.PASSTHROUGH, 0, node="node-2")
+    done = rig.fleet.faults.calls
+    await controller.tick()
+    assert controller.readiness.reason is Reason.NOT_SYNCED
+    assert "last write to node-1" in controller.readiness.message
+    assert rig.fleet.faults.calls == done
+    late.shown = None
+    await controller.tick()
+    assert controller.readiness
+    assert rig.transition_step("node-2") is not None

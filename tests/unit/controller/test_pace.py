@@ -30,6 +30,20 @@ def test_vm_that_was_not_planned_for_is_urgent() -> None:
     assert not pace.is_urgent(view("b"))
 
 
+def test_instance_and_launcher_of_a_machine_that_was_planned_for_are_not_urgent_again() -> None:
+    pace = Pace(5.0)
+    machine, instance = vm("a", uid="machine-a", launcher_uid=""), vm("a", uid="instance-a")
+    pace.planned(snapshot(vms=(machine,)), 100.0)
+    assert not pace.is_urgent(snapshot(vms=(instance,)))
+
+
+def test_vm_that_could_not_be_served_before_its_launcher_was_there_is_urgent_then() -> None:
+    pace = Pace(5.0)
+    pace.planned(snapshot(vms=(vm("a", provisional=True),)), 100.0)
+    assert not pace.is_urgent(snapshot(vms=(vm("a", provisional=True),)))
+    assert pace.is_urgent(snapshot(vms=(vm("a"),)))
+
+
 def test_look_that_could_not_lead_to_a_plan_leaves_the_vm_urgent() -> None:
     pace = Pace(5.0)
     pace.looked(view("a"), 100.0)

@@ -6,14 +6,15 @@ import pytest
 
 from poolmgr.controller.status import pool_statuses
 from poolmgr.domain.census import take_census
-from poolmgr.domain.identifiers import PlanId
+from poolmgr.domain.identifiers import PlanId, PoolName
 from poolmgr.domain.modes import DevicePhase, Mode
-from poolmgr.domain.plan import Plan, Refusal, Subject, SubjectKind
+from poolmgr.domain.plan import Plan, QuotaUse, Refusal, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
 from tests.builders import NOW, gpu, node, pod, pool, snapshot, transition, vm
 
 G0, G1 = gpu(0), gpu(1)
 VFIO = gpu(2, mode=Mode.PASSTHROUGH)
+POOL = PoolName("a10")
 
 
 def status(snap, name="a10", plan=None):
@@ -48,11 +49,11 @@ def test_says_the_most_urgent_thing(snap, reason, words) -> None:
 
 
 def test_repeats_why_the_first_of_those_who_wait_does() -> None:
-    refusal = Refusal(Subject(SubjectKind.VM, "desktops", "vm1"), Reason.GPU_BUSY, "busy with pod ml/p1")
+    refusal = Refusal(Subject(SubjectKind.VM, "desktops", "vm1"), Reason.GPU_BUSY, "in use by pod ml/p1")
     plan = Plan(PlanId("p"), 1, NOW, refusals=(refusal,))
     said = status(snapshot(node(G0), vms=(vm(),), pods=(pod(on=G0),)), plan=plan)
     assert said.reason is Reason.GPU_BUSY
-    assert "desktops/vm1: busy with pod ml/p1" in said.message
+    assert "desktops/vm1: in use by pod ml/p1" in said.message
 
 
 def test_the_younger_of_two_pools_is_told_that_it_gets_nothing() -> None:
@@ -60,3 +61,15 @@ def test_the_younger_of_two_pools_is_told_that_it_gets_nothing() -> None:
     said = status(snapshot(node(G0, G1), pools=(older, younger)), name="late")
     assert said.reason is Reason.POOL_OVERLAP
     assert "older pool a10" in said.message
+
+
+def test_shows_what_counts_against_each_quota_of_the_pool() -> None:
+    use = QuotaUse(POOL, "ml", 2.0, 1.0, used=1.5, waiting=0.5)
+    plan = Plan(PlanId("p"), 1, NOW, quota_uses=(use, replace(use, pool=PoolName("other"))))
+    assert status(snapshot(node(G0)), plan=plan).quotas == (use,)
+    assert status(snapshot(node(G0))).quotas == ()
+
+
+def test_names_what_machines_ask_for_to_get_a_gpu_of_the_pool() -> None:
+    other = gpu(3, resource_name="nvidia.com/T4", pool=PoolName("t4"))
+    assert status(snapshot(node(G0, G1), node(other, name="n2"))).resource_names == (G0.resource_name,)

@@ -106,10 +106,14 @@ async def weather(pool: Pool, events: list[tuple[str, int, float]]) -> None:
     storm = Storm(pool)
     for event in events:
         await storm.happen(*event)
+    await calm(storm)
+
+
+async def calm(storm: Storm) -> None:
+    """After the storm: all moves end, every node opens, no GPU is left between the modes."""
     storm.fleet.faults.crash_at.clear()
     storm.fleet.faults.fail_at.clear()
     storm.fleet.faults.api_gone = False
-    # The calm after: all moves end, every node opens, no GPU is left between the modes.
     await storm.live(1_200)
     for node in storm.fleet.world.nodes.values():
         assert node.transition is None, f"{node.name} never finished: {node.transition}"

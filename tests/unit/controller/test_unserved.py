@@ -11,12 +11,12 @@ from poolmgr.planner.plan import PoolPlanner
 from tests.unit.planner.builders import NOW, node, pod, snapshot, vm
 
 WAITS = vm("v", scheduler_message="0/1 nodes are available: 1 node(s) had volume node affinity conflict.")
-WISH = pod("p")
+POD = pod("p")
 
 
 def look(seen: Unserved, after: float, *vms: object, modes: str = "p") -> tuple[ClusterSnapshot, list[Mode]]:
     """One look at a cluster with one node, `after` seconds; the plan's moves."""
-    view = snapshot(node("a", modes), vms=vms or (WAITS,), pods=(WISH,), taken_at=NOW + after)
+    view = snapshot(node("a", modes), vms=vms or (WAITS,), pods=(POD,), taken_at=NOW + after)
     view = seen.applied(view)
     plan = PoolPlanner().decide(view, None).plan
     seen.follow(plan, view)

@@ -41,6 +41,12 @@ def test_a_cluster_in_order_is_fine() -> None:
     assert exit_code(examine(well())) == 0
 
 
+def imitation() -> dict[str, Any]:
+    found = plugin()
+    found["metadata"]["namespace"] = "tenant"
+    return found
+
+
 PROBLEMS: dict[str, tuple[Facts, str, str, str]] = {
     "no CRDs": (well(pools=ABSENT), "crds", "it is not installed", "kubectl apply --server-side"),
     "no pool": (well(pools=Seen()), "pools", "nothing may move", "make a GPUPool"),
@@ -48,16 +54,16 @@ PROBLEMS: dict[str, tuple[Facts, str, str, str]] = {
     "lease given back": (
         well(leases=seen(Lease, lease(holderIdentity=""))),
         "manager",
-        "nobody has held it",
+        "no manager has held it",
         "logs",
     ),
     "silent manager": (
         well(leases=seen(Lease, lease(renewTime="2026-11-22T10:50:00Z"))),
         "manager",
-        "was last heard at 2026-11-22T10:50:00Z",
+        "was last heard from at 2026-11-22T10:50:00Z",
         "logs",
     ),
-    "no webhook": (well(mutating=Seen()), "webhook", "no webhook configuration", "webhook.enabled"),
+    "no webhook": (well(mutating=Seen()), "webhook", "webhook is not configured", "webhook.enabled"),
     "no authority": (well(mutating=webhooks(bundle="")), "webhook", "no caBundle", "kubectl get pods"),
     "webhook order": (
         well(mutating=webhooks("poolmgr")),
@@ -90,16 +96,16 @@ PROBLEMS: dict[str, tuple[Facts, str, str, str]] = {
     "node not ready": (
         well(nodes=seen(wire.Node, build.node("gpu-1", ready=False))),
         "agent",
-        "may be untrue",
+        "may be out of date",
         "kubectl describe node gpu-1",
     ),
     "silent agent": (
         well(heartbeats=seen(Lease, heartbeat("2026-11-22T10:30:00Z"))),
         "heartbeat",
-        "was last heard at 2026-11-22T10:30:00Z",
+        "was last heard from at 2026-11-22T10:30:00Z",
         "agent's log",
     ),
-    "agent never heard": (well(heartbeats=Seen()), "heartbeat", "never been heard", "agent's log"),
+    "agent never heard": (well(heartbeats=Seen()), "heartbeat", "has not been heard from", "agent's log"),
     "no agent at all": (well(gpu_nodes=Seen()), "agent", "no node reports a GPU", "component=agent"),
     "agent not ready": (
         well(gpu_nodes=seen(wire.GpuNode, gpu_node(conditions={"Ready": "False"}))),
@@ -134,7 +140,7 @@ PROBLEMS: dict[str, tuple[Facts, str, str, str]] = {
     "no UUID": (
         well(gpu_nodes=seen(wire.GpuNode, gpu_node(uuid=""))),
         "uuid",
-        "UUID is not known",
+        "UUID is unknown",
         "runtimeClassName",
     ),
     "cannot move": (
@@ -171,7 +177,7 @@ PROBLEMS: dict[str, tuple[Facts, str, str, str]] = {
     "wrong card": (
         well(kubevirts=seen(KubeVirt, kubevirt({**ENTRY, "pciVendorSelector": "10DE:2235"}))),
         "permitted-devices",
-        "is permitted for 10DE:2235, and the cards are 10DE:2236",
+        "is permitted for 10DE:2235, but the GPUs are 10DE:2236",
         "make its entry",
     ),
     "HyperConverged": (
@@ -192,10 +198,16 @@ PROBLEMS: dict[str, tuple[Facts, str, str, str]] = {
     "HAMi everywhere": (
         well(daemon_sets=seen(wire.DaemonSet, plugin({"kubernetes.io/os": "linux"}))),
         "hami-lever",
-        "it selects every node",
+        "every label that selects its nodes is put back",
         'gpu: "on"',
     ),
-    "HAMi in half": (well(deployments=BARE), "hami", "its scheduler does not", "install HAMi's chart whole"),
+    "HAMi in two namespaces": (
+        well(daemon_sets=seen(wire.DaemonSet, plugin(), imitation())),
+        "hami",
+        "objects of 2 namespaces look like HAMi's: hami, tenant",
+        "set hami.namespace",
+    ),
+    "HAMi in half": (well(deployments=BARE), "hami", "its scheduler does not", "install all of HAMi's chart"),
     "HAMi's configuration": (
         well(
             hami_configs=seen(
@@ -235,6 +247,32 @@ PROBLEMS: dict[str, tuple[Facts, str, str, str]] = {
         "gpu-operator",
         "devicePlugin is on",
         "kubectl patch clusterpolicy cluster-policy --type merge",
+    ),
+    "an exporter that nobody can pause": (
+        well(
+            daemon_sets=seen(
+                wire.DaemonSet, plugin(), daemon_set("dcgm", "nvcr.io/nvidia/k8s/dcgm-exporter:4.5")
+            )
+        ),
+        "driver",
+        "keeps GPUs open and cannot be paused for a move",
+        'add nvidia.com/gpu.deploy.client: "true" to its nodeSelector',
+    ),
+    "a node that the operator runs for machines": (
+        well(
+            nodes=seen(
+                wire.Node,
+                {
+                    "metadata": {
+                        "name": "gpu-1",
+                        "labels": {"nvidia.com/gpu.workload.config": "vm-passthrough"},
+                    }
+                },
+            )
+        ),
+        "driver",
+        "the GPU operator runs gpu-1 for virtual machines",
+        "",
     ),
     "sandbox workloads": (
         well(

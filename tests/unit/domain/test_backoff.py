@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from poolmgr.domain import backoff
 from poolmgr.domain.backoff import (
-    CORDONED_SECONDS_AN_HOUR,
+    CLOSED_SECONDS_AN_HOUR,
     GPU_SECONDS,
     HOUR,
     JITTER,
@@ -65,7 +65,7 @@ def test_the_sentence_says_until_when_why_and_how_to_end_it() -> None:
     said = backoff.gpu_rests(N1, ADDRESS, known, NOW)
     assert said and said.reason is Reason.RECENTLY_FAILED
     for part in (
-        f"rests until {backoff.utc(known[0].until)}",
+        f"is not moved before {backoff.utc(known[0].until)}",
         "the driver did not take it",
         "kubectl annotate gpunode n1 poolmgr.io/retry=0000:00:01.0",
     ):
@@ -93,8 +93,8 @@ def test_as_many_stops_of_the_plugin_as_may_be_and_no_more() -> None:
 
 
 def test_as_many_seconds_of_cordon_as_may_be_and_no_more() -> None:
-    long = (Disturbance(NOW, 1, CORDONED_SECONDS_AN_HOUR),)
-    said = backoff.node_rests(N1, (), long, NOW + CORDONED_SECONDS_AN_HOUR)
+    long = (Disturbance(NOW, 1, CLOSED_SECONDS_AN_HOUR),)
+    said = backoff.node_rests(N1, (), long, NOW + CLOSED_SECONDS_AN_HOUR)
     assert said.reason is Reason.DISTURBANCE_SPENT
     assert not backoff.node_rests(N1, (), (Disturbance(NOW, 1, 60.0),), NOW + 60)
 

@@ -5,12 +5,12 @@ import pytest
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.placement import (
     ANYWHERE,
+    FreeResources,
     HostPort,
     Needs,
     NodeTerm,
     Placement,
     Requirement,
-    Room,
     Taint,
     Toleration,
 )
@@ -103,7 +103,7 @@ def test_other_pods_may_rule_a_node_out() -> None:
     assert not placement.denial(NodeName("n2"), {}, ())
 
 
-ROOM = Room(2_000, 4_096, {"pods": 2, "example.com/card": 1}, (HostPort(80, "TCP", "10.0.0.1"),))
+FREE = FreeResources(2_000, 4_096, {"pods": 2, "example.com/card": 1}, (HostPort(80, "TCP", "10.0.0.1"),))
 
 
 @pytest.mark.parametrize(
@@ -121,15 +121,15 @@ ROOM = Room(2_000, 4_096, {"pods": 2, "example.com/card": 1}, (HostPort(80, "TCP
     ],
 )
 def test_a_node_has_room_or_says_what_is_too_little(needs: Needs, fits: bool) -> None:
-    assert (ROOM.lacks(needs) == "") is fits
+    assert (FREE.lacks(needs) == "") is fits
 
 
 def test_whoever_comes_takes_room() -> None:
-    once = ROOM.without(Needs(1_500, 96, (("example.com/card", 1),), (HostPort(81),)))
+    once = FREE.without(Needs(1_500, 96, (("example.com/card", 1),), (HostPort(81),)))
     assert (once.cpu_milli, once.memory_mib, once.amounts["example.com/card"]) == (500, 4_000, 0)
     assert once.lacks(Needs(ports=(HostPort(81),))) == "its host port 81 is taken"
-    assert once.without(Needs(1)).lacks(Needs(1)) == "it has as many pods as it may"
+    assert once.without(Needs(1)).lacks(Needs(1)) == "the node already runs as many pods as it can"
 
 
 def test_a_node_that_gave_away_too_much_still_takes_what_asks_for_nothing() -> None:
-    assert not Room(-1, -1, {}).lacks(Needs(requests=()))
+    assert not FreeResources(-1, -1, {}).lacks(Needs(requests=()))

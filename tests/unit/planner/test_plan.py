@@ -43,10 +43,10 @@ def test_waiting_vm_gets_an_idle_shared_gpu_moved_over() -> None:
     plan = decide(snapshot(node("a", "ss"), vms=(vm("v"),), pods=(pod("x", ("a", 0)),)))
     assert moves(plan) == [("a", "01", Mode.PASSTHROUGH)]
     assert plan.moves[0].reason is Reason.VM_WAITING
-    assert "waiting VM desktops/v" in plan.moves[0].message
+    assert "for VM desktops/v, which waits" in plan.moves[0].message
     assert about_gpu(plan, "a", 0) == (
         Reason.GPU_BUSY,
-        "GPU 0000:00:00.0 of a is busy with pod notebooks/x",
+        "GPU 0000:00:00.0 on a is in use by pod notebooks/x",
     )
 
 
@@ -57,7 +57,7 @@ def test_busy_gpus_are_never_moved_and_the_vm_hears_by_whom() -> None:
     reason, sentence = said(plan, SubjectKind.VM, "v")
     assert reason is Reason.NO_CANDIDATE
     assert "none of 2 GPU(s) can be moved now" in sentence
-    assert "busy with pod notebooks/x" in sentence
+    assert "in use by pod notebooks/x" in sentence
 
 
 def test_gpu_that_only_the_kubelet_or_a_process_holds_is_busy_too() -> None:
@@ -227,7 +227,7 @@ def test_pool_that_is_off_or_only_recommends_moves_nothing() -> None:
     assert not shown.to_start
     reason, sentence = about_gpu(shown, "a", 0)
     assert reason is Reason.RECOMMEND_ONLY
-    assert "goes to waiting VM desktops/v" in sentence
+    assert "(idle) for VM desktops/v" in sentence
 
 
 def test_namespace_at_its_limit_waits_and_hears_of_it() -> None:
@@ -252,14 +252,14 @@ def test_it_rests_first() -> None:
     assert plan.empty
     assert about_gpu(plan, "a", 0) == (
         Reason.COOLDOWN,
-        "GPU 0000:00:00.0 of a is idle in Passthrough and rests 200 s longer",
+        "GPU 0000:00:00.0 on a is idle in Passthrough; its cooldown ends in 200 s",
     )
 
 
 def test_gpu_with_a_vm_is_never_given_back() -> None:
     plan = decide(snapshot(node("a", "p"), vms=(vm("v", on=("a", 0)),), pods=(pod("x"),)))
     assert plan.empty
-    assert "busy with VM desktops/v" in about_gpu(plan, "a", 0)[1]
+    assert "in use by VM desktops/v" in about_gpu(plan, "a", 0)[1]
     unknown = replace(vm("v", on=("a", 0)), devices=())  # bound, and its agent has not said where
     plan = decide(snapshot(node("a", "pp"), vms=(unknown,), pods=(pod("x"),)))
     assert plan.empty
@@ -289,7 +289,15 @@ def test_waiting_vm_comes_before_waiting_pods() -> None:
     plan = decide(snapshot(node("a", "p"), vms=(vm("v"),), pods=(pod("x"),)))
     assert plan.empty
     assert said(plan, SubjectKind.VM, "v")[0] is Reason.FREE_CAPACITY
-    assert said(plan, SubjectKind.POD, "x")[0] is Reason.NO_CANDIDATE
+    assert said(plan, SubjectKind.POD, "x") == (
+        Reason.NO_CANDIDATE,
+        "no shared GPU has room for it, and every idle passthrough GPU is for a waiting VM or cannot move",
+    )
+
+
+def test_a_pod_for_which_no_gpu_is_idle_is_told_so() -> None:
+    plan = decide(snapshot(node("a", "p"), vms=(vm("v", on=("a", 0)),), pods=(pod("x"),)))
+    assert said(plan, SubjectKind.POD, "x")[1].endswith("no passthrough GPU is idle")
 
 
 # Eviction
@@ -324,7 +332,7 @@ def test_nvswitch_domain_moves_as_one_or_not_at_all() -> None:
     assert len(plan.moves) == 4
     plan = decide(snapshot(node("a", "", gpus=board), vms=(vm("v"),), pods=(pod("x", ("a", 2)),)))
     assert plan.empty
-    assert "moves only with its neighbours" in about_gpu(plan, "a", 0)[1]
+    assert "moves only together with other GPUs of its node" in about_gpu(plan, "a", 0)[1]
 
 
 def test_granularity_node_moves_whole_nodes_only() -> None:

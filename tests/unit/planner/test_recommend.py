@@ -32,11 +32,11 @@ def test_a_vm_hears_that_its_move_is_recommended_and_not_made() -> None:
     assert plan.to_start == ()
     reason, message = told(plan, SubjectKind.VM, "desk")
     assert reason is Reason.RECOMMEND_ONLY
-    assert "1 GPU(s) of a" in message and "pool p is in Recommend mode" in message
+    assert "1 GPU(s) on a" in message and "pool p is in Recommend mode" in message
     about = Subject(SubjectKind.GPU, "a", gpu("a", 0).pci_address)
     [gpu_is_told] = [r for r in plan.refusals if r.subject == about]
     assert gpu_is_told.reason is Reason.RECOMMEND_ONLY
-    assert gpu_is_told.message.startswith("recommended, not done: to Passthrough")
+    assert gpu_is_told.message.startswith("a move to Passthrough")
 
 
 def test_a_pod_hears_the_same_of_a_gpu_that_would_come_back() -> None:

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+from poolmgr.domain.demand import DeviceClaim
 from poolmgr.domain.fleet import IdleVmAction, IdleVmPolicy, Quota
+from poolmgr.domain.identifiers import NodeName, PoolName
+from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Plan, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.plan import PoolPlanner
-from tests.unit.planner.builders import NOW, node, pod, pool, snapshot, vm
+from tests.unit.planner.builders import NOW, RESOURCE, gpu, node, pod, pool, snapshot, vm
 
 
 def decide(view: ClusterSnapshot) -> Plan:
@@ -56,7 +59,7 @@ def test_when_idle_vms_hold_every_gpu_the_one_who_waits_is_told_and_nothing_move
     assert plan.empty
     ((reason, message),) = said_of(plan, "v")
     assert reason is Reason.NO_CANDIDATE
-    assert "2 are held by VMs that nobody uses, longest by desktops/h0" in message
+    assert "idle VMs hold 2 of them, desktops/h0 for the longest time" in message
     assert said_of(plan, "h0")[0][0] is Reason.VM_IDLE
 
 
@@ -65,7 +68,33 @@ def test_notice_comes_before_the_stop_and_the_planner_stops_nobody() -> None:
     over = decide(idle_cluster(IdleVmAction.STOP, 5_000.0))
     assert noticed.empty and over.empty
     assert said_of(noticed, "h0")[0][0] is Reason.VM_IDLE_NOTICE
-    assert "poolmgr stops no VM" in said_of(over, "h0")[0][1]
+    assert "poolmgr never stops a VM" in said_of(over, "h0")[0][1]
+
+
+def test_of_a_machine_with_several_kinds_only_those_that_somebody_waits_for_are_named_and_the_mildest_pool_is_asked() -> (
+    None
+):
+    other = "nvidia.com/GH100"
+    mild = pool(
+        name=PoolName("mild"), models=("NVIDIA H100",), idle_vm=IdleVmPolicy(idle_after_seconds=9_000)
+    )
+    strict = replace(idle_cluster(IdleVmAction.NOTIFY, 5_000.0).pools[0], models=("NVIDIA A10",))
+    h100 = [
+        gpu("a", n, Mode.PASSTHROUGH, model="NVIDIA H100", resource_name=other, pool=mild.name)
+        for n in (1, 2)
+    ]
+    devices = tuple((NodeName("a"), f"0000:{n:02x}:00.0") for n in range(3))
+    claims = (DeviceClaim(other, 2), DeviceClaim(RESOURCE, 1))
+    holder = vm("h", on=("a", 0), claims=claims, devices=devices, idle_since=NOW - 5_000)
+    view = snapshot(
+        node("a", "", gpus=(gpu("a", 0, Mode.PASSTHROUGH), *h100)),
+        vms=(holder, vm("v")),
+        pools=(strict, mild),
+    )
+    assert said_of(decide(view), "h") == []
+    noticed = replace(view, pools=(strict, replace(mild, idle_vm=strict.idle_vm)))
+    assert said_of(decide(noticed), "h")[0][0] is Reason.VM_IDLE
+    assert "idle VMs hold 1 of them, desktops/h for the longest time" in said_of(decide(noticed), "v")[0][1]
 
 
 def test_a_vm_in_use_or_under_a_policy_of_ignoring_is_left_alone() -> None:

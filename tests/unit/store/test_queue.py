@@ -66,7 +66,7 @@ async def test_database_that_never_keeps_up_costs_history_and_no_memory() -> Non
     ledger = QueuedLedger(Slow())
     for number in range(LONGEST):
         await keep(ledger, str(number))
-    with pytest.raises(Unavailable, match="slower than what happens"):
+    with pytest.raises(Unavailable, match="the history database is too slow"):
         await keep(ledger, "one more")
 
 

@@ -1,9 +1,12 @@
 """Mutants are found where a mistake would matter, and told apart from what no test has to notice."""
 
+import os
+import signal
 import textwrap
 
 from tools.mutate.explained import explained
 from tools.mutate.operators import mutants
+from tools.mutate.runner import in_fork, limit_cpu
 from tools.mutate.targets import ROOT, TARGETS
 
 
@@ -55,3 +58,21 @@ def test_what_is_explained_is_a_mutant_still() -> None:
         if module not in now:
             now[module] = {(m.function, m.change) for m in mutants((ROOT / module).read_text())}
         assert (function, change) in now[module], f"{module}: {function}: {change}"
+
+
+def test_a_mutant_is_given_up_when_its_tests_wait_for_ever_or_loop() -> None:
+    def leave_a_sleeper_and_wait() -> bool:
+        if os.fork() == 0:
+            signal.pause()
+        os.wait()
+        return False
+
+    def loop() -> bool:
+        limit_cpu(0.1)
+        while True:
+            pass
+
+    assert in_fork(leave_a_sleeper_and_wait, still_seconds=0.2) == "killed, did not end"
+    assert in_fork(loop) == "killed, did not end"
+    assert in_fork(lambda: True) == "killed"
+    assert in_fork(lambda: False) == "survived"

@@ -29,6 +29,7 @@ def device(index: int, node: str = "n1", mode: str = "Shared", **overrides: Any)
         "mode": mode,
         "phase": "Ready",
         "advertised": mode == "Passthrough",
+        "rebind": {"possible": True},
         **overrides,
     }
 
@@ -89,7 +90,13 @@ def gpu_pool(name: str = "a10", **spec: Any) -> Object:
     }
 
 
-def fleet(*gpu_nodes: Object, pools: tuple[Object, ...] = (), nodes: tuple[Object, ...] = ()) -> FleetView:
+def fleet(
+    *gpu_nodes: Object,
+    pools: tuple[Object, ...] = (),
+    nodes: tuple[Object, ...] = (),
+    reservations: tuple[Object, ...] = (),
+    now: float = 0.0,
+) -> FleetView:
     """The view of these objects; a GPUNode whose Node is not among `nodes` gets a plain one."""
     known = {n["metadata"]["name"] for n in nodes}
     plain = [node(name) for g in gpu_nodes if (name := g["metadata"]["name"]) not in known]
@@ -97,6 +104,8 @@ def fleet(*gpu_nodes: Object, pools: tuple[Object, ...] = (), nodes: tuple[Objec
         [msgspec.convert(g, wire.GpuNode) for g in gpu_nodes],
         [msgspec.convert(p, wire.GpuPool) for p in pools],
         [msgspec.convert(n, wire.Node) for n in (*nodes, *plain)],
+        [msgspec.convert(r, wire.GpuReservation) for r in reservations],
+        now=now,
     )
 
 
@@ -192,3 +201,11 @@ def applied(patch: tuple[PatchOperation, ...], object_: Object) -> Object:
             assert isinstance(here, dict)
             here[last] = value
     return result
+
+
+def launcher(resource: str = A10_RESOURCE, gpus: int = 1, namespace: str = "desktops") -> Object:
+    """A virt-launcher pod as KubeVirt creates it, as far as admission looks at it."""
+    compute = {"name": "compute", "resources": {"limits": {resource: str(gpus)}}}
+    found = pod(compute, labels={"kubevirt.io": "virt-launcher"})
+    found["metadata"].update(name="virt-launcher-desk-1", namespace=namespace)
+    return found

@@ -1,5 +1,6 @@
 """The HTTP shell, called in memory."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
+from poolmgr.kit.clock import Clock
 from tests.unit.webhooks.objects import container, pod, small_fleet, vm
-from webhooks.admission import BODY_LIMIT_BYTES
+from webhooks.admission import BODY_LIMIT_BYTES, DECIDED_LIMIT_BYTES
 from webhooks.app import build_app
 from webhooks.decide import Policy
 from webhooks.fleet_view import FleetView
+from webhooks.turns import MOST_WAITING
 
 
 class StillClock:
@@ -23,6 +26,17 @@ class StillClock:
 
     async def sleep(self, seconds: float) -> None:
         raise AssertionError("the webhook waits for nothing")
+
+
+class TickingClock(StillClock):
+    """A second passes at each look, so that nothing is in time."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def monotonic(self) -> float:
+        self.at += 2.0
+        return self.at
 
 
 class Feed:
@@ -37,8 +51,8 @@ class Feed:
         return self.view
 
 
-def client(view: FleetView | Exception | None) -> httpx.AsyncClient:
-    app = build_app(Policy(), Feed(view), StillClock())
+def client(view: FleetView | Exception | None, clock: Clock | None = None) -> httpx.AsyncClient:
+    app = build_app(Policy(), Feed(view), clock or StillClock())
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://webhook")
 
 
@@ -67,7 +81,7 @@ async def test_a_defect_of_ours_lets_the_request_pass_with_a_warning(kind: str) 
         ]
         assert response["allowed"] is True
         assert response["warnings"] == [
-            "poolmgr could not check this request and let it pass; its webhook's log says why"
+            "poolmgr could not check this request and admitted it unchecked; the webhook's log says why"
         ]
 
 
@@ -119,6 +133,57 @@ async def test_a_body_over_the_limit_is_not_read_to_its_end() -> None:
         answer = await http.post("/admit/pods", content=endless())
         assert answer.status_code == 413
     assert sent < 2 * BODY_LIMIT_BYTES
+
+
+async def unchecked(http: httpx.AsyncClient, kind: str, why: str) -> float:
+    """How often a review was let pass for this reason."""
+    lines = (await http.get("/metrics")).text.splitlines()
+    name = f'poolmgr_webhook_unchecked_total{{kind="{kind}",why="{why}"}} '
+    return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+
+async def test_a_review_whose_turn_comes_too_late_is_let_pass_and_counted() -> None:
+    async with client(small_fleet(), TickingClock()) as http:
+        answer = await http.post("/admit/pods", json=review(pod(container(gpu=3))))
+        response = answer.json()["response"]
+        assert (response["uid"], response["allowed"]) == ("u1", True)
+        assert response["warnings"] == [
+            "poolmgr admitted this request unchecked: it waited too long for its turn"
+        ]
+        assert await unchecked(http, "pods", "late") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "new"),
+    [
+        ("pods", pod(container(gpu=3), annotations={"note": "x" * DECIDED_LIMIT_BYTES})),
+        ("pods", pod(*[container(f"c{n}", gpu=3) for n in range(257)])),
+        ("pods", pod(container(gpu=3), annotations={"nvidia.com/use-gputype": "a," * 1024})),
+        ("virtualmachines", vm(*["nvidia.com/NONE"] * 257)),
+    ],
+)
+async def test_what_is_larger_than_any_that_is_checked_is_let_pass_and_counted(
+    kind: str, new: dict[str, Any]
+) -> None:
+    async with client(small_fleet()) as http:
+        response = (await http.post(f"/admit/{kind}", json=review(new))).json()["response"]
+        assert response == {
+            "uid": "u1",
+            "allowed": True,
+            "warnings": ["poolmgr admitted this request unchecked: it is too large to check"],
+        }
+        assert await unchecked(http, kind, "too_large") == 1
+
+
+async def test_a_flood_of_one_namespace_is_turned_away_in_part_and_anothers_review_is_checked() -> None:
+    async with client(small_fleet()) as http:
+        asked = [review(pod(container(gpu=3))) for _ in range(MOST_WAITING + 50)]
+        other = review(pod(container(gpu=3)))
+        other["request"]["namespace"] = "other"
+        answers = await asyncio.gather(*(http.post("/admit/pods", json=one) for one in (*asked, other)))
+        allowed = [answer.json()["response"]["allowed"] for answer in answers]
+        assert allowed[-1] is False
+        assert await unchecked(http, "pods", "crowded") == sum(allowed) <= 50
 
 
 async def test_an_answer_is_json_with_the_uid_of_the_question() -> None:

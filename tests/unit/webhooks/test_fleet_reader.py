@@ -1,6 +1,7 @@
 """What the reader remembers of a node may save time and may not alter a view."""
 
 from poolmgr import wire
+from poolmgr.wire.instants import from_rfc3339
 from tests.unit.cluster.builders import as_wire
 from tests.unit.webhooks.objects import device, gpu_node, gpu_pool, node
 from webhooks.fleet_reader import FleetReader
@@ -23,3 +24,13 @@ def test_reader_that_remembers_sees_as_one_that_does_not() -> None:
         ([one], [], [plain]),
     ):
         assert reader.read(*objects) == FleetReader().read(*objects)
+
+
+def test_a_pause_ends_by_the_clock_though_no_object_changes() -> None:
+    pause = {"pciAddress": "", "until": "2026-11-22T11:00:00Z", "failedAt": "2026-11-22T10:00:00Z"}
+    found = gpu_node("n1", device(0))
+    found["spec"]["backoffs"] = [pause]
+    objects = [as_wire(found, wire.GpuNode)], [], [as_wire(node("n1"), wire.Node)]
+    reader, end = FleetReader(), from_rfc3339("2026-11-22T11:00:00Z")
+    kept = [reader.read(*objects, now=now).models["nvidia a10"].kept for now in (end - 60, end - 1, end)]
+    assert kept == [("they rest after failed moves",)] * 2 + [()]

@@ -71,11 +71,11 @@ def test_warns_of_an_overlap_that_a_new_node_would_bring() -> None:
         ),
         (
             {"passthrough": {"min": 2}, "shared": {"min": 2}},
-            "passthrough.min and shared.min add up to all 4 GPUs of the pool: none can ever move",
+            "passthrough.min and shared.min add up to all 4 GPUs of the pool: once both are met, no GPU moves for demand",
         ),
         (
             {"passthrough": {"max": 1}, "shared": {"max": 2}},
-            "passthrough.max and shared.max add up to 3, but the pool has 4 GPUs: 1 will stay over a limit",
+            "passthrough.max and shared.max add up to 3, but the pool has 4 GPUs: 1 will remain above a limit",
         ),
         ({"passthrough": {"headroom": 9}}, "passthrough.headroom is 9, but the pool has 4 GPUs"),
         (
@@ -97,9 +97,9 @@ def test_warns_of_an_overlap_that_a_new_node_would_bring() -> None:
         ),
         (
             {"idleVM": {"action": "Stop"}},
-            "idleVM.action Stop does not stop virtual machines yet: owners are notified, as with Notify, and have to stop them",
+            "idleVM.action Stop does not stop virtual machines yet: like Notify, it tells owners, who must stop them themselves",
         ),
-        ({"models": ["NVIDIA A1O"]}, "this pool selects no GPU of this cluster; there are NVIDIA A10"),
+        ({"models": ["NVIDIA A1O"]}, "this pool selects no GPU of this cluster, which has NVIDIA A10"),
     ],
 )
 def test_warns_of_limits_the_fleet_cannot_meet(spec: dict[str, Any], sentence: str) -> None:

@@ -59,36 +59,36 @@ REFUSALS = [
         pod(container(gpu=1), annotations={"nvidia.com/use-gputype": "A100"}),
         Reason.UNKNOWN_RESOURCE,
         'No GPU of this cluster matches the pod\'s annotation nvidia.com/use-gputype "A100". '
-        "There are: NVIDIA A10.",
+        "It has: NVIDIA A10.",
     ),
     (
         pod(container(gpu=1), annotations={"nvidia.com/use-gpuuuid": "GPU-nope"}),
         Reason.UNKNOWN_RESOURCE,
-        "No GPU of this cluster is named GPU-nope, which is all that the annotation nvidia.com/use-gpuuuid "
-        "allows. `kubectl get gpunodes -o yaml` lists the names.",
+        "The annotation nvidia.com/use-gpuuuid allows only GPU-nope, and no GPU of this cluster has that UUID. "
+        "`kubectl get gpunodes -o yaml` lists the UUIDs.",
     ),
     (
         pod(container("main", gpu=3)),
         Reason.MORE_THAN_ANY_NODE,
-        "Container main asks for slices of 3 GPUs, but no node of this cluster has more than 2 that the pod "
-        "accepts. Ask for fewer, or spread the work over several pods.",
+        "Container main requests slices of 3 GPUs, but no node of this cluster has more than 2 that the pod "
+        "accepts. Request fewer, or spread the work over several pods.",
     ),
     (
         pod(container("main", gpu=1, gpumem="40k")),
         Reason.MORE_MEMORY_THAN_ANY_CARD,
-        "Container main asks for 40000 MiB on one GPU, but the largest card that the pod accepts, NVIDIA A10, "
-        "has 23028 MiB. Ask for less, or for several GPUs.",
+        "Container main requests 40000 MiB on one GPU, but the largest GPU that the pod accepts, NVIDIA A10, "
+        "has 23028 MiB. Request less, or several GPUs.",
     ),
     (
         pod(container("main", gpu=1, gpumem_percentage=150)),
         Reason.INVALID_REQUEST,
-        "Container main asks for nvidia.com/gpumem-percentage: 150, but this is a percentage of one card: "
+        "Container main requests nvidia.com/gpumem-percentage: 150, but this is a percentage of one GPU: "
         "give a value from 1 to 100.",
     ),
     (
         pod(container("main", gpu=1, gpucores=200)),
         Reason.INVALID_REQUEST,
-        "Container main asks for nvidia.com/gpucores: 200, but this is a percentage of one card: "
+        "Container main requests nvidia.com/gpucores: 200, but this is a percentage of one GPU: "
         "give a value from 1 to 100.",
     ),
     (
@@ -101,7 +101,7 @@ REFUSALS = [
         ),
         Reason.INVALID_REQUEST,
         "The annotations nvidia.com/use-gpuuuid and nvidia.com/nouse-gpuuuid name the same GPU (GPU-n1-0), "
-        "so none is left: remove it from one of them.",
+        "so no GPU is left: remove it from one of them.",
     ),
     (
         pod(
@@ -115,8 +115,8 @@ REFUSALS = [
     (
         pod(container("main", gpu=2), annotations={"nvidia.com/use-gpuuuid": "GPU-n1-0"}),
         Reason.INVALID_REQUEST,
-        "Container main asks for slices of 2 GPUs, but the annotation nvidia.com/use-gpuuuid names only 1: "
-        "name more, or ask for fewer.",
+        "Container main requests slices of 2 GPUs, but the annotation nvidia.com/use-gpuuuid names only 1: "
+        "name more, or request fewer.",
     ),
 ]
 
@@ -133,15 +133,15 @@ def test_refuses_more_gpus_than_the_pools_let_containers_have() -> None:
     verdict = decide(pod(container("main", gpu=2)), two_by_two(shared={"max": 1})).verdict
     assert verdict.reason is Reason.AT_MAXIMUM
     assert verdict.message == (
-        "Container main asks for slices of 2 GPUs, but the pools' limits (shared.max) allow containers 1 of "
-        "the cards that it accepts: GPUPool a10. Ask for fewer, or ask your administrator to raise the limit."
+        "Container main requests slices of 2 GPUs, but the pools' limits (shared.max) allow containers 1 of "
+        "the GPUs that it accepts: GPUPool a10. Request fewer, or ask your administrator to raise the limit."
     )
 
 
 def test_init_containers_count_too() -> None:
     new = pod(container("main", gpu=1))
     new["spec"]["initContainers"] = [container("warm-up", gpu=9)]
-    assert "Container warm-up asks for slices of 9 GPUs" in decide(new, two_by_two()).verdict.message
+    assert "Container warm-up requests slices of 9 GPUs" in decide(new, two_by_two()).verdict.message
 
 
 @pytest.mark.parametrize(
@@ -360,3 +360,17 @@ def test_a_pools_limit_is_no_matter_of_nodes() -> None:
     assert not decide_pod(
         request(new), two_by_two(shared={"max": 0}), HamiConfig(), UnknownResources.WARN
     ).verdict.ok
+
+
+def test_no_gpu_of_machines_is_promised_to_a_pod_that_nobody_would_move() -> None:
+    stays = {"possible": False, "reason": "CannotTell", "message": "the kubelet does not answer"}
+    for rebind, until in (
+        ({"possible": True}, "until poolmgr can convert one that no virtual machine uses"),
+        (
+            stays,
+            "stay where they are for now: it cannot be told whether they are in use. The pod will wait until that is over",
+        ),
+    ):
+        view = fleet(gpu_node("n1", device(0, mode="Passthrough", rebind=rebind)))
+        (warning,) = decide(pod(container(gpu=1)), view).warnings
+        assert warning.endswith(until)

@@ -7,7 +7,16 @@ import pytest
 
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.reasons import Reason
-from webhooks.review import WARNING_LIMIT, add_at, admitted, decode_review, encode_review, refused, set_in_map
+from webhooks.review import (
+    MESSAGE_LIMIT,
+    WARNING_LIMIT,
+    add_at,
+    admitted,
+    decode_review,
+    encode_review,
+    refused,
+    set_in_map,
+)
 
 RECORDED = b"""{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{
 "uid":"8c5e2c3c-6a6e-4e0b-8a15-0b6f0c9f2a11","kind":{"group":"","version":"v1","kind":"Pod"},
@@ -66,6 +75,11 @@ def test_patches_are_encoded_and_long_warnings_cut() -> None:
     assert json.loads(base64.b64decode(response["patch"])) == [{"op": "add", "path": "/x", "value": 1}]
     assert response["warnings"][0] == "short"
     assert len(response["warnings"][1]) == WARNING_LIMIT
+
+
+def test_a_refusal_that_names_something_endless_is_cut() -> None:
+    review = json.loads(encode_review("u1", refused(Reason.UNKNOWN_RESOURCE, "No such " + "x" * 10**6)))
+    assert len(review["response"]["status"]["message"]) == MESSAGE_LIMIT
 
 
 def test_keys_are_escaped_and_present_values_left() -> None:

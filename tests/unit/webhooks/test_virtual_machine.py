@@ -1,11 +1,16 @@
-"""What happens to virtual machines at admission."""
+"""What happens to virtual machines at admission.
+
+One file, long as it is: whoever changes a warning sees all that a machine can be told.
+"""
 
 from typing import Any
 
 import pytest
 
 from poolmgr.domain.reasons import Reason
+from poolmgr.wire.annotations import AGENT_LAST_SEEN
 from poolmgr.wire.hami.config import HamiConfig
+from poolmgr.wire.instants import from_rfc3339
 from tests.unit.webhooks.objects import (
     A10_RESOURCE,
     T4,
@@ -40,13 +45,13 @@ REFUSALS = [
     (
         (A10_RESOURCE,) * 3,
         Reason.MORE_THAN_ANY_NODE,
-        "The virtual machine asks for 3 nvidia.com/GA102GL_A10 (NVIDIA A10), but no node of this cluster has "
-        "more than 2. Ask for at most 2, or spread the work over several machines.",
+        "The virtual machine requests 3 nvidia.com/GA102GL_A10 (NVIDIA A10), but no node of this cluster has "
+        "more than 2. Request at most 2, or spread the work over several machines.",
     ),
     (
         ("nvidia.com/GH100_H100",),
         Reason.UNKNOWN_RESOURCE,
-        "No node of this cluster has nvidia.com/GH100_H100. Virtual machines can ask for "
+        "No node of this cluster has nvidia.com/GH100_H100. Virtual machines can request "
         "nvidia.com/GA102GL_A10 (NVIDIA A10).",
     ),
     (
@@ -57,7 +62,7 @@ REFUSALS = [
     (
         ("nvidia.com/gpu",),
         Reason.INVALID_REQUEST,
-        "The virtual machine names nvidia.com/gpu as a device, but that is a slice for containers. Name a whole "
+        "The virtual machine requests the device nvidia.com/gpu, which is a slice for containers. Request a whole "
         "GPU by its deviceName: nvidia.com/GA102GL_A10 (NVIDIA A10).",
     ),
 ]
@@ -92,7 +97,7 @@ def test_refuses_more_than_the_pools_let_machines_have() -> None:
     verdict = decide(vmi(A10_RESOURCE), small_fleet(passthrough={"max": 0})).verdict
     assert verdict.reason is Reason.AT_MAXIMUM
     assert verdict.message == (
-        "The virtual machine asks for 1 nvidia.com/GA102GL_A10 (NVIDIA A10), but virtual machines may have at "
+        "The virtual machine requests 1 nvidia.com/GA102GL_A10 (NVIDIA A10), but virtual machines may have at "
         "most 0 of them (GPUPool a10: passthrough.max 0). Ask your administrator to raise the limit."
     )
 
@@ -110,6 +115,32 @@ def test_devices_of_other_plugins_and_vendors_are_not_judged() -> None:
     assert decide(vmi(host_devices=("example.com/nic",)), small_fleet()).verdict.ok
     view = fleet(gpu_node("n1", device(0)), nodes=(node("x", capacity={"nvidia.com/NVIDIA_A10-4Q": "8"}),))
     assert decide(vmi("nvidia.com/NVIDIA_A10-4Q"), view).verdict.ok
+
+
+NIC, QAT = "intel.com/sriov_nic", "intel.com/qat"
+LIES = {"anothers device": NIC, "anothers vendor": "intel.com/x", "KVM": "devices.kubevirt.io/kvm"}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+@pytest.mark.parametrize(
+    "machine",
+    [vmi(host_devices=(NIC,) * 4), vmi(A10_RESOURCE, host_devices=(NIC,)), vmi(host_devices=(QAT,))],
+    ids=["four cards", "a GPU and a card", "a device that is yet to come"],
+)
+def test_node_that_calls_its_gpu_as_others_call_their_devices_has_nobodys_machine_refused(
+    lie: str, machine: dict[str, Any]
+) -> None:
+    offers = tuple(node(name, capacity={NIC: "8"}) for name in ("n1", "n2"))
+    honest = (gpu_node("n1", device(0)), gpu_node("n2", device(0, "n2")))
+    liar = gpu_node("evil", device(0, "evil", resourceName=lie))
+    assert decide(machine, fleet(*honest, liar, nodes=offers)).verdict.ok
+
+
+def test_vendor_of_two_nodes_or_of_all_is_ours_to_judge() -> None:
+    amd = {"resourceName": "amd.com/mi300"}
+    nodes = [gpu_node(name, device(0, name, **amd)) for name in ("m1", "m2")]
+    for view in (fleet(gpu_node("n1", device(0)), *nodes), fleet(nodes[0])):
+        assert decide(vmi("amd.com/mi30"), view).verdict.reason is Reason.UNKNOWN_RESOURCE
 
 
 def test_an_unknown_resource_can_be_a_warning_where_nodes_come_on_demand() -> None:
@@ -147,14 +178,14 @@ WAITS = [
         {},
         1,
         "no NVIDIA A10 is free for VMs right now; poolmgr will convert a shared GPU as soon as one is "
-        "idle (about a minute)",
+        "idle; its Events say how long that takes here",
     ),
     (
         (gpu_node("n1", device(0), device(1), moving={0: "Passthrough"}),),
         {},
         1,
-        "no NVIDIA A10 is free for VMs right now; one is being converted (usually within a minute); "
-        "more will follow if others wait too",
+        "no NVIDIA A10 is free for VMs right now; one is being converted; "
+        "more follow if others wait too; its Events say how long that takes here",
     ),
     (
         (gpu_node("n1", busy(0), busy(1)),),
@@ -174,14 +205,14 @@ WAITS = [
         (gpu_node("n1", device(0)),),
         {"rebalance": {"mode": "Recommend"}},
         1,
-        "no NVIDIA A10 is free for VMs right now; poolmgr may not convert one by itself (GPUPool a10: "
+        "no NVIDIA A10 is free for VMs right now; poolmgr may not convert one on its own (GPUPool a10: "
         "rebalance.mode Recommend): it starts when another VM stops or your administrator moves a GPU",
     ),
     (
         (gpu_node("n1", device(0), device(1)),),
         {"models": ["Tesla T4"]},
         1,
-        "no NVIDIA A10 is free for VMs right now; no GPUPool covers them, so poolmgr moves none: ask your "
+        "no NVIDIA A10 is free for VMs right now; they belong to no GPUPool, so poolmgr does not move them: ask your "
         "administrator for a GPUPool",
     ),
     (
@@ -244,7 +275,7 @@ def test_a_machine_by_instancetype_shows_nothing_and_passes() -> None:
 def test_without_a_view_machines_pass() -> None:
     assert decide(vmi("nvidia.com/whatever"), None).verdict.reason is Reason.FLEET_UNKNOWN
     assert decide(vmi("nvidia.com/gpu"), None).verdict.message == (
-        "The virtual machine names nvidia.com/gpu as a device, but that is a slice for containers. Name a whole "
+        "The virtual machine requests the device nvidia.com/gpu, which is a slice for containers. Request a whole "
         "GPU by its deviceName."
     )
 
@@ -259,7 +290,7 @@ def test_before_any_agent_has_reported_machines_pass() -> None:
 def test_gpus_that_nobody_can_use_are_with_nobody() -> None:
     view = fleet(gpu_node("n1", device(0, mode="Passthrough", phase="Quarantined")), pools=(gpu_pool(),))
     [state, _] = decide(vm(A10_RESOURCE), view).warnings
-    assert "1 GPU(s) of its kind cannot be used" in state
+    assert "none of the 1 GPU(s) of its kind can be used" in state
     mixed = fleet(
         gpu_node("n1", device(0, mode="Passthrough", phase="Quarantined"), busy(1)), pools=(gpu_pool(),)
     )
@@ -273,7 +304,7 @@ def test_two_kinds_are_promised_together_or_not_at_all() -> None:
     [state, _] = decide(vm(A10_RESOURCE, T4_RESOURCE), view).warnings
     assert state == (
         "no node has 1 nvidia.com/GA102GL_A10 (NVIDIA A10) and 1 nvidia.com/TU104GL_TESLA_T4 (Tesla T4) free for VMs "
-        "together right now; poolmgr frees them on one node as soon as they are idle there"
+        "at the same time right now; poolmgr moves them on one node as soon as they are idle there"
     )
 
 
@@ -305,7 +336,7 @@ def test_a_free_gpu_counts_where_the_machine_may_run(rule: dict[str, Any]) -> No
     nowhere = decide(machine, fleet(free, nodes=nodes[:1], pools=(gpu_pool(),)))
     assert nowhere.verdict.ok
     assert nowhere.warnings == (
-        "the machine may run on none of the 1 node(s) that have 1 nvidia.com/GA102GL_A10 (NVIDIA A10): "
+        "the machine cannot run on any of the 1 node(s) with 1 nvidia.com/GA102GL_A10 (NVIDIA A10): "
         f"{'its node selector wants zone=b' if 'nodeSelector' in rule else 'its node affinity rules it out'} (1 node(s)); "
         "it waits until that changes, and no GPU is moved for it",
     )
@@ -324,3 +355,74 @@ def test_rules_that_are_none_are_for_the_api_server_to_refuse() -> None:
     odd = vmi(A10_RESOURCE)
     odd["spec"]["nodeSelector"] = ["zone"]
     assert decide(odd, free_fleet()).verdict.ok
+
+
+# -- what keeps GPUs where they are ---------------------------------------------------------------------------
+
+NOT_NOW = {"possible": False, "reason": "BootDisplay", "message": "the console is on it"}
+UNKNOWN = {"possible": False, "reason": "CannotTell", "message": "the kubelet does not answer"}
+FAILED = {
+    "pciAddress": "",
+    "reason": "StepTimedOut",
+    "message": "it took too long",
+    "failedAt": "2026-11-22T10:00:00Z",
+    "until": "2026-11-22T11:00:00Z",
+}
+TEN, ELEVEN = from_rfc3339("2026-11-22T10:30:00Z"), from_rfc3339("2026-11-22T11:00:00Z")
+
+
+def silent(found: dict[str, Any]) -> dict[str, Any]:
+    found["metadata"].setdefault("annotations", {})[AGENT_LAST_SEEN] = "2026-11-22T10:00:00Z"
+    return found
+
+
+def resting(found: dict[str, Any]) -> dict[str, Any]:
+    found["spec"]["backoffs"] = [FAILED]
+    return found
+
+
+def said(*gpu_nodes: Any, number: int = 1, now: float = TEN) -> str:
+    view = fleet(*gpu_nodes, pools=(gpu_pool(),), now=now)
+    warning, _ = decide(vmi(*(A10_RESOURCE,) * number), view).warnings
+    assert len(warning) <= WARNING_LIMIT
+    return warning
+
+
+@pytest.mark.parametrize(
+    ("kept", "why"),
+    [
+        (gpu_node("n1", device(0, rebind=NOT_NOW)), "their agent would not rebind them, BootDisplay"),
+        (gpu_node("n1", device(0, rebind=UNKNOWN)), "it cannot be told whether they are in use"),
+        (gpu_node("n1", device(0, rebind=None)), "it cannot be told whether they are in use"),
+        (resting(gpu_node("n1", device(0))), "they rest after failed moves"),
+    ],
+)
+def test_no_move_is_promised_of_gpus_that_nobody_would_move(kept: Any, why: str) -> None:
+    assert f"stay where they are for now: {why}; it starts when" in said(kept)
+    assert "poolmgr will convert" not in said(kept)
+    other = gpu_node("n2", device(0, "n2"))
+    assert "poolmgr will convert a shared GPU as soon as one is idle" in said(kept, other)
+
+
+def test_where_as_many_as_it_asks_for_could_not_be_moved_on_one_node_none_are_promised() -> None:
+    one_each = [gpu_node(n, device(0, n), device(1, n, rebind=NOT_NOW)) for n in ("n1", "n2")]
+    assert "poolmgr will convert" in said(*one_each)
+    assert "stay where they are" in said(*one_each, number=2)
+
+
+def test_a_pause_that_is_over_keeps_nothing() -> None:
+    assert "poolmgr will convert" in said(resting(gpu_node("n1", device(0))), now=ELEVEN)
+
+
+def test_a_silent_agents_gpus_are_neither_free_nor_on_their_way_nor_to_be_moved() -> None:
+    for devices, moving in (
+        ((device(0, mode="Passthrough"),), {}),
+        ((device(0), device(1)), {0: "Passthrough"}),
+        ((device(0),), {}),
+    ):
+        heard, unheard = gpu_node("n1", *devices, moving=moving), gpu_node("n1", *devices, moving=moving)
+        assert "can be used" in said(silent(unheard))
+        answer = decide(vmi(A10_RESOURCE), fleet(heard, pools=(gpu_pool(),)))
+        assert not any("can be used" in warning for warning in answer.warnings)
+    leaving = fleet(silent(gpu_node("n1", device(0), device(1), moving={0: "Passthrough"}))).leaving
+    assert leaving == {"GPU-n1-0"}, "no pod may get it all the same"

@@ -70,7 +70,7 @@ async def test_lent_node_has_a_tag_that_says_what_it_means() -> None:
     plain, lent = fleet().nodes
     html = await page(Steering(snapshot=fleet(nodes=(plain, replace(lent, best_effort_only=True)))))
     assert html.count('class="tag"') == 1
-    assert 'title="New containers on it have to be best-effort ones.' in html
+    assert 'title="Only best-effort containers may start here.' in html
     assert 'aria-label="rack-2, best-effort containers only, drain"' in html
     assert "best-effort" not in await page()
 

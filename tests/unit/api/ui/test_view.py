@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from poolmgr.api.ui.view import MAX_WAITING, make_view
+from poolmgr.api.ui.view import MAX_QUOTAS, MAX_WAITING, make_view
 from poolmgr.domain.census import take_census
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import NodeName
+from poolmgr.domain.liveness import AgentSign
 from poolmgr.domain.modes import Mode
-from poolmgr.domain.plan import Verdict
+from poolmgr.domain.plan import QuotaUse, Verdict
 from poolmgr.domain.reasons import Reason
 from tests.showcase import NOW, fleet, gpu, plan, pool, vm
 
@@ -37,6 +38,55 @@ def quiet_fleet(**changes: object):
 def test_headline_says_the_worst_thing_first(snapshot, mood: str, headline: str) -> None:
     view = make_view(take_census(snapshot), plan(), LEADING)
     assert (view.mood, view.headline) == (mood, headline)
+
+
+N1 = quiet_fleet().nodes[0]
+SILENT = AgentSign(heard=False, since=NOW - 300, silent=True)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "pools", "mood", "headline", "detail"),
+    [
+        (
+            (replace(N1, agent=SILENT, ready=False),),
+            None,
+            "trouble",
+            "1 agent is silent",
+            "moves on n1 until",
+        ),
+        ((replace(N1, ready=False),), None, "trouble", "1 node is not ready", "the node and its agent"),
+        (
+            (replace(N1, agent=SILENT, ready=False), replace(N1, name=NodeName("n2"), ready=False)),
+            None,
+            "trouble",
+            "1 agent is silent",
+            "Also: 1 node is not ready.",
+        ),
+        (
+            (replace(N1, agent=AgentSign(heard=False), ready=False),),
+            None,
+            "busy",
+            "1 agent has not been heard yet",
+            "just",
+        ),
+        ((), None, "trouble", "No GPU is in a pool", "No agent has reported yet"),
+        ((replace(N1, gpus=()),), None, "trouble", "No GPU is in a pool", "1 agent reports none"),
+        (
+            (replace(N1, gpus=tuple(replace(g, pool=None) for g in N1.gpus)),),
+            (),
+            "trouble",
+            "No GPU is in a pool",
+            "2 GPUs are there, and no GPUPool selects them",
+        ),
+    ],
+)
+def test_it_is_never_quiet_while_somebody_does_not_answer_or_there_is_nothing(
+    nodes, pools, mood: str, headline: str, detail: str
+) -> None:
+    changes = {"nodes": nodes} | ({} if pools is None else {"pools": pools})
+    view = make_view(take_census(quiet_fleet(**changes)), None, LEADING)
+    assert (view.mood, view.headline) == (mood, headline)
+    assert detail in view.detail
 
 
 def test_standby_says_that_it_does_not_act() -> None:
@@ -72,6 +122,17 @@ def test_pool_shows_numbers_targets_and_bounds() -> None:
         "0 to 6",
     )
     assert (shared.target, shared.bounds) == ("3", "1 to no limit")
+
+
+def test_pool_shows_its_quotas_those_who_hold_most_first() -> None:
+    def use(n: int) -> QuotaUse:
+        limit = None if n else 1.5
+        return QuotaUse(pool().name, f"ns{n}", limit, 1.0, used=0.5 if n else 1.25, waiting=0.0)
+
+    made = replace(plan(), quota_uses=tuple(map(use, range(MAX_QUOTAS, -1, -1))))
+    [card] = make_view(take_census(fleet()), made, LEADING).pools
+    assert (card.quotas[0].namespace, card.quotas[0].used, card.quotas[0].limit) == ("ns0", "1.25", "1.5")
+    assert (len(card.quotas), card.quotas_left_out, card.quotas[1].limit) == (MAX_QUOTAS, 1, "no limit")
 
 
 def test_gpus_outside_every_pool_are_counted() -> None:

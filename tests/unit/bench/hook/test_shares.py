@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from bench.hook.bed import Bed, RealGpu
-from bench.hook.containers import Arm, Victim
+from bench.hook.containers import Arm, Program
 from bench.hook.shares import Shares, launches_per_second, share
 
-VICTIM = """#!/bin/sh
+SCRIPT = """#!/bin/sh
 [ -n "$LD_PRELOAD" ] && launches=25 || launches=200
 echo "{\\"busy_ns\\": 500, \\"elapsed_ns\\": 1000, \\"launches\\": $launches}"
 """
@@ -18,9 +18,9 @@ echo "{\\"busy_ns\\": 500, \\"elapsed_ns\\": 1000, \\"launches\\": $launches}"
 
 @pytest.fixture
 def build(tmp_path: Path) -> Path:
-    program = tmp_path / "tests/victims/victim_share"
+    program = tmp_path / "tests/programs/program_share"
     program.parent.mkdir(parents=True)
-    program.write_text(VICTIM)
+    program.write_text(SCRIPT)
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     return tmp_path
 
@@ -38,9 +38,9 @@ def test_processes_count_together_over_the_longest() -> None:
 
 
 def test_the_fake_machine_counts_itself(build: Path) -> None:
-    assert Shares(Bed(build)).of(LIBRARY, Victim("share", core_limit=50)) == 50
+    assert Shares(Bed(build)).of(LIBRARY, Program("share", core_limit=50)) == 50
 
 
 def test_on_a_gpu_the_same_program_without_a_hook_is_the_yardstick(build: Path) -> None:
     bed = Bed(build, RealGpu("NVIDIA H200", 13000, Path("/driver")))
-    assert Shares(bed).of(LIBRARY, Victim("share", core_limit=50)) == pytest.approx(12.5)
+    assert Shares(bed).of(LIBRARY, Program("share", core_limit=50)) == pytest.approx(12.5)

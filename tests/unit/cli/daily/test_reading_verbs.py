@@ -11,13 +11,13 @@ from tests.unit.cluster import builders as build
 
 STATUS = """\
 Read      at 2026-11-22T11:00:00Z from the cluster's objects
-Manager   poolmgr-manager-7c9d leads, heard 3s ago
+Manager   poolmgr-manager-7c9d leads, last heard 3s ago
 Nodes     1 of 2 ready
 GPUs      3: 1 for VMs (1 used), 2 shared (1 used), 0 moving, 0 in trouble
 Waiting   1 VM(s), 0 pod(s)
 
 Needs a human:
-  node gpu-2 or its agent is not ready: what is said of its 1 GPU(s) cannot be confirmed
+  node gpu-2 or its agent is not ready, so the state of its 1 GPU(s) is unknown
 
 NAME       REBALANCE   GPUS   VM GPUS   VM USED   SHARED   SHARED USED   MOVING   TROUBLE   WAITING
 desktops   Automatic   3      1         1         2        1             0        0         1 VM
@@ -39,11 +39,21 @@ NAME    STATUS     GPUS   VM GPUS   SHARED   IN USE   IDLE   TROUBLE   MOVE   HE
 gpu-1   Ready      2      1         1        2        0      0         -      10s
 gpu-2   NotReady   1      0         1        0        1      0         -      10s
 """
+RESERVATIONS = """\
+NAMESPACE   NAME     GPUS   MODEL        MODE          PHASE     READY   USED   START                  END
+desktops    course   1      NVIDIA A10   Passthrough   Active    1       1      2026-11-22T10:00:00Z   2026-11-22T14:00:00Z
+uni         later    1      NVIDIA A10   Passthrough   Pending   0       0      2026-11-22T13:00:00Z   2026-11-22T14:00:00Z
+"""
+QUOTAS = """\
+POOL       NAMESPACE   USED   LIMIT   WAITING   WEIGHT
+desktops   desktops    2      3       0         2
+desktops   ml          0.25   0.5     0         1
+"""
 BOB = """\
 VM desktops/bob
   asks for   1 x nvidia.com/GA102GL_A10
-  waits      NoCandidate: none of 3 GPU(s) can be moved now: 2 of them GpuBusy, e.g. GPU 0000:5e:00.0 of gpu-1 is busy \
-with pod ml/train
+  waits      NoCandidate: none of 3 GPU(s) can be moved now: 2 of them GpuBusy, for example GPU 0000:5e:00.0 on gpu-1 is in \
+use by pod ml/train
   since      2026-11-22T10:00:00Z (60m)
   judged at 2026-11-22T11:00:00Z from the cluster's objects by the planner that the manager runs, without its forecast
 """
@@ -68,6 +78,22 @@ def test_nothing_is_cut_or_coloured_in_a_pipe(day: Cluster) -> None:
     wide = day.answers("get", "gpus", "-o", "wide")
     assert build.GPU_A in wide
     assert "\x1b" not in wide + day.answers("status")
+
+
+def test_quotas_show_what_counts_against_them(day: Cluster) -> None:
+    limits = [{"namespace": "desktops", "maxGPUs": 3, "weight": 2}, {"namespace": "ml", "maxGPUs": 0.5}]
+    day.put(build.pool("desktops", quotas=limits))
+    assert day.answers("get", "quotas") == QUOTAS
+    [ml] = day.json("get", "quota", "-n", "ml")["items"]
+    assert (ml["pool"], ml["maxGPUs"], ml["used"]) == ("desktops", 0.5, 0.25)
+
+
+def test_reservations_show_where_they_stand(day: Cluster) -> None:
+    open_now = build.reservation(namespace="desktops", gpus=1, start="2026-11-22T10:00:00Z")
+    later = build.reservation("later", gpus=1, start="2026-11-22T13:00:00Z")
+    day.put(open_now, later)
+    assert day.answers("get", "reservations") == RESERVATIONS
+    assert "all 1 GPU(s) are ready" in day.json("get", "gres", "course")["items"][0]["message"]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +136,7 @@ def test_claims_of_a_silent_agent_are_withdrawn(day: Cluster, beats: list[dict[s
     assert "the agent of gpu-1" in day.answers("status")
     said = day.answers("explain", "gpu", "gpu-1/0000:5e:00.0")
     assert "AgentSilent" in said
-    assert "cannot be told" in said
+    assert "may be out of date" in said
 
 
 @pytest.mark.parametrize(
@@ -120,7 +146,7 @@ def test_claims_of_a_silent_agent_are_withdrawn(day: Cluster, beats: list[dict[s
             lease("2026-11-22T10:40:00.000000Z"),
             "silent: poolmgr-manager-7c9d_0a1b2c3d last renewed its lease",
         ),
-        (lease(holder=""), "none leads since 2026-11-22T10:59:57Z (3s); nothing moves"),
+        (lease(holder=""), "no manager has led since 2026-11-22T10:59:57Z (3s); nothing moves"),
     ],
 )
 def test_a_manager_that_is_gone_is_not_called_a_leader(

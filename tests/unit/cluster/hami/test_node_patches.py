@@ -60,6 +60,39 @@ def test_someone_elses_entry_for_the_same_gpu_is_made_live_by_us() -> None:
     assert annotations(fence_patch(node, frozenset({A}), (2, 10)))["hami.io/node-handshake"] is None
 
 
+def test_someone_elses_entry_outlives_ours_for_the_same_gpu() -> None:
+    node = as_node(annotations={"hami.io/device-cordon": GPU_A})
+    closed = annotations(fence_patch(node, frozenset({A, B}), (2, 10)))
+    assert closed["hami.io/device-cordon"] == ",".join(sorted((GPU_A, GPU_B)))
+    assert set(closed["poolmgr.io/fenced"].split(",")) == {f"{GPU_A}*", GPU_B}
+    kept = {key: value for key, value in closed.items() if value}
+    assert fence_patch(as_node(annotations=kept), frozenset({A, B}), (2, 10)) is None
+    lifted = annotations(fence_patch(as_node(annotations=kept), frozenset(), (2, 10)))
+    assert (lifted["hami.io/device-cordon"], lifted["poolmgr.io/fenced"]) == (GPU_A, None)
+
+
+def test_opening_changes_a_label_once_the_scheduler_was_asked_to_look() -> None:
+    asked = as_node(annotations={"poolmgr.io/asked": "ab12@1800000000"})
+    assert cordon_patch(asked, False, "ab12") == {
+        "metadata": {
+            "annotations": {"poolmgr.io/cordoned": None, "poolmgr.io/asked": None},
+            "labels": {"poolmgr.io/opened": "1800000000"},
+        }
+    }
+    assert cordon_patch(as_node(), False, "ab12") is None
+
+
+def test_a_clean_up_of_an_earlier_time_is_not_taken_for_the_one_that_is_waited_for() -> None:
+    node = as_node(
+        labels={"gpu": "on"}, annotations={"hami.io/node-handshake": "Deleted_2026-01-01 00:00:00"}
+    )
+    assert annotations(plugin_patch(node, False, daemon_set()))["hami.io/node-handshake"] is None
+    stamped = as_node(
+        labels={"gpu": "on"}, annotations={"hami.io/node-handshake": "Requesting_2026-01-01 00:00:00"}
+    )
+    assert "hami.io/node-handshake" not in annotations(plugin_patch(stamped, False, daemon_set()))
+
+
 def test_the_scheduler_is_asked_once_for_each_plan() -> None:
     patch = ask_patch(as_node(annotations={"poolmgr.io/asked": "old@1"}), "ab12", 1_800_000_000.4, (2, 10))
     assert patch == {
@@ -144,6 +177,28 @@ def test_kubernetes_own_labels_are_never_the_lever() -> None:
     patch = plugin_patch(node, False, daemon_set(node_selector=selector))
     assert patch is not None
     assert patch["metadata"]["labels"] == {"hami": None}
+
+
+@pytest.mark.parametrize(
+    "label", ["nvidia.com/gpu.present", "nvidia.com/gpu.product", "nvidia.com/gpu.deploy.driver"]
+)
+def test_labels_that_nvidias_operators_put_back_are_never_the_lever(label: str) -> None:
+    node = as_node(labels={label: "true"})
+    with pytest.raises(Rejected, match=r"devicePlugin\.nvidiaNodeSelector"):
+        plugin_patch(node, False, daemon_set(node_selector={label: "true"}))
+
+
+def test_the_gpu_operators_label_for_programs_of_others_is_paused_and_never_taken_off() -> None:
+    client = "nvidia.com/gpu.deploy.client"
+    plugin_ = daemon_set(node_selector={client: "true"})
+    assert plugin_patch(as_node(labels={client: "true"}), False, plugin_) == {
+        "metadata": {"labels": {client: "paused-for-poolmgr"}}
+    }
+    paused = as_node(labels={client: "paused-for-poolmgr"})
+    assert plugin_patch(paused, False, plugin_) is None
+    back = plugin_patch(paused, True, plugin_)
+    assert back is not None and back["metadata"]["labels"] == {client: "true"}
+    assert plugin_patch(as_node(labels={client: "paused-for-driver-upgrade"}), True, plugin_) is None
 
 
 def test_plugin_without_a_selector_of_its_own_cannot_be_stopped_and_says_what_to_set() -> None:

@@ -25,13 +25,13 @@ def state(version: tuple[int, int] = (2, 10), **over: Any) -> SharingState:
 def test_running_node_shows_plugin_slices_and_registration() -> None:
     found = state(
         annotations={"hami.io/node-nvidia-register": register(GPU_A, GPU_B)},
-        pods=[PluginPod("uid-plugin", True)],
-        placements=[HamiPlacement("n1", 5.0, False), HamiPlacement("n1", 9.0, True)],
+        pods=[PluginPod("hami", "uid-plugin", True)],
+        placements=[HamiPlacement("n1", NOW - 9, False), HamiPlacement("n1", NOW - 5, True)],
     )
     assert (found.plugin_wanted, found.plugin_pods, found.plugin_ready) == (True, 1, True)
     assert found.allocatable == 20
     assert [gpu.uuid for gpu in found.registered] == [GPU_A, GPU_B]
-    assert (found.allocating, found.last_placement_at) == (1, 9.0)
+    assert (found.allocating, found.last_placement_at) == (1, NOW - 5)
 
 
 def test_node_without_the_daemonsets_label_does_not_want_the_plugin() -> None:
@@ -43,6 +43,16 @@ def test_gpu_is_fenced_only_once_the_scheduler_has_stamped_the_node_again() -> N
     assert state(annotations=cordon).fenced == frozenset()
     stamped = {**cordon, "hami.io/node-handshake": "Requesting_2026-11-22 10:00:00"}
     assert state(annotations=stamped).fenced == {GPU_A}
+    assert state(annotations=cordon).closing == {GPU_A}, "it is written all the same"
+
+
+def test_a_gpu_that_somebody_else_had_closed_before_counts_as_closed() -> None:
+    annotations = {
+        "hami.io/device-cordon": f"{GPU_A},{GPU_B}",
+        "poolmgr.io/fenced": f"{GPU_A}*,{GPU_B}",
+        "hami.io/node-handshake": "Requesting_2026-11-22 10:00:00",
+    }
+    assert state(annotations=annotations).fenced == {GPU_A, GPU_B}
 
 
 @pytest.mark.parametrize(

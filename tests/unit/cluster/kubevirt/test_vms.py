@@ -3,7 +3,8 @@
 from typing import Any
 
 from poolmgr import wire
-from poolmgr.cluster.kubevirt.vms import Passthrough, vms_of
+from poolmgr.cluster.kubevirt.passthrough import Passthrough
+from poolmgr.cluster.kubevirt.vms import KnownVms, vms_of
 from poolmgr.cluster.observe.pods import Launcher, facts_of
 from poolmgr.domain.demand import DeviceClaim, Vm
 from poolmgr.domain.identifiers import NodeName
@@ -91,3 +92,23 @@ def test_halted_machine_wants_nothing_until_it_is_told_to_start() -> None:
 def test_of_two_launchers_the_bound_one_counts() -> None:
     pending, bound = launched(uid="uid-new"), launched(node="n1", uid="uid-old")
     assert only(instance(), launchers=(pending, bound)).launcher_uid == "uid-old"
+
+
+def test_vm_is_made_anew_only_where_something_that_it_follows_from_has_changed() -> None:
+    desk, other = instance(name="desk"), instance(name="other")
+    theirs = launched(vmi="desk", node="n1"), launched(vmi="other", node="n1")
+    held = {theirs[0].pod_uid: ((NodeName("n1"), "0000:00:04.0"),)}
+    known = KnownVms()
+
+    def look(*instances: wire.VirtualMachineInstance, fleet: Passthrough = FLEET) -> list[Vm]:
+        return list(vms_of((), instances or (desk, other), theirs, fleet, known=known))
+
+    first = look()
+    again = look()
+    assert all(one is two for one, two in zip(first, again, strict=True))
+    placed = look(fleet=Passthrough(frozenset({A10}), held))
+    assert placed[0].devices == held[theirs[0].pod_uid]
+    assert placed[1] is first[1]
+    assert look(instance(name="desk", gpus=[A10, A10]), other)[0].gpus == 2
+    assert [vm.name for vm in look(other)] == ["other"]
+    assert look()[0] == first[0], "one that has gone and comes again is looked at again"

@@ -12,7 +12,7 @@ from poolmgr.cluster.observe.assembly import Assembly
 from poolmgr.cluster.observe.pods import facts_of
 from poolmgr.domain.fleet import RebalanceMode
 from poolmgr.domain.modes import Mode
-from poolmgr.domain.occupancy import pods_by_gpu
+from poolmgr.domain.occupancy import indexed
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.wire.hami.config import HamiConfig
 from tests.unit.cluster.builders import (
@@ -66,8 +66,9 @@ class Cluster:
     def look(self, now: float = NOW) -> ClusterSnapshot:
         """The snapshot; its index of pods is held against one made from scratch each time."""
         snapshot = self.assembly.snapshot(now, synced=True)
-        brought = {uuid: list(pods) for uuid, pods in pods_by_gpu(snapshot.pods).items()}
-        assert brought == pods_by_gpu(tuple(snapshot.pods))
+        by_gpu, loose = indexed(snapshot.pods)
+        brought = {uuid: list(pods) for uuid, pods in by_gpu.items()}
+        assert (brought, list(loose)) == indexed(tuple(snapshot.pods))
         return snapshot
 
     def _apply(self, document: Json, *, gone: bool) -> None:

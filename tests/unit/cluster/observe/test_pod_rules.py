@@ -116,7 +116,7 @@ def test_two_that_want_to_be_apart_come_one_after_the_other() -> None:
     assert len(plan.moves) == 1
     assert told(plan, "second") == (
         "NoCandidate",
-        "its rules about other pods are looked at again once desktops/first is placed",
+        "its affinity to other pods is checked again once desktops/first is placed",
     )
 
 

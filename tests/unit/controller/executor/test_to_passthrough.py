@@ -1,4 +1,7 @@
-"""Shared → passthrough: what each step waits for, and in which order HAMi is asked to let go."""
+"""Shared → passthrough: what each step waits for, and in which order HAMi is asked to let go.
+
+One file, long as it is: its sections are the steps of one recipe, in their order.
+"""
 
 from dataclasses import replace
 
@@ -20,9 +23,10 @@ from poolmgr.controller.executor.actions import (
 )
 from poolmgr.controller.executor.advance import StepDeadlines, first_step_back, next_action
 from poolmgr.controller.intents import shrunk
-from poolmgr.domain.fleet import EvictionRule, Holder
+from poolmgr.domain.fleet import EvictionRule, Granularity, Holder
 from poolmgr.domain.identifiers import LeaseEpoch, PlanId
 from poolmgr.domain.modes import DevicePhase, Mode, Step
+from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.sharing import SharingState
 from tests.builders import NOW, gpu, node, pod, pool, registered, sharing, snapshot, transition
@@ -39,10 +43,20 @@ def at(step: Step, *, on=None, pods=(), pools=None, gpus=(G0, G1), **node_overri
     return next_action(n, snapshot(n, pods=pods, pools=pools or (pool(),)), StepDeadlines())
 
 
-def test_fence_closes_the_gpu_and_leaves_the_node_open() -> None:
+BOTH = frozenset({G0.uuid, G1.uuid})
+
+
+def test_fence_closes_all_gpus_of_the_node_where_nobody_has_to_be_waited_for() -> None:
     action = at(Step.FENCE)
     assert isinstance(action, Perform)
-    assert action.effects == (FenceGpus(frozenset({G0.uuid})),)
+    assert action.effects == (FenceGpus(BOTH),)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"pods": (pod("train", on=G0),)}, {"cordoned": True}], ids=["in use", "cordoned by somebody"]
+)
+def test_otherwise_fence_closes_the_gpu_alone(fields) -> None:
+    assert at(Step.FENCE, **fields).effects == (FenceGpus(frozenset({G0.uuid})),)
 
 
 def test_fence_is_done_when_hami_shows_it() -> None:
@@ -53,6 +67,36 @@ def test_fence_is_done_when_hami_shows_it() -> None:
 def test_fence_before_2_10_relies_on_the_webhook_alone() -> None:
     action = at(Step.FENCE, on=sharing(G0, G1, version=(2, 8)))
     assert isinstance(action, Advance) and action.to is Step.DRAIN
+
+
+UNSURE = Verdict(False, Reason.CANNOT_TELL, "NVML does not answer")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"gpus": (replace(G0, rebind=UNSURE), G1)},
+        {"pods": (pod("notebook", node=G0.node),)},
+        {"on": sharing(G1, gpu(7))},
+    ],
+    ids=["its agent", "a pod", "HAMi"],
+)
+def test_while_it_cannot_be_told_who_uses_it_nobody_is_disturbed(fields) -> None:
+    waits = at(Step.DRAIN, **fields)
+    assert isinstance(waits, Wait) and waits.reason is Reason.CANNOT_TELL and G0.pci_address in waits.message
+    back = at(Step.DETACH, **fields)
+    assert isinstance(back, Advance) and back.to is Step.DRAIN and back.reason is Reason.CANNOT_TELL
+
+
+def test_once_the_node_is_cordoned_the_move_waits_where_it_is() -> None:
+    waits = at(Step.DETACH, gpus=(replace(G0, rebind=UNSURE), G1), cordoned=True, cordoned_by_us=True)
+    assert isinstance(waits, Wait) and waits.reason is Reason.CANNOT_TELL
+
+
+def test_a_move_goes_on_where_an_operator_cordons_its_gpu_meanwhile() -> None:
+    kept = replace(G0, rebind=Verdict(False, Reason.GPU_CORDONED, "an operator cordoned it"))
+    action = at(Step.DRAIN, gpus=(kept, G1))
+    assert isinstance(action, Advance) and action.to is Step.DETACH
 
 
 def ahead(reason: Reason, *pods, **fields):
@@ -69,7 +113,7 @@ def test_of_gpus_drained_ahead_of_demand_the_empty_ones_go_first() -> None:
     action = ahead(Reason.HEADROOM, pod("train", on=G1))
     assert isinstance(action, Shrink)
     assert action.devices == (G0.pci_address,)
-    assert "opened again" in action.message
+    assert "reopened" in action.message
 
 
 def test_gpus_for_one_waiting_vm_and_gpus_of_one_domain_move_together() -> None:
@@ -135,10 +179,26 @@ def test_a_terminating_pod_still_holds_its_gpu() -> None:
     assert isinstance(action, Wait)
 
 
+GONE = sharing(plugin_wanted=False, plugin_pods=0, allocatable=0)
+
+
 @pytest.mark.parametrize(
     ("state", "node_overrides", "expected"),
     [
-        (sharing(G0, G1), {}, Perform((Cordon(True),), Reason.STEP_STARTED, "")),
+        (sharing(G0, G1), {}, Perform((FenceGpus(BOTH),), Reason.STEP_STARTED, "")),
+        (
+            sharing(G0, G1, fenced=frozenset({G0.uuid})),
+            {},
+            Perform((FenceGpus(BOTH),), Reason.STEP_STARTED, ""),
+        ),
+        (sharing(G0, G1, closing=BOTH), {}, Wait(Reason.BIND_IN_FLIGHT, "")),
+        (sharing(G0, G1, fenced=BOTH), {}, Perform((Plugin(False),), Reason.STEP_STARTED, "")),
+        (sharing(G0, G1, version=(2, 8)), {}, Perform((Cordon(True),), Reason.STEP_STARTED, "")),
+        (
+            sharing(G0, G1, closing=BOTH, plugin_wanted=False, handshake=""),
+            {},
+            Wait(Reason.PLUGIN_STILL_RUNNING, ""),
+        ),
         (sharing(G0, G1, allocating=1), {"cordoned": True}, Wait(Reason.BIND_IN_FLIGHT, "")),
         (sharing(G0, G1, locked_by="ml/p"), {"cordoned": True}, Wait(Reason.BIND_IN_FLIGHT, "")),
         (sharing(G0, G1, last_placement_at=NOW - 14), {"cordoned": True}, Wait(Reason.BIND_IN_FLIGHT, "")),
@@ -185,9 +245,30 @@ def test_a_terminating_pod_still_holds_its_gpu() -> None:
             {"cordoned": True},
             Advance(Step.REBIND, Reason.STEP_DONE, ""),
         ),
+        (
+            replace(GONE, closing=BOTH),
+            {},
+            Advance(Step.REBIND, Reason.STEP_DONE, ""),
+        ),
+        (
+            replace(GONE, version=(2, 8), handshake="Deleted_2026-11-22 10:00:00"),
+            {"cordoned": True, "cordoned_by_us": True},
+            Perform((Cordon(False),), Reason.STEP_STARTED, ""),
+        ),
+        (
+            replace(GONE, version=(2, 8), handshake="Deleted_2026-11-22 10:00:00"),
+            {},
+            Advance(Step.REBIND, Reason.STEP_DONE, ""),
+        ),
+        (replace(GONE, version=(2, 8)), {}, Perform((Cordon(True),), Reason.STEP_STARTED, "")),
     ],
     ids=[
-        "cordon first",
+        "close all first",
+        "close the others, too",
+        "the scheduler has not read that",
+        "plugin asked to leave once closed and quiet",
+        "2.8: cordon first",
+        "closed, though the stamp is off",
         "a pod is being allocated",
         "the node lock is held",
         "a placement is too fresh",
@@ -197,13 +278,69 @@ def test_a_terminating_pod_still_holds_its_gpu() -> None:
         "2.10: unregister once gone",
         "2.8: not before the scheduler cleaned up",
         "2.9: unregister after the clean-up",
+        "let go of a cordoned node",
         "let go",
+        "2.8: open as soon as it is forgotten",
+        "2.8: let go",
+        "2.8: not forgotten for sure",
     ],
 )
 def test_detach_follows_hamis_order(state: SharingState, node_overrides, expected) -> None:
     action = at(Step.DETACH, on=state, **node_overrides)
     assert replace(action, message="") == expected
     assert action.message
+
+
+def test_a_scheduler_that_does_not_say_that_it_has_read_has_the_node_cordoned_in_the_end() -> None:
+    fresh, old = (transition(G0, step=Step.DETACH, step_started_at=NOW - seconds) for seconds in (44, 45))
+    unread = sharing(G0, G1, closing=BOTH, handshake="")
+    assert isinstance(at(Step.DETACH, on=unread, transition=fresh), Wait)
+    assert at(Step.DETACH, on=unread, transition=old).effects == (Cordon(True),)
+    assert at(Step.DETACH, on=unread, transition=old, cordoned=True).effects == (Plugin(False),)
+
+
+def test_while_pods_are_waited_for_the_other_gpus_are_open() -> None:
+    """Somebody came before the fence stood, or during Detach: the drain may take long."""
+    pods = (pod("late", on=G0),)
+    action = at(Step.DRAIN, pods=pods, on=sharing(G0, G1, fenced=BOTH))
+    assert action.effects == (FenceGpus(frozenset({G0.uuid})),)
+    older = sharing(G0, G1, version=(2, 8))
+    assert at(Step.DRAIN, pods=pods, on=older, cordoned=True, cordoned_by_us=True).effects == (Cordon(False),)
+    open_already = sharing(G0, G1, fenced=frozenset({G0.uuid}))
+    assert isinstance(at(Step.DRAIN, pods=pods, on=open_already), Wait)
+
+
+def test_nothing_is_opened_while_the_plugin_is_away() -> None:
+    stopped = sharing(G0, G1, fenced=BOTH, plugin_wanted=False)
+    action = at(Step.DRAIN, pods=(pod("late", on=G0),), on=stopped, cordoned=True, cordoned_by_us=True)
+    assert isinstance(action, Wait)
+
+
+def test_hami_is_told_to_open_once_it_has_registered_the_others() -> None:
+    ready = sharing(G1, fenced=BOTH, asked_for="")
+    action = at(Step.ATTACH, on=ready, gpus=(moved(), G1))
+    assert action.effects == (FenceGpus(frozenset()), AskScheduler(PlanId("plan1"), NOW))
+
+
+def test_a_gpu_that_a_vm_has_already_stays_with_it_though_hami_does_not_come_back() -> None:
+    late = transition(G0, step=Step.ATTACH, step_started_at=NOW - 10_000)
+    gpus = (moved(allocated_to="launcher"), G1)
+    action = at(Step.ATTACH, on=replace(OFF, plugin_wanted=True), gpus=gpus, transition=late)
+    assert isinstance(action, Advance) and action.to is Step.RELEASE
+    assert action.reason is Reason.STEP_TIMED_OUT and "has its GPU already and keeps it" in action.message
+
+
+def test_of_a_late_move_the_gpu_that_a_vm_has_goes_on_alone() -> None:
+    late = transition(G0, G1, step=Step.REBIND, step_started_at=NOW - 10_000)
+    stays = replace(G1, desired_mode=Mode.PASSTHROUGH)
+    action = at(Step.REBIND, on=OFF, gpus=(moved(allocated_to="launcher"), stays), transition=late)
+    assert isinstance(action, Shrink) and action.reason is Reason.STEP_TIMED_OUT
+    assert action.devices == (G0.pci_address,)
+    nobody = at(Step.REBIND, on=OFF, gpus=(moved(), stays), transition=late)
+    assert isinstance(nobody, Rollback), "as before where nobody has come"
+    all_there = (moved(allocated_to="launcher"), replace(stays, observed_mode=Mode.PASSTHROUGH))
+    whole = at(Step.REBIND, on=OFF, gpus=all_there, transition=late)
+    assert not isinstance(whole, Shrink), "nothing is to be left out"
 
 
 def test_a_pod_that_slipped_in_sends_detach_back_to_drain() -> None:
@@ -250,7 +387,7 @@ def test_attach_gives_the_rest_back_to_hami_before_it_is_done() -> None:
     starting = replace(OFF, plugin_wanted=True, plugin_pods=1)
     assert isinstance(at(Step.ATTACH, on=starting, gpus=gpus), Wait)
     lists_both = sharing(G0, G1)
-    assert "has left" in at(Step.ATTACH, on=lists_both, gpus=gpus).message
+    assert "left n1" in at(Step.ATTACH, on=lists_both, gpus=gpus).message
     unhealthy = sharing(G1, registered=(registered(G1, healthy=False),))
     assert isinstance(at(Step.ATTACH, on=unhealthy, gpus=gpus), Wait)
     action = at(Step.ATTACH, on=sharing(G1), gpus=gpus)
@@ -271,8 +408,16 @@ def test_release_lifts_only_our_own_cordon() -> None:
     fenced = sharing(G1, fenced=frozenset({G0.uuid}))
     action = at(Step.RELEASE, on=fenced, gpus=(moved(), G1), cordoned=True, cordoned_by_us=True)
     assert action.effects == (FenceGpus(frozenset()), Cordon(False))
-    action = at(Step.RELEASE, on=sharing(G1), gpus=(moved(), G1), cordoned=True, cordoned_by_us=False)
+    on = sharing(G1, asked_for="")
+    action = at(Step.RELEASE, on=on, gpus=(moved(), G1), cordoned=True, cordoned_by_us=False)
     assert isinstance(action, Advance) and action.to is Step.DONE
+
+
+def test_release_has_pods_tried_again_that_hami_turned_away() -> None:
+    assert at(Step.RELEASE, on=sharing(G1), gpus=(moved(), G1)).effects == (Cordon(False),)
+
+
+def test_when_all_is_done_the_move_is_taken_off() -> None:
     assert isinstance(at(Step.DONE, on=sharing(G1), gpus=(moved(), G1)), Finish)
 
 
@@ -347,3 +492,72 @@ def test_before_2_10_a_tick_of_the_scheduler_is_waited_for_as_it_says_nothing() 
     older = sharing(G1, version=(2, 8))
     assert isinstance(at(Step.ATTACH, on=older, gpus=gpus), Wait)
     assert isinstance(at(Step.ATTACH, on=replace(older, asked_at=NOW - 17), gpus=gpus), Advance)
+
+
+def test_a_gpu_without_a_uuid_is_closed_by_nobody_and_stops_nothing() -> None:
+    nameless = replace(G0, uuid="")
+    action = at(Step.FENCE, gpus=(nameless, G1), on=sharing(G1))
+    assert isinstance(action, Advance) and action.to is Step.DRAIN
+    back = replace(moved(), uuid="")
+    lists_one_without = sharing(G1, registered=(registered(G1), registered(replace(gpu(7), uuid=""))))
+    assert isinstance(at(Step.ATTACH, on=lists_one_without, gpus=(back, G1)), Advance)
+
+
+def test_without_a_sharing_layer_the_webhook_closes_the_gpu() -> None:
+    action = at(Step.FENCE, sharing=None)
+    assert isinstance(action, Advance) and action.to is Step.DRAIN
+
+
+def test_a_gpu_of_no_pool_is_waited_for_and_moves_ahead_alone() -> None:
+    stray = (
+        gpu(0, desired_mode=Mode.PASSTHROUGH, pool=None),
+        gpu(1, desired_mode=Mode.PASSTHROUGH, pool=None),
+    )
+    move = replace(transition(*stray, step=Step.DRAIN), reason=Reason.HEADROOM.value)
+    busy = pod("train", on=G1)
+    assert isinstance(at(Step.DRAIN, gpus=stray, pods=(busy,), transition=move), Shrink)
+    for_a_vm = replace(move, reason=Reason.VM_WAITING.value)
+    assert isinstance(at(Step.DRAIN, gpus=stray, pods=(busy,), transition=for_a_vm), Wait)
+
+
+def test_where_a_pool_moves_whole_nodes_the_empty_gpu_waits_for_the_others() -> None:
+    both = (gpu(0, desired_mode=Mode.PASSTHROUGH), gpu(1, desired_mode=Mode.PASSTHROUGH))
+    move = replace(transition(*both, step=Step.DRAIN), reason=Reason.HEADROOM.value)
+    whole = (pool(granularity=Granularity.NODE),)
+    action = at(Step.DRAIN, gpus=both, pods=(pod("train", on=G1),), pools=whole, transition=move)
+    assert isinstance(action, Wait)
+
+
+def test_a_move_that_is_undone_is_not_made_smaller() -> None:
+    both = (gpu(0, desired_mode=Mode.PASSTHROUGH), gpu(1, desired_mode=Mode.PASSTHROUGH))
+    move = replace(transition(*both, step=Step.DRAIN, rollback=True), reason=Reason.HEADROOM.value)
+    assert isinstance(at(Step.DRAIN, gpus=both, pods=(pod("train", on=G1),), transition=move), Wait)
+
+
+@pytest.mark.parametrize(
+    ("stays", "reason"),
+    [
+        (pod("leaving", on=G0, best_effort=True, evictable=True, terminating=True), Reason.VM_WAITING),
+        (pod("guaranteed", on=G0, evictable=True), Reason.VM_WAITING),
+        (pod("soft", on=G0, best_effort=True, evictable=True), Reason.OPERATOR_REQUEST),
+    ],
+    ids=["it leaves already", "its owner did not mark it", "no VM waits"],
+)
+def test_nobody_is_evicted_who_need_not_be(stays, reason: Reason) -> None:
+    lax = (pool(eviction=EvictionRule.BEST_EFFORT),)
+    move = replace(transition(G0, step=Step.DRAIN), reason=reason.value)
+    assert isinstance(at(Step.DRAIN, pods=(stays,), pools=lax, transition=move), Wait)
+
+
+def test_where_nothing_is_left_to_rebind_hami_is_not_disturbed() -> None:
+    action = at(Step.DETACH, gpus=(moved(), G1))
+    assert isinstance(action, Advance) and action.to is Step.REBIND
+
+
+def test_a_gpu_that_did_not_come_is_not_waited_for_at_the_kubelet() -> None:
+    both = (
+        moved(),
+        replace(G1, desired_mode=Mode.PASSTHROUGH, phase=DevicePhase.QUARANTINED, observed_mode=None),
+    )
+    action = at(Step.ATTACH, on=OFF, gpus=both, transition=transition(*both, step=Step.ATTACH))
+    assert isinstance(action, Advance) and action.to is Step.RELEASE

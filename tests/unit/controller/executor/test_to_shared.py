@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from poolmgr.controller.executor.actions import Advance, Cordon, Perform, Plugin, Rollback, Wait
+from poolmgr.controller.executor.actions import Advance, Cordon, FenceGpus, Perform, Plugin, Rollback, Wait
 from poolmgr.controller.executor.advance import StepDeadlines, next_action
 from poolmgr.domain.fleet import Holder
-from poolmgr.domain.modes import Mode, Step
+from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.reasons import Reason
 from tests.builders import gpu, node, sharing, snapshot, transition, vm
 
@@ -21,9 +21,15 @@ def at(step: Step, *gpus, vms=(), **node_overrides):
 
 
 def test_fence_waits_until_the_kubelet_offers_it_no_more() -> None:
-    assert isinstance(at(Step.FENCE, replace(LEAVING, advertised=True), STAYS), Wait)
-    action = at(Step.FENCE)
+    closed = sharing(STAYS, closing=frozenset({STAYS.uuid}))
+    assert isinstance(at(Step.FENCE, replace(LEAVING, advertised=True), STAYS, sharing=closed), Wait)
+    action = at(Step.FENCE, sharing=closed)
     assert isinstance(action, Advance) and action.to is Step.DRAIN
+
+
+def test_meanwhile_hamis_scheduler_may_read_that_the_others_are_closed() -> None:
+    action = at(Step.FENCE, replace(LEAVING, advertised=True), STAYS)
+    assert isinstance(action, Perform) and action.effects == (FenceGpus(frozenset({STAYS.uuid})),)
 
 
 def test_a_gpu_that_a_vm_got_before_the_fence_stays_with_the_vm() -> None:
@@ -36,13 +42,19 @@ def test_a_gpu_that_a_vm_got_before_the_fence_stays_with_the_vm() -> None:
     assert isinstance(action, Rollback)
 
 
+def test_a_gpu_that_a_vm_may_have_got_before_the_fence_waits() -> None:
+    action = at(Step.DRAIN, vms=(vm(node=LEAVING.node),))
+    assert isinstance(action, Wait) and action.reason is Reason.CANNOT_TELL
+
+
 def test_an_idle_gpu_goes_on_to_detach() -> None:
     action = at(Step.DRAIN)
     assert isinstance(action, Advance) and action.to is Step.DETACH
 
 
 def test_hamis_plugin_restarts_because_it_looks_for_gpus_only_at_its_start() -> None:
-    assert at(Step.DETACH).effects == (Cordon(True),)
+    assert at(Step.DETACH).effects == (FenceGpus(frozenset({STAYS.uuid})),)
+    assert at(Step.DETACH, sharing=sharing(STAYS, version=(2, 8))).effects == (Cordon(True),)
     assert at(Step.DETACH, cordoned=True).effects == (Plugin(False),)
     off = sharing(plugin_wanted=False, plugin_pods=0, allocatable=0)
     action = at(Step.DETACH, cordoned=True, sharing=off)
@@ -71,4 +83,15 @@ def test_without_a_sharing_layer_a_gpu_returns_to_its_driver_and_that_is_all() -
     assert isinstance(action, Advance) and action.to is Step.REBIND
     back = replace(LEAVING, observed_mode=Mode.SHARED, plan_id="plan1", uuid="")
     action = at(Step.ATTACH, back, sharing=None)
+    assert isinstance(action, Advance) and action.to is Step.RELEASE
+
+
+def test_where_nothing_is_left_to_rebind_hami_is_not_disturbed() -> None:
+    action = at(Step.DETACH, replace(LEAVING, observed_mode=Mode.SHARED), STAYS)
+    assert isinstance(action, Advance) and action.to is Step.REBIND
+
+
+def test_a_gpu_that_did_not_come_back_is_not_waited_for_by_its_uuid() -> None:
+    lost = replace(LEAVING, observed_mode=None, phase=DevicePhase.QUARANTINED, uuid="")
+    action = at(Step.ATTACH, lost, STAYS, sharing=sharing(STAYS))
     assert isinstance(action, Advance) and action.to is Step.RELEASE

@@ -68,12 +68,12 @@ def test_a_stage_changes_nothing_but_by_its_effect(stage: Stage) -> None:
         for key in inventory.groups
     }
     state = PlanState(view, inventory, budgets_of(inventory), headroom)
-    effect = stage(state)
+    result = stage(state)
     assert inventory == same
     assert state.budgets == budgets_of(same)
     assert not (state.moves or state.refusals or state.held_back or state.lent or state.directions)
-    state.apply(effect)
-    assert len(state.moves) == sum(move.unit.size for move in effect.moves)
+    state.apply(result)
+    assert len(state.moves) == sum(move.unit.size for move in result.moves)
 
 
 def test_node_that_is_gone_is_forgotten() -> None:
@@ -121,6 +121,18 @@ def test_gpu_is_waited_for_once_its_process_is_one_of_a_pod_that_has_come() -> N
         now = replace(view, nodes=(known,), vms=(), pods=(tenant,))
         inventory = build_inventory(now, usage_of(now), cache)
         assert inventory == build_inventory(now, usage_of(now))
+
+
+def test_whoever_is_not_placed_on_a_gpu_keeps_a_node_that_is_known_only_for_as_long_as_he_is_there() -> None:
+    view, cache = random_cluster(nodes=6, gpus=8, pods=0, seed=2), InventoryCache()
+    movable = [len(build_inventory(view, usage_of(view), cache).ineligible)]
+    loose = tuple(replace(pod(f"loose{n.name}", None), node=n.name) for n in view.nodes)
+    for pods in (loose, loose[:2], (), loose):
+        now = replace(view, pods=pods)
+        inventory = build_inventory(now, usage_of(now), cache)
+        assert inventory == build_inventory(now, usage_of(now))
+        movable.append(len(inventory.ineligible))
+    assert movable[1] == movable[4] > movable[2] > movable[3] == movable[0]
 
 
 def _without_allocation(node: Node) -> Node:

@@ -78,7 +78,7 @@ def test_on_the_first_day_headroom_alone_counts_and_the_sentence_says_so() -> No
     headroom, _ = size(at(TUESDAY + 7_200, busy, vms=(vm("v", on=("a", 0)),)), learned)
     assert (headroom.prefetch, headroom.keep, headroom.ahead) == (0, 0, ())
     assert headroom.message == (
-        "pool p keeps 0 GPU(s) ready; VM demand is known for 2 h, and a forecast needs a whole week"
+        "pool p keeps 0 GPU(s) ready; VM demand has been recorded for 2 h; a forecast needs a full week"
     )
 
 
@@ -89,7 +89,7 @@ def test_gpus_that_fell_free_are_kept_while_vms_keep_coming_though_nothing_is_fo
         here = tuple(vm(f"v{n}", on=("n0", n)) for n in range(2 * (step % 2) + 1))
         headroom, learned = size(at(TUESDAY + 300 * step, *nodes, vms=here), learned)
     assert (headroom.prefetch, headroom.keep) == (0, 2)
-    assert "and up to 2 that fall free, as VMs came in the last hour" in headroom.message
+    assert "plus up to 2 that become free, because VMs arrived in the last hour" in headroom.message
 
 
 def test_of_two_gpus_none_is_kept_from_a_pod_that_waits_because_vms_came_and_went() -> None:
@@ -113,14 +113,14 @@ def test_after_a_whole_week_demand_is_forecast_and_the_sentence_refers_to_earlie
     assert headroom.prefetch == 3
     assert (
         headroom.message
-        == "up to 3 more GPU(s) may be wanted within minutes and 3 within hours, as on earlier days"
+        == "judging by earlier days, up to 3 more GPU(s) may be needed within minutes and 3 within hours"
     )
 
 
 def test_six_days_are_no_week() -> None:
     headroom, _ = size(at(TUESDAY), past(days=6))
     assert (headroom.prefetch, headroom.lend, headroom.ahead) == (0, (), ())
-    assert "known for 6 days, and a forecast needs a whole week" in headroom.message
+    assert "recorded for 6 days; a forecast needs a full week" in headroom.message
 
 
 def test_a_forecast_that_was_wrong_is_not_acted_on_and_the_sentence_says_so() -> None:
@@ -128,7 +128,7 @@ def test_a_forecast_that_was_wrong_is_not_acted_on_and_the_sentence_says_so() ->
     headroom, learned = size(at(TUESDAY, pools=(pool(eviction=EvictionRule.BEST_EFFORT),)), learnt(came))
     assert (headroom.prefetch, headroom.lend) == (0, ())
     assert headroom.message.endswith(
-        "the forecast expected too much in the last days, so demand is followed until it is right again"
+        "the forecast was too high in recent days, so current demand is followed until the forecast is accurate again"
     )
     assert learned["groups"][NAME]["accurate"] is False
 
@@ -212,9 +212,9 @@ FOREIGN = (
 def test_what_is_no_learned_state_of_ours_is_left_aside_with_the_reason(learned: Any) -> None:
     headroom, kept = size(at(TUESDAY), learned)
     assert (headroom.prefetch, headroom.keep) == (0, 0)
-    assert "so learning began anew" in headroom.message
+    assert "so learning started over" in headroom.message
     still, _ = size(at(TUESDAY + 600), json.loads(json.dumps(kept)))
-    assert "so learning began anew" in still.message
+    assert "so learning started over" in still.message
 
 
 def test_what_the_release_before_kept_is_read_under_its_names() -> None:
@@ -229,7 +229,7 @@ def test_what_the_release_before_kept_is_read_under_its_names() -> None:
     assert kept["layout"] == 2
     assert kept["groups"][NAME]["risk_aversion"]["level"] == 1.25
     assert not {"ledger", "care", "trusted"} & set(kept["groups"][NAME])
-    assert "2 kind(s) of GPU is damaged" in kept["anew"]
+    assert "2 GPU model(s) is damaged" in kept["anew"]
 
 
 def test_damage_to_one_kind_of_gpu_leaves_the_others_their_past() -> None:
@@ -315,7 +315,7 @@ def test_a_pool_in_recommend_mode_is_told_what_the_forecast_would_do() -> None:
     assert not plan.to_start
     said = [r for r in plan.refusals if r.reason is Reason.RECOMMEND_ONLY]
     assert len(said) == 3
-    assert all("as on earlier days" in r.message for r in said)
+    assert all("judging by earlier days" in r.message for r in said)
 
 
 def test_a_pool_that_is_off_is_left_alone() -> None:

@@ -80,3 +80,19 @@ def test_the_youngest_work_is_evicted_even_where_that_breaks_a_larger_hole() -> 
     view = snapshot(node("a", "s"), node("b", "ss"), vms=(vm("v"),), pods=pods, pools=(rule,))
     [move] = PoolPlanner().decide(view, None).plan.moves
     assert move.node == "b"
+
+
+def test_nobody_is_evicted_for_a_vm_that_has_no_launcher_yet() -> None:
+    """A ResourceQuota or a policy may refuse the launcher for ever: pods of others would end for nobody."""
+    soft = pod("soft", ("a", 0), cores=100, best_effort=True, evictable=True)
+    rule = pool(eviction=EvictionRule.BEST_EFFORT)
+    waits = vm("v")
+    for launcher, evicted in (("", ()), (waits.launcher_uid, (soft.uid,))):
+        view = snapshot(
+            node("a", "s"), vms=(replace(waits, launcher_uid=launcher),), pods=(soft,), pools=(rule,)
+        )
+        plan = PoolPlanner().decide(view, None).plan
+        assert tuple(uid for move in plan.moves for uid in move.evict) == evicted
+        assert told(plan, "v")[0] is (Reason.MOVE_UNDER_WAY if launcher else Reason.EVICTION_NOT_YET)
+    idle = snapshot(node("a", "s"), vms=(replace(waits, launcher_uid=""),), pools=(rule,))
+    assert len(PoolPlanner().decide(idle, None).plan.moves) == 1

@@ -1,0 +1,90 @@
+"""What becomes of a move whose agent is silent: a short wait, then HAMi and the node are given back. Pure.
+
+Before Rebind no agent has been told to touch a GPU, so the GPUs are where they were and the move is undone without it. From
+Rebind on nobody knows where they are: the move is parked. HAMi gets back what is surely its own, the GPUs of the move stay
+closed, and the agent, which acts at Rebind alone, finds Attach when it comes back and touches no GPU that is on a driver. What it
+then says decides.
+"""
+
+from poolmgr.domain.fleet import Gpu, Node, Transition
+from poolmgr.domain.modes import DevicePhase, Step
+from poolmgr.domain.reasons import Reason
+from poolmgr.domain.snapshot import ClusterSnapshot
+
+from . import conditions, services
+from .actions import Action, Advance, Cordon, Park, Perform, Rollback, Shrink, Wait
+
+
+def wait_or_give_up(node: Node, transition: Transition, now: float, patience: float, limit: float) -> Action:
+    """The next action of a move that has not come to Attach. `patience`: seconds of silence that it waits for; `limit`: what
+    the step may take besides, so that an agent that comes and goes holds nobody up for ever."""
+    silent = node.agent.verdict(node.name)
+    step = transition.step
+    if not node.agent.silent or not _waited_enough(node, transition, now, patience, limit):
+        return Wait(silent.reason, f"{step.value} waits, {patience:.0f} s at most: {silent.message}")
+    gpus = conditions.names(conditions.moving(node, transition))
+    if step.order < Step.REBIND.order and not transition.rollback:
+        return Rollback(
+            silent.reason,
+            f"{step.value} has waited long enough for {gpus}, not touched yet: {silent.message}",
+        )
+    return Park(
+        silent.reason,
+        f"HAMi gets {node.name} back without {gpus}, which nobody new gets until it is known where they are: {silent.message}",
+    )
+
+
+def _waited_enough(node: Node, transition: Transition, now: float, patience: float, limit: float) -> bool:
+    # Where no manager saw its heartbeat change, since when it is silent comes from the agent's own clock.
+    since = node.agent.since if node.agent.since <= now else 0.0
+    begun = transition.step_started_at
+    return now - max(begun, since) > patience or now - begun > limit + patience
+
+
+def while_parked(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Action | None:
+    """The next action of a parked move; None where it is known where all its GPUs are, and Attach goes on as ever."""
+    moving = conditions.moving(node, transition)
+    if not has_said(node):
+        return _give_back(node, snapshot, moving) or _wait(node, moving)
+    gpus = [g for g in moving if g.phase is not DevicePhase.QUARANTINED]
+    there = [g for g in gpus if g.observed_mode is transition.to_mode and g.phase is DevicePhase.READY]
+    stayed = [g for g in gpus if g.observed_mode is transition.to_mode.other and g.phase is DevicePhase.READY]
+    if nowhere := [g for g in gpus if g not in there and g not in stayed]:
+        said = f"the agent of {node.name} has not brought {conditions.names(nowhere)} onto a driver of its modes yet"
+        return Wait(Reason.STEP_WAITING, said)
+    if stayed and not transition.rollback:
+        said = f"{conditions.names(stayed)} on {node.name} had not been rebound when its agent fell silent"
+        if there:
+            return Shrink(tuple(g.pci_address for g in there), Reason.AGENT_SILENT, said)
+        return Rollback(Reason.AGENT_SILENT, said)
+    running = node.sharing is not None and node.sharing.plugin_ready
+    if running and (unlisted := conditions.unlisted(node, there)):
+        return Advance(
+            Step.DETACH,
+            Reason.REGISTRATION_PENDING,
+            f"HAMi's plugin came back to {node.name} before {conditions.names(unlisted)} was on its driver; it has to look again",
+        )
+    return None
+
+
+def has_said(node: Node) -> bool:
+    """Its agent is heard, and has reported since it last read its spec."""
+    return node.agent.heard and node.reported
+
+
+def _wait(node: Node, unsure: tuple[Gpu, ...]) -> Wait:
+    silent = node.agent.verdict(node.name)
+    said = silent.message or f"the agent of {node.name} is heard again and has not said yet where they are"
+    return Wait(Reason.AGENT_SILENT, f"nobody new gets {conditions.names(unsure)}: {said}")
+
+
+def _give_back(node: Node, snapshot: ClusterSnapshot, unsure: tuple[Gpu, ...]) -> Action | None:
+    """Next action until HAMi and the operator's services have the node back but for `unsure`, or None when they have."""
+    if back := services.resume(node):
+        return back
+    closed = frozenset(g.uuid for g in unsure if g.uuid)
+    if pending := conditions.attach_sharing(node, snapshot, frozenset(), closed):
+        return pending
+    if node.cordoned_by_us or (node.sharing is not None and node.sharing.asked_for):
+        return Perform((Cordon(False),), Reason.STEP_STARTED, f"reopening {node.name} to new workloads")
+    return None

@@ -1,0 +1,70 @@
+"""Decoding objects that strangers wrote, however deep they are nested.
+
+The API server stores ten thousand levels, also in fields that nobody here reads, and msgspec gives up at Python's limit of
+recursion even where it only skips. So the limit is another one for such an object; beyond that, as where Python has a fixed
+one, what is deeper than anything that is read is cut off before.
+"""
+
+import re
+import sys
+from functools import cache
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+STORED = 10_000
+"""Levels that the API server's own decoder takes (Go's encoding/json)."""
+DEEPEST = 64
+"""Levels that are kept where it is cut. The deepest that is read, a rule of affinity in a machine's template, has a dozen."""
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+
+
+def decoded(decoder: "msgspec.json.Decoder[T]", raw: bytes | msgspec.Raw) -> T:
+    """Raises msgspec.DecodeError for what does not fit the type, and for no JSON. O(bytes)."""
+    try:
+        return decoder.decode(raw)
+    except RecursionError:
+        return _deep(decoder, raw)
+
+
+def decode_as(as_type: type[T], raw: bytes | msgspec.Raw) -> T:
+    """The same with the type's own decoder."""
+    decoder: msgspec.json.Decoder[T] = _decoder_of(as_type)  # type: ignore[arg-type]  # types are hashable
+    return decoded(decoder, raw)
+
+
+@cache
+def _decoder_of(as_type: Any) -> Any:
+    return msgspec.json.Decoder(as_type)
+
+
+def _deep(decoder: "msgspec.json.Decoder[T]", raw: bytes | msgspec.Raw) -> T:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 2 * STORED))
+    try:
+        return decoder.decode(raw)
+    except RecursionError:
+        return decoder.decode(shallow(bytes(raw)))
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def shallow(raw: bytes) -> bytes:
+    """The same JSON with null in place of what is deeper than DEEPEST levels. O(bytes)."""
+    kept: list[bytes] = []
+    depth = start = 0
+    for token in _TOKEN.finditer(raw):
+        what = token[0]
+        if what in b"[{":
+            depth += 1
+            if depth == DEEPEST + 1:
+                kept += (raw[start : token.start()], b"null")
+        elif what in b"]}":
+            if depth == DEEPEST + 1:
+                start = token.end()
+            depth -= 1
+    if depth <= DEEPEST:
+        kept.append(raw[start:])
+    return b"".join(kept)

@@ -1,0 +1,77 @@
+"""What a pod may come to have: GPUs of which pools, on which nodes, and how much of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from poolmgr.domain.demand import worth_of
+from poolmgr.domain.fleet import Pool
+from poolmgr.domain.identifiers import NodeName, PoolName
+from poolmgr.domain.modes import Mode
+from poolmgr.domain.placement import ANYWHERE, Placement
+from poolmgr.wire.hami.config import HamiConfig
+from webhooks.fleet_view import FleetView, ModelView
+from webhooks.placement import admitting, placement_in, why_none
+from webhooks.promises import promises_of
+from webhooks.quotas import pools_of_models
+from webhooks.slices import Constraints, card_asks, extended_requests
+
+
+@dataclass(frozen=True, slots=True)
+class PodDemand:
+    charge: tuple[tuple[Pool, float], ...]
+    """GPUs that it would take up of each pool where it may land."""
+    no_node: str = ""
+    """Why no node with a GPU for it admits it; empty where one does."""
+    promised: bool = False
+    """Whole GPUs that it asks for are promised to somebody, now or later."""
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        return tuple(pool for pool, _ in self.charge)
+
+
+def demand_of(
+    pod: Mapping[str, Any], constraints: Constraints | None, fleet: FleetView, config: HamiConfig
+) -> PodDemand:
+    """By its slices, of cards that `constraints` admit (None: it asks for none), and by the whole GPUs that it names."""
+    placement = placement_in(pod.get("spec") or {})
+    charge: dict[PoolName, tuple[Pool, float]] = {}
+    no_node = ""
+    if constraints is not None:
+        views = [view for view in fleet.models.values() if constraints.admit_model(view.model)]
+        nodes, no_node = _admitting(placement, views, fleet)
+        asks = card_asks(pod, config)
+        for pool in pools_of_models([view.model for view in views], nodes, fleet):
+            mine = [view for view in views if pool in view.pools]
+            worth = max(worth_of(asks, int(view.memory_mib * config.memory_scaling)) for view in mine)
+            charge[pool.name] = pool, worth
+    promised = False
+    for resource, gpus in extended_requests(pod).items():
+        if resource in fleet.resources:
+            promised |= bool(promises_of(fleet.models_of_resource[resource], Mode.PASSTHROUGH, fleet))
+            having = fleet.resources[resource].by_node
+            nodes = admitting(placement, having, fleet) or list(having)
+            for pool in pools_of_models(fleet.models_of_resource[resource], nodes, fleet):
+                charge[pool.name] = pool, charge.get(pool.name, (pool, 0.0))[1] + gpus
+    return PodDemand(tuple(charge.values()), no_node, promised)
+
+
+def _admitting(
+    placement: Placement, views: list[ModelView], fleet: FleetView
+) -> tuple[list[NodeName] | None, str]:
+    """The nodes that have one of the models and admit the pod, None for all; and why none does, with all of them."""
+    if placement == ANYWHERE and not fleet.node_taints:
+        return None, ""
+    models = {view.model for view in views}
+    having = [name for name, census in fleet.census.items() if not models.isdisjoint(census)]
+    if found := admitting(placement, having, fleet, shared=True):
+        return found, ""
+    return having, why_none(placement, having, fleet, shared=True)
+
+
+def no_node_warning(demand: PodDemand) -> str:
+    return (
+        f"the pod cannot run on any node that has a GPU for it: {demand.no_node}; it waits until that changes, and no GPU is "
+        "moved for it"
+    )
