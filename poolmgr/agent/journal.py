@@ -154,6 +154,10 @@ class Journal:
         rest = {a: r for a, r in self.state.devices.items() if a != address}
         self.save(replace(self.state, devices=rest))
 
+    def forget_epoch(self) -> None:
+        """Of leaders whose writes an etcd backup has undone: the next one may count from lower."""
+        self.save(replace(self.state, highest_epoch=0))
+
     def raise_epoch(self, epoch: int) -> None:
         """Remember the newest leader seen; an older one is refused from then on."""
         if epoch > self.state.highest_epoch:

@@ -130,6 +130,10 @@ class NodeAgent:
                 self._hook.learn(await self._api.list_limits())
         return await self._report(body, spec, seen, decisions), acted
 
+    def forget_leaders(self) -> None:
+        """Let a leader of any epoch write here: the API server no longer knows of those that did."""
+        self._journal.forget_epoch()
+
     async def _decide(
         self, spec: GpuNodeSpec | None, *, last: bool = False
     ) -> tuple[tuple[GpuDecision, ...], Observation]:

@@ -96,6 +96,8 @@ class Loop:
         self._settings = settings
         self._clock = clock
         self._body: dict[str, Any] = {}
+        self._newest = 0
+        """resourceVersion of our GPUNode as last seen, also while it has to be read again."""
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -115,7 +117,7 @@ class Loop:
         """One pass; returns how long to wait before the next."""
         try:
             if not self._body:
-                self._body = await self._api.read_or_create()
+                await self._read()
             body, acted = await self._agent.reconcile(self._body)
             self._take(body)
             self._heartbeat.pass_completed()
@@ -138,12 +140,13 @@ class Loop:
 
     async def _watch(self) -> None:
         while True:
-            version = self._body.get("metadata", {}).get("resourceVersion", "")
-            if not version:
+            if not self._body:
                 await self._clock.sleep(0.2)
                 continue
             try:
-                async for body in self._api.watch(version):
+                # From a version that the API server has not reached, a watch would stay silent.
+                await self._read()
+                async for body in self._api.watch(str(self._newest)):
                     self._take(body)
                 await self._clock.sleep(0.2)
             except Stale:
@@ -157,6 +160,18 @@ class Loop:
                 log.exception("watch_interrupted")
                 await self._clock.sleep(FAILED_PASS_SECONDS)
 
+    async def _read(self) -> None:
+        """Our GPUNode as the API server has it now. One that is older than what this agent has seen tells that etcd was
+        restored from a backup: the epochs seen may be those of leaders that never were."""
+        seen = self._newest
+        there = await self._api.read_or_create()
+        version = _version(there)
+        if version < seen:
+            log.warning("history_went_back", seen=seen, there=version)
+            self._agent.forget_leaders()
+            self._body = {}
+        self._take(there)
+
     def _take(self, body: dict[str, Any]) -> None:
         """Keep the newer of what the watch and our own writes brought; wake up on a new spec."""
         if not body:  # deleted: it is made again in the next pass
@@ -166,7 +181,7 @@ class Loop:
         if _version(body) < _version(self._body):
             return
         news = body.get("metadata", {}).get("generation") != self._body.get("metadata", {}).get("generation")
-        self._body = body
+        self._body, self._newest = body, _version(body)
         if news:
             self._changed.set()
 

@@ -4,7 +4,8 @@ An object that cannot be read, or of which the mirror's owner can make nothing, 
 itself. Only what does not even say which object it is stops the mirror.
 
 List in pages, then watch with bookmarks from where the list ended. A dropped watch goes on from the last
-resourceVersion; 410 lists again. Every failure waits with growing, jittered pauses, so that an API server
+resourceVersion, if the API server has come as far: one that has not (etcd was restored from a backup) would answer that
+watch with silence, so everything is listed again. So does 410. Every failure waits with growing, jittered pauses, so that an API server
 that is down costs next to nothing. While it is down the mirror keeps what it has and `age` grows: whoever
 acts on it must look at `synced` and `age` first.
 """
@@ -25,6 +26,7 @@ from poolmgr.wire.decoding import decoded
 from poolmgr.wire.http_errors import SERVER_ERROR, Absent, Expired, error_of
 from poolmgr.wire.kinds import Kind
 from poolmgr.wire.meta import WatchEvent
+from poolmgr.wire.text import whole
 
 W = TypeVar("W")
 R = TypeVar("R")
@@ -130,6 +132,8 @@ class Reflector(Generic[W, R]):
         self._written_over: dict[str, set[str]] = {}
         """Key → resourceVersions that this process has written over, until the watch is past them."""
         self._resource_version = ""
+        self._followed = False
+        """A watch has been opened since the last list."""
         self._synced = False
         self._listed = asyncio.Event()
         self._relist = False
@@ -191,7 +195,7 @@ class Reflector(Generic[W, R]):
         attempt = 0
         while True:
             try:
-                if not self._resource_version or self._relist:
+                if not self._resource_version or self._relist or await self._is_behind_us():
                     await self._list()
                     attempt = 0
                 if self._resource_version:
@@ -231,8 +235,32 @@ class Reflector(Generic[W, R]):
         self._log.error("watch_failed", reason=error.reason.value, detail=error.message)
         return max(pause, 1.0)
 
+    async def _is_behind_us(self) -> bool:
+        """Whether the API server's history ends before what was seen of it, or does not say where it ends. What was seen
+        then is a history that is no more: nobody may trust it until everything has been listed.
+
+        A list without resourceVersion is answered from the newest state (Kubernetes, API concepts, "resourceVersion in
+        list"), and resourceVersions can be compared as numbers (KEP-5504).
+        """
+        if not self._followed:
+            return False
+        query = {**self._selectors, "limit": "1"}
+        page = await self._client.read(
+            self._path, _Page, query=query, timeout_seconds=LIST_TIMEOUT_SECONDS, deadline_seconds=0.0
+        )
+        known, there = whole(self._resource_version), whole(page.metadata.resource_version, otherwise=-1)
+        if there >= known:
+            return False
+        self._synced = False
+        self._written_over.clear()
+        self.problem = f"the API server has gone back to an older state of {self._kind}; all of them are being read again"
+        self._log.warning(
+            "history_went_back", seen=self._resource_version, there=page.metadata.resource_version
+        )
+        return True
+
     async def _list(self) -> None:
-        self._relist = False
+        self._relist = self._followed = False
         seen: set[str] = set()
         query = {**self._selectors, "limit": str(PAGE_SIZE)}
         path = self._path
@@ -290,6 +318,7 @@ class Reflector(Generic[W, R]):
         }
         started = self._clock.monotonic()
         events = 0
+        self._followed = True
         # The server ends the watch by itself; silence beyond that is a dead connection.
         async with self._client.watch(self._path, query, read_timeout_seconds=seconds + 10.0) as lines:
             async for line in lines:

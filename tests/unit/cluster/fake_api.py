@@ -1,14 +1,14 @@
 """An API server in memory behind `transport.Transport`: enough of one to be wrong in the ways a real one is.
 
 Objects by path, one resourceVersion counter, optimistic locking, merge patches, paged lists, watches with
-bookmarks, compaction. Faults: outages, dropped watches, answers lost after their effect, delays.
+bookmarks, compaction, etcd put back to a backup. Faults: outages, dropped watches, answers lost after their effect, delays.
 `tests/integration/cluster` runs the same checks against the real one.
 """
 
 import asyncio
 import copy
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ from tests.unit.cluster.virtual_clock import VirtualClock
 Json = dict[str, Any]
 MAX_INT32 = 2**31 - 1
 Line = tuple[int, str, bytes]
+LOOK = "GET limit=1"
+"""How a list of one object is counted."""
 
 
 class FakeApi:
@@ -36,6 +38,8 @@ class FakeApi:
         self.compacted = 0
         self.requests: list[tuple[str, str]] = []
         self.page_limit = 1000
+        self.on_list: Callable[[], None] = lambda: None
+        """Called before each list but that of one object."""
         self._history: list[Line] = []
         self._watchers: list[asyncio.Queue[Line | None]] = []
 
@@ -70,6 +74,15 @@ class FakeApi:
         self.compacted = self.version
         self._history.clear()
 
+    def backup(self) -> tuple[int, dict[str, Json]]:
+        return self.version, copy.deepcopy(self.objects)
+
+    def restore(self, backup: tuple[int, dict[str, Json]]) -> None:
+        """As `etcdctl snapshot restore` does without `--bump-revision`: older objects, an older counter, no history."""
+        self.version, self.objects = backup[0], copy.deepcopy(backup[1])
+        self._history.clear()
+        self.end_watches()
+
     def end_watches(self) -> None:
         """End every open watch as a server does at its timeout."""
         for queue in self._watchers:
@@ -78,7 +91,7 @@ class FakeApi:
     def error_watches(self, code: int) -> None:
         body = {"type": "ERROR", "object": {"code": code, "message": "too old resource version"}}
         for queue in self._watchers:
-            queue.put_nowait((self.version, "", json.dumps(body).encode()))
+            queue.put_nowait((MAX_INT32, "", json.dumps(body).encode()))
 
     def count(self, method: str, *, since: int = 0) -> int:
         return sum(m == method for m, _ in self.requests[since:])
@@ -119,8 +132,7 @@ class FakeApi:
         queue: asyncio.Queue[Line | None] = asyncio.Queue()
         since = int(query["resourceVersion"])
         for line in self._history:
-            if line[0] > since:
-                queue.put_nowait(line)
+            queue.put_nowait(line)
         self._watchers.append(queue)
         timer = asyncio.ensure_future(self.clock.sleep(float(query["timeoutSeconds"])))
         try:
@@ -133,7 +145,7 @@ class FakeApi:
                 line = getting.result()
                 if line is None:
                     return
-                if not line[1] or _in(path, line[1]):
+                if line[0] > since and (not line[1] or _in(path, line[1])):
                     yield line[2]
         finally:
             timer.cancel()
@@ -152,6 +164,8 @@ class FakeApi:
                 return _status(410, "continue token too old")
         else:
             at = 0
+        if query.get("limit") != "1":
+            self.on_list()
         limit = min(int(query.get("limit", self.page_limit)), self.page_limit)
         page = keys[at : at + limit]
         meta = {"resourceVersion": str(self.version)}
@@ -205,7 +219,7 @@ class FakeTransport:
         content_type: str,
         timeout_seconds: float,
     ) -> Response:
-        self.api.requests.append((method, path))
+        self.api.requests.append((LOOK if query.get("limit") == "1" else method, path))
         if self.delay:
             await self.api.clock.sleep(min(self.delay, timeout_seconds))
             if self.delay > timeout_seconds:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from poolmgr import wire
 from poolmgr.cluster.client import Client
 from poolmgr.cluster.reflector import Reflector
+from poolmgr.cluster.transport import Response
 from poolmgr.wire import kinds
 from tests.unit.cluster.builders import node
 from tests.unit.cluster.fake_api import FakeApi, FakeTransport
@@ -128,6 +129,59 @@ async def test_expired_watch_lists_again_and_forgets_what_went_meanwhile() -> No
         await bench.clock.advance(30)
         assert bench.mirror.records == {"n2": "a", "n3": "a"}
         assert bench.mirror.synced
+
+
+async def test_restored_api_server_is_listed_anew_though_its_watch_would_be_silent() -> None:
+    bench = Bench()
+    bench.mark("kept", "a")
+    backup = bench.api.backup()
+    bench.mark("lost", "a")
+    bench.mark("kept", "b")
+    async with bench.running():
+        bench.api.restore(backup)
+        bench.mark("since", "a")
+        await bench.clock.advance(10)
+        assert bench.mirror.records == {"kept": "a", "since": "a"}
+        assert bench.mirror.synced
+        bench.mark("since", "b")
+        await bench.clock.settle()
+        assert bench.mirror.records == {"kept": "a", "since": "b"}, "and followed from there"
+
+
+async def test_mirror_of_a_restored_api_server_is_not_trusted_before_everything_is_listed() -> None:
+    bench = Bench()
+    bench.mark("n1", "a")
+    backup = bench.api.backup()
+    bench.mark("n1", "b")
+    async with bench.running():
+        bench.api.restore(backup)
+        trusted: list[bool] = []
+        bench.api.on_list = lambda: trusted.append(bench.mirror.synced)
+        await bench.clock.advance(10)
+        assert trusted == [False]
+        assert bench.mirror.synced
+
+
+async def test_version_that_was_written_over_before_a_restore_is_shown_after_it() -> None:
+    bench = Bench()
+    bench.mark("n1", "a")
+    backup, over = bench.api.backup(), bench.version("n1")
+    async with bench.running():
+        bench.mark("n1", "b")
+        bench.mirror.wrote("n1", over, "b")
+        bench.api.restore(backup)
+        await bench.clock.advance(10)
+        assert bench.mirror.records == {"n1": "a"}
+
+
+async def test_api_server_that_does_not_say_how_far_it_is_is_listed_anew() -> None:
+    bench = Bench()
+    bench.mark("n1", "a")
+    async with bench.running():
+        bench.transport.answers = [Response(200, b'{"metadata": {"resourceVersion": "opaque"}}')]
+        bench.api.end_watches()
+        await bench.clock.advance(6)
+        assert bench.api.count("GET") == 2
 
 
 async def test_error_event_410_in_the_stream_lists_again() -> None:
