@@ -20,11 +20,11 @@ run: setup ## run poolmgr on a simulated fleet with its dashboard (KUBECONFIG=â€
 	@exec $(PY) -m poolmgr.cli.main demo $(if $(KUBECONFIG),--kubeconfig $(KUBECONFIG)) --port $(PORT)
 
 .PHONY: check
-check: setup ## lint, types, import contracts, unit tests
+check: setup ## lint, types, import contracts, unit tests but the long ones: within a minute
 	@$(PY) -m tools.suite check $(X)
 
 .PHONY: quick
-quick: setup ## check, and the integration tests that need no control plane
+quick: setup ## check, the long unit tests, the integration tests that need no control plane: within five minutes
 	@tools/packages.sh browser database
 	@$(PY) -m tools.suite quick $(X)
 

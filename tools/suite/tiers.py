@@ -57,7 +57,16 @@ def tiers(workers: int) -> dict[str, Tier]:
         ),
         Tier("types", "strict types of poolmgr and webhooks", (sys.executable, "-m", "mypy")),
         Tier("contracts", "no import goes against the layers", (str(BIN / "lint-imports"),)),
-        Tier("unit", "each part against fakes, with clocks and chance passed in", (*unit, "-m", "not sweep")),
+        Tier(
+            "unit",
+            "each part against fakes, with clocks and chance passed in",
+            (*unit, "-m", "not sweep and not long"),
+        ),
+        Tier(
+            "long",
+            "the same over hours of a simulated cluster, weeks of a trace, thousands of examples",
+            (*unit, "-m", "long and not sweep"),
+        ),
         Tier(
             "sweep",
             "a failure at every call and second of a move; three times the examples of every property",
@@ -98,7 +107,7 @@ def tiers(workers: int) -> dict[str, Tier]:
 
 
 CHECK = ("lint", "types", "contracts", "unit")
-QUICK = (*CHECK, "local")
+QUICK = (*CHECK, "long", "local")
 GROUPS: dict[str, tuple[str, ...]] = {
     "check": CHECK,
     "quick": QUICK,

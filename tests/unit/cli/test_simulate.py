@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from poolmgr.cli.main import app
 from poolmgr.cli.simulate import parse_seeds, pictures
 
+pytestmark = pytest.mark.long
+
 FIELDS = [
     "scenario",
     "load",

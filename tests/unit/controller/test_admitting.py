@@ -22,6 +22,8 @@ from poolmgr.sim.world import PodRequest, VmRequest
 from tests.builders import pod, snapshot, vm
 from tests.unit.controller.rig import POOL, Rig
 
+pytestmark = pytest.mark.long
+
 CARD_MIB = 23_028
 
 

@@ -26,6 +26,8 @@ from poolmgr.sim.world import PodRequest, SimGpu, SimNode, VmRequest
 from tests.builders import NOW, gpu, node, paused, sharing, transition
 from tests.unit.controller.rig import Rig
 
+pytestmark = pytest.mark.long
+
 PLANNED = Pool(PoolName("a10"), models=(A10,), max_in_flight=4, cooldown_seconds=300)
 
 

@@ -23,6 +23,8 @@ from poolmgr.sim.fleet import A10_RESOURCE
 from poolmgr.sim.world import PodRequest, SimNode, SpecRead, VmRequest
 from tests.unit.controller.rig import POOL, Rig
 
+pytestmark = pytest.mark.long
+
 NODE = NodeName("node-1")
 
 SILENCES: dict[str, tuple[Callable[[SimAgents, NodeName], None], Callable[[SimAgents, NodeName], None]]] = {

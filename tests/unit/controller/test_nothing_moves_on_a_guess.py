@@ -14,6 +14,8 @@ from poolmgr.agent.preflight import OK
 from tests.guesses.play import play
 from tests.guesses.world import Tally, Witness, World, worlds
 
+pytestmark = pytest.mark.long
+
 ENOUGH = 0.8
 """Of the GPUs that nobody uses, where everybody can be asked and agrees: so many at least are planned for a move. The rest
 stand beside one whose user nobody can place, or that has the node's console."""

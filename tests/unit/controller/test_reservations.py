@@ -15,6 +15,8 @@ from poolmgr.sim.fleet import A10, A10_RESOURCE
 from poolmgr.sim.world import PodRequest, SimPod, SimVm, VmRequest
 from tests.unit.controller.rig import POOL, Rig
 
+pytestmark = pytest.mark.long
+
 OPENS, CLOSES = 2_000.0, 2_600.0
 
 

@@ -19,6 +19,8 @@ from poolmgr.sim.world import PodRequest, VmRequest
 from tests.unit.controller.rig import Rig
 from tests.unit.helm.scrapes import FILES, MINUTE, RULES, Scrapes, promtool
 
+pytestmark = pytest.mark.long
+
 DOCS = Path(__file__).parents[3]
 ALERTS = [rule["alert"] for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]]
 POOL = Pool(PoolName("a10"), models=(A10,), max_in_flight=8, cooldown_seconds=0, drain_timeout_seconds=14_400)

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,8 @@ from poolmgr.planner.plan import PoolPlanner
 from poolmgr.planner.sizing.forecast_sizer import ForecastSizer
 from poolmgr.planner.sizing.learning import LearningSizer
 from tests.unit.planner.builders import gpu, moving, node, pod, pool, snapshot, vm
+
+pytestmark = pytest.mark.long
 
 PLANNERS = (PoolPlanner(), PoolPlanner(ForecastSizer()), PoolPlanner(LearningSizer()))
 

@@ -4,10 +4,14 @@ import os
 import signal
 import textwrap
 
+import pytest
+
 from tools.mutate.explained import explained
 from tools.mutate.operators import mutants
 from tools.mutate.runner import in_fork, limit_cpu
 from tools.mutate.targets import ROOT, TARGETS
+
+pytestmark = pytest.mark.long
 
 
 def changes(source: str) -> set[str]:

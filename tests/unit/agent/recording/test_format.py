@@ -15,6 +15,8 @@ from poolmgr.agent.recording.replay import sources_of
 from poolmgr.domain.errors import Rejected
 from tests.recorded_node import RecordedNode, answers, judge
 
+pytestmark = pytest.mark.long
+
 A = "0000:3b:00.0"
 
 

@@ -19,6 +19,8 @@ from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode
 from tests.recorded_node import RecordedNode, answers, judge
 
+pytestmark = pytest.mark.long
+
 H100 = Model("NVIDIA H100 80GB HBM3", "233010de", 81559, "9.0", has_mig=True)
 RTX4090 = Model("NVIDIA GeForce RTX 4090", "268410de", 24564, "8.9")
 GH200 = Model("NVIDIA GH200 480GB", "234210de", 97871, "9.0", has_mig=True)

@@ -4,6 +4,8 @@ import pytest
 
 from bench.disturbance.hours import Hours
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("hami", [(2, 10), (2, 8)], ids=["hami-2.10", "hami-2.8"])
 async def test_every_node_stays_within_its_bound(hami) -> None:

@@ -14,6 +14,8 @@ from bench.replay.tally import Figures
 from poolmgr.domain.fleet import Pool, SideLimits
 from poolmgr.domain.identifiers import PoolName
 
+pytestmark = pytest.mark.long
+
 HOUR, HOURS = 3_600.0, 12
 BINS = 12 * HOURS
 FLEET = even_fleet(6, 4)

@@ -14,6 +14,8 @@ from bench.replay.state import ReplaySettings
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import PoolName
 
+pytestmark = pytest.mark.long
+
 HOUR = 3_600.0
 
 
