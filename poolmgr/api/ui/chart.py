@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from poolmgr.api.ui.wording import clock_time
 from poolmgr.domain.history import DemandSample
 
 WIDTH, HEIGHT = 960, 260
@@ -23,15 +22,17 @@ TICK_HOURS = (1, 2, 3, 4, 6, 12, 24)
 
 @dataclass(frozen=True, slots=True)
 class Tick:
+    """`value`: GPUs beside the picture, an instant below it."""
+
     position: float
-    label: str
+    value: float
 
 
 @dataclass(frozen=True, slots=True)
 class HourRow:
     """The same numbers for those who do not see the picture."""
 
-    time: str
+    at: float
     vms: str
     containers: str
     use: str
@@ -50,7 +51,7 @@ class Chart:
     y_ticks: tuple[Tick, ...]
     mean_percent: int
     points: str
-    """JSON for the crosshair: [x, time, VM GPUs, container GPUs, VMs waiting, pods waiting]."""
+    """JSON for the crosshair: [x, Unix seconds, VM GPUs, container GPUs, VMs waiting, pods waiting]."""
     rows: tuple[HourRow, ...]
 
 
@@ -94,14 +95,14 @@ def draw(samples: Sequence[DemandSample]) -> Chart | None:
         waiting=" ".join(f"{x(p.at)},{strip(p.waiting_vms + p.waiting_pods)}" for p in points)
         + f" {stacked[-1][0]},{WAIT_TOP + WAIT_HEIGHT} {stacked[0][0]},{WAIT_TOP + WAIT_HEIGHT}",
         waiting_peak=peak if any(p.waiting_vms + p.waiting_pods for p in points) else 0,
-        x_ticks=tuple(Tick(x(at), clock_time(at)) for at in _hours(start, end)),
-        y_ticks=tuple(Tick(y(n), f"{n:g}") for n in (0.0, top / 2, top)),
+        x_ticks=tuple(Tick(x(at), at) for at in _hours(start, end)),
+        y_ticks=tuple(Tick(y(n), n) for n in (0.0, top / 2, top)),
         mean_percent=round(100 * used),
         points=json.dumps(
             [
                 [
                     x(p.at),
-                    clock_time(p.at),
+                    round(p.at),
                     round(p.vms, 1),
                     round(p.containers, 1),
                     round(p.waiting_vms),
@@ -148,9 +149,5 @@ def _hourly(points: Sequence[_Point]) -> tuple[HourRow, ...]:
         )
         waiting = sum(p.waiting_vms + p.waiting_pods for p in group) / len(group)
         use = (vms + containers) / gpus if gpus else 0.0
-        rows.append(
-            HourRow(
-                clock_time(hour * HOUR), f"{vms:.1f}", f"{containers:.1f}", f"{use:.0%}", f"{waiting:.1f}"
-            )
-        )
+        rows.append(HourRow(hour * HOUR, f"{vms:.1f}", f"{containers:.1f}", f"{use:.0%}", f"{waiting:.1f}"))
     return tuple(rows)

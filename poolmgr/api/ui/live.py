@@ -17,7 +17,7 @@ from poolmgr.api.interfaces import Control, History
 from poolmgr.api.ui import chart, feed
 from poolmgr.api.ui.fleet import Picture, part_name
 from poolmgr.api.ui.view import make_view
-from poolmgr.api.ui.wording import sentence
+from poolmgr.api.ui.wording import clock_time, day_and_time, sentence
 from poolmgr.domain.census import Census
 from poolmgr.domain.errors import PoolError
 from poolmgr.domain.history import DemandSample
@@ -31,13 +31,15 @@ Regions = dict[str, str]
 
 @cache
 def templates() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("poolmgr.api.ui"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters |= {"clock": clock_time, "moment": day_and_time}
+    return environment
 
 
 @cache
@@ -114,13 +116,14 @@ class LivePage:
             return self._shown[page]
 
     async def changes(self, stopping: asyncio.Event, page: int = 1) -> AsyncIterator[str]:
-        """Server-sent events until `stopping`: at first every region, then those that differ."""
+        """Server-sent events until `stopping`: at first every region, then those that differ. One that changes nothing is
+        sent too: it keeps proxies from closing a quiet connection and tells the page that what it shows is still so.
+        `every`: seconds until the next."""
         seen: Shown | None = None
         while not stopping.is_set():
             now = await self.shown(page)
             changed, seen = now.since(seen), now
-            # A comment keeps proxies from closing a quiet connection and shows the client that we live.
-            yield f"data: {json.dumps(changed)}\n\n" if changed else ": still here\n\n"
+            yield f"data: {json.dumps({'every': self.interval_seconds, 'regions': changed})}\n\n"
             try:
                 await asyncio.wait_for(stopping.wait(), self.interval_seconds)
             except TimeoutError:

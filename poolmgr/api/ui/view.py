@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from poolmgr.api.ui.headline import headline_of
-from poolmgr.api.ui.wording import SIDE, clock_time, day_and_time, duration, plural, sentence
+from poolmgr.api.ui.wording import SIDE, duration, plural, sentence
 from poolmgr.domain.census import Census, Count, total
 from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.estimates import Estimate
@@ -90,7 +90,8 @@ class PoolCard:
 class ReservationRow:
     name: str
     what: str
-    window: str
+    window: tuple[float, float]
+    """Unix seconds."""
     phase: str
     ready: str
     code: str
@@ -105,7 +106,7 @@ class View:
     detail: str
     mood: str
     """quiet | busy | waiting | trouble | blind"""
-    time: str
+    taken_at: float
     generation: int
     count: Count
     idle: int
@@ -149,7 +150,7 @@ def make_view(census: Census, plan: Plan | None, readiness: Verdict) -> View:
         headline=headline,
         detail=detail,
         mood=mood,
-        time=day_and_time(snapshot.taken_at),
+        taken_at=snapshot.taken_at,
         generation=snapshot.generation,
         count=count,
         idle=sum(part.idle for part in census.nodes),
@@ -305,7 +306,7 @@ def _reservations(snapshot: ClusterSnapshot, plan: Plan | None) -> tuple[Reserva
         ReservationRow(
             name=found.key,
             what=f"{found.gpus} × {found.model} for {'VMs' if found.mode is Mode.PASSTHROUGH else 'containers'}",
-            window=f"{day_and_time(window[0])} to {day_and_time(window[1])}",
+            window=window,
             phase=state.phase.value,
             ready=f"{state.ready} ready, {state.used} in use",
             code=state.reason.value,
@@ -334,7 +335,6 @@ class Line:
     """One line of the feed of decisions."""
 
     at: float
-    time: str
     code: str
     text: str
     kind: str
@@ -342,4 +342,4 @@ class Line:
 
 
 def line(at: float, code: str, text: str, kind: str) -> Line:
-    return Line(at, clock_time(at), code, sentence(text), kind)
+    return Line(at, code, sentence(text), kind)

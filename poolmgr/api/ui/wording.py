@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+from markupsafe import Markup
+
 from poolmgr.domain.modes import Mode
 
 SIDE = {Mode.PASSTHROUGH: "VMs", Mode.SHARED: "containers", None: "no driver"}
@@ -29,13 +31,22 @@ def duration(seconds: float) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"
 
 
-def clock_time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M")
-
-
-def day_and_time(at: float) -> str:
+def clock_time(at: float) -> Markup:
+    """Hour and minute. The browser shows its own zone's instead, by `data-as`."""
     moment = datetime.fromtimestamp(at, UTC)
-    return f"{moment:%a} {moment.day} {moment:%b} {moment.year}, {moment:%H:%M} UTC"
+    return _time(moment, "clock", f"{moment:%H:%M}")
+
+
+def day_and_time(at: float) -> Markup:
+    """With the day and the zone, likewise."""
+    moment = datetime.fromtimestamp(at, UTC)
+    return _time(moment, "moment", f"{moment:%a} {moment.day} {moment:%b} {moment.year}, {moment:%H:%M} UTC")
+
+
+def _time(moment: datetime, style: str, text: str) -> Markup:
+    return Markup('<time datetime="{}" data-as="{}">{}</time>').format(
+        f"{moment:%Y-%m-%dT%H:%M:%SZ}", style, text
+    )
 
 
 def sentence(text: str) -> str:

@@ -15,24 +15,71 @@ function replace(region, html) {
   if (again) again.scrollTop = top;
   if (open) region.querySelector("details").open = true;
   place();
+  localise(region);
   if (focused) (focused.id ? document.getElementById(focused.id) : region.querySelector(".plot"))?.focus({ preventScroll: true });
 }
 
-const source = new EventSource(`/ui/events${location.search}`);
-source.onmessage = (message) => {
-  for (const [name, html] of Object.entries(JSON.parse(message.data))) {
-    const region = document.querySelector(`[data-region="${name}"]`);
-    if (region) replace(region, html);
-  }
-  connected(true);
-};
-source.onopen = () => connected(true);
-source.onerror = () => connected(false);
-addEventListener("pagehide", () => source.close());
+// --- the connection -----------------------------------------------------------------------------------------
+// The manager says with each word when the next is due. A manager that stands still, or a connection that is cut
+// somewhere on the way, says nothing: after SILENT_PERIODS without a word the page says so and connects anew. A browser
+// gives up for good after an answer that is no stream (a proxy's 503, a login): then it is asked again by hand.
+const SILENT_PERIODS = 5, LONGEST_PAUSE = 30;
+let source = null, heardAt = Date.now(), period = 2, pause = 1, due = 0;
 
-function connected(yes) {
-  document.querySelector("[data-lost]").hidden = yes;
-  document.body.classList.toggle("is-lost", !yes);
+function connect() {
+  source?.close();
+  due = 0;
+  source = new EventSource(`/ui/events${location.search}`);
+  source.onmessage = (message) => {
+    const { every, regions } = JSON.parse(message.data);
+    for (const [name, html] of Object.entries(regions)) {
+      const region = document.querySelector(`[data-region="${name}"]`);
+      if (region) replace(region, html);
+    }
+    period = Math.max(1, every);
+    heard();
+  };
+  source.onerror = () => { if (source.readyState === EventSource.CLOSED) later(); tell(true); };
+}
+
+function heard() {
+  heardAt = Date.now();
+  pause = 1;
+  tell(false);
+}
+
+function later() {
+  due = Date.now() + pause * 1000 * (0.5 + Math.random());
+  pause = Math.min(LONGEST_PAUSE, pause * 2);
+}
+
+function watch() {
+  const silent = (Date.now() - heardAt) / 1000;
+  if (due && Date.now() >= due) connect();
+  else if (!due && silent > SILENT_PERIODS * period) { source.close(); later(); }
+  if (due || silent > SILENT_PERIODS * period) tell(true);
+}
+
+function tell(lost) {
+  const banner = document.querySelector("[data-lost]");
+  banner.hidden = !lost;
+  document.body.classList.toggle("is-lost", lost);
+  if (!lost) return;
+  const seconds = Math.round((Date.now() - heardAt) / 1000);
+  const since = seconds < 90 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
+  banner.querySelector("[data-lost-since]").textContent = `What you see is ${since} old.`;
+}
+
+// --- times: the page comes with UTC, the browser knows the reader's zone -----------------------------------------
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
+const MOMENT = new Intl.DateTimeFormat(undefined, {
+  weekday: "short", day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", hour12: false, timeZoneName: "short",
+});
+function localise(within) {
+  for (const time of within.querySelectorAll("time[data-as]")) {
+    time.textContent = (time.dataset.as === "clock" ? CLOCK : MOMENT).format(new Date(time.dateTime));
+    time.title = time.dateTime;
+  }
 }
 
 // --- labels of the chart: placed here because the policy of the page forbids inline styles in its HTML -------
@@ -114,7 +161,7 @@ function cross(index) {
   line.setAttribute("x2", x);
   const box = plot.getBoundingClientRect(), left = box.left + 8 + (x / 960) * (box.width - 16);
   const waits = waitingVms + waitingPods ? `\nwaiting: ${waitingVms} VMs, ${waitingPods} pods` : "\nnobody waited";
-  show(`${time} UTC\n${vms} GPUs in VMs\n${containers} given to containers${waits}`, { left, width: 0, top: box.top + 30, bottom: box.top + 30 });
+  show(`${CLOCK.format(time * 1000)}\n${vms} GPUs in VMs\n${containers} given to containers${waits}`, { left, width: 0, top: box.top + 30, bottom: box.top + 30 });
 }
 
 addEventListener("pointermove", (event) => {
@@ -153,3 +200,10 @@ button.addEventListener("click", () => {
 });
 
 place();
+localise(document);
+document.querySelector("[data-zone]").textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
+connect();
+setInterval(watch, 1000);
+addEventListener("visibilitychange", watch);
+addEventListener("pagehide", () => { source.close(); due = Infinity; });
+addEventListener("pageshow", (event) => { if (event.persisted) connect(); });

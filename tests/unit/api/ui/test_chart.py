@@ -46,7 +46,7 @@ def test_a_week_of_minutes_is_thinned() -> None:
 def test_table_has_an_hour_a_row_newest_first() -> None:
     drawn = chart.draw(day(121))
     assert drawn is not None
-    assert [(r.time, r.use) for r in drawn.rows] == [("10:00", "55%"), ("09:00", "55%"), ("08:00", "55%")]
+    assert [(r.at, r.use) for r in drawn.rows] == [(NOW + 7200, "55%"), (NOW + 3600, "55%"), (NOW, "55%")]
 
 
 def test_fleet_without_gpus_divides_by_nothing() -> None:

@@ -117,13 +117,13 @@ async def test_stream_sends_everything_once_and_then_only_what_changed() -> None
     live = LivePage(control, Records())
     live.interval_seconds = 0.0
     stream = live.changes(stopping)
-    first = json.loads((await anext(stream)).removeprefix("data: "))
+    first = json.loads((await anext(stream)).removeprefix("data: "))["regions"]
     assert tuple(first) == REGIONS
     live.interval_seconds = 0.0
-    assert (await anext(stream)).startswith(": ")
+    assert json.loads((await anext(stream)).removeprefix("data: "))["regions"] == {}
     control.snapshot = fleet(taken_at=NOW + 60, generation=42)
     live.interval_seconds = 0.0
-    second = json.loads((await anext(stream)).removeprefix("data: "))
+    second = json.loads((await anext(stream)).removeprefix("data: "))["regions"]
     assert "clock" in second
     assert "pools" not in second
     stopping.set()
@@ -138,13 +138,13 @@ async def test_stream_sends_of_the_nodes_only_the_cards_that_changed() -> None:
     first, second = fleet().nodes
     control.snapshot = fleet(nodes=(first, replace(second, cordoned=True, transition=None)), generation=43)
     live.interval_seconds = 0.0
-    changed = json.loads((await anext(stream)).removeprefix("data: "))
+    changed = json.loads((await anext(stream)).removeprefix("data: "))["regions"]
     assert "fleet" not in changed
     assert "cordoned" in changed["node rack-2"]
     assert "node rack-1" not in changed
     control.snapshot = fleet(nodes=(first,), generation=44)
     live.interval_seconds = 0.0
-    changed = json.loads((await anext(stream)).removeprefix("data: "))
+    changed = json.loads((await anext(stream)).removeprefix("data: "))["regions"]
     assert "rack-2" not in changed["fleet"]
     stopping.set()
 

@@ -21,9 +21,11 @@ def test_duration(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
-def test_instants_are_utc() -> None:
-    assert clock_time(NOW) == "08:00"
-    assert day_and_time(NOW) == "Fri 15 Jan 2027, 08:00 UTC"
+def test_instants_are_utc_and_say_exactly_when_for_the_readers_own_zone() -> None:
+    assert clock_time(NOW) == '<time datetime="2027-01-15T08:00:00Z" data-as="clock">08:00</time>'
+    assert day_and_time(NOW) == (
+        '<time datetime="2027-01-15T08:00:00Z" data-as="moment">Fri 15 Jan 2027, 08:00 UTC</time>'
+    )
 
 
 def test_plural_and_sentence() -> None:
