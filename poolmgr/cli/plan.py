@@ -1,13 +1,15 @@
 """`poolmgr plan`: what would be moved in a snapshot, and why each other GPU would not."""
 
 import json
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from poolmgr.cli.snapshot import Context, take
+from poolmgr.cli.offline import read_text, said_of, store_of
+from poolmgr.cli.snapshot import Context, take, take_from
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.fleet import Gpu
 from poolmgr.domain.plan import Plan, Subject, SubjectKind
@@ -26,6 +28,8 @@ Examples:
 
   poolmgr plan --from snapshot.json --explain node-3/0000:41:00.0
 
+  poolmgr plan --from objects.yaml --add pool-with-more-headroom.yaml --cordon node-3
+
   poolmgr plan --example > snapshot.json
 """
 
@@ -33,7 +37,20 @@ Examples:
 @app.command(epilog=EPILOG)
 def plan(
     source: Annotated[
-        Path | None, typer.Option("--from", help="A snapshot as JSON; - reads standard input.")
+        Path | None,
+        typer.Option(
+            "--from", help="A snapshot, or Kubernetes objects as YAML or JSON; - reads standard input."
+        ),
+    ] = None,
+    add: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="More objects for those of --from: new ones, or changed ones of the same name. Repeatable."
+        ),
+    ] = None,
+    cordon: Annotated[
+        list[str] | None,
+        typer.Option(help="Plan as if this node of --from were cordoned. Repeatable.", metavar="NODE"),
     ] = None,
     kubeconfig: Annotated[
         Path | None, typer.Option(help="Plan for this live cluster instead; it is only read.")
@@ -51,17 +68,21 @@ def plan(
     """Decide once on a snapshot, changing nothing."""
     from poolmgr.planner.plan import PoolPlanner
     from poolmgr.planner.sizing.learning import LearningSizer
-    from poolmgr.sim.snapshots import encode_snapshot, read_snapshot
+    from poolmgr.sim.snapshots import encode_snapshot
 
     if example:
         print(encode_snapshot(_example(hour)).decode())
         return
     if (source is None) == (kubeconfig is None):
         raise typer.BadParameter("give either a snapshot with --from or a cluster with --kubeconfig")
-    if kubeconfig is not None:
+    if source is None and (add or cordon):
+        raise typer.BadParameter(
+            "--add and --cordon change the objects of --from; a live cluster is only read"
+        )
+    if source is None:
         snapshot = take(kubeconfig, context, "", LIVE_SECONDS)
     else:
-        snapshot = read_snapshot(source or Path())
+        snapshot = _read(source, add or (), cordon or ())
     decided = PoolPlanner(LearningSizer()).decide(snapshot, None).plan
     if explain:
         line = explain_gpu(snapshot, decided, explain)
@@ -70,6 +91,32 @@ def plan(
         print(json.dumps(as_object(decided)))
     else:
         _print(decided)
+
+
+def _read(source: Path, add: Sequence[Path], cordon: Sequence[str]) -> ClusterSnapshot:
+    from poolmgr.sim.snapshots import decode_snapshot
+
+    text = read_text(source)
+    if _is_snapshot(text):
+        if add or cordon:
+            raise typer.BadParameter(
+                "--add and --cordon need Kubernetes objects in --from; it has a snapshot"
+            )
+        return decode_snapshot(text.encode())
+    store = store_of(text, source, add, cordon)
+    if passed := said_of(store):
+        typer.echo(passed, err=True)
+    return take_from(store, str(source))
+
+
+def _is_snapshot(text: str) -> bool:
+    """A JSON object that does not say what kind it is."""
+    if not text.lstrip().startswith("{"):
+        return False
+    try:
+        return "kind" not in json.loads(text)
+    except (ValueError, RecursionError):
+        return True  # its own decoder says what is wrong with it
 
 
 LIVE_SECONDS = 30.0

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,9 +11,15 @@ from poolmgr.domain.errors import Rejected, Unavailable
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 
+if TYPE_CHECKING:
+    from poolmgr.cluster.objects import ObjectStore
+    from poolmgr.cluster.transport import Transport
+
 app = typer.Typer(add_completion=False)
 
 POLL_SECONDS = 0.2
+FILE_SECONDS = 60.0
+"""For a file to be read completely: ten thousand nodes take some seconds."""
 EPILOG = """
 Examples:
 
@@ -73,17 +79,33 @@ def take(kubeconfig: Path | None, context: str | None, device_config: str, secon
         raise Rejected(
             Reason.NOT_FOUND, f"there is no kubeconfig {chosen}; name the cluster's with --kubeconfig"
         )
-    return asyncio.run(_take(str(chosen), context, device_config, seconds))
+    return asyncio.run(_take_live(str(chosen), context, device_config, seconds))
 
 
-async def _take(kubeconfig: str, context: str | None, device_config: str, seconds: float) -> ClusterSnapshot:
+def take_from(objects: "ObjectStore", source: str) -> ClusterSnapshot:
+    """The snapshot of a cluster that has these objects. Raises Unavailable where they are not enough for one."""
+    import structlog
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    return asyncio.run(_take(objects, f"the objects of {source}", "", FILE_SECONDS))
+
+
+async def _take_live(
+    kubeconfig: str, context: str | None, device_config: str, seconds: float
+) -> ClusterSnapshot:
     from poolmgr.cluster import transport
+
+    connected = await transport.connect(kubeconfig, context=context)
+    return await _take(connected, f"the cluster of {kubeconfig}", device_config, seconds)
+
+
+async def _take(transport: "Transport", source: str, device_config: str, seconds: float) -> ClusterSnapshot:
     from poolmgr.cluster.client import Client
     from poolmgr.cluster.view import KubernetesView, ViewSettings
     from poolmgr.kit.clock import SystemClock
 
     clock = SystemClock()
-    client = Client(await transport.connect(kubeconfig, context=context), clock=clock, rng=random.Random())
+    client = Client(transport, clock=clock, rng=random.Random())
     settings = ViewSettings(hami_device_config=device_config) if device_config else ViewSettings()
     view = KubernetesView(client, settings)
     watching = asyncio.create_task(view.run())
@@ -94,7 +116,7 @@ async def _take(kubeconfig: str, context: str | None, device_config: str, second
                 missing = " ".join(view.trouble()[:3])
                 raise Unavailable(
                     Reason.NOT_SYNCED,
-                    f"after {seconds:.0f} s the cluster of {kubeconfig} has not been read completely: {missing}",
+                    f"after {seconds:.0f} s {source} has not been read completely: {missing}",
                 )
             await clock.sleep(POLL_SECONDS)
         return await view.snapshot()

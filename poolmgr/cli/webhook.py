@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from poolmgr.cli.webhook_review import review
 from poolmgr.kit import log
 from poolmgr.wire.hami.config import HamiConfig
 from webhooks.virtual_machine import UnknownResources
@@ -21,6 +22,8 @@ app = typer.Typer(
 )
 
 DEFAULTS = HamiConfig()
+
+app.command("review")(review)
 
 
 @app.callback()

@@ -1,8 +1,5 @@
 """A cluster snapshot as a JSON file: what `poolmgr plan --from` reads. The field names are the domain's own."""
 
-import sys
-from pathlib import Path
-
 import msgspec
 
 from poolmgr.domain.errors import Rejected
@@ -21,15 +18,3 @@ def decode_snapshot(text: bytes) -> ClusterSnapshot:
         return msgspec.json.decode(text, type=ClusterSnapshot)
     except msgspec.DecodeError as error:
         raise Rejected(Reason.INVALID_BODY, f"this is no cluster snapshot: {error}") from error
-
-
-def read_snapshot(path: Path) -> ClusterSnapshot:
-    """From a file, or from standard input where `path` is `-`."""
-    if str(path) == "-":
-        return decode_snapshot(sys.stdin.buffer.read())
-    if not path.is_file():
-        raise Rejected(
-            Reason.NOT_FOUND,
-            f"there is no file {path}; `poolmgr plan --example > {path.name}` writes one to look at",
-        )
-    return decode_snapshot(path.read_bytes())

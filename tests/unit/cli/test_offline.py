@@ -1,0 +1,138 @@
+"""Plans and admission answers from files of objects, as support and a policy check in CI want them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from poolmgr.cli.main import app
+from tests.unit.cluster import builders as build
+from tests.unit.cluster.test_objects import with_kind
+
+OURS = "poolmgr.io/v1alpha1"
+RESOURCE = build.device()["resourceName"]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Path:
+    """A node with one shared GPU, in a pool that moves by itself."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(
+        yaml.safe_dump_all(
+            [
+                with_kind("Node", build.node("n1")),
+                with_kind("GPUNode", build.gpu_node("n1"), OURS),
+                with_kind("GPUPool", build.pool("a10"), OURS),
+                with_kind("Service", {"metadata": {"name": "s"}}),
+            ]
+        )
+    )
+    return path
+
+
+def machine(gpus: int = 1, resource: str = RESOURCE) -> str:
+    devices = {"gpus": [{"name": f"g{n}", "deviceName": resource} for n in range(gpus)]}
+    spec = {"runStrategy": "Always", "template": {"spec": {"domain": {"devices": devices}}}}
+    return yaml.safe_dump(
+        {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachine",
+            "metadata": {"name": "ada", "namespace": "desk"},
+            "spec": spec,
+        }
+    )
+
+
+def run(*arguments: str, stdin: str | None = None):
+    return CliRunner().invoke(app, list(arguments), input=stdin, env={"COLUMNS": "200"})
+
+
+def test_plan_is_made_from_objects_and_says_what_was_passed_over(fleet: Path) -> None:
+    done = run("plan", "--from", str(fleet))
+    assert done.exit_code == 0, done.output
+    assert "GPU(s) to move" in done.output
+    assert "passed over, because no decision looks at them: 1 Service" in done.output
+
+
+def test_plan_of_objects_with_a_node_cordoned_says_so(fleet: Path) -> None:
+    gpu = f"n1/{build.device()['pciAddress']}"
+    before = json.loads(run("plan", "--from", str(fleet), "--json", "--explain", gpu).stdout)
+    after = json.loads(run("plan", "--from", str(fleet), "--cordon", "n1", "--json", "--explain", gpu).stdout)
+    assert "cordoned" not in before["message"]
+    assert "cordoned" in after["message"]
+
+
+def test_added_object_takes_the_place_of_one_of_the_same_name(fleet: Path, tmp_path: Path) -> None:
+    ready = build.pool("a10", passthrough={"headroom": 1})
+    added = tmp_path / "ready.yaml"
+    added.write_text(yaml.safe_dump(with_kind("GPUPool", ready, OURS)))
+    assert "keeps 0 GPU(s) ready" in run("plan", "--from", str(fleet)).output
+    assert "keeps 1 GPU(s) ready" in run("plan", "--from", str(fleet), "--add", str(added)).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--add", "x.yaml"], "--add and --cordon change the objects of --from"),
+        (["--from", "FLEET", "--add", "/nowhere.yaml"], "there is no file /nowhere.yaml"),
+        (["--from", "FLEET", "--cordon", "n9"], "there is no Node n9 in the objects; there are: n1"),
+    ],
+)
+def test_edits_that_cannot_be_made_are_refused(fleet: Path, arguments: list[str], said: str) -> None:
+    words = [str(fleet) if word == "FLEET" else word for word in arguments]
+    if "--from" not in words:
+        words += ["--kubeconfig", str(fleet)]
+    done = run("plan", *words)
+    assert done.exit_code != 0
+    assert said in done.output
+
+
+def test_review_admits_with_the_warning_that_kubectl_would_print(fleet: Path) -> None:
+    done = run("webhook", "review", "--fleet", str(fleet), "-", stdin=machine())
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("admitted (")
+    assert "warning: " in done.output
+    assert "kubectl -n desk get vmi ada" in done.output
+
+
+def test_review_refuses_with_a_sentence_and_exit_code_1(fleet: Path) -> None:
+    done = run("webhook", "review", "--fleet", str(fleet), "-", stdin=machine(gpus=9))
+    assert done.exit_code == 1
+    assert done.output.startswith("refused (MoreThanAnyNode): The virtual machine requests 9 ")
+
+
+def test_review_prints_the_answer_that_an_api_server_gets(fleet: Path) -> None:
+    review = {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "u-1",
+            "operation": "CREATE",
+            "namespace": "desk",
+            "object": yaml.safe_load(machine(gpus=9)),
+        },
+    }
+    done = run("webhook", "review", "--fleet", str(fleet), "-o", "json", "-", stdin=json.dumps(review))
+    response = json.loads(done.output)["response"]
+    assert (response["uid"], response["allowed"]) == ("u-1", False)
+
+
+@pytest.mark.parametrize(
+    ("request_text", "said"),
+    [
+        ("kind: AdmissionReview\n", "has no request with an object"),
+        (
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n",
+            "no webhook of poolmgr is asked about deployments",
+        ),
+        (machine() + "---\n" + machine(), "has 2 objects; a review is of one"),
+        ("a: [", "is neither YAML nor JSON"),
+    ],
+)
+def test_review_of_what_is_no_request_says_why(fleet: Path, request_text: str, said: str) -> None:
+    done = run("webhook", "review", "--fleet", str(fleet), "-", stdin=request_text)
+    assert done.exit_code == 1
+    assert said in done.output
+    assert "Traceback" not in done.output
