@@ -188,12 +188,12 @@ def shrunk(node: Node, devices: tuple[PciAddress, ...], epoch: LeaseEpoch) -> No
     )
 
 
-def parked(node: Node, reason: Reason, message: str, epoch: LeaseEpoch, now: float) -> NodeIntent:
+def parked(node: Node, message: str, epoch: LeaseEpoch, now: float) -> NodeIntent:
     """The same transition at Attach, and the node rests from that instant: together they say that it is parked
     (`usage.is_parked`). HAMi is about to be given back, so what the node is put to ends here."""
     disturbances = backoff.ended(node.disturbances, _transition(node).started_at, now)
     intent = replace(at_step(node, Step.ATTACH, epoch, now), disturbances=disturbances)
-    return with_failure(intent, node, reason, message, now)
+    return with_failure(intent, node, Reason.MOVE_PARKED, message, now)
 
 
 def with_failure(intent: NodeIntent, node: Node, reason: Reason, message: str, now: float) -> NodeIntent:

@@ -22,6 +22,8 @@ def _blamed(node: Node, transition: Transition, reason: Reason) -> tuple[PciAddr
     step = transition.step
     if reason in (Reason.DRIVER_CHANGING, Reason.GPUS_OF_OTHERS):
         return ()  # somebody else's doing; the planner sees when it is over
+    if reason is Reason.MOVE_PARKED:
+        return (WHOLE_NODE,)
     if reason is Reason.AGENT_SILENT:
         # Noted when it was parked, where that has been; nothing was closed yet at Intend.
         return (WHOLE_NODE,) if Step.INTEND.order < step.order < Step.ATTACH.order else ()

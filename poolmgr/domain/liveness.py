@@ -37,7 +37,7 @@ class AgentSign:
         if self.heard:
             return Verdict(True, Reason.AGENT_AT_WORK)
         if not self.silent:
-            what = f"this manager has just started and has not heard from the agent of {node} yet"
+            what = f"this manager has not heard from the agent of {node} yet"
         elif self.since:
             what = f"the agent of {node} was last heard from at {utc(self.since)}"
         else:

@@ -39,6 +39,7 @@ class Reason(StrEnum):
     RECENTLY_FAILED = "RecentlyFailed"  # its last move failed; the sentence says when it may move again
     DISTURBANCE_SPENT = "DisturbanceSpent"  # moves have disturbed the node's pods enough for this hour
     AGENT_SILENT = "AgentSilent"  # its node's agent is silent, so its last report may be out of date
+    MOVE_PARKED = "MoveParked"  # its move waits for a silent agent to say where the GPUs are
     GPU_CORDONED = "GpuCordoned"  # an operator keeps it in its mode
     GPUS_OF_OTHERS = "GpusOfOthers"  # the GPU operator or a DRA driver manages the node's GPUs
     DRIVER_CHANGING = "DriverChanging"  # the GPU operator is replacing the node's driver or its MIG layout

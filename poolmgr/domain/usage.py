@@ -131,14 +131,12 @@ def is_leaving(gpu: Gpu, transition: Transition | None) -> bool:
 
 def is_parked(node: Node) -> bool:
     """True while a move waits for its agent to say where the GPUs are, with HAMi and the node given back: it waits at Attach
-    since the very instant at which the node began to rest because of the silence."""
+    since the very instant at which the node began to rest for that reason, which nothing else has."""
     move = node.transition
     return (
         move is not None
         and move.step is Step.ATTACH
-        and any(
-            b.failed_at == move.step_started_at and b.reason == Reason.AGENT_SILENT for b in node.backoffs
-        )
+        and any(b.failed_at == move.step_started_at and b.reason == Reason.MOVE_PARKED for b in node.backoffs)
     )
 
 

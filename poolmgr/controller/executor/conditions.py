@@ -288,7 +288,8 @@ def attach_sharing(
             f"HAMi still lists a GPU that left {node.name}; waiting for its plugin to look again",
         )
     closed = withdrawn(node) | unsure
-    if sharing.closing - closed and node.transition is not None:
+    unclosed = unsure - sharing.closing if closes_gpus(sharing) else frozenset()
+    if (sharing.closing - closed or unclosed) and node.transition is not None:
         return Perform(
             (FenceGpus(closed), AskScheduler(node.transition.plan_id, snapshot.taken_at)),
             Reason.STEP_STARTED,

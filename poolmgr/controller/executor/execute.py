@@ -116,7 +116,7 @@ class Executor:
                     said += lessons.rest_words(node, smaller.backoffs)
                 await self.write(node, smaller)
             case Park(reason, message):
-                parked = intents.parked(node, reason, message, epoch, now)
+                parked = intents.parked(node, message, epoch, now)
                 await self.write(node, parked)
                 said += lessons.rest_words(node, parked.backoffs)
             case Finish():

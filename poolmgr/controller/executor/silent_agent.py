@@ -20,17 +20,24 @@ def wait_or_give_up(node: Node, transition: Transition, now: float, patience: fl
     the step may take besides, so that an agent that comes and goes holds nobody up for ever."""
     silent = node.agent.verdict(node.name)
     step = transition.step
+    moving = conditions.moving(node, transition)
+    untouched = step.order < Step.REBIND.order and all(
+        g.observed_mode is transition.to_mode.other for g in moving
+    )
     if not node.agent.silent or not _waited_enough(node, transition, now, patience, limit):
-        return Wait(silent.reason, f"{step.value} waits, {patience:.0f} s at most: {silent.message}")
-    gpus = conditions.names(conditions.moving(node, transition))
-    if step.order < Step.REBIND.order and not transition.rollback:
+        reopened = conditions.reopened_but_for(node, moving) if node.agent.silent and untouched else None
+        return reopened or Wait(
+            silent.reason, f"{step.value} waits, {patience:.0f} s at most: {silent.message}"
+        )
+    gpus = conditions.names(moving)
+    if untouched and not transition.rollback:
         return Rollback(
             silent.reason,
             f"{step.value} has waited long enough for {gpus}, not touched yet: {silent.message}",
         )
     return Park(
         silent.reason,
-        f"HAMi gets {node.name} back without {gpus}, which nobody new gets until it is known where they are: {silent.message}",
+        f"HAMi gets {node.name} back; of {gpus} nobody knows on which driver they are until the agent says so: {silent.message}",
     )
 
 
@@ -45,7 +52,7 @@ def while_parked(node: Node, transition: Transition, snapshot: ClusterSnapshot) 
     """The next action of a parked move; None where it is known where all its GPUs are, and Attach goes on as ever."""
     moving = conditions.moving(node, transition)
     if not has_said(node):
-        return _give_back(node, snapshot, moving) or _wait(node, moving)
+        return _give_back(node, snapshot, moving) or _wait(node, snapshot, moving)
     gpus = [g for g in moving if g.phase is not DevicePhase.QUARANTINED]
     there = [g for g in gpus if g.observed_mode is transition.to_mode and g.phase is DevicePhase.READY]
     stayed = [g for g in gpus if g.observed_mode is transition.to_mode.other and g.phase is DevicePhase.READY]
@@ -72,10 +79,27 @@ def has_said(node: Node) -> bool:
     return node.agent.heard and node.reported
 
 
-def _wait(node: Node, unsure: tuple[Gpu, ...]) -> Wait:
+def _wait(node: Node, snapshot: ClusterSnapshot, unsure: tuple[Gpu, ...]) -> Wait:
+    """What it says of who may get them is no more than what keeps others off: HAMi's device cordon keeps pods off, nothing
+    keeps the kubelet from giving a VM a GPU that has arrived."""
     silent = node.agent.verdict(node.name)
     said = silent.message or f"the agent of {node.name} is heard again and has not said yet where they are"
-    return Wait(Reason.AGENT_SILENT, f"nobody new gets {conditions.names(unsure)}: {said}")
+    users = conditions.users_of(snapshot, unsure)
+    used = [
+        f"{conditions.user_names({gpu: found})} has {conditions.names([gpu])}" for gpu, found in users.items()
+    ]
+    closed = node.sharing.closing if node.sharing is not None else frozenset()
+    free = [
+        f"{conditions.names([gpu])} is {'closed to new vGPU pods' if gpu.uuid in closed else 'not given out by HAMi'}"
+        for gpu in unsure
+        if gpu not in users and (gpu.uuid in closed or not _listed(node, gpu))
+    ]
+    doubt = f"nobody knows on which driver {conditions.names(unsure)} is" if not used and not free else ""
+    return Wait(Reason.AGENT_SILENT, "; ".join([*used, *free, doubt]).removesuffix("; ") + f": {said}")
+
+
+def _listed(node: Node, gpu: Gpu) -> bool:
+    return node.sharing is not None and any(gpu.uuid == found.uuid for found in node.sharing.registered)
 
 
 def _give_back(node: Node, snapshot: ClusterSnapshot, unsure: tuple[Gpu, ...]) -> Action | None:

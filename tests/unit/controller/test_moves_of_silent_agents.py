@@ -159,12 +159,50 @@ async def test_a_parked_gpu_is_closed_and_the_rest_of_the_node_serves() -> None:
     await move.run(BACK_AFTER)
     assert move.rig.transition_step() is Step.ATTACH and move.node.sharing.fence == {move.uuid}
     said = [s.message for s in move.rig.ledger.steps if s.reason is Reason.AGENT_SILENT]
-    assert any("HAMi gets node-1 back without NVIDIA A10" in s for s in said)
-    assert any("nobody new gets NVIDIA A10" in s and "last heard from at" in s for s in said)
+    assert any("HAMi gets node-1 back; of NVIDIA A10" in s for s in said)
+    assert any("is closed to new vGPU pods" in s and "last heard from at" in s for s in said)
     move.rig.fleet.kube.create_pod(PodRequest("comes", move.rig.fleet.clock.now(), 1e9, 20_000, 60))
     await move.run(60)
     comes = next(p for p in move.rig.fleet.world.pods.values() if p.request.name == "comes")
     assert comes.started_at is not None and comes.slices[0].uuid != move.uuid
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+async def test_a_move_undone_at_detach_gives_all_back_though_the_agent_stays_silent(gpus: int) -> None:
+    rig, controller = await silent_at(Step.DETACH, gpus)
+    node = rig.fleet.world.nodes[NODE]
+    assert not node.sharing.wanted, "HAMi's plugin is off"
+    await rig.run(controller, 3_600, every=20)
+    assert node.sharing.wanted and node.sharing.ready and not node.sharing.fence, rig.state()
+    assert {g.uuid for g in node.sharing.registered} == {g.uuid for g in node.gpus}
+    assert node.transition is None or not is_parked(rig.fleet._view().nodes[0])
+
+
+async def test_a_move_that_waits_before_rebind_closes_the_moving_gpu_alone() -> None:
+    rig, controller = await silent_at(Step.FENCE, 2)
+    await rig.run(controller, 5)
+    node = rig.fleet.world.nodes[NODE]
+    assert node.sharing.fence == {node.gpus[0].uuid}
+
+
+async def silent_at(step: Step, gpus: int) -> tuple[Rig, Controller]:
+    """The silence of a dead agent shows while its node's first GPU is at `step` of its way to Passthrough."""
+    for wanted_after in range(30, 62, 2):
+        rig = Rig(gpus=gpus)
+        controller = rig.controller()
+        await rig.run(controller, 20)
+        rig.fleet.agents.kill(NODE)
+        await rig.run(controller, wanted_after, every=2)
+        rig.want(Mode.PASSTHROUGH, 0)
+        for _ in range(90):
+            await rig.run(controller, 1)
+            if rig.fleet._view().nodes[0].agent.silent:
+                break
+        if rig.transition_step() is step and (
+            step is not Step.DETACH or not rig.fleet.world.nodes[NODE].sharing.wanted
+        ):
+            return rig, controller
+    raise AssertionError(f"no silence showed at {step}")
 
 
 async def test_a_parked_move_takes_no_slot_of_its_pool() -> None:

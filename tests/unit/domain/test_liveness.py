@@ -41,7 +41,7 @@ def test_one_look_tells_nothing_and_a_change_tells_all() -> None:
     judge = Judge()
     judge.hear(value="2031-01-01")
     assert not judge.sign().heard and not judge.sign().silent
-    assert "has just started" in judge.sign().verdict(N1).message
+    assert "has not heard from the agent of n1 yet" in judge.sign().verdict(N1).message
     judge.wait(BEAT_SECONDS)
     assert judge.hear(value="1999-01-01"), "a clock that is years off, and went back, is as good as any"
     assert judge.sign().heard and judge.sign().verdict(N1)

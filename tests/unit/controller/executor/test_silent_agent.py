@@ -40,7 +40,7 @@ def parked(
 ) -> Action:
     """The next action of a move of `gpus` on a node that has NEIGHBOUR, too."""
     move = transition(*gpus, to=to, step=Step.ATTACH, step_started_at=since, rollback=rollback)
-    rest = replace(paused(WHOLE_NODE, failed_at=since), reason=Reason.AGENT_SILENT.value)
+    rest = replace(paused(WHOLE_NODE, failed_at=since), reason=Reason.MOVE_PARKED.value)
     over.setdefault("sharing", GIVEN_BACK)
     seen = node(*gpus, NEIGHBOUR, transition=move, backoffs=(rest,), **over)
     return next_action(seen, snapshot(seen, pools=(pool(),)), StepDeadlines())
@@ -187,7 +187,7 @@ def test_the_node_is_opened_once_hami_has_looked(over: dict[str, Any]) -> None:
 def test_then_the_move_waits_however_long_it_takes() -> None:
     action = parked(STAYED, agent=SILENT, since=NOW - 1e6)
     assert isinstance(action, Wait) and action.reason is Reason.AGENT_SILENT
-    assert action.message.startswith("nobody new gets NVIDIA A10 0000:00:00.0: ")
+    assert action.message.startswith("NVIDIA A10 0000:00:00.0 is closed to new vGPU pods: ")
     assert "last heard from" in action.message
 
 
