@@ -103,7 +103,8 @@ class NodeAgent:
         decisions, seen = await self._decide(spec)
         await self._plugins.set_offers(self._offers(spec, seen, decisions))
         tried: set[PciAddress] = set()
-        while any(d.action is DeviceAction.REBIND and d.address not in tried for d in decisions):
+        late = False
+        while not late and any(d.action is DeviceAction.REBIND and d.address not in tried for d in decisions):
             # What follows cannot be taken back. The spec is read anew, and the kubelet, the holders and the
             # pods once more, now that no withdrawn device can be allocated any more.
             body = await self._api.read_or_create()
@@ -116,11 +117,12 @@ class NodeAgent:
             await self._plugins.set_offers(self._offers(spec, seen, decisions))
             due = [d for d in decisions if d.action is DeviceAction.REBIND and d.address not in tried]
             for number, decision in enumerate(due):
-                if number and self._clock.monotonic() - read_at > SPEC_SECONDS:
+                if self._clock.monotonic() - read_at > SPEC_SECONDS:
+                    late = not number  # what came after the spec took that long: the next pass reads it anew
                     break
                 tried.add(decision.address)
                 await self._carry_out(decision)
-        acted = bool(tried)
+        acted = bool(tried) or late
         if acted:
             decisions, seen = await self._decide(spec, last=True)
             await self._plugins.set_offers(self._offers(spec, seen, decisions))

@@ -185,12 +185,22 @@ def _release(node: Node) -> Action:
 
 
 def _finish(node: Node, transition: Transition) -> Finish:
-    gpus = conditions.names(conditions.moving(node, transition))
+    moving, mode = conditions.moving(node, transition), transition.to_mode
+    there = [g for g in moving if g.observed_mode is mode]
+    elsewhere = "".join(
+        f"; {conditions.names([g])} is {f'still {g.observed_mode.value}' if g.observed_mode else 'on no driver of its modes'}"
+        for g in moving
+        if g not in there
+    )
     if transition.rollback:
-        return Finish(
-            Reason.ROLLED_BACK, f"{gpus} on {node.name} stays {transition.to_mode.value}: the move was undone"
-        )
-    return Finish(Reason.MOVE_COMPLETED, f"{gpus} on {node.name} is now {transition.to_mode.value}")
+        stays = f"{conditions.names(there)} on {node.name} stays {mode.value}: " if there else ""
+        where = "" if there else f" on {node.name}"
+        return Finish(Reason.ROLLED_BACK, f"{stays}the move{where} was undone{elsewhere}")
+    if not there:
+        return Finish(Reason.DEVICE_GONE, f"no GPU of the move on {node.name} is {mode.value}{elsewhere}")
+    return Finish(
+        Reason.MOVE_COMPLETED, f"{conditions.names(there)} on {node.name} is now {mode.value}{elsewhere}"
+    )
 
 
 def _drain_timeout(node: Node, transition: Transition, pools: dict[str, Pool]) -> float:

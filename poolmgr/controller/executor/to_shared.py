@@ -56,13 +56,13 @@ def attach(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Act
     """HAMi has registered every shared GPU of the node, the returned ones among them."""
     if pending := services.resume(node) or conditions.attach_sharing(node, snapshot, frozenset()):
         return pending
-    gpus = conditions.moving(node, transition)
-    nameless = tuple(g for g in gpus if g.observed_mode is transition.to_mode and not g.uuid)
+    there = tuple(g for g in conditions.moving(node, transition) if g.observed_mode is transition.to_mode)
+    nameless = tuple(g for g in there if not g.uuid)
     if nameless and node.sharing is not None:
         return Wait(
             Reason.REGISTRATION_PENDING,
             f"the driver has not yet reported the UUID of {conditions.names(nameless)} on {node.name}",
         )
     return Advance(
-        Step.RELEASE, Reason.STEP_DONE, f"ready to be shared: {conditions.names(gpus)} on {node.name}"
+        Step.RELEASE, Reason.STEP_DONE, f"ready to be shared: {conditions.names(there)} on {node.name}"
     )

@@ -4,6 +4,7 @@ One file, long as it is: a round is one sequence, and what a test changes of it 
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -171,6 +172,27 @@ async def test_each_gpu_of_a_move_is_taken_on_a_spec_that_is_fresh(
     under.node.followers.append(slowly)
     await under.passes(1)
     assert (under.node.driver_of(A), under.node.driver_of(B)) == ("vfio-pci", second)
+
+
+async def test_no_gpu_is_taken_on_a_spec_that_grew_old_while_the_pods_were_listed(
+    tmp_path: Path,
+) -> None:
+    under = two_gpus(tmp_path)
+    await under.passes(2)
+    under.api.want({A: Mode.PASSTHROUGH}, step=Step.REBIND, moving=[A])
+    lists, slow = under.api.list_pods, [True]
+
+    async def list_pods() -> Any:
+        if slow:
+            under.clock.time += 16
+        return await lists()
+
+    under.api.list_pods = list_pods  # type: ignore[method-assign]
+    await under.passes(3)
+    assert under.node.writes == []
+    slow.clear()
+    await under.passes(1)
+    assert under.node.driver_of(A) == "vfio-pci"
 
 
 async def test_an_agent_without_the_api_server_begins_nothing(tmp_path: Path) -> None:

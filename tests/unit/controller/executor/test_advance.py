@@ -190,6 +190,25 @@ def test_the_end_says_whether_the_move_was_made_or_undone() -> None:
     assert undone.message == "NVIDIA A10 0000:00:00.0 on n1 stays Shared: the move was undone"
 
 
+def test_the_end_names_what_is_not_where_the_move_wanted_it() -> None:
+    nowhere = gpu(1, mode=None, phase=DevicePhase.UNBOUND)
+    made = at(Step.DONE, ARRIVED, nowhere)
+    assert isinstance(made, Finish) and made.message == (
+        "NVIDIA A10 0000:00:00.0 on n1 is now Passthrough; NVIDIA A10 0000:00:01.0 is on no driver of its modes"
+    )
+    undone = at(Step.DONE, ARRIVED, to=Mode.SHARED, rollback=True)
+    assert isinstance(undone, Finish) and undone.reason is Reason.ROLLED_BACK
+    assert undone.message == "the move on n1 was undone; NVIDIA A10 0000:00:00.0 is still Passthrough"
+    lost = at(Step.DONE, nowhere)
+    assert isinstance(lost, Finish) and lost.reason is Reason.DEVICE_GONE
+    assert lost.message.startswith("no GPU of the move on n1 is Passthrough; ")
+
+
+def test_only_gpus_that_are_back_are_called_ready_to_be_shared() -> None:
+    action = at(Step.ATTACH, ARRIVED, to=Mode.SHARED, rollback=True)
+    assert isinstance(action, Advance) and "ready to be shared: no GPU" in action.message
+
+
 def test_our_cordon_goes_at_release_though_the_scheduler_was_not_asked() -> None:
     action = at(Step.RELEASE, ARRIVED, sharing=sharing(asked_for=""), cordoned=True, cordoned_by_us=True)
     assert isinstance(action, Perform) and action.effects == (Cordon(False),)
