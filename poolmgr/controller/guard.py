@@ -17,12 +17,12 @@ from poolmgr.domain.occupancy import Occupancy, occupancy_of
 from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.domain.usage import is_parked
+from poolmgr.domain.usage import is_in_flight
 
 
 @dataclass(slots=True)
 class _Tally:
-    """GPUs of a pool by the side they are meant for, and how many of them are on the way."""
+    """GPUs of a pool by the side they are meant for, and how many of them are in flight."""
 
     pool: Pool
     desired: Counter[Mode] = field(default_factory=Counter)
@@ -172,9 +172,7 @@ def _tally(snapshot: ClusterSnapshot) -> dict[PoolName | None, _Tally]:
             mode = gpu.desired_mode or gpu.observed_mode
             if mode is not None:
                 tally.desired[mode] += 1
-            moving = node.transition is not None and gpu.pci_address in node.transition.devices
-            if moving and not is_parked(node):
-                tally.in_flight += 1
+            tally.in_flight += is_in_flight(gpu, node)
     return tallies
 
 

@@ -119,6 +119,20 @@ def is_on_its_way(gpu: Gpu, transition: Transition | None) -> bool:
     return gpu.observed_mode is not None and gpu.desired_mode not in (None, gpu.observed_mode)
 
 
+def is_in_flight(gpu: Gpu, node: Node) -> bool:
+    """True while it counts against its pool's `maxInFlight`: it is `MOVING`, and somebody there can bring it on.
+
+    A GPU in trouble does not move, and nothing of a node moves whose agent is not heard, which may be never: neither
+    keeps the rest of the pool where it is.
+    """
+    move = node.transition
+    if unusable_state(gpu.phase, gpu.observed_mode, is_on_its_way(gpu, move)) is not GpuState.MOVING:
+        return False
+    if move is None:  # it is moved back once its node allows it
+        return node.ready and not node.complaint and bool(node.neighbours.verdict)
+    return not is_parked(node)
+
+
 def is_leaving(gpu: Gpu, transition: Transition | None) -> bool:
     """True while it is on its way out of the shared side, so that no new pod may be placed on it.
 

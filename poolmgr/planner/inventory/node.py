@@ -11,7 +11,7 @@ from poolmgr.domain.fleet import Gpu, Granularity, Node, Pool, RebalanceMode
 from poolmgr.domain.identifiers import PciAddress, WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.plan import Refusal
-from poolmgr.domain.usage import held_by_others, in_use, is_open, is_parked
+from poolmgr.domain.usage import held_by_others, in_use, is_in_flight, is_open
 from poolmgr.planner.inventory.eligibility import Denial, gpu_denial, node_denial
 from poolmgr.planner.inventory.usage import Usage
 
@@ -164,8 +164,6 @@ def _part(
         for one in usage.unplaced.get(node.name, ())
         if one.side is Mode.PASSTHROUGH and one.names in resources
     )
-    leaving = node.transition.devices if node.transition is not None else ()
-    counts = not is_parked(node)  # nothing of it moves until its agent is heard, which may be never
     usable = is_open(node)
     still = node_denial(node, now) is not None or not no_shared_iommu_group(node)
     whole, off = pool.granularity is Granularity.NODE, pool.rebalance is RebalanceMode.OFF
@@ -179,12 +177,19 @@ def _part(
         wanted = gpu.desired_mode or mode
         busy = in_use(gpu, pods, vms.get(gpu.pci_address))
         arriving = mode is not wanted or phase is moving
-        part.moving += counts and (arriving or gpu.pci_address in leaving)
+        flies = (arriving or node.transition is not None) and is_in_flight(gpu, node)
+        part.moving += flies
         if wanted is passthrough:
             part.passthrough += 1
             drains = mode is shared
             part.vm_busy += busy and not drains
-            if usable and (drains or not busy) and phase in usable_phases and gpu.closed is None:
+            if (
+                usable
+                and (mode is passthrough or flies)
+                and (drains or not busy)
+                and phase in usable_phases
+                and gpu.closed is None
+            ):
                 if mode is shared and pods:
                     part.draining += 1
                     at.draining += 1

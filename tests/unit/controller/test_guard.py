@@ -181,6 +181,17 @@ def test_only_the_gpus_of_a_transition_use_up_the_budget() -> None:
     assert guard.validate((move(G0),), snap)[0] == (move(G0),)
 
 
+def test_a_gpu_that_a_move_has_lost_uses_up_no_budget() -> None:
+    lost = gpu(0, node="n2", observed_mode=None, phase=DevicePhase.QUARANTINED)
+    snap = snapshot(node(G0), node(lost, name="n2", transition=transition(lost)))
+    assert guard.validate((move(G0),), snap)[0] == (move(G0),)
+
+
+def test_a_gpu_that_is_about_to_be_moved_back_uses_up_the_budget() -> None:
+    drifted = gpu(0, node="n2", desired_mode=Mode.PASSTHROUGH)
+    assert refusal(move(G0), snapshot(node(G0), node(drifted, name="n2"))).reason is Reason.BUDGET_SPENT
+
+
 def test_a_gpu_on_a_driver_of_neither_mode_stays() -> None:
     nowhere = replace(G0, observed_mode=None)
     assert refusal(move(nowhere), snapshot(node(nowhere))).reason is Reason.GPU_UNHEALTHY

@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from poolmgr.controller import guard
 from poolmgr.domain.fleet import EvictionRule, Granularity, Quota, RebalanceMode, SideLimits
 from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.neighbours import Neighbours
 from poolmgr.domain.plan import Plan, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.plan import PoolPlanner
+from tests.builders import move
 from tests.unit.planner.builders import NOW, gpu, moving, node, pod, pool, snapshot, vm
 
 
@@ -193,6 +196,45 @@ def test_budget_counts_what_already_moves() -> None:
     plan = decide(view)
     assert len(plan.moves) == 1
     assert said(plan, SubjectKind.VM, "x")[0] is Reason.BUDGET_SPENT
+
+
+DEAD = [
+    {"observed_mode": None, "phase": DevicePhase.QUARANTINED},
+    {"observed_mode": None, "phase": DevicePhase.FOREIGN},
+    {"observed_mode": None, "phase": DevicePhase.UNBOUND},
+    {"observed_mode": None, "phase": DevicePhase.READY},
+    {"phase": DevicePhase.QUARANTINED},
+]
+"""As agents report GPUs that are gone from the bus, on a driver that is not theirs, or hung."""
+
+
+@pytest.mark.parametrize("state", DEAD)
+def test_dead_gpu_is_no_move_under_way(state: dict[str, object]) -> None:
+    dead = gpu("a", 0, desired_mode=Mode.PASSTHROUGH, **state)
+    view = snapshot(
+        node("a", "", gpus=(dead,)), node("b", "s"), vms=(vm("v"),), pools=(pool(max_in_flight=1),)
+    )
+    plan = decide(view)
+    assert moves(plan) == [("b", "00", Mode.PASSTHROUGH)]
+    assert about_gpu(plan, "a", 0)[0] is Reason.GPU_UNHEALTHY
+    assert guard.validate(plan.moves, view)[0] == plan.moves
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"ready": False}, {"neighbours": Neighbours(Verdict(False, Reason.GPUS_OF_OTHERS, "-"))}]
+)
+def test_gpu_on_the_wrong_side_is_no_move_under_way_where_nobody_may_bring_it_back(
+    overrides: dict[str, object],
+) -> None:
+    drifted = node("a", "", gpus=(gpu("a", 0, desired_mode=Mode.PASSTHROUGH),))
+    view = snapshot(drifted, node("b", "s"), vms=(vm("v"),), pools=(pool(max_in_flight=1),))
+    plan = decide(view)
+    assert plan.empty
+    assert guard.validate((move(view.nodes[1].gpus[0]),), view)[1][0].reason is Reason.BUDGET_SPENT
+    left_alone = replace(view, nodes=(replace(drifted, **overrides), view.nodes[1]))
+    plan = decide(left_alone)
+    assert moves(plan) == [("b", "00", Mode.PASSTHROUGH)]
+    assert guard.validate(plan.moves, left_alone)[0] == plan.moves
 
 
 def test_several_gpus_for_one_vm_arrive_one_by_one_under_a_small_budget() -> None:
