@@ -12,7 +12,8 @@ from poolmgr.wire.gpu_pools import pool_from
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.nodes import extended_resources, node_of
 from poolmgr.wire.reservations import reservation_from
-from webhooks.fleet_view import FleetView, Promise, SeenNode, view_of
+from webhooks.fleet_view import FleetView, Promise, view_of
+from webhooks.gpu_view import SeenNode
 
 Origin = tuple[wire.GpuNode, wire.Node | None, tuple[Pool, ...]]
 
@@ -43,6 +44,7 @@ class FleetReader:
             for quota in pool.status.quotas
         }
         by_name = {node.metadata.name: node for node in nodes}
+        pools_by_name = {pool.name: pool for pool in pools}
         before, self._known = self._known, {}
         for found in gpu_nodes:
             name = found.metadata.name
@@ -50,7 +52,8 @@ class FleetReader:
             known = before.get(name)
             if known is None or not _same(known[0], origin) or now >= known[2]:
                 node = node_of(*origin)
-                known = origin, SeenNode.of(node, now), steady_until(node.backoffs, node.disturbances, now)
+                steady = steady_until(node.backoffs, node.disturbances, now)
+                known = origin, SeenNode.of(node, pools_by_name, now), steady
             self._known[name] = known
         offers = {NodeName(name): extended_resources(node) for name, node in by_name.items()}
         return view_of(

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from poolmgr.domain.backoff import gpu_rests, node_rests
 from poolmgr.domain.calendar import Capacity, capacity_of
-from poolmgr.domain.fleet import Gpu, Node, Pool
+from poolmgr.domain.fleet import Node, Pool
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PoolName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.placement import Taint
@@ -19,8 +18,8 @@ from poolmgr.domain.plan import QuotaUse
 from poolmgr.domain.quota import limited_namespaces
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.reservation import Reservation
-from poolmgr.domain.usage import GpuState, in_use, is_closed_to_pods, is_leaving, is_open, state_of
 from poolmgr.wire.hami.config import HamiConfig
+from webhooks.gpu_view import GpuView, SeenNode
 
 QuotaUses = Mapping[tuple[PoolName, str], float]
 
@@ -52,75 +51,26 @@ class ResourceCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class GpuView:
-    """One GPU and what admission asks about it."""
-
-    gpu: Gpu
-    moving: bool
-    """A move names it."""
-    leaving: bool
-    """On its way to passthrough."""
-    closed_to_pods: bool
-    """It leaves the shared side, or an operator withdraws it from there."""
-    free: bool
-    """Idle in Passthrough, on a node that takes workloads."""
-    usable: bool
-    """Neither in trouble, nor withdrawn by an operator, nor on a node that takes no workloads, or whose agent is silent."""
-    kept: str = ""
-    """What keeps it in its mode for now, its users apart, in words about several GPUs; empty where nothing does."""
-
-    @classmethod
-    def of(cls, gpu: Gpu, node: Node, now: float) -> "GpuView":
-        transition, open_ = node.transition, is_open(node) and not node.silence_noted
-        state = state_of(gpu, transition, in_use(gpu, (), None))
-        return cls(
-            gpu,
-            transition is not None and gpu.pci_address in transition.devices,
-            is_leaving(gpu, transition),
-            is_closed_to_pods(gpu, transition),
-            open_ and state is GpuState.IDLE and gpu.observed_mode is Mode.PASSTHROUGH,
-            open_ and state is not GpuState.TROUBLE and gpu.closed is None,
-            _kept(gpu, node, now),
-        )
-
-    @property
-    def on_its_way(self) -> bool:
-        """It is about to be a VM's to have."""
-        return self.leaving and self.usable
-
-    @property
-    def may_leave(self) -> bool:
-        """Its mode, once nobody uses it, as planner and guard see it."""
-        return self.usable and not self.moving and not self.kept
-
-
-KEPT_WORDS = {
-    Reason.CANNOT_TELL: "it cannot be told whether they are in use",
-    Reason.GPU_CORDONED: "an operator keeps them",
-    Reason.RECENTLY_FAILED: "they rest after failed moves",
-    Reason.DISTURBANCE_SPENT: "moves have disturbed their nodes enough for this hour",
-}
-
-
-def _kept(gpu: Gpu, node: Node, now: float) -> str:
-    rests = node_rests(node.name, node.backoffs, node.disturbances, now) or gpu_rests(
-        node.name, gpu.pci_address, node.backoffs, now
-    )
-    if rests:
-        return KEPT_WORDS[rests.reason]
-    if not gpu.rebind:
-        reason = gpu.rebind.reason
-        return KEPT_WORDS.get(reason, f"their agent would not rebind them, {reason.value}")
-    return ""
-
-
-@dataclass(frozen=True, slots=True)
 class Promise:
     """A reservation that is promised and not over, and what the manager keeps for it now."""
 
     reservation: Reservation
     kept: int
     """GPUs to which nobody else is admitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What of one model may come to serve one side."""
+
+    arriving: int
+    """On their way to it."""
+    given: Mapping[NodeName, int]
+    """By node: those that new users could get there, or can once a move under way is over."""
+    movable: Mapping[NodeName, int]
+    """By node: those of the other side that poolmgr would move once nobody uses them."""
+    held: tuple[Reason, ...]
+    """What holds the others on that other side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +87,7 @@ class ModelView:
     unusable: int
     """In trouble, or on nodes that take no workloads."""
     in_shared: int
-    arriving: int
-    """On their way to Passthrough."""
-    within_reach: int
-    """The most on one node that VMs have free, get, or could get once nobody uses them."""
-    returning: int
-    """In Passthrough, and could serve containers once no VM uses them."""
-    kept: tuple[str, ...]
-    """What keeps the others in their mode for now."""
+    outlook: Mapping[Mode, Outlook]
     limits: Mapping[Mode, int]
     """The most GPUs of the model that the pools let be in a mode at once."""
     pools: tuple[Pool, ...]
@@ -196,31 +139,6 @@ class FleetView:
         return tuple(sorted(view.model for view in self.models.values()))
 
 
-@dataclass(frozen=True, slots=True)
-class SeenNode:
-    """What one node adds to a view."""
-
-    name: NodeName
-    labels: dict[str, str]
-    gpus: tuple[GpuView, ...]
-    census: dict[str, int]
-    taints: tuple[Taint, ...] = ()
-    withheld_labels: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, node: Node, now: float) -> "SeenNode":
-        """`now`, Unix seconds: of the time only this is asked, who still rests."""
-        gpus = tuple([GpuView.of(gpu, node, now) for gpu in node.gpus])
-        return cls(
-            node.name,
-            dict(node.labels),
-            gpus,
-            dict(Counter(gpu.model for gpu in node.gpus)),
-            node.lasting_taints,
-            dict(node.withheld_labels),
-        )
-
-
 def fleet_view_of(
     nodes: Iterable[Node],
     pools: tuple[Pool, ...],
@@ -230,7 +148,9 @@ def fleet_view_of(
 ) -> FleetView:
     """The view of `nodes`, which have an agent, and of `pools`, the oldest first, at `now`."""
     uses = {(use.pool, use.namespace): use.used + use.waiting for use in quota_uses}
-    return view_of([SeenNode.of(node, now) for node in nodes], pools, {}, HamiConfig().count, uses, promises)
+    by_name = {pool.name: pool for pool in pools}
+    seen = [SeenNode.of(node, by_name, now) for node in nodes]
+    return view_of(seen, pools, {}, HamiConfig().count, uses, promises)
 
 
 def view_of(
@@ -311,10 +231,7 @@ def _models(gpus: Iterable[GpuView], pools: tuple[Pool, ...]) -> dict[str, Model
 def _model(members: list[GpuView], pools: tuple[Pool, ...]) -> ModelView:
     on_node: dict[NodeName, int] = defaultdict(int)
     in_pool: dict[PoolName | None, int] = defaultdict(int)
-    reach: dict[NodeName, int] = defaultdict(int)
     for view in members:
-        shared = view.gpu.observed_mode is Mode.SHARED
-        reach[view.gpu.node] += view.free or view.on_its_way or (shared and view.may_leave)
         on_node[view.gpu.node] += 1
         in_pool[view.gpu.pool] += 1
     by_name = {pool.name: pool for pool in pools}
@@ -337,11 +254,25 @@ def _model(members: list[GpuView], pools: tuple[Pool, ...]) -> ModelView:
         free=sum(view.free for view in members),
         unusable=sum(not view.usable for view in members),
         in_shared=sum(v.gpu.observed_mode is Mode.SHARED and not v.leaving and v.usable for v in members),
-        arriving=sum(view.on_its_way for view in members),
-        within_reach=max(reach.values()),
-        returning=sum(v.gpu.observed_mode is Mode.PASSTHROUGH and v.may_leave for v in members),
-        kept=tuple(sorted({v.kept for v in members if v.usable and v.kept})),
+        outlook={mode: _outlook(members, mode) for mode in Mode},
         limits={mode: limit(mode) for mode in Mode},
         pools=tuple(pool for pool in pools if pool.name in in_pool),
         capacity=capacity_of({pool: in_pool[pool.name] for pool in pools if pool.name in in_pool}),
     )
+
+
+def _outlook(members: Iterable[GpuView], mode: Mode) -> Outlook:
+    arriving = 0
+    given, movable = Counter[NodeName](), Counter[NodeName]()
+    held: set[Reason] = set()
+    for view in members:
+        if view.side is mode:
+            arrives = view.arrives_in is mode
+            arriving += arrives
+            given[view.gpu.node] += arrives or view.free or mode is Mode.SHARED
+        elif view.side is not None:
+            if view.held is None:
+                movable[view.gpu.node] += 1
+            else:
+                held.add(view.held)
+    return Outlook(arriving, given, movable, tuple(sorted(held)))

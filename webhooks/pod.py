@@ -31,6 +31,7 @@ from webhooks.review import (
 )
 from webhooks.slices import CONSTRAINING, Constraints, constraints_of, slice_requests
 from webhooks.virtual_machine import UnknownResources
+from webhooks.waiting import Wanted, what_ends_the_wait
 from webhooks.wording import gpus_word, listing
 
 
@@ -241,13 +242,7 @@ def _placed_around(
         accepted = [view for view in fleet.models.values() if constraints.admit_model(view.model)]
         if accepted and not any(view.in_shared for view in accepted) and not fleet.uncovered:
             names = listing(sorted(view.model for view in accepted))
-            warnings.append(f"no {names} serves containers right now{_what_ends_it(accepted)}")
+            then = what_ends_the_wait([Wanted(accepted, 1)], Mode.SHARED)
+            warnings.append(f"no {names} serves containers right now; {then}")
     reason = Reason.WILL_WAIT if warnings else Reason.GPU_LEAVING if added else Reason.ADMITTED
     return admitted(reason, patch=patch, warnings=tuple(warnings))
-
-
-def _what_ends_it(accepted: list[ModelView]) -> str:
-    words = sorted({word for view in accepted for word in view.kept})
-    if words and not any(view.returning for view in accepted):
-        return f", and those of VMs stay where they are for now: {listing(words)}. The pod will wait until that is over"
-    return ": the pod will wait until poolmgr can convert one that no virtual machine uses"

@@ -16,7 +16,6 @@ from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.placement import Placement
 from poolmgr.domain.reasons import Reason
-from poolmgr.domain.usage import moves_by_itself
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.scheduling import MOST
 from webhooks.fleet_view import FleetView, ModelView
@@ -24,15 +23,12 @@ from webhooks.placement import admitting, placement_in, why_none
 from webhooks.promises import held_by, promises_of
 from webhooks.quotas import over_quota, pools_of_models, refusal_of, warning_of
 from webhooks.review import AdmissionRequest, Answer, Unchecked, admitted, refused, unchecked
+from webhooks.waiting import Wanted, limits_of, what_ends_the_wait
 from webhooks.wording import listing
 
 NVIDIA = "nvidia.com"
 LONGEST_NAME = 253 + 1 + 63
 """Characters that the name of an extended resource can have (Kubernetes, qualified names)."""
-
-
-TIME_TOLD = "its Events say how long that takes here"
-"""What a move takes, and when a GPU falls idle, is measured by the manager and not known here."""
 
 
 class UnknownResources(StrEnum):
@@ -88,7 +84,9 @@ def decide_virtual_machine(
     if _one_node_has(ours, fleet, may, free=True):
         kept = _kept_for_others(ours, machine, request, fleet)
         return admitted(Reason.WILL_WAIT, warnings=(kept, _follow(request, metadata))) if kept else admitted()
-    return admitted(Reason.WILL_WAIT, warnings=_what_happens_next(ours, fleet, request, metadata))
+    return admitted(
+        Reason.WILL_WAIT, warnings=(_what_happens_next(ours, fleet, may), _follow(request, metadata))
+    )
 
 
 def device_requests(machine: Mapping[str, Any]) -> Counter[str]:
@@ -138,7 +136,7 @@ def _impossible(devices: Counter[str], fleet: FleetView) -> tuple[Reason, str, b
             return (
                 Reason.AT_MAXIMUM,
                 f"The virtual machine requests {number} {_called(name, fleet)}, but virtual machines may have at "
-                f"most {reach} of them ({_limits(views)}). Ask your administrator to raise the limit.",
+                f"most {reach} of them ({limits_of(views)}). Ask your administrator to raise the limit.",
                 True,
             )
     known = fleet.resources.keys() - fleet.foreign_resources.keys()
@@ -226,29 +224,18 @@ def _no_node_admits(devices: Counter[str], fleet: FleetView, placement: Placemen
     )
 
 
-def _what_happens_next(
-    devices: Counter[str], fleet: FleetView, request: AdmissionRequest, metadata: Mapping[str, Any]
-) -> tuple[str, ...]:
-    short = next(
-        (name for name, number in devices.items() if number > fleet.resources[name].most_free),
-        next(iter(devices)),
-    )
-    number = devices[short]
-    views = _views(short, fleet)
-    model = listing(fleet.models_of_resource[short])
+def _what_happens_next(devices: Counter[str], fleet: FleetView, nodes: set[NodeName]) -> str:
+    """For a machine that may run on `nodes`, none of which has all of them free."""
+    wanted = [Wanted(_views(name, fleet), number) for name, number in devices.items()]
+    then = what_ends_the_wait(wanted, Mode.PASSTHROUGH, nodes)
     if len(devices) > 1:
         kinds = _all_called(devices, fleet)
-        kept = (_kept(_views(name, fleet), asked) for name, asked in devices.items())
-        then = next(filter(None, kept), "") or "poolmgr moves them on one node as soon as they are idle there"
-        return (
-            f"no node has {kinds} free for VMs at the same time right now; {then}",
-            _follow(request, metadata),
-        )
+        return f"no node has {kinds} free for VMs at the same time right now; {then}"
+    ((name, number),) = devices.items()
+    model = listing(fleet.models_of_resource[name])
     if number == 1:
-        state = f"no {model} is free for VMs right now"
-    else:
-        state = f"no node has {number} {model} free for VMs right now"
-    return f"{state}; {_next(views, number)}", _follow(request, metadata)
+        return f"no {model} is free for VMs right now; {then}"
+    return f"no node has {number} {model} free for VMs right now; {then}"
 
 
 def _follow(request: AdmissionRequest, metadata: Mapping[str, Any]) -> str:
@@ -257,69 +244,9 @@ def _follow(request: AdmissionRequest, metadata: Mapping[str, Any]) -> str:
     return f"follow with `kubectl -n {namespace} get vmi {name}` and `kubectl -n {namespace} describe vmi {name}`"
 
 
-def _next(views: list[ModelView], number: int) -> str:
-    """What will end the wait, in the order of what an operator would look at."""
-    pools = {pool.name: pool for view in views for pool in view.pools}
-    taken = sum(view.in_passthrough - view.free + view.arriving for view in views)
-    automatic = [pool for pool in pools.values() if moves_by_itself(pool)]
-    if any(view.arriving for view in views) and number == 1:
-        return f"one is being converted; more follow if others wait too; {TIME_TOLD}"
-    unusable = sum(view.unusable for view in views)
-    if unusable == sum(view.gpus for view in views):
-        return (
-            f"none of the {unusable} GPU(s) of its kind can be used: they need an administrator (`kubectl get gpunodes -o yaml` says "
-            "why), or their nodes take no workloads"
-        )
-    if not any(view.in_shared for view in views):
-        beside = f", and {unusable} cannot be used" if unusable else ""
-        return f"VMs already use all of them{beside}: it starts when enough VMs stop"
-    if not pools:
-        return (
-            "they belong to no GPUPool, so poolmgr does not move them: ask your administrator for a GPUPool"
-        )
-    if not automatic:
-        pool = next(iter(pools.values()))
-        return (
-            f"poolmgr may not convert one on its own (GPUPool {pool.name}: rebalance.mode {pool.rebalance}): "
-            f"it starts when another VM stops or your administrator moves a GPU"
-        )
-    reach = sum(view.limits[Mode.PASSTHROUGH] for view in views)
-    if taken + number > reach:
-        return f"VMs already have as many as the limit allows ({_limits(views)}): it starts when another VM stops"
-    if kept := _kept(views, number):
-        return kept
-    if number == 1:
-        return f"poolmgr will convert a shared GPU as soon as one is idle; {TIME_TOLD}"
-    return f"poolmgr will convert {number} on one node as soon as that many are idle there"
-
-
-def _kept(views: list[ModelView], number: int) -> str:
-    """Why no node has so many that could be moved for it, where that is not for those who use them; else empty."""
-    words = sorted({word for view in views for word in view.kept})
-    if not words or any(view.within_reach >= number for view in views):
-        return ""
-    return (
-        f"shared GPUs of its kind stay where they are for now: {listing(words)}; it starts when VMs stop, or once that is over "
-        "(`kubectl get gpunodes -o yaml` says more)"
-    )
-
-
 def _views(resource: str, fleet: FleetView) -> list[ModelView]:
     found = (fleet.named(model) for model in fleet.models_of_resource.get(resource, ()))
     return [view for view in found if view is not None]
-
-
-def _limits(views: list[ModelView]) -> str:
-    return listing(
-        sorted(
-            {
-                f"GPUPool {pool.name}: passthrough.max {pool.passthrough.max}"
-                for view in views
-                for pool in view.pools
-                if pool.passthrough.max is not None
-            }
-        )
-    )
 
 
 def _called(resource: str, fleet: FleetView) -> str:

@@ -256,7 +256,7 @@ def test_warns_a_pod_that_waits_for_a_gpu_to_come_back() -> None:
     answer = decide(pod(container(gpu=1)), view)
     assert answer.verdict.reason is Reason.WILL_WAIT
     assert answer.warnings == (
-        f"no {A10} serves containers right now: the pod will wait until poolmgr can convert one that no "
+        f"no {A10} serves containers right now; the pod will wait until poolmgr can convert one that no "
         "virtual machine uses",
     )
 
@@ -368,9 +368,10 @@ def test_no_gpu_of_machines_is_promised_to_a_pod_that_nobody_would_move() -> Non
         ({"possible": True}, "until poolmgr can convert one that no virtual machine uses"),
         (
             stays,
-            "stay where they are for now: it cannot be told whether they are in use. The pod will wait until that is over",
+            "stay where they are for now: it cannot be told whether they are in use. The pod will wait until that is over "
+            "(`kubectl get gpunodes -o yaml` says more)",
         ),
     ):
-        view = fleet(gpu_node("n1", device(0, mode="Passthrough", rebind=rebind)))
+        view = fleet(gpu_node("n1", device(0, mode="Passthrough", rebind=rebind)), pools=(gpu_pool(),))
         (warning,) = decide(pod(container(gpu=1)), view).warnings
         assert warning.endswith(until)

@@ -389,19 +389,19 @@ def said(*gpu_nodes: Any, number: int = 1, now: float = TEN) -> str:
 
 
 @pytest.mark.parametrize(
-    ("kept", "why"),
+    ("held", "why"),
     [
-        (gpu_node("n1", device(0, rebind=NOT_NOW)), "their agent would not rebind them, BootDisplay"),
+        (gpu_node("n1", device(0, rebind=NOT_NOW)), "the console of their node is on them"),
         (gpu_node("n1", device(0, rebind=UNKNOWN)), "it cannot be told whether they are in use"),
         (gpu_node("n1", device(0, rebind=None)), "it cannot be told whether they are in use"),
         (resting(gpu_node("n1", device(0))), "they rest after failed moves"),
     ],
 )
-def test_no_move_is_promised_of_gpus_that_nobody_would_move(kept: Any, why: str) -> None:
-    assert f"stay where they are for now: {why}; it starts when" in said(kept)
-    assert "poolmgr will convert" not in said(kept)
+def test_no_move_is_promised_of_gpus_that_nobody_would_move(held: Any, why: str) -> None:
+    assert f"stay where they are for now: {why}; it starts when" in said(held)
+    assert "poolmgr will convert" not in said(held)
     other = gpu_node("n2", device(0, "n2"))
-    assert "poolmgr will convert a shared GPU as soon as one is idle" in said(kept, other)
+    assert "poolmgr will convert a shared GPU as soon as one is idle" in said(held, other)
 
 
 def test_where_as_many_as_it_asks_for_could_not_be_moved_on_one_node_none_are_promised() -> None:
