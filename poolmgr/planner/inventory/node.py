@@ -165,8 +165,8 @@ def _part(
         if one.side is Mode.PASSTHROUGH and one.names in resources
     )
     usable = is_open(node)
-    still = node_denial(node, now) is not None or not no_shared_iommu_group(node)
-    whole, off = pool.granularity is Granularity.NODE, pool.rebalance is RebalanceMode.OFF
+    whole, still = pool.granularity is Granularity.NODE, node_denial(node, now) is not None
+    asks = pool.rebalance is RebalanceMode.OFF or node.backoffs or not no_shared_iommu_group(node)
     # Looking a member of an enumeration up takes ten times as long as a local name (Python 3.11).
     passthrough, shared = Mode.PASSTHROUGH, Mode.SHARED
     ready, moving = usable_phases = DevicePhase.READY, DevicePhase.MOVING
@@ -202,9 +202,7 @@ def _part(
             part.shared_busy += busy
         unsure = gpu.pci_address in doubts or held_by_others(gpu, pods)
         kept = still or arriving or phase is not ready or unsure
-        if not kept and (
-            not gpu.rebind.ok or gpu.iommu_group is None or mode is None or off or node.backoffs
-        ):
+        if not kept and (asks or not gpu.rebind.ok or gpu.iommu_group is None or mode is None):
             kept = gpu_denial(gpu, node, pool, now) is not None
         if whole or gpu.nvswitch_domain:
             bundles.setdefault("" if whole else gpu.nvswitch_domain, []).append((gpu, kept, busy))

@@ -172,6 +172,13 @@ def test_two_gpus_of_one_iommu_group_stay() -> None:
     assert about_gpu(plan, "a", 1)[0] is Reason.IOMMU_GROUP_SHARED
 
 
+def test_two_gpus_of_one_iommu_group_keep_no_third() -> None:
+    both = (gpu("a", 0, iommu_group=3), gpu("a", 1, iommu_group=3))
+    plan = decide(snapshot(node("a", "", gpus=(*both, gpu("a", 2, iommu_group=7))), vms=(vm("v"),)))
+    assert moves(plan) == [("a", "02", Mode.PASSTHROUGH)]
+    assert about_gpu(plan, "a", 0)[0] is Reason.IOMMU_GROUP_SHARED
+
+
 # Bounds and budgets
 
 

@@ -11,6 +11,9 @@ from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, SideLimits
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Plan, SubjectKind
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.inventory.eligibility import denial_of
+from poolmgr.planner.inventory.inventory import build_inventory
+from poolmgr.planner.inventory.usage import usage_of
 from poolmgr.planner.plan import PoolPlanner
 from poolmgr.planner.sizing.forecast_sizer import ForecastSizer
 from poolmgr.planner.sizing.learning import LearningSizer
@@ -30,7 +33,8 @@ def clusters(draw: st.DrawFn) -> ClusterSnapshot:
         cards: list[Gpu] = []
         for g in range(draw(st.integers(1, 4))):
             mode = draw(st.sampled_from(list(Mode)))
-            card = gpu(name, g, mode, mode_since=draw(st.sampled_from([0.0, 9_900.0])))
+            group = draw(st.sampled_from([g, g, g, 0, None]))
+            card = gpu(name, g, mode, mode_since=draw(st.sampled_from([0.0, 9_900.0])), iommu_group=group)
             if draw(st.booleans()) and draw(st.booleans()):
                 card = replace(card, desired_mode=mode.other)
             cards.append(card)
@@ -140,6 +144,16 @@ def _everything_is_accounted_for(view: ClusterSnapshot, plan: Plan) -> None:
     )
     every = Counter((g.node, g.pci_address) for n in view.nodes for g in n.gpus)
     assert moved + kept == every
+
+
+@given(clusters())
+def test_what_a_rule_keeps_is_told_by_that_rule(view: ClusterSnapshot) -> None:
+    (limits,) = view.pools
+    usage = usage_of(view)
+    for kept in build_inventory(view, usage).ineligible:
+        denial = denial_of(kept.gpu, kept.node, limits, usage, view.taken_at)
+        assert denial is not None
+        assert denial[1]
 
 
 def carried_out(view: ClusterSnapshot, plan: Plan) -> ClusterSnapshot:
