@@ -136,12 +136,11 @@ def _path_of(document: dict[str, Any]) -> str:
 def _view(objects: "ObjectStore") -> "FleetView":
     from poolmgr import wire
     from poolmgr.wire import kinds
-    from poolmgr.wire.decoding import decode_as
     from poolmgr.wire.kinds import Kind
     from webhooks.fleet_reader import FleetReader
 
     def of(kind: Kind, as_type: type[T]) -> list[T]:
-        return [_decoded(decode_as, as_type, found) for found in objects.of(kind)]
+        return [_decoded(as_type, found) for found in objects.of(kind)]
 
     return FleetReader().read(
         of(kinds.GPU_NODES, wire.GpuNode),
@@ -152,10 +151,11 @@ def _view(objects: "ObjectStore") -> "FleetView":
     )
 
 
-def _decoded(decode: Any, as_type: type[T], document: dict[str, Any]) -> T:
+def _decoded(as_type: type[T], document: dict[str, Any]) -> T:
+    from poolmgr.wire.decoding import decode_as
+
     try:
-        found: T = decode(as_type, msgspec.json.encode(document))
+        return decode_as(as_type, msgspec.json.encode(document))
     except msgspec.DecodeError as error:
         name = f"{document['kind']} {document['metadata']['name']}"
         raise Rejected(Reason.INVALID_BODY, f"{name} of the fleet cannot be read: {error}") from error
-    return found

@@ -1,4 +1,7 @@
-"""The mirror: complete, honest about its age, and quiet while the API server is down."""
+"""The mirror: complete, honest about its age, and quiet while the API server is down.
+
+One file, long as it is: list, watch and what breaks them are one sequence, and the last test mixes all of it.
+"""
 
 import asyncio
 import random
