@@ -7,9 +7,11 @@ then says decides.
 """
 
 from poolmgr.domain.fleet import Gpu, Node, Transition
+from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import DevicePhase, Step
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.domain.usage import User
 
 from . import conditions, services
 from .actions import Action, Advance, Cordon, Park, Perform, Rollback, Shrink, Wait
@@ -85,21 +87,18 @@ def _wait(node: Node, snapshot: ClusterSnapshot, unsure: tuple[Gpu, ...]) -> Wai
     silent = node.agent.verdict(node.name)
     said = silent.message or f"the agent of {node.name} is heard again and has not said yet where they are"
     users = conditions.users_of(snapshot, unsure)
-    used = [
-        f"{conditions.user_names({gpu: found})} has {conditions.names([gpu])}" for gpu, found in users.items()
-    ]
     closed = node.sharing.closing if node.sharing is not None else frozenset()
-    free = [
-        f"{conditions.names([gpu])} is {'closed to new vGPU pods' if gpu.uuid in closed else 'not given out by HAMi'}"
-        for gpu in unsure
-        if gpu not in users and (gpu.uuid in closed or not _listed(node, gpu))
-    ]
-    doubt = f"nobody knows on which driver {conditions.names(unsure)} is" if not used and not free else ""
-    return Wait(Reason.AGENT_SILENT, "; ".join([*used, *free, doubt]).removesuffix("; ") + f": {said}")
+    states = [_state(gpu, users.get(gpu, ()), closed) for gpu in unsure]
+    return Wait(Reason.AGENT_SILENT, f"{'; '.join(states)}: {said}")
 
 
-def _listed(node: Node, gpu: Gpu) -> bool:
-    return node.sharing is not None and any(gpu.uuid == found.uuid for found in node.sharing.registered)
+def _state(gpu: Gpu, users: tuple[User, ...], closed: frozenset[GpuUuid]) -> str:
+    name = conditions.names([gpu])
+    if users:
+        return f"{conditions.user_names({gpu: users})} has {name}"
+    if gpu.uuid in closed:
+        return f"{name} is closed to new vGPU pods"
+    return f"nobody knows on which driver {name} is"
 
 
 def _give_back(node: Node, snapshot: ClusterSnapshot, unsure: tuple[Gpu, ...]) -> Action | None:

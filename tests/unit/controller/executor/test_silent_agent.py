@@ -26,7 +26,7 @@ from poolmgr.domain.liveness import AgentSign
 from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.neighbours import Neighbours, Service
 from poolmgr.domain.reasons import Reason
-from tests.builders import NOW, gpu, node, paused, pool, sharing, snapshot, transition
+from tests.builders import NOW, gpu, node, paused, pod, pool, sharing, snapshot, transition
 
 SILENT = AgentSign(heard=False, since=NOW - 300, silent=True)
 STAYED, ALSO_STAYED = gpu(0, desired_mode=Mode.PASSTHROUGH), gpu(1, desired_mode=Mode.PASSTHROUGH)
@@ -260,3 +260,41 @@ def test_hamis_plugin_looks_again_for_a_gpu_that_it_started_without() -> None:
     assert (action.to, action.reason) == (Step.DETACH, Reason.REGISTRATION_PENDING)
     starting = parked(home, to=Mode.SHARED, sharing=replace(blind, plugin_ready=False))
     assert not isinstance(starting, Advance), "one that starts now may find it"
+
+
+# -- what an attack found ---------------------------------------------------------------------------------------------
+
+
+def test_a_gpu_that_is_reported_on_the_other_driver_before_rebind_has_its_move_parked() -> None:
+    """It was rebound, and the move went back to an earlier step."""
+    there = gpu(0, mode=Mode.PASSTHROUGH, desired_mode=Mode.PASSTHROUGH)
+    for gpus in ((there,), (there, ALSO_STAYED)):
+        under_way = transition(*gpus, step=Step.DETACH, step_started_at=NOW - PATIENCE - 1)
+        seen = node(*gpus, NEIGHBOUR, agent=silent_for(PATIENCE + 1), transition=under_way)
+        assert isinstance(next_action(seen, snapshot(pools=(pool(),)), StepDeadlines()), Park)
+
+
+def test_while_a_silent_agent_is_waited_for_the_other_gpus_are_open() -> None:
+    moved = gpu(0, desired_mode=Mode.PASSTHROUGH)
+    all_closed = sharing(moved, NEIGHBOUR, fenced=frozenset({moved.uuid, NEIGHBOUR.uuid}))
+    opened = move_at(Step.DETACH, silent_for(70), sharing=all_closed)
+    assert isinstance(opened, Perform) and opened.effects == (FenceGpus(frozenset({moved.uuid})),)
+    assert isinstance(move_at(Step.DETACH, NOT_HEARD_YET, sharing=all_closed), Wait)
+    assert isinstance(move_at(Step.REBIND, silent_for(70), sharing=all_closed), Wait), (
+        "it may be on any driver"
+    )
+
+
+def test_what_is_said_of_each_parked_gpu_is_what_keeps_others_off_it() -> None:
+    unsure = replace(GIVEN_BACK, fenced=frozenset(), closing=frozenset(), version=(2, 8))
+    said = parked(STAYED, agent=SILENT, sharing=unsure)
+    assert isinstance(said, Wait)
+    assert said.message.startswith("nobody knows on which driver NVIDIA A10 0000:00:00.0 is: ")
+    user = pod(on=STAYED)
+    move = transition(STAYED, step=Step.ATTACH)
+    rest = replace(paused(WHOLE_NODE, failed_at=NOW), reason=Reason.MOVE_PARKED.value)
+    seen = node(STAYED, NEIGHBOUR, transition=move, backoffs=(rest,), agent=SILENT, sharing=GIVEN_BACK)
+    used = next_action(seen, snapshot(seen, pools=(pool(),), pods=(user,)), StepDeadlines())
+    assert isinstance(used, Wait) and used.message.startswith(
+        f"pod {user.namespace}/{user.name} has NVIDIA A10"
+    )
