@@ -73,7 +73,8 @@ class AdmissionApp:
         )
         self._unchecked = Counter(
             "poolmgr_webhook_unchecked_total",
-            "Reviews that were let pass unchecked: too_large, crowded (too many of one namespace waited) or late.",
+            "Reviews that pass unchecked: too_large, crowded (too many of one namespace waited), late, or unreadable "
+            "(answered with 400; the API server lets the request pass under failurePolicy Ignore).",
             ["kind", "why"],
             registry=registry,
         )
@@ -140,6 +141,8 @@ class AdmissionApp:
                 self._seconds_of(kind).observe(perf_counter() - started)
                 return encoded
         except Rejected as error:
+            self._counter_of(kind, error.reason).inc()
+            self._unchecked.labels(kind, "unreadable").inc()
             raise _Refusal(400, error.message) from error
         except Crowded:
             return self._encoded(kind, asker, unchecked(Unchecked.CROWDED))

@@ -9,7 +9,8 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from webhooks.review import AdmissionRequest, decode_review
+from poolmgr.domain.errors import Rejected
+from webhooks.review import AdmissionRequest, decode_review, read_review
 
 
 class _Metadata(TypedDict, total=False):
@@ -63,7 +64,7 @@ _decoder = msgspec.json.Decoder(_PodReview)
 def decode_pod_review(body: bytes) -> AdmissionRequest:
     """As `decode_review`, with the fields above alone. Raises Rejected as it does."""
     try:
-        return _decoder.decode(body).request
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return read_review(_decoder, body).request
+    except Rejected:
         # Not shaped as a Pod, or no review at all: what to say about it is told there.
         return decode_review(body)

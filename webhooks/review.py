@@ -4,19 +4,25 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
+from poolmgr.wire.decoding import decoded
 
 WARNING_LIMIT = 256
 """Characters after which the API server may cut a warning (Kubernetes, dynamic admission control)."""
 MESSAGE_LIMIT = 1024
 """Characters of a refusal: what a request names may be as long as the request."""
 
+DEEP_LIMIT_BYTES = 64 * 2**10
+"""Of a body that is nested deeper than the decoder goes and read all the same. Nobody's objects are like that, and cutting
+them takes a hundred times as long as decoding."""
+
+T = TypeVar("T")
 PatchOperation = dict[str, Any]
 """One operation of RFC 6902."""
 
@@ -89,18 +95,35 @@ _encoder = msgspec.json.Encoder()
 
 
 def read_asker(body: bytes) -> Asker:
-    """Skips the objects. Raises Rejected when `body` is not an AdmissionReview with a request."""
-    try:
-        return _asked.decode(body).request
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _no_review(error) from error
+    """Skips the objects. Raises Rejected as `read_review` does."""
+    return read_review(_asked, body).request
 
 
 def decode_review(body: bytes) -> AdmissionRequest:
-    """Raises Rejected when `body` is not an AdmissionReview with a request."""
+    """Raises Rejected as `read_review` does."""
+    return read_review(_decoder, body).request
+
+
+def read_review(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
+    """Raises Rejected when `body` is not an AdmissionReview with a request, or is nested too deeply to be read."""
     try:
-        return _decoder.decode(body).request
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return decoder.decode(body)
+    except RecursionError:
+        return _read_deep(decoder, body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _no_review(error) from error
+
+
+def _read_deep(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
+    if len(body) > DEEP_LIMIT_BYTES:
+        raise Rejected(
+            Reason.INVALID_BODY,
+            f"The object in this AdmissionReview is nested too deeply to be checked at {len(body)} bytes: remove "
+            f"the nested fields, or keep the object under {DEEP_LIMIT_BYTES} bytes.",
+        )
+    try:
+        return decoded(decoder, body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _no_review(error) from error
 
 

@@ -1,12 +1,11 @@
 """Decoding objects that strangers wrote, however deep they are nested.
 
 The API server stores ten thousand levels, also in fields that nobody here reads, and msgspec gives up at Python's limit of
-recursion even where it only skips. So the limit is another one for such an object; beyond that, as where Python has a fixed
-one, what is deeper than anything that is read is cut off before.
+recursion even where it only skips. Of such an object, what is deeper than anything that is read is cut off first.
+Raising the limit instead would raise it for the whole process, and some releases of Python do not let it be raised.
 """
 
 import re
-import sys
 from functools import cache
 from typing import Any, TypeVar
 
@@ -14,8 +13,6 @@ import msgspec
 
 T = TypeVar("T")
 
-STORED = 10_000
-"""Levels that the API server's own decoder takes (Go's encoding/json)."""
 DEEPEST = 64
 """Levels that are kept where it is cut. The deepest that is read, a rule of affinity in a machine's template, has a dozen."""
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
@@ -26,7 +23,7 @@ def decoded(decoder: "msgspec.json.Decoder[T]", raw: bytes | msgspec.Raw) -> T:
     try:
         return decoder.decode(raw)
     except RecursionError:
-        return _deep(decoder, raw)
+        return decoder.decode(shallow(bytes(raw)))
 
 
 def decode_as(as_type: type[T], raw: bytes | msgspec.Raw) -> T:
@@ -38,17 +35,6 @@ def decode_as(as_type: type[T], raw: bytes | msgspec.Raw) -> T:
 @cache
 def _decoder_of(as_type: Any) -> Any:
     return msgspec.json.Decoder(as_type)
-
-
-def _deep(decoder: "msgspec.json.Decoder[T]", raw: bytes | msgspec.Raw) -> T:
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, 2 * STORED))
-    try:
-        return decoder.decode(raw)
-    except RecursionError:
-        return decoder.decode(shallow(bytes(raw)))
-    finally:
-        sys.setrecursionlimit(before)
 
 
 def shallow(raw: bytes) -> bytes:

@@ -112,12 +112,31 @@ async def test_what_is_no_review_is_a_bad_request() -> None:
         assert (await http.get("/admit/pods")).status_code == 405
 
 
-async def test_nesting_beyond_measure_is_a_bad_request() -> None:
+async def test_nesting_beyond_measure_is_a_bad_request_and_counted() -> None:
     deep = b'{"request": {"uid": "u1", "operation": "CREATE", "object": {"spec": ' + b'{"a":' * 100_000
     async with client(None) as http:
         for kind in ("pods", "virtualmachines"):
             answer = await http.post(f"/admit/{kind}", content=deep + b"1" + b"}" * 100_003)
             assert answer.status_code == 400
+            assert "nested too deeply to be checked" in answer.text
+            assert await unchecked(http, kind, "unreadable") == 1.0
+        metrics = (await http.get("/metrics")).text
+    assert 'poolmgr_webhook_requests_total{kind="pods",reason="InvalidBody"} 1.0' in metrics
+
+
+@pytest.mark.parametrize("kind", ["pods", "virtualmachines"])
+async def test_an_object_with_a_deep_field_that_nobody_reads_is_decided_on(kind: str) -> None:
+    asked = (
+        pod(container(gpu=3)) if kind == "pods" else vm("nvidia.com/GA102GL_A10", "nvidia.com/GA102GL_A10")
+    )
+    body = json.dumps(review(asked)).encode()
+    deep = body.replace(
+        b'"metadata": {', b'"metadata": {"managedFields": ' + b"[" * 5_000 + b"]" * 5_000 + b", ", 1
+    )
+    assert deep != body
+    async with client(small_fleet()) as http:
+        plain = (await http.post(f"/admit/{kind}", content=body)).json()
+        assert (await http.post(f"/admit/{kind}", content=deep)).json() == plain
 
 
 async def test_a_body_over_the_limit_is_not_read_to_its_end() -> None:
