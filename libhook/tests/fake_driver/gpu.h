@@ -65,4 +65,7 @@ void fg_thread_arrived(void *expected);
 /* Threads that wait for something other than time step aside meanwhile. */
 void fg_step_aside(void);
 void fg_step_back(void);
+/* Waits until so many programs of this machine have come here; virtual time stands still meanwhile. Without it whoever the
+ * kernel starts first has the machine, and its time, to itself until the others come. */
+void fg_meet(int programs);
 void fg_process_leaves(void); /* it is about to end, whatever its threads are waiting for */

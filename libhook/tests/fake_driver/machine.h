@@ -38,6 +38,7 @@ struct shared {
     bool virtual_time; /* one machine, one clock */
     int64_t now, began;
     int context_high, thread_high, process_high;
+    uint32_t met; /* programs that have come to a meeting, of all meetings */
     struct device device[FG_DEVICES];
     struct thread thread[FG_THREADS];
     struct process process[FG_PROCESSES];

@@ -185,3 +185,9 @@ void fg_step_back(void) {
     fg_unlock();
 }
 
+void fg_meet(int programs) {
+    fg_step_back();
+    uint32_t size = (uint32_t)programs, all = (__atomic_fetch_add(&fg_shared->met, 1, __ATOMIC_SEQ_CST) / size + 1) * size;
+    while (__atomic_load_n(&fg_shared->met, __ATOMIC_SEQ_CST) < all) fg_machine_sleep(1000000);
+}
+

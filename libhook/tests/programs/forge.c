@@ -1,4 +1,5 @@
-/* A tenant that writes into its own region what is not so, every millisecond until its input ends: no hook, no GPU.
+/* A tenant that writes into its own region what is not so, every millisecond until its input ends: no hook, no GPU. It
+ * begins together with one other program on the fake machine.
  *   forge REGION posted|charged|cut
  * posted: that its processes kept the GPU busy all the time, as many at once as can be told; charged: that it has paid
  * for everything. cut: the file is shortened to nothing and filled again, over and over. */
@@ -24,6 +25,7 @@ int main(int argc, char **argv) {
     bool cuts = strcmp(argv[2], "cut") == 0, charged = strcmp(argv[2], "charged") == 0;
     struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
     struct timespec pause = { .tv_nsec = 1000000 };
+    fg_meet(2);
     for (; poll(&input, 1, 0) == 0; nanosleep(&pause, NULL)) {
         int64_t bin = now_ns() / PH_BIN_NS;
         if (cuts && (ftruncate(fd, 0) != 0 || ftruncate(fd, PH_REGION_SIZE) != 0)) return 4;

@@ -22,6 +22,7 @@ static inline void check(CUresult result, const char *what, int line) {
 /* Of the fake machine; absent on a real GPU. */
 extern int64_t fg_process_busy(int device, int pid) __attribute__((weak));
 extern void fg_step_back(void) __attribute__((weak));
+extern void fg_meet(int programs) __attribute__((weak));
 extern void fg_process_leaves(void) __attribute__((weak));
 extern uint64_t fg_memory_used(int device) __attribute__((weak));
 extern uint64_t fg_memory_own(int device) __attribute__((weak));

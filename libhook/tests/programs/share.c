@@ -2,6 +2,7 @@
  *   share --ns KERNEL --grid BLOCKS --warm T --seconds T --mode sync|async|graph|think --streams N --processes P
  *   … --write-at T --region FILE --offset O --size 4|8 --value V [--undo-at T --undo-value V]: what another program
  *   writes to the shared file meanwhile
+ *   … --programs N: begins when N programs on this fake machine are ready to
  *   … --gpu N: the machine's number of the only GPU that is visible, to count by
  *   … --region FILE --read O: prints the 8 bytes there when it has finished, as "read"
  * Prints one line per process: {"pid":…, "busy_ns":…, "elapsed_ns":…, "launches":…}; busy_ns is the fake
@@ -30,7 +31,7 @@ enum { ROUND_CYCLES = 33 }; /* about; shares are told against the same program w
 static int64_t kernel_ns, seconds_ns, warm_ns, think_ns;
 static unsigned int grid;
 static const char *mode;
-static int stream_count, processes, gpu;
+static int stream_count, processes, programs, gpu;
 static int64_t launches; /* atomic */
 
 static struct {
@@ -118,6 +119,7 @@ static void work(struct meeting *meeting) {
     }
     __atomic_add_fetch(&meeting->arrived, 1, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(&meeting->arrived, __ATOMIC_SEQ_CST) < processes) sched_yield();
+    if (on_fake_machine()) fg_meet(programs * processes);
     pthread_t writer, meter;
     int64_t begin = now_ns() + warm_ns, before = -1; /* what happens while warming up does not count */
     if (writing.at > 0 && pthread_create(&writer, NULL, write_region, NULL) == 0) pthread_detach(writer);
@@ -153,6 +155,7 @@ int main(int argc, char **argv) {
     gpu = (int)number(argc, argv, "--gpu", 0);
     stream_count = (int)number(argc, argv, "--streams", 1);
     processes = (int)number(argc, argv, "--processes", 1);
+    programs = (int)number(argc, argv, "--programs", 1);
     writing.region = option(argc, argv, "--region", "");
     writing.at = number(argc, argv, "--write-at", 0);
     writing.undo_at = number(argc, argv, "--undo-at", 0);

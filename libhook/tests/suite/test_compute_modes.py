@@ -39,7 +39,7 @@ def together(
     """Two containers that see each other; both want all they can get for five seconds."""
     running = [
         machine.start(
-            "share", "--seconds", "5", "--ns", "200000",
+            "share", "--seconds", "5", "--ns", "200000", "--programs", "2",
             POOLMGR_HOOK_ACTIVITY=str(tmp_path), FAKE_CUDA_CALL_NS="2000",
             CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / f"{i}.cache"), **settings,
         )
@@ -61,11 +61,11 @@ def burst_beside(machine: Machine, tmp_path: Path, *neighbour: str) -> tuple[flo
     """Shares of ten seconds of a burst container of 30 % and, over its own time, of a neighbour that has 70 %."""
     known = {"POOLMGR_HOOK_ACTIVITY": str(tmp_path), "FAKE_CUDA_CALL_NS": "2000"}
     burst = machine.start(
-        "share", "--seconds", "10", "--ns", "200000", CUDA_DEVICE_SM_LIMIT="30", POOLMGR_HOOK_MODE="burst",
+        "share", "--seconds", "10", "--ns", "200000", "--programs", "2", CUDA_DEVICE_SM_LIMIT="30", POOLMGR_HOOK_MODE="burst",
         CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / "a.cache"), **known,
     )  # fmt: skip
     other = machine.start(
-        "share", "--ns", "200000", *neighbour, CUDA_DEVICE_SM_LIMIT="70",
+        "share", "--ns", "200000", "--programs", "2", *neighbour, CUDA_DEVICE_SM_LIMIT="70",
         CUDA_DEVICE_MEMORY_SHARED_CACHE=str(tmp_path / "b.cache"), **known,
     )  # fmt: skip
     own, others = (share_of(process.communicate(timeout=PATIENCE)[0]) for process in (burst, other))

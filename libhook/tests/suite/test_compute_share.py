@@ -178,6 +178,8 @@ def shares_of_two_tenants_are(
             "10",
             "--ns",
             str(ns),
+            "--programs",
+            str(len(shares)),
             CUDA_DEVICE_SM_LIMIT=str(share),
             CUDA_DEVICE_MEMORY_SHARED_CACHE=str(folder / f"{index}.cache"),
             FAKE_CUDA_CALL_NS="2000",

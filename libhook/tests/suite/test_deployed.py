@@ -118,6 +118,7 @@ def node(machine: Machine, tmp_path: Path) -> Node:
 
 
 BUSY = ("share", "--seconds", "10", "--ns", "200000")
+BUSY_WITH_ANOTHER = (*BUSY, "--programs", "2")
 
 
 @pytest.mark.parametrize("shares", [(50, 50), (25, 25, 25, 25), (30, 70), (10, 90)])
@@ -126,7 +127,8 @@ def test_tenants_get_their_shares_by_default(node: Node, shares: tuple[int, ...]
     for number, share in enumerate(shares):
         node.add(str(number), share)
     node.meet()
-    running = [node.start(str(number), *BUSY) for number in range(len(shares))]
+    together = ("--programs", str(len(shares)))
+    running = [node.start(str(number), *BUSY, *together) for number in range(len(shares))]
     got = [share_of(process.communicate(timeout=PATIENCE)[0]) for process in running]
     assert got == [pytest.approx(share, abs=2) for share in shares]
     assert sum(got) >= 98
@@ -142,7 +144,7 @@ def test_tenants_on_two_gpus_do_not_pay_for_each_other_nor_less_for_the_other(no
         node.run(name, "bypass", "plain", "1", virtual=True, CUDA_VISIBLE_DEVICES=gpu, **two)
     node.round()
     running = [
-        node.start(name, *BUSY, "--gpu", gpu, CUDA_VISIBLE_DEVICES=gpu, **two)
+        node.start(name, *BUSY_WITH_ANOTHER, "--gpu", gpu, CUDA_VISIBLE_DEVICES=gpu, **two)
         for name, gpu in (("a", "0"), ("b", "1"))
     ]
     got = [share_of(process.communicate(timeout=PATIENCE)[0]) for process in running]
@@ -253,7 +255,7 @@ def beside_a_hostile_tenant(node: Node, how: str) -> tuple[float, int]:
     node.add("b", 70)
     node.meet()
     with forging(node, "b", how):
-        program = node.start("a", *BUSY)
+        program = node.start("a", *BUSY_WITH_ANOTHER)
         output, _ = program.communicate(timeout=PATIENCE)
     return share_of(output) if program.returncode == 0 else 0.0, program.returncode
 
@@ -284,7 +286,9 @@ def test_best_effort_waits_for_whoever_claims_to_be_busy(node: Node) -> None:
     node.add("b", 70)
     node.meet()
     with forging(node, "b", "posted"):
-        output, _ = node.start("a", *BUSY, POOLMGR_HOOK_MODE="best-effort").communicate(timeout=PATIENCE)
+        output, _ = node.start("a", *BUSY_WITH_ANOTHER, POOLMGR_HOOK_MODE="best-effort").communicate(
+            timeout=PATIENCE
+        )
     assert share_of(output) < 30
 
 
@@ -295,7 +299,7 @@ def test_a_tenant_that_hides_costs_its_neighbours_up_to_its_own_turns(node: Node
     node.meet()
     node.region("b").rename(node.region("b").with_name("hidden"))
     node.round()
-    running = [node.start("a", *BUSY), node.start("b", *BUSY)]
+    running = [node.start(name, *BUSY_WITH_ANOTHER) for name in ("a", "b")]
     got = [share_of(process.communicate(timeout=PATIENCE)[0]) for process in running]
     assert 20 < got[0] <= 51
 
