@@ -166,7 +166,7 @@ def _count_node(node: Node, names: Names, tenants: Tenants) -> NodeCensus:
     for gpu, pods in zip(node.gpus, tenants.pods, strict=True):
         by_launcher = next(launched) if gpu.allocated_to else None
         vm = (tenants.vms or {}).get(gpu.pci_address) or by_launcher
-        on_it = tuple(pods) if pods and gpu.uuid else ()
+        on_it = tuple(pods)
         used = in_use(gpu, on_it, vm)
         share = 1.0 if gpu.observed_mode is Mode.PASSTHROUGH and used else _share(gpu, on_it)
         users = users_of(gpu, on_it, vm) if used else ()

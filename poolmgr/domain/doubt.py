@@ -80,21 +80,29 @@ def unplaced_of(
         if pod.node is not None and not seen[pod.uid] and not seen[name]:
             entry = Unplaced(f"pod {name}", Mode.SHARED, _asked(pod), pod.card_names, NO_ASSIGNMENT)
             found.setdefault(pod.node, []).append(entry)
-    known = _uuids(Same(snapshot.nodes))
+    homes, twins = _homes(Same(snapshot.nodes))
     for uuid, pods in by_gpu.items():
-        if uuid in known:
-            continue
+        home = homes.get(uuid)
         for pod in pods:
-            if pod.node is not None:
+            there = pod.node
+            if there is None or there == home or (there, uuid) in twins:
+                continue
+            if home is None:
                 because = f"the agent reports none with HAMi's UUID {uuid}: check that NVML works on the node"
-                entry = Unplaced(f"pod {pod.namespace}/{pod.name}", Mode.SHARED, 1, "", because)
-                found.setdefault(pod.node, []).append(entry)
+            else:
+                because = f"HAMi's UUID {uuid} is that of a GPU of {home}; delete it"
+            entry = Unplaced(f"pod {pod.namespace}/{pod.name}", Mode.SHARED, 1, "", because)
+            found.setdefault(there, []).append(entry)
     return {node: tuple(entries) for node, entries in found.items()}
 
 
 @lru_cache(maxsize=2)  # the snapshot that a plan was made of, and the one taken after it
-def _uuids(nodes: Same) -> frozenset[GpuUuid]:
-    return frozenset(gpu.uuid for node in nodes.values for gpu in node.gpus if gpu.uuid)
+def _homes(nodes: Same) -> tuple[dict[GpuUuid, NodeName], frozenset[tuple[NodeName, GpuUuid]]]:
+    """The first node that reports each UUID, and any others that report it as well."""
+    pairs = [(gpu.uuid, gpu.node) for node in nodes.values for gpu in node.gpus if gpu.uuid]
+    homes = dict(reversed(pairs))
+    twins = {(name, uuid) for uuid, name in pairs if homes[uuid] != name} if len(homes) < len(pairs) else ()
+    return homes, frozenset(twins)
 
 
 def _asked(pod: SharedPod) -> int:

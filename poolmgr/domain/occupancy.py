@@ -73,12 +73,24 @@ def _unbound(same: Same) -> tuple[Any, ...]:
     return tuple([workload for workload in same.values if workload.node is None])
 
 
+def bound_here(assigned: Sequence[SharedPod] | None, node: NodeName) -> Sequence[SharedPod]:
+    """Of the pods assigned to a GPU's UUID, those that are on it: bound to its node, or not bound yet, as HAMi assigns a
+    GPU before it binds. A pod that is bound to another node cannot use the GPU, even where both nodes report that UUID;
+    which GPUs of its own node it has is for `doubt` to say."""
+    if not assigned:
+        return ()
+    for pod in assigned:
+        if pod.node is not None and pod.node != node:
+            return [one for one in assigned if one.node is None or one.node == node]
+    return assigned
+
+
 @dataclass(slots=True)
 class Occupancy:
     """Indexes over one snapshot. Get it from `occupancy_of`; nobody changes it."""
 
-    pods_by_gpu: PodsByGpu
-    """Bound to the node yet or not: HAMi assigns a GPU before it binds."""
+    assigned: PodsByGpu
+    """By the UUIDs that HAMi wrote on pods, wherever they are bound. Who asks for a GPU's pods asks `pods_on`."""
     vms_by_node: dict[NodeName, dict[PciAddress, Vm]]
     """By the devices that the kubelet gave them."""
     vm_by_launcher: dict[str, Vm]
@@ -91,12 +103,8 @@ class Occupancy:
         )
 
     def pods_on(self, gpu: Gpu) -> Sequence[SharedPod]:
-        """Not those that are bound to another node, whose GPU this one's node may say that it has."""
-        there = self.pods_by_gpu.get(gpu.uuid, ()) if gpu.uuid else ()
-        for pod in there:
-            if pod.node is not None and pod.node != gpu.node:
-                return [one for one in there if one.node is None or one.node == gpu.node]
-        return there
+        """See `bound_here`."""
+        return bound_here(self.assigned.get(gpu.uuid), gpu.node)
 
     def in_use(self, gpu: Gpu) -> bool:
         """See `usage.in_use`."""
@@ -150,17 +158,25 @@ def _occupancy_of(key: _Key) -> Occupancy:
             there[PciAddress(address)] = vm
     by_gpu, loose = indexed(snapshot.pods)
     unplaced = unplaced_of(snapshot, loose, by_gpu)
+    if GpuUuid("") in by_gpu:  # no GPU's, and not that of all whose UUID the agent does not know
+        by_gpu = {uuid: pods for uuid, pods in by_gpu.items() if uuid}
     return Occupancy(by_gpu, vms_by_node, vm_by_launcher, unplaced)
 
 
 class Tenants(NamedTuple):
     """Who is on a node."""
 
-    pods: tuple[Sequence[SharedPod] | None, ...]
-    """On each GPU."""
+    node: NodeName
+    assigned: tuple[Sequence[SharedPod] | None, ...]
+    """To the UUID of each GPU, as HAMi has it: equal ones mean equal `pods`, and are cheaper to compare."""
     vms: dict[PciAddress, Vm] | None
     launched: tuple[Vm | None, ...]
     """VMs that are known by their launcher pod, for each GPU that the kubelet gave to one."""
+
+    @property
+    def pods(self) -> tuple[Sequence[SharedPod], ...]:
+        """On each GPU, see `bound_here`."""
+        return tuple([bound_here(pods, self.node) for pods in self.assigned])
 
 
 class Names(NamedTuple):
@@ -178,7 +194,8 @@ class Names(NamedTuple):
 
     def tenants(self, occupancy: Occupancy) -> Tenants:
         return Tenants(
-            tuple(map(occupancy.pods_by_gpu.get, self.uuids)),
+            self.node,
+            tuple(map(occupancy.assigned.get, self.uuids)),
             occupancy.vms_by_node.get(self.node),
             tuple(map(occupancy.vm_by_launcher.get, self.launchers)),
         )

@@ -208,7 +208,7 @@ def _why_busy(at: NodeInventory, usage: Usage) -> list[Refusal]:
     sentence here."""
     said: list[Refusal] = []
     for gpus in at.busy_shared:
-        pods = usage.pods_by_gpu.get(gpus[0].uuid)
+        pods = usage.pods_on(gpus[0])
         if len(gpus) == 1 and pods:
             message = f"{name_of(gpus[0])} is in use by {busy_with_pods(pods)}"
             said.append(_about(gpus[0], (Reason.GPU_BUSY, message)))

@@ -28,7 +28,7 @@ def _sorted_like(node: Node, one: Tenants, other: Tenants) -> bool:
         (one.vms or {}).keys() == (other.vms or {}).keys()
         and [bool(pods) for pods in one.pods] == [bool(pods) for pods in other.pods]
         and all(
-            held_by_others(gpu, before or ()) == held_by_others(gpu, now or ())
+            held_by_others(gpu, before) == held_by_others(gpu, now)
             for gpu, before, now in zip(node.gpus, one.pods, other.pods, strict=True)
             if gpu.holders
         )

@@ -10,7 +10,7 @@ from poolmgr.domain.fleet import Gpu, Pool
 from poolmgr.domain.identifiers import NodeName, WorkloadUid
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.inventory.cache import CachedNode, InventoryCache
-from poolmgr.planner.inventory.eligibility import lost_work, use_denial
+from poolmgr.planner.inventory.eligibility import lost_work
 from poolmgr.planner.inventory.node import GroupKey, IneligibleGpu, NodeInventory, NodePart, Unit
 from poolmgr.planner.inventory.usage import Usage
 
@@ -63,7 +63,7 @@ class Inventory:
         lost = 0.0
         victims: dict[WorkloadUid, None] = {}
         for gpu in gpus:
-            if gpu.uuid not in self.usage.pods_by_gpu and use_denial(gpu, self.usage) is None:
+            if not self.usage.in_use(gpu):
                 continue
             price = lost_work(gpu, group.pool, self.usage, self.taken_at)
             if price is None:

@@ -17,7 +17,7 @@ class Usage(Occupancy):
         """(memory MiB, compute percent, slices) taken from a shared GPU."""
         memory = cores = slices = 0
         uuid = gpu.uuid
-        for pod in self.pods_by_gpu.get(uuid, ()):
+        for pod in self.pods_on(gpu):
             for part in pod.slices:
                 if part.uuid == uuid:
                     memory += part.memory_mib
@@ -43,4 +43,4 @@ def busy_with_pods(pods: Sequence[SharedPod]) -> str:
 def usage_of(snapshot: ClusterSnapshot) -> Usage:
     """O(GPUs + VMs + slices)."""
     found = occupancy_of(snapshot)
-    return Usage(found.pods_by_gpu, found.vms_by_node, found.vm_by_launcher, found.unplaced)
+    return Usage(found.assigned, found.vms_by_node, found.vm_by_launcher, found.unplaced)

@@ -73,7 +73,7 @@ def drain_forecast(
     ages: list[float] = []
     for row, unit in enumerate(units):
         for gpu in unit:
-            for pod in usage.pods_by_gpu.get(gpu.uuid, ()):
+            for pod in usage.pods_on(gpu):
                 if evictable and pod.best_effort and pod.evictable:
                     continue
                 rows.append(row)

@@ -6,7 +6,7 @@ import pytest
 
 from poolmgr.domain.demand import CardAsk
 from poolmgr.domain.fleet import Holder
-from poolmgr.domain.identifiers import GpuUuid
+from poolmgr.domain.identifiers import GpuUuid, NodeName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.occupancy import occupancy_of
 from tests.builders import A10_RESOURCE, gpu, node, pod, sharing, snapshot, vm
@@ -60,6 +60,25 @@ def test_a_slice_of_a_uuid_that_no_agent_reports_may_be_of_any_shared_gpu() -> N
     unknown = replace(G0, uuid=GpuUuid(""))
     found = doubts(unknown, P2, pods=(pod(on=G0),), sharing=None)
     assert set(found) == {G0.pci_address} and f"HAMi's UUID {G0.uuid}" in found[G0.pci_address]
+
+
+def test_a_pod_with_a_gpu_of_another_node_may_have_any_shared_gpu_of_its_own() -> None:
+    mine, its = node(G0, P2), node(gpu(0, node="n2"), name="n2")
+    stray = replace(pod(on=its.gpus[0]), node=G0.node)
+    found = occupancy_of(snapshot(mine, its, pods=(stray,)))
+    assert set(found.doubts_on(mine)) == {G0.pci_address}
+    assert (
+        f"UUID {its.gpus[0].uuid} is that of a GPU of n2; delete it" in found.doubts_on(mine)[G0.pci_address]
+    )
+    assert not found.doubts_on(its) and not found.in_use(its.gpus[0])
+
+
+def test_a_pod_on_either_of_two_nodes_that_report_one_uuid_is_in_no_doubt() -> None:
+    twin = replace(G0, node=NodeName("n2"))
+    nodes = node(G0), node(twin, name="n2")
+    for there in nodes:
+        found = occupancy_of(snapshot(*nodes, pods=(replace(pod(on=G0), node=there.name),)))
+        assert found.doubts_on(nodes[0]) == found.doubts_on(nodes[1]) == {}
 
 
 def test_a_slice_of_no_uuid_is_not_taken_for_one_of_a_gpu_without() -> None:

@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
+from poolmgr.domain.census import take_census
+from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.occupancy import occupancy_of
+from poolmgr.domain.usage import GpuState
 from tests.builders import gpu, node, pod, snapshot, vm
 
 GPU = gpu(0)
@@ -26,3 +29,20 @@ def test_two_snapshots_in_turns_are_each_worked_out_once() -> None:
     first, second = occupancy_of(BUSY), occupancy_of(other)
     assert occupancy_of(BUSY) is first
     assert occupancy_of(other) is second
+
+
+def test_a_pod_is_on_the_gpu_of_its_own_node_alone_where_two_nodes_report_its_uuid() -> None:
+    twin = replace(GPU, node=NodeName("n2"))
+    bound = pod(on=GPU)
+    view = snapshot(node(GPU), node(twin, name="n2"), pods=(bound,))
+    found = occupancy_of(view)
+    assert (list(found.pods_on(GPU)), list(found.pods_on(twin))) == ([bound], [])
+    mine, its = take_census(view).uses
+    assert (mine.pods, mine.state, mine.share > 0) == ((bound,), GpuState.IN_USE, True)
+    assert (its.pods, its.state, its.share) == ((), GpuState.IDLE, 0.0)
+
+
+def test_a_pod_that_is_not_bound_yet_may_be_on_the_gpu_of_either() -> None:
+    twin = replace(GPU, node=NodeName("n2"))
+    view = snapshot(node(GPU), node(twin, name="n2"), pods=(replace(pod(on=GPU), node=None),))
+    assert all(use.state is GpuState.IN_USE for use in take_census(view).uses)

@@ -9,12 +9,13 @@ from poolmgr.controller import guard
 from poolmgr.domain.census import GpuUse, take_census
 from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.fleet import Gpu, Holder, Pool, RebalanceMode
-from poolmgr.domain.identifiers import PoolName, WorkloadUid
+from poolmgr.domain.identifiers import GpuUuid, NodeName, PoolName, WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.plan import Move, Plan, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.domain.usage import GpuState, in_use, moves_by_itself, users_of
+from poolmgr.planner.inventory.usage import usage_of
 from poolmgr.planner.plan import PoolPlanner
 from tests.unit.planner.builders import A10, gpu, moving, node, pod, pool, snapshot, vm
 
@@ -24,7 +25,8 @@ DAEMON = Holder(300, "nvidia-device-p", "plugin", "/dev/nvidia0")
 
 @st.composite
 def fleets(draw: st.DrawFn) -> ClusterSnapshot:
-    """Up to four nodes; each GPU with any of the witnesses of its use, alone and together.
+    """Up to four nodes; each GPU with any of the witnesses of its use, alone and together. Some pods with a slice of it are
+    bound to another node, and some of its UUIDs another node reports as well.
 
     Left out is what makes one GPU speak for another: bundles, and VMs whose GPU no agent has reported yet.
     """
@@ -36,7 +38,8 @@ def fleets(draw: st.DrawFn) -> ClusterSnapshot:
             holders: list[Holder] = draw(st.sampled_from([[], [], [DAEMON], [XORG]]))
             if draw(st.sampled_from([False, False, True])):
                 there = pod(f"r{n}{g}", (name, g), best_effort=draw(st.booleans()), evictable=True)
-                pods.append(draw(st.sampled_from([there, replace(there, node=None)])))
+                bound_to = draw(st.sampled_from([name, name, None, "n0", "elsewhere"]))
+                pods.append(replace(there, node=NodeName(bound_to) if bound_to is not None else None))
                 holders = [*holders, *draw(st.sampled_from([[], [Holder(5, "python", there.uid)]]))]
             if draw(st.sampled_from([False, False, False, True])):
                 vms.append(vm(f"r{n}{g}", on=(name, g)))
@@ -45,6 +48,7 @@ def fleets(draw: st.DrawFn) -> ClusterSnapshot:
                     name,
                     g,
                     mode,
+                    uuid=GpuUuid(f"GPU-{draw(st.sampled_from([name] * 5 + ['n0']))}-{g}"),
                     desired_mode=draw(st.sampled_from([mode, mode, mode, mode, mode.other])),
                     phase=draw(st.sampled_from([DevicePhase.READY] * 6 + list(DevicePhase))),
                     holders=tuple(holders),
@@ -112,6 +116,17 @@ def test_who_uses_a_gpu_is_known_by_name_or_it_is_not_in_use(view: ClusterSnapsh
     for use in take_census(view).uses:
         assert bool(use.users) == in_use(use.gpu, use.pods, use.vm)
         assert (use.state is GpuState.IN_USE) <= bool(use.users)
+
+
+@given(fleets())
+def test_who_is_on_a_gpu_and_what_they_take_of_it_is_the_same_for_census_and_planner(
+    view: ClusterSnapshot,
+) -> None:
+    usage = usage_of(view)
+    for use in take_census(view).uses:
+        assert tuple(usage.pods_on(use.gpu)) == use.pods
+        taken = [part for pod in use.pods for part in pod.slices if part.uuid == use.gpu.uuid]
+        assert usage.load_on(use.gpu)[2] == sum(part.slots for part in taken)
 
 
 def one_use(card: Gpu, *pods: SharedPod, vms: tuple[Vm, ...] = ()) -> GpuUse:
