@@ -20,6 +20,7 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.domain.reservation import Reservation
 from poolmgr.wire.hami.config import HamiConfig
 from webhooks.gpu_view import GpuView, SeenNode
+from webhooks.kinds import PoolKind, kinds_of
 
 QuotaUses = Mapping[tuple[PoolName, str], float]
 
@@ -108,6 +109,7 @@ class FleetView:
     """Those that no new pod may get."""
     uuids: frozenset[GpuUuid]
     pools: tuple[Pool, ...]
+    kinds: tuple[PoolKind, ...]
     census: Mapping[NodeName, Mapping[str, int]]
     """GPUs by node and product name."""
     compositions: frozenset[tuple[tuple[str, int], ...]]
@@ -133,6 +135,11 @@ class FleetView:
 
     def named(self, model: str) -> ModelView | None:
         return self.models.get(model.casefold())
+
+    def kinds_of(self, models: Iterable[str]) -> list[PoolKind]:
+        """Those of one of `models`."""
+        wanted = {model.casefold() for model in models}
+        return [kind for kind in self.kinds if kind.model.casefold() in wanted]
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -184,6 +191,7 @@ def view_of(
         leaving=frozenset(view.gpu.uuid for view in gpus if view.closed_to_pods and view.gpu.uuid),
         uuids=frozenset(view.gpu.uuid for view in gpus if view.gpu.uuid),
         pools=pools,
+        kinds=kinds_of(gpus, pools),
         census=census,
         compositions=frozenset(tuple(sorted(models.items())) for models in census.values()),
         node_labels=labels,

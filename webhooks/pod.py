@@ -29,7 +29,7 @@ from webhooks.review import (
     set_in_map,
     unchecked,
 )
-from webhooks.slices import CONSTRAINING, Constraints, constraints_of, slice_requests
+from webhooks.slices import CONSTRAINING, Constraints, asked_by, constraints_of
 from webhooks.virtual_machine import UnknownResources
 from webhooks.waiting import Wanted, what_ends_the_wait
 from webhooks.wording import gpus_word, listing
@@ -53,16 +53,17 @@ def decide_pod(
         return unchecked(Unchecked.TOO_LARGE)
     launcher = labels.get(LAUNCHER_LABEL) == LAUNCHER_VALUE
     try:
-        asks = slice_requests(pod, config)
+        asked = asked_by(pod, config)
     except ValueError:
         # The API server's own validation refuses it with a better sentence than ours would be.
         return admitted(Reason.NOT_OURS)
+    asks = asked.slices
     if launcher or labels.get(WEBHOOK_LABEL) == "ignore":
         # Whoever keeps HAMi's webhook off a pod may get GPUs all the same, and is counted.
         patch = set_in_map(pod, "labels", {WEBHOOK_LABEL: "ignore"}) if launcher else ()
         if fleet is not None and gates:
             constraints = constraints_of(metadata.get("annotations") or {}) if asks else None
-            demand = demand_of(pod, constraints, fleet, config)
+            demand = demand_of(pod, asked, constraints, fleet, config)
             patch += gated(pod, request.namespace, demand.pools, fleet, promised=demand.promised)
         return admitted(Reason.ADMITTED if launcher else Reason.NOT_OURS, patch=patch)
     if not asks:
@@ -74,7 +75,7 @@ def decide_pod(
     patch = kept_off_lent_nodes(pod)
     if fleet is None:
         return admitted(Reason.FLEET_UNKNOWN, patch=patch)
-    demand = demand_of(pod, constraints, fleet, config)
+    demand = demand_of(pod, asked, constraints, fleet, config)
     if gates:
         patch += gated(pod, request.namespace, demand.pools, fleet, promised=demand.promised)
     if not fleet.uncovered and not fleet.empty:

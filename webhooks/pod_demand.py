@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from poolmgr.domain.demand import worth_of
+from poolmgr.domain.charge import charge_of_slices, charge_of_whole
 from poolmgr.domain.fleet import Pool
 from poolmgr.domain.identifiers import NodeName, PoolName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.placement import ANYWHERE, Placement
 from poolmgr.wire.hami.config import HamiConfig
 from webhooks.fleet_view import FleetView, ModelView
+from webhooks.kinds import reached_on
 from webhooks.placement import admitting, placement_in, why_none
 from webhooks.promises import promises_of
-from webhooks.quotas import pools_of_models
-from webhooks.slices import Constraints, card_asks, extended_requests
+from webhooks.slices import Asked, Constraints
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,29 +32,38 @@ class PodDemand:
 
 
 def demand_of(
-    pod: Mapping[str, Any], constraints: Constraints | None, fleet: FleetView, config: HamiConfig
+    pod: Mapping[str, Any],
+    asked: Asked,
+    constraints: Constraints | None,
+    fleet: FleetView,
+    config: HamiConfig,
 ) -> PodDemand:
-    """By its slices, of cards that `constraints` admit (None: it asks for none), and by the whole GPUs that it names."""
+    """By its slices, of cards that `constraints` admit (None: it asks for none), and by the whole GPUs that it names.
+    `asked` is of the pod."""
     placement = placement_in(pod.get("spec") or {})
-    charge: dict[PoolName, tuple[Pool, float]] = {}
+    slices: Mapping[PoolName, float] = {}
     no_node = ""
     if constraints is not None:
         views = [view for view in fleet.models.values() if constraints.admit_model(view.model)]
         nodes, no_node = _admitting(placement, views, fleet)
-        asks = card_asks(pod, config)
-        for pool in pools_of_models([view.model for view in views], nodes, fleet):
-            mine = [view for view in views if pool in view.pools]
-            worth = max(worth_of(asks, int(view.memory_mib * config.memory_scaling)) for view in mine)
-            charge[pool.name] = pool, worth
+        kinds = reached_on([kind for kind in fleet.kinds if constraints.admit_kind(kind)], nodes)
+        cards = ((kind.pool.name, int(kind.memory_mib * config.memory_scaling)) for kind in kinds)
+        slices = charge_of_slices(asked.cards, cards)
     promised = False
-    for resource, gpus in extended_requests(pod).items():
+    claims = []
+    for resource, gpus in asked.extended.items():
         if resource in fleet.resources:
-            promised |= bool(promises_of(fleet.models_of_resource[resource], Mode.PASSTHROUGH, fleet))
-            having = fleet.resources[resource].by_node
-            nodes = admitting(placement, having, fleet) or list(having)
-            for pool in pools_of_models(fleet.models_of_resource[resource], nodes, fleet):
-                charge[pool.name] = pool, charge.get(pool.name, (pool, 0.0))[1] + gpus
-    return PodDemand(tuple(charge.values()), no_node, promised)
+            models = fleet.models_of_resource[resource]
+            promised |= bool(promises_of(models, Mode.PASSTHROUGH, fleet))
+            nodes = admitting(placement, fleet.resources[resource].by_node, fleet)
+            claims.append((gpus, [kind.pool.name for kind in reached_on(fleet.kinds_of(models), nodes)]))
+    whole = charge_of_whole(claims)
+    charge = tuple(
+        (pool, slices.get(pool.name, 0.0) + whole.get(pool.name, 0.0))
+        for pool in fleet.pools
+        if pool.name in slices or pool.name in whole
+    )
+    return PodDemand(charge, no_node, promised)
 
 
 def _admitting(

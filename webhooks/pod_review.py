@@ -38,6 +38,8 @@ class _Gate(TypedDict, total=False):
 class _Spec(TypedDict, total=False):
     initContainers: list[_Container] | None
     containers: list[_Container] | None
+    overhead: Any
+    resources: Any
     nodeName: Any
     nodeSelector: Any
     affinity: _Affinity | None

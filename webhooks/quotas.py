@@ -10,28 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from poolmgr.domain.fleet import OverQuota, Pool
-from poolmgr.domain.identifiers import NodeName
-from poolmgr.domain.membership import pool_of
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.quota import gpus_text, quota_verdict
 from poolmgr.wire.annotations import ADMISSION_GATE
 from webhooks.fleet_view import FleetView
 from webhooks.review import PatchOperation, add_at
-
-
-def pools_of_models(models: Iterable[str], nodes: Iterable[NodeName] | None, fleet: FleetView) -> list[Pool]:
-    """Pools with GPUs of one of `models` on one of `nodes` (None: of all)."""
-    views = [view for model in models if (view := fleet.named(model)) is not None]
-    pools = {pool.name: pool for view in views for pool in view.pools}
-    if len(pools) > 1 and nodes is not None:
-        names = {view.model for view in views}
-        found = {
-            pool_of(model, fleet.node_labels[name], fleet.pools)
-            for name in nodes
-            for model in names & fleet.census[name].keys()
-        }
-        pools = {name: pool for name, pool in pools.items() if name in found}
-    return list(pools.values())
 
 
 def gated(

@@ -1,55 +1,42 @@
 """What a pod asks of HAMi: resources of its containers and HAMi's annotations, read as HAMi reads them."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
+from poolmgr.domain.charge import accepts_one_of
 from poolmgr.domain.demand import CardAsk, accepts_model
 from poolmgr.domain.identifiers import GpuUuid
-from poolmgr.wire.hami.asks import Ask, ask_of
+from poolmgr.wire.hami.asks import Ask, asks_of, card_asks
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.hami.names import NOUSE_TYPE, NOUSE_UUID, USE_TYPE, USE_UUID
-from poolmgr.wire.quantities import count
+from poolmgr.wire.kube_pod import AskingSpec
+from poolmgr.wire.pod_requests import effective_request
 from poolmgr.wire.text import listed
+from webhooks.kinds import PoolKind
 
 
-def slice_requests(pod: Mapping[str, Any], config: HamiConfig) -> tuple[tuple[str, Ask], ...]:
-    """(container, what it asks for) of all containers that ask for slices. Raises ValueError for text that is no
-    quantity."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a pod asks for."""
+
+    slices: tuple[tuple[str, Ask], ...]
+    """(container, slices) of all containers that ask for any."""
+    cards: Sequence[CardAsk]
+    """The same as it counts."""
+    extended: Mapping[str, int]
+    """Of the whole pod, by resource."""
+
+
+def asked_by(pod: Mapping[str, Any], config: HamiConfig) -> Asked:
+    """Read and counted as the manager does. Raises ValueError for what is no pod, and for text that is no quantity."""
     spec = pod.get("spec") or {}
-    return tuple(_requests((spec.get("initContainers") or []) + (spec.get("containers") or []), config))
-
-
-def extended_requests(pod: Mapping[str, Any]) -> Counter[str]:
-    """How much the pod's containers ask for of each resource, beside CPU, memory and the like. Raises ValueError as above."""
-    spec = pod.get("spec") or {}
-    asked: Counter[str] = Counter()
-    for container in (spec.get("initContainers") or []) + (spec.get("containers") or []):
-        given = container.get("resources") or {}
-        for name, amount in {**(given.get("requests") or {}), **(given.get("limits") or {})}.items():
-            if "/" in name:
-                asked[name] += count(amount)
-    return asked
-
-
-def card_asks(pod: Mapping[str, Any], config: HamiConfig) -> tuple[CardAsk, ...]:
-    """The same as the planner counts it. Raises ValueError as above."""
-    spec = pod.get("spec") or {}
-    init = spec.get("initContainers") or []
-    ending = [container for container in init if container.get("restartPolicy") != "Always"]
-    beside = [container for container in init if container.get("restartPolicy") == "Always"]
-    beside += spec.get("containers") or []
-    asks = [ask.as_card_ask(init=True) for _, ask in _requests(ending, config)]
-    return (*asks, *(ask.as_card_ask(init=False) for _, ask in _requests(beside, config)))
-
-
-def _requests(containers: list[Mapping[str, Any]], config: HamiConfig) -> Iterator[tuple[str, Ask]]:
-    for container in containers:
-        given = container.get("resources") or {}
-        ask = ask_of(given.get("requests") or {}, given.get("limits") or {}, config)
-        if ask is not None:
-            yield container.get("name", ""), ask
+    given = {name: spec[name] for name in AskingSpec.__struct_encode_fields__ if spec.get(name)}
+    asking = msgspec.convert(given, AskingSpec)
+    slices = asks_of((*asking.init_containers, *asking.containers), config)
+    return Asked(slices, card_asks(asking, config) if slices else (), effective_request(asking).others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +51,17 @@ class Constraints:
     def admit_model(self, model: str) -> bool:
         """See `accepts_model`."""
         return accepts_model(model, self.models, self.excluded_models)
+
+    def admit_kind(self, kind: PoolKind) -> bool:
+        """See `accepts_one_of`."""
+        return accepts_one_of(
+            kind.model,
+            kind.uuids,
+            models=self.models,
+            excluded_models=self.excluded_models,
+            allowed_uuids=self.uuids,
+            excluded_uuids=self.excluded_uuids,
+        )
 
 
 _ANYTHING = Constraints((), (), (), ())

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from poolmgr.domain.charge import charge_of_whole
 from poolmgr.domain.fleet import OverQuota, Pool
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
@@ -19,9 +20,10 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.scheduling import MOST
 from webhooks.fleet_view import FleetView, ModelView
+from webhooks.kinds import reached_on
 from webhooks.placement import admitting, placement_in, why_none
 from webhooks.promises import held_by, promises_of
-from webhooks.quotas import over_quota, pools_of_models, refusal_of, warning_of
+from webhooks.quotas import over_quota, refusal_of, warning_of
 from webhooks.review import AdmissionRequest, Answer, Unchecked, admitted, refused, unchecked
 from webhooks.waiting import Wanted, limits_of, what_ends_the_wait
 from webhooks.wording import listing
@@ -186,11 +188,14 @@ def _instance_spec(machine: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _charge(devices: Counter[str], nodes: set[NodeName], fleet: FleetView) -> list[tuple[Pool, float]]:
     """What the machine would take up of each pool that has such GPUs on one of `nodes`."""
-    charge: Counter[Pool] = Counter()
-    for name, number in devices.items():
-        pools = pools_of_models(fleet.models_of_resource[name], nodes, fleet)
-        charge.update(dict.fromkeys(pools, number))
-    return [(pool, float(number)) for pool, number in charge.items()]
+    charge = charge_of_whole(
+        (
+            number,
+            [kind.pool.name for kind in reached_on(fleet.kinds_of(fleet.models_of_resource[name]), nodes)],
+        )
+        for name, number in devices.items()
+    )
+    return [(pool, charge[pool.name]) for pool in fleet.pools if pool.name in charge]
 
 
 def _kept_for_others(

@@ -216,10 +216,15 @@ class SharedPod:
         """It has its slices, or the scheduler may place it any moment."""
         return self.node is not None or bool(self.slices) or self.gate is Gate.OPEN
 
-    def worth(self, card_mib: int) -> float:
-        """GPUs that it takes up on cards of `card_mib`; one that says nothing of memory asks for all of it."""
+    @property
+    def asks(self) -> tuple[CardAsk, ...]:
+        """Of each of its containers that asks; one that says nothing of memory asks for all of it."""
         whole = CardAsk(self.gpus, self.memory_mib, self.memory_percent, self.cores_percent)
-        return worth_of(self.containers or (whole,), card_mib)
+        return self.containers or (whole,)
+
+    def worth(self, card_mib: int) -> float:
+        """GPUs that it takes up on cards of `card_mib`."""
+        return worth_of(self.asks, card_mib)
 
     @property
     def needs(self) -> Needs:

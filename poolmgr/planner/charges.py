@@ -1,14 +1,12 @@
-"""What workloads take up of pools, in GPUs: those that run by what they have, those that wait by what they may come to have.
-
-One that may land in one of several pools counts in each of them until it runs, so that no pool is ever over a quota.
-"""
+"""What workloads take up of pools, in GPUs: those that run by what they have, those that wait by what they may come to have
+(`domain.charge`)."""
 
 from collections import Counter
-from collections.abc import Mapping
 
+from poolmgr.domain.charge import Charge, accepts_one_of, charge_of_slices, charge_of_whole, reached
 from poolmgr.domain.demand import FULL_CORES, SharedPod, Vm
 from poolmgr.domain.fleet import Gpu, Node
-from poolmgr.domain.identifiers import GpuUuid, PciAddress, PoolName
+from poolmgr.domain.identifiers import PciAddress, PoolName
 from poolmgr.domain.placement import Placement
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.inventory.card_table import card_size
@@ -17,8 +15,6 @@ from poolmgr.planner.inventory.node import GroupKey
 from poolmgr.planner.inventory.node_filter import NodeFilter
 
 Workload = Vm | SharedPod
-Charge = Mapping[PoolName, float]
-"""Pool → GPUs that one workload takes up of it."""
 Share = tuple[PoolName, str]
 """(pool, namespace)."""
 
@@ -69,39 +65,40 @@ class Charges:
         return held
 
     def _of_vm(self, vm: Vm) -> Charge:
-        charge: dict[PoolName, float] = {}
-        for claim in vm.claims:
-            keys = self._inventory.groups_by_resource.get(claim.resource_name, [])
-            for pool in sorted({PoolName(key[0]) for key in self._reached(keys, vm.placement)}):
-                charge[pool] = charge.get(pool, 0.0) + claim.count
-        return charge
+        by_resource = self._inventory.groups_by_resource
+        return charge_of_whole(
+            (claim.count, map(_pool, self._reached(by_resource.get(claim.resource_name, []), vm.placement)))
+            for claim in vm.claims
+        )
 
     def _of_pod(self, pod: SharedPod) -> Charge:
-        """By the cards of which it takes the largest part."""
         accepting = [key for key in self._inventory.groups if self._accepts(pod, key)]
-        charge: dict[PoolName, float] = {}
-        for key in self._reached(accepting, pod.placement, shared=True):
-            pool = PoolName(key[0])
-            charge[pool] = max(charge.get(pool, 0.0), pod.worth(self._sizes[key]))
-        return charge
+        keys = self._reached(accepting, pod.placement, shared=True)
+        return charge_of_slices(pod.asks, ((_pool(key), self._sizes[key]) for key in keys))
 
     def _accepts(self, pod: SharedPod, key: GroupKey) -> bool:
         """Whether the pod accepts a GPU of the group."""
-        if not pod.allowed_uuids:
-            return pod.accepts(key[1], GpuUuid(""))
         nodes = self._inventory.groups[key].nodes.values()
-        gpus = (gpu for at in nodes for gpu in at.node.gpus if (gpu.pool, gpu.model) == key)
-        return any(pod.accepts(gpu.model, gpu.uuid) for gpu in gpus)
+        return accepts_one_of(
+            key[1],
+            (gpu.uuid for at in nodes for gpu in at.node.gpus if (gpu.pool, gpu.model) == key),
+            models=pod.models,
+            excluded_models=pod.excluded_models,
+            allowed_uuids=pod.allowed_uuids,
+            excluded_uuids=pod.excluded_uuids,
+        )
 
     def _reached(self, keys: list[GroupKey], placement: Placement, *, shared: bool = False) -> list[GroupKey]:
-        """Of groups of several pools, those with a node that admits the workload. All, where none is known to: rather
-        too much is counted than too little."""
-        if len({pool for pool, _ in keys}) < 2:
-            return keys
-        if self._filter is None:
-            self._filter = NodeFilter(self._snapshot)
-        nodes, groups = self._filter, self._inventory.groups
-        return [key for key in keys if nodes.admitted(placement, groups[key].nodes, shared=shared)] or keys
+        def admits(key: GroupKey) -> bool:
+            if self._filter is None:
+                self._filter = NodeFilter(self._snapshot)
+            return bool(self._filter.admitted(placement, self._inventory.groups[key].nodes, shared=shared))
+
+        return reached(keys, _pool, admits)
+
+
+def _pool(key: GroupKey) -> PoolName:
+    return PoolName(key[0])
 
 
 def _of_bound(vm: Vm, node: Node) -> Charge:

@@ -63,16 +63,21 @@ class Volume(Wire, frozen=True):
     """A claim of its own, named after pod and volume."""
 
 
-class PodSpec(Wire, frozen=True):
-    node_name: str = ""
-    scheduler_name: str = "default-scheduler"
-    priority: int = 0
+class AskingSpec(Wire, frozen=True):
+    """What of a pod's spec says how much it asks for."""
+
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
     overhead: Quantities = {}
-    scheduling_gates: tuple[SchedulingGate, ...] = ()
     resources: Resources = Resources()
     """Of the whole pod; what it says of CPU and memory goes before what its containers say."""
+
+
+class PodSpec(AskingSpec, frozen=True):
+    node_name: str = ""
+    scheduler_name: str = "default-scheduler"
+    priority: int = 0
+    scheduling_gates: tuple[SchedulingGate, ...] = ()
     node_selector: dict[str, str] = {}
     affinity: Affinity | None = None
     tolerations: tuple[WireToleration, ...] = ()

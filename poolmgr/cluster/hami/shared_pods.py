@@ -6,7 +6,6 @@ from sys import intern
 
 from poolmgr.cluster.observe.gates import foreign_gate, gate_of
 from poolmgr.cluster.observe.labels import pairs_of
-from poolmgr.cluster.observe.requests import Request
 from poolmgr.cluster.observe.where import where_of
 from poolmgr.cluster.trust import may_have_slices
 from poolmgr.domain.demand import SERVABLE, CardAsk, SharedPod, Slice
@@ -15,11 +14,11 @@ from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire import Pod
 from poolmgr.wire.hami import pods as pod_annotations
-from poolmgr.wire.hami.asks import ask_of
+from poolmgr.wire.hami.asks import card_asks
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.hami.other_accelerators import card_names, other_accelerator
 from poolmgr.wire.instants import unix_or_zero
-from poolmgr.wire.kube_pod import Container
+from poolmgr.wire.pod_requests import Request, is_sidecar
 from poolmgr.wire.quantities import count
 from poolmgr.wire.scheduling import MOST
 from poolmgr.wire.text import listed
@@ -41,11 +40,9 @@ def shared_pod_of(
     A pod may hold slices before it is bound: HAMi assigns at Filter. `evictable` is True here: only the
     disruption budgets of the namespace, which a pod does not know, can say otherwise.
     """
-    asks = [_ask_of(c, config, init=True) for c in pod.spec.init_containers]
-    asks += [_ask_of(c, config, init=False) for c in pod.spec.containers]
-    asking = [ask for ask in asks if ask is not None]
+    asking = card_asks(pod.spec, config)
     meta, spec, annotations = pod.metadata, pod.spec, pod.metadata.annotations
-    every = [*map(_ends, spec.init_containers), *(False for _ in spec.containers)]
+    every = [*(not is_sidecar(c) for c in spec.init_containers), *(False for _ in spec.containers)]
     held: tuple[Slice, ...] = ()
     if may_have_slices(pod):
         held = pod_annotations.slices(
@@ -148,16 +145,6 @@ def _obstacle(pod: Pod, schedulers: frozenset[str]) -> Verdict:
             f"the ResourceQuota of namespace {pod.metadata.namespace} leaves it too little GPU memory or compute",
         )
     return SERVABLE
-
-
-def _ends(container: Container) -> bool:
-    """True for an init container that ends before the others start; a sidecar runs beside them."""
-    return container.restart_policy != "Always"
-
-
-def _ask_of(container: Container, config: HamiConfig, *, init: bool) -> CardAsk | None:
-    ask = ask_of(container.resources.requests, container.resources.limits, config)
-    return None if ask is None else ask.as_card_ask(init=init and _ends(container))
 
 
 def _without_covered(asks: list[CardAsk]) -> list[CardAsk]:

@@ -12,7 +12,6 @@ import msgspec
 from poolmgr.cluster.hami.shared_pods import shared_pod_of
 from poolmgr.cluster.observe.gates import foreign_gate, gate_of
 from poolmgr.cluster.observe.pod_rules import Peer, rules_of
-from poolmgr.cluster.observe.requests import Request, effective_request, host_ports
 from poolmgr.cluster.observe.where import where_of
 from poolmgr.cluster.trust import controller_of, may_have_slices
 from poolmgr.domain.demand import Gate, SharedPod
@@ -24,6 +23,7 @@ from poolmgr.wire.hami import names as hami_names
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.instants import unix_or_zero
 from poolmgr.wire.kube_pod import TERMINAL_PHASES
+from poolmgr.wire.pod_requests import Request, effective_request, host_ports
 from poolmgr.wire.text import whole
 
 

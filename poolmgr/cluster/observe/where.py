@@ -1,8 +1,8 @@
 """Where a pod may run, from its spec."""
 
-from poolmgr.cluster.observe.requests import Request, host_ports
 from poolmgr.domain.placement import ANYWHERE, Placement
 from poolmgr.wire.kube_pod import PodSpec
+from poolmgr.wire.pod_requests import Request, host_ports
 from poolmgr.wire.scheduling import placement_of
 
 

@@ -160,6 +160,31 @@ def test_init_containers_count_as_they_run() -> None:
     assert of_pod(both, used(NODES, 1.5)).verdict.reason is Reason.WILL_WAIT
 
 
+def test_whole_gpus_of_an_init_container_are_not_added_to_what_runs_after_it() -> None:
+    def asks(**limits: str | int) -> Object:
+        asked = container(**limits)
+        asked["resources"]["limits"][A10_RESOURCE] = "1"
+        return asked
+
+    both = pod(asks(gpu=1, gpumem=3000))
+    both["spec"]["initContainers"] = [asks(gpu=1, gpumem=3000)]
+    assert of_pod(both, used(NODES, 0.5)).warnings == ()
+    assert of_pod(both, used(NODES, 1.0)).verdict.reason is Reason.WILL_WAIT
+
+
+def test_a_pod_that_names_its_card_counts_in_the_pool_of_that_card_alone() -> None:
+    spent = gpu_pool("a", nodeSelector={"matchLabels": {"zone": "a"}}, quotas=[LIMIT])
+    spent["status"] = {"quotas": [{"namespace": "ml", "used": 2.0, "waiting": 0.0}]}
+    other = gpu_pool("b", nodeSelector={"matchLabels": {"zone": "b"}}, quotas=[LIMIT])
+    view = fleet(*NODES, pools=(spent, other), nodes=(node("n1", {"zone": "a"}), node("n2", {"zone": "b"})))
+
+    def names(uuid: str) -> Answer:
+        return of_pod(pod(container(gpu=1), annotations={"nvidia.com/use-gpuuuid": uuid}), view)
+
+    assert names("GPU-n2-0").warnings == ()
+    assert names("GPU-n1-0").verdict.reason is Reason.WILL_WAIT
+
+
 def test_a_pool_may_refuse_what_is_over() -> None:
     refusing = used(NODES, 2.0, overQuota="Refuse")
     answer = of_pod(pod(container(gpu=1)), refusing)
