@@ -10,9 +10,29 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("poolmgr", "webhooks", "bench", "tests", "tools", "e2e", "libhook", "docs")
-ENDINGS = {".py", ".c", ".h", ".def", ".build", ".sh", ".md"}
+FOLDERS = ("poolmgr", "webhooks", "bench", "tests", "tools", "e2e", "libhook", "docs", "helm")
+ENDINGS = (
+    *(".py", ".c", ".h", ".def", ".build", ".sh", ".md"),
+    *(
+        ".yaml",
+        ".yml",
+        ".json",
+        ".toml",
+        ".tpl",
+        ".txt",
+        ".html",
+        ".js",
+        ".css",
+        ".svg",
+        ".lua",
+        ".go",
+        ".ini",
+    ),
+)
+IN_THE_ROOT = ("Makefile", "pyproject.toml", ".importlinter")
 BUILT = re.compile(r"^libhook/build")
+RENAMED = re.compile(r"^- .*`\w+` is now `\w+`.*$", re.M)
+"""Where CHANGELOG tells of an old name and its new one."""
 GIVEN_UP = {
     r"[Dd]oors": "actuators, adapters, dependencies",
     r"Journalist|journalist": "EventReporter",
@@ -74,8 +94,17 @@ ALIASES = {
 def texts() -> dict[str, str]:
     """File → its text, of all that is looked at."""
     files = [file for folder in FOLDERS for file in (ROOT / folder).rglob("*") if file.suffix in ENDINGS]
+    files += [*ROOT.glob("*.md"), *(ROOT / name for name in IN_THE_ROOT)]
     named = {str(file.relative_to(ROOT)): file for file in files}
-    return {n: file.read_text() for n, file in named.items() if not BUILT.match(n) and n not in ALIASES}
+    read = {n: file.read_text() for n, file in named.items() if not BUILT.match(n) and n not in ALIASES}
+    return read | {"CHANGELOG.md": RENAMED.sub("", read["CHANGELOG.md"])}
+
+
+def test_what_users_read_is_looked_at_too() -> None:
+    looked_at = {"README.md", "CHANGELOG.md", "helm/poolmgr/values.yaml", "helm/poolmgr/crds/gpupools.yaml"}
+    assert looked_at <= set(texts())
+    assert {"docs/reference/openapi.json"} <= set(texts())
+    assert {".html", ".js", ".css", ".svg"} <= {Path(name).suffix for name in texts()}
 
 
 @pytest.mark.parametrize("word", GIVEN_UP)
