@@ -76,9 +76,9 @@ class Judged:
         for subject, estimate in estimates.items():
             uid = waiting[subject]
             if uid not in self._given and estimate.situation is not Situation.FREE:
-                told = on_arrival.get(resources.get(uid, ""))
-                if told is not None:
-                    self._given[uid] = {Situation.NEW: (self._now, subject.kind, told)}
+                estimate_on_arrival = on_arrival.get(resources.get(uid, ""))
+                if estimate_on_arrival is not None:
+                    self._given[uid] = {Situation.NEW: (self._now, subject.kind, estimate_on_arrival)}
             given = self._given.setdefault(uid, {})
             given.setdefault(estimate.situation, (self._now, subject.kind, estimate))
         return decision

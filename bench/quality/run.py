@@ -55,7 +55,7 @@ CASES = (
 )
 QUICK = (Case("S2", 0.96, 1, seeds=(1,), policies=("poolmgr", "B4", "B5", "B0-vm")),)
 
-KEPT = [
+COLUMNS = [
     "scenario",
     "load",
     "policy",
@@ -130,7 +130,7 @@ def run(
                 built = ((case.scenario, ask), build(case.scenario, ask))
             settings = ReplaySettings(tick_seconds=15.0, flip_seconds=case.flip_seconds)
             full = {**score(built[1], name, settings, SPLIT), "days": case.days, "commit": version}
-            row = {key: full[key] for key in KEPT if key in full}
+            row = {key: full[key] for key in COLUMNS if key in full}
             rows[tuple(row[key] for key in _KEY)] = row
             progress.advance(task)
             if keep_rows:

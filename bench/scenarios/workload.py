@@ -134,8 +134,8 @@ def superpose(
     row, start = np.concatenate(rows), np.concatenate(starts)
     work = seconds[row] * known.gpus[row] * known.milli[row] / 1_000
     offered = float(work[start >= 0].sum() / horizon)
-    kept = min(1.0, wanted_gpus / offered) if offered else 0.0
-    keep = chance.random(len(row)) < kept
+    share = min(1.0, wanted_gpus / offered) if offered else 0.0
+    keep = chance.random(len(row)) < share
     row, start = row[keep], start[keep]
     order = np.argsort(start, kind="stable")
     row, start = row[order], start[order]
@@ -150,7 +150,7 @@ def superpose(
         known.memory_mib[row],
         tuple(known.models[r] for r in row),
     )
-    return table, kept * len(rows)
+    return table, share * len(rows)
 
 
 RULES = ("desktop", "strict")

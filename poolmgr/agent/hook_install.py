@@ -64,8 +64,8 @@ class HookPlace:
         is or was installed."""
         return [self.target, *sorted(self.folder.glob(f"{NAME}.*"))]
 
-    def kept(self, target: Path) -> Path:
-        """Where HAMi's file of that name is kept."""
+    def backup(self, target: Path) -> Path:
+        """Where HAMi's file of that name is set aside."""
         return self.folder / target.name.replace(NAME, THEIRS, 1)
 
     def content(self) -> bytes:
@@ -142,7 +142,7 @@ def _set_theirs_aside(place: HookPlace, target: Path) -> bool:
     fresh = place.folder / f".{THEIRS}.{os.getpid()}"
     fresh.unlink(missing_ok=True)
     os.link(target, fresh)
-    fresh.rename(place.kept(target))
+    fresh.rename(place.backup(target))
     return True
 
 
@@ -173,7 +173,7 @@ def ensure_hook(place: HookPlace, *, dry_run: bool = False) -> InstallResult:
         _keep_copy(content, wanted)
         put_back = False
         for target in wrong:
-            had_theirs = place.kept(target).exists()
+            had_theirs = place.backup(target).exists()
             put_back |= _set_theirs_aside(place, target) and had_theirs
             fresh = place.folder / f".{NAME}.{os.getpid()}"
             fresh.unlink(missing_ok=True)
@@ -191,18 +191,18 @@ def remove_hook(place: HookPlace, *, dry_run: bool = False) -> InstallResult:
     ours = [target for target in place.targets() if place.leads_to_ours(target)]
     if not ours:
         return InstallResult(InstallState.REMOVED, f"libhook is not in {place.folder}")
-    kept = [target for target in ours if place.kept(target).exists()]
+    backed_up = [target for target in ours if place.backup(target).exists()]
     if dry_run:
         what = (
-            f"put {' and '.join(str(place.kept(target)) for target in kept)} back"
-            if kept
+            f"put {' and '.join(str(place.backup(target)) for target in backed_up)} back"
+            if backed_up
             else "take the link away; HAMi's plugin copies its own at its next start"
         )
         return InstallResult(InstallState.REMOVED, f"would {what}")
     with _file_errors(place.folder):
         for target in ours:
-            if target in kept:
-                place.kept(target).rename(target)
+            if target in backed_up:
+                place.backup(target).rename(target)
             else:
                 target.unlink()
         _sync(place.folder)

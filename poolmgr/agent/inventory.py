@@ -133,11 +133,11 @@ class Accelerator:
         return self.vendor.resource_name(self.function.device_id)
 
 
-def nvidia_files(told: DriverFiles) -> list[DeviceFile]:
+def nvidia_files(driver: DriverFiles) -> list[DeviceFile]:
     """Through which a GPU on NVIDIA's driver can be held, those apart that sysfs lists below its function."""
-    own = [] if told.minor is None else [DeviceFile(f"nvidia{told.minor}", NVIDIA_MAJOR, told.minor)]
+    own = [] if driver.minor is None else [DeviceFile(f"nvidia{driver.minor}", NVIDIA_MAJOR, driver.minor)]
     return own + [
-        DeviceFile(f"nvidia-caps/nvidia-cap{minor}", major, minor) for major, minor in told.capabilities
+        DeviceFile(f"nvidia-caps/nvidia-cap{minor}", major, minor) for major, minor in driver.capabilities
     ]
 
 
@@ -229,11 +229,11 @@ def _read_accelerator(
         DeviceFile(*entry) for f in companions for entry in sysfs.list_character_devices(f.address)
     ] + own
     files_known = bool(own)
-    told = DriverFiles()
+    driver_files = DriverFiles()
     if vendor.character_devices == "nvidia":
-        told = read_driver_files(sysfs.files, proc, address)
-        files_known = told.minor is not None
-        files += nvidia_files(told)
+        driver_files = read_driver_files(sysfs.files, proc, address)
+        files_known = driver_files.minor is not None
+        files += nvidia_files(driver_files)
     if group_number is not None:
         files.append(DeviceFile(f"vfio/{group}", *group_number))
     return Accelerator(
@@ -250,8 +250,8 @@ def _read_accelerator(
         virtual_functions=sysfs.read_count(address, "sriov_numvfs"),
         mediated_devices=sysfs.has_mediated_devices(address),
         nvswitch_domain="nvswitch" if switched and vendor.nvswitch_class else "",
-        driver_uuid=told.uuid,
-        driver_minor=told.minor,
+        driver_uuid=driver_files.uuid,
+        driver_minor=driver_files.minor,
         device_files=tuple(files),
         device_files_known=files_known,
         vfio_group_present=group_number is not None,

@@ -172,20 +172,20 @@ class Nvml:
 
     def _describe(self, handle: Any) -> NvmlGpu:
         nvml = self._library
-        memory = self._told(lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total, 0)
+        memory = self._answer_or(lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total, 0)
         processes, known = self._processes(handle)
         return NvmlGpu(
             GpuUuid(_text(nvml.nvmlDeviceGetUUID(handle))),
             _text(nvml.nvmlDeviceGetName(handle)),
             memory >> 20,
             self._in_mig_mode(handle),
-            self._told(lambda: int(nvml.nvmlDeviceGetMinorNumber(handle)), None),
+            self._answer_or(lambda: int(nvml.nvmlDeviceGetMinorNumber(handle)), None),
             tuple(self._mig_uuids(handle)),
             tuple(sorted(processes)),
             known,
         )
 
-    def _told(self, question: Callable[[], Answer], otherwise: Answer) -> Answer:
+    def _answer_or(self, question: Callable[[], Answer], otherwise: Answer) -> Answer:
         try:
             return question()
         except self._library.NVMLError:
@@ -200,7 +200,7 @@ class Nvml:
 
     def _mig_uuids(self, handle: Any) -> Iterator[str]:
         nvml = self._library
-        for index in range(self._told(lambda: int(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)), 0)):
+        for index in range(self._answer_or(lambda: int(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)), 0)):
             with contextlib.suppress(nvml.NVMLError):  # a slot without a device
                 yield _text(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)))
 

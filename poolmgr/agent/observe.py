@@ -112,10 +112,10 @@ class NodeObserver:
             claimers=pods.claimers,
             claim_drivers_without_gpus=self._harmless,
         )
-        told = Counter(uuid for gpu in gpus if (uuid := _told_uuid(gpu, nvml)))
+        uuids_reported = Counter(uuid for gpu in gpus if (uuid := _reported_uuid(gpu, nvml)))
         observed = {}
         for gpu in gpus:
-            at, uuid = gpu.address, _told_uuid(gpu, nvml)
+            at, uuid = gpu.address, _reported_uuid(gpu, nvml)
             shown = nvml.gpus.get(at)
             has, others = self._allocated_to(at, given.pods.get(at, ()), pods)
             observed[at] = ObservedGpu(
@@ -133,7 +133,7 @@ class NodeObserver:
                 doubts=(
                     *given.any_gpu,
                     *(
-                        (*given.shared_gpus, *_contradictions(gpu, nvml, told))
+                        (*given.shared_gpus, *_contradictions(gpu, nvml, uuids_reported))
                         if gpu.mode is Mode.SHARED
                         else ()
                     ),
@@ -178,8 +178,8 @@ class NodeObserver:
         return (BEING_ADMITTED if self._plugins.recently_granted(address) else ""), ()
 
 
-def _told_uuid(gpu: Accelerator, nvml: NvmlReport) -> str:
-    """As it is told now: what is known of old may be of a card that was there before."""
+def _reported_uuid(gpu: Accelerator, nvml: NvmlReport) -> str:
+    """As it is reported now: what is known of old may be of a card that was there before."""
     shown = nvml.gpus.get(gpu.address)
     return shown.uuid if shown is not None else gpu.driver_uuid
 
@@ -196,7 +196,7 @@ def _names(gpus: Iterable[Accelerator], nvml: NvmlReport, uuids: Mapping[PciAddr
     )
 
 
-def _contradictions(gpu: Accelerator, nvml: NvmlReport, told: Mapping[str, int]) -> tuple[Doubt, ...]:
+def _contradictions(gpu: Accelerator, nvml: NvmlReport, uuids: Mapping[str, int]) -> tuple[Doubt, ...]:
     shown, found = nvml.gpus.get(gpu.address), []
     if shown is not None and gpu.driver_uuid not in ("", shown.uuid):
         what = f"NVML reports the UUID {shown.uuid}, but the driver's own file says {gpu.driver_uuid}"
@@ -211,8 +211,8 @@ def _contradictions(gpu: Accelerator, nvml: NvmlReport, told: Mapping[str, int])
                 "run nvidia-smi on the node to see what it says",
             )
         )
-    uuid = _told_uuid(gpu, nvml)
-    if uuid and told[uuid] > 1:
+    uuid = _reported_uuid(gpu, nvml)
+    if uuid and uuids[uuid] > 1:
         what = f"another GPU of the node has the same UUID {uuid}"
         found.append(Doubt(what, "reboot the node; if that does not help, check both cards"))
     return tuple(found)

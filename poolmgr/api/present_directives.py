@@ -71,11 +71,11 @@ def _gpu(
         mode=gpu.observed_mode,
         state=state_of(gpu, transition, bool(users)),
         users=users,
-        message=told(gpu, users, request, transition),
+        message=progress_message(gpu, users, request, transition),
     )
 
 
-def told(gpu: Gpu, users: list[str], request: Request, transition: Transition | None) -> str:
+def progress_message(gpu: Gpu, users: list[str], request: Request, transition: Transition | None) -> str:
     """How far the request is carried out on the GPU: what follows from its state and its users."""
     by = f"in use by {', '.join(users)}" if users else ""
     moving = transition is not None and gpu.pci_address in transition.devices

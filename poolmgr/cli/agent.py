@@ -147,14 +147,14 @@ def run(
         hook_settings=parse_settings(hook_settings),
     )
 
-    async def until_told() -> None:
+    async def until_stopped() -> None:
         work = asyncio.ensure_future(run_agent(settings))
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, work.cancel)
         with contextlib.suppress(asyncio.CancelledError):
             await work
 
-    asyncio.run(until_told())
+    asyncio.run(until_stopped())
 
 
 for command in (agent_node.show, agent_node.preflight, agent_node.plan, agent_node.record, agent_node.rebind):

@@ -113,10 +113,10 @@ class _Demo:
         desk = listen("127.0.0.1", 0)
         address = f"http://127.0.0.1:{desk.getsockname()[1]}"
         admission = serve(webhook(self.controller, self.fleet.clock), desk, stopping)
-        told = tell(ask_about_machines(self.controller, address, SystemClock()), say)
+        questions = tell(ask_about_machines(self.controller, address, SystemClock()), say)
         return {
             asyncio.create_task(aside("the webhook", admission, say), name="webhook"),
-            asyncio.create_task(aside("asking the webhook", told, say), name="people"),
+            asyncio.create_task(aside("asking the webhook", questions, say), name="people"),
         }
 
     def _web(self, listener: socket.socket, stopping: asyncio.Event) -> object:

@@ -30,7 +30,7 @@ def _answer(found: Look, answer: Explanation, output: Format) -> None:
     if output is Format.NAME:
         print(answer.subject.replace(" ", "/", 1))
         return
-    print(answer.told())
+    print(answer.text())
     print(f"  {JUDGED.format(to_rfc3339(found.snapshot.taken_at))}")
 
 

@@ -96,10 +96,12 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
     clock, stopping = SystemClock(), asyncio.Event()
     stop_on_signals(stopping)
     database = Database(settings.ledger_url, timeout_seconds=settings.ledger.timeout_seconds)
-    kept = settings.ledger
+    history = settings.ledger
     ledger = SqlLedger(
         database,
-        Retention(kept.plans_days, kept.transitions_days, kept.samples_days, kept.rest_calls_days),
+        Retention(
+            history.plans_days, history.transitions_days, history.samples_days, history.rest_calls_days
+        ),
     )
     queued = QueuedLedger(ledger)
     where = ClusterSettings(

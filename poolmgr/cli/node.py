@@ -53,17 +53,17 @@ def drain(
 
     Exit code 0: recorded, and with --wait finished. Requires the right to patch gpunodes.
     """
-    told: list[str] = []
+    printed: list[str] = []
     while True:
         (answer,) = answers = carry_out(
             [node], Verb.DRAIN, reason=reason, dry_run=dry_run, kubeconfig=kubeconfig, context=context, to=to
         )
         said = [gpu.message for gpu in answer.gpus]
-        if said != told:
+        if said != printed:
             print_answers([node], answers, output, f"drained to {to}", f"drained to {to} already")
             if output is Format.TABLE:
                 print(progress(answer, to))
-        told = said
+        printed = said
         if not wait or dry_run or is_done(answer, to):
             return
         try:

@@ -46,10 +46,10 @@ def rebalance(
     body |= {"generation": generation} if generation is not None else {}
     with manager(server, token, kubeconfig, context) as api:
         answer = api.post(f"/pools/{pool}:rebalance", body)
-    print(dumped(answer, output) if output in (Format.JSON, Format.YAML) else told(answer))
+    print(dumped(answer, output) if output in (Format.JSON, Format.YAML) else text_of(answer))
 
 
-def told(answer: dict[str, Any]) -> str:
+def text_of(answer: dict[str, Any]) -> str:
     """The answer for people."""
     done = schemas.Rebalance.model_validate(answer)
     lines = [f"{done.pool}: {'would start' if done.dry_run else 'started'} {len(done.started)} move(s)"]

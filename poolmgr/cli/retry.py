@@ -44,10 +44,10 @@ def retry(
     body: dict[str, Any] = {"dryRun": dry_run, "devices": [address] if address else []}
     with manager(server, token, kubeconfig, context) as api:
         answer = api.post(f"/nodes/{node}:retry", body)
-    print(dumped(answer, output) if output in (Format.JSON, Format.YAML) else told(answer))
+    print(dumped(answer, output) if output in (Format.JSON, Format.YAML) else text_of(answer))
 
 
-def told(answer: dict[str, Any]) -> str:
+def text_of(answer: dict[str, Any]) -> str:
     """The answer for people."""
     done = schemas.Retry.model_validate(answer)
     if not done.ended:

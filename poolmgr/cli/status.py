@@ -41,7 +41,7 @@ def status(output: Output = Format.TABLE, kubeconfig: Kubeconfig = None, context
     if output in (Format.JSON, Format.YAML):
         print(dumped({**about(found), **as_object(found, census)}, output))
     else:
-        print(told(found, census, wide=output is Format.WIDE))
+        print(text_of(found, census, wide=output is Format.WIDE))
 
 
 def manager_line(found: Look) -> str:
@@ -104,7 +104,7 @@ def as_object(found: Look, census: Census) -> dict[str, Any]:
     }
 
 
-def told(found: Look, census: Census, *, wide: bool) -> str:
+def text_of(found: Look, census: Census, *, wide: bool) -> str:
     """The same for people."""
     count = total(census.counts.values())
     nodes = found.snapshot.nodes

@@ -140,7 +140,7 @@ def serve(
         gates,
     )
 
-    async def until_told() -> None:
+    async def until_stopped() -> None:
         loop, work = asyncio.get_running_loop(), asyncio.current_task()
         assert work is not None
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -171,4 +171,4 @@ def serve(
 
     # asyncio's own loop spends twice as much on TLS as the rest of a request takes.
     with contextlib.suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(until_told())
+        runner.run(until_stopped())

@@ -19,9 +19,9 @@ T = TypeVar("T")
 TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
 ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 GROUP = "poolmgr.io"
-KEPT_SECONDS = 10.0
+CACHE_SECONDS = 10.0
 """As long as the API server keeps its own answers to a token by default; a right that is taken away ends so late."""
-MOST_KEPT = 1_000
+MOST_CACHED = 1_000
 AT_ONCE = 8
 """Questions under way. A flood of tokens that are none waits here and not at the API server."""
 LONGEST_TOKEN = 16_384
@@ -61,7 +61,7 @@ class KubernetesAccess:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._places = asyncio.Semaphore(AT_ONCE)
-        self._kept: dict[Hashable, tuple[float, Any]] = {}
+        self._cache: dict[Hashable, tuple[float, Any]] = {}
 
     async def admit(self, token: str, address: str, permission: Permission) -> str:
         if not token:
@@ -104,15 +104,15 @@ class KubernetesAccess:
             )
 
     async def _once(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
-        """The answer, asked for anew when it is KEPT_SECONDS old. A failure is not kept."""
+        """The answer, asked for anew when it is CACHE_SECONDS old. A failure is not cached."""
         now = self._client.clock.monotonic()
-        until, answer = self._kept.get(key, (now, None))
+        until, answer = self._cache.get(key, (now, None))
         if until > now:
             return answer  # type: ignore[no-any-return]
         fresh = await ask()
-        if len(self._kept) >= MOST_KEPT:
-            self._kept = {key: value for key, value in self._kept.items() if value[0] > now}
-            if len(self._kept) >= MOST_KEPT:
-                self._kept.clear()
-        self._kept[key] = (now + KEPT_SECONDS, fresh)
+        if len(self._cache) >= MOST_CACHED:
+            self._cache = {key: value for key, value in self._cache.items() if value[0] > now}
+            if len(self._cache) >= MOST_CACHED:
+                self._cache.clear()
+        self._cache[key] = (now + CACHE_SECONDS, fresh)
         return fresh

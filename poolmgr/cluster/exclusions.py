@@ -65,12 +65,12 @@ class Exclusions(NamedTuple):
 def renewed(nouse: str, ours: str, wanted: Exclusions) -> tuple[str, str] | None:
     """Both annotations as they should be; None where nothing changes."""
     noted, named = listed(ours), listed(nouse)
-    kept = [uuid for uuid in noted if uuid in wanted.may_stay or uuid in wanted.needed]
+    staying = [uuid for uuid in noted if uuid in wanted.may_stay or uuid in wanted.needed]
     added = [str(uuid) for uuid in sorted(wanted.needed) if uuid not in named]
-    if len(kept) == len(noted) and not added:
+    if len(staying) == len(noted) and not added:
         return None
-    gone = set(noted) - set(kept)
-    return ",".join([uuid for uuid in named if uuid not in gone] + added), ",".join(kept + added)
+    gone = set(noted) - set(staying)
+    return ",".join([uuid for uuid in named if uuid not in gone] + added), ",".join(staying + added)
 
 
 class KubernetesExclusions:

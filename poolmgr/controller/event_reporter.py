@@ -28,7 +28,7 @@ log = structlog.get_logger()
 TROUBLE = frozenset({Reason.STEP_TIMED_OUT, Reason.ROLLED_BACK, Reason.BIND_FAILED, Reason.EVICTION_DENIED})
 """Reasons that show as warnings."""
 
-TOLD_TO_OWNERS = frozenset({SubjectKind.VM, SubjectKind.POD, SubjectKind.POOL})
+KINDS_WITH_OWNERS = frozenset({SubjectKind.VM, SubjectKind.POD, SubjectKind.POOL})
 """Subjects whose refusals become Events; those of GPUs are in the API, where one asks for them."""
 
 
@@ -57,7 +57,7 @@ class EventReporter:
         self._last_step: dict[NodeName, tuple[Reason, str]] = {}
         self._last_done: tuple[Any, ...] = ()
         self._last_refusals: tuple[Refusal, ...] = ()
-        self._told: dict[Subject, tuple[Reason, str]] = {}
+        self._last_answers: dict[Subject, tuple[Reason, str]] = {}
         self._restarting: dict[NodeName, str] = {}
         self._reservations: dict[Subject, Reason] = {}
         self._unread: frozenset[Unread] = frozenset()
@@ -142,12 +142,12 @@ class EventReporter:
         """Tell owners of waiting workloads why they wait and how long it will take, when the answer is new. An estimate alone
         changes at every look: it goes with the answer."""
         for refusal in refusals:
-            if refusal.subject.kind not in TOLD_TO_OWNERS:
+            if refusal.subject.kind not in KINDS_WITH_OWNERS:
                 continue
             said = (refusal.reason, refusal.message)
-            if self._told.get(refusal.subject) == said:
+            if self._last_answers.get(refusal.subject) == said:
                 continue
-            self._told[refusal.subject] = said
+            self._last_answers[refusal.subject] = said
             log.info(
                 "not_done",
                 kind=refusal.subject.kind.value,

@@ -273,5 +273,5 @@ def _transition(node: Node) -> Transition:
 def _with_mode(
     intent: NodeIntent, devices: tuple[PciAddress, ...], mode: Mode, plan_id: PlanId
 ) -> tuple[tuple[PciAddress, Mode, PlanId], ...]:
-    kept = tuple(entry for entry in intent.desired if entry[0] not in devices)
-    return tuple(sorted((*kept, *((address, mode, plan_id) for address in devices))))
+    others = tuple(entry for entry in intent.desired if entry[0] not in devices)
+    return tuple(sorted((*others, *((address, mode, plan_id) for address in devices))))

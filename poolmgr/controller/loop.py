@@ -82,7 +82,7 @@ class Controller:
             dependencies.clock,
             dependencies.beside,
             sample_seconds=self._settings.sample_seconds,
-            keep_seconds=self._settings.learned_state_seconds,
+            save_seconds=self._settings.learned_state_seconds,
         )
         self._unserved = Unserved()
         self._admitting = Admitting(dependencies.admitter, dependencies.leadership)
@@ -294,7 +294,7 @@ class Controller:
         if snapshot.synced and now - self._sampled_at >= self._settings.sample_seconds:
             self._sampled_at = now
             await self._reporter.sample(self._counted(snapshot))
-        await self._planning.keep()
+        await self._planning.save()
         return snapshot
 
     def _readiness(self, snapshot: ClusterSnapshot) -> Verdict:

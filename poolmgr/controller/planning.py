@@ -35,16 +35,16 @@ class Planning:
         beside: Beside,
         *,
         sample_seconds: float,
-        keep_seconds: float,
+        save_seconds: float,
     ) -> None:
         """`sample_seconds`: between two looks of a standby, and between two tries to read what was learned before;
-        `keep_seconds`: between two times that what was learned is kept."""
+        `save_seconds`: between two times that what was learned is saved."""
         self._planner = planner
         self._reporter = reporter
         self._clock = clock
         self._beside = beside
         self._sample_seconds = sample_seconds
-        self._keep_seconds = keep_seconds
+        self._save_seconds = save_seconds
         self._learned: Any = None
         self._times = WaitingTimes()
         self._times_recalled = False
@@ -53,7 +53,7 @@ class Planning:
         """It has decided since waits were kept last: what a standby knows of them is older than what is kept."""
         self._recalled = False
         self._recalled_at = self._learnt_at = float("-inf")
-        self._kept_at = clock.monotonic()
+        self._saved_at = clock.monotonic()
         self._pools: tuple[Pool, ...] = ()
         self._waiting: frozenset[Waiting] = frozenset()
         self.plan: Plan | None = None
@@ -95,11 +95,11 @@ class Planning:
             return None
         return plan if snapshot.pools == self._pools and waiting_vms(snapshot) <= self._waiting else None
 
-    async def keep(self) -> None:
-        """Keep what was learned, if it is time."""
+    async def save(self) -> None:
+        """Save what was learned, if it is time."""
         now = self._clock.monotonic()
-        if self._recalled and now - self._kept_at >= self._keep_seconds:
-            self._kept_at = now
+        if self._recalled and now - self._saved_at >= self._save_seconds:
+            self._saved_at = now
             if self._learned is not None:
                 await self._reporter.save_learned_state(self._planner.name, self._learned)
             if self._leads and self._times_recalled and (waits := self._times.learned()):

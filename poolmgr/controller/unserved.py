@@ -34,7 +34,7 @@ class Unserved:
 
     def follow(self, plan: Plan, snapshot: ClusterSnapshot) -> None:
         """Note for whom the plan says that GPUs are free; `snapshot` is what it was made of."""
-        told = {
+        served = {
             (refusal.subject.namespace, refusal.subject.name)
             for refusal in plan.refusals
             if refusal.reason is Reason.FREE_CAPACITY and refusal.subject.kind is SubjectKind.VM
@@ -42,7 +42,7 @@ class Unserved:
         now, before = snapshot.taken_at, self._free_since
         waiting = {vm.uid: vm for vm in snapshot.vms if vm.node is None}
         self._free_since = {
-            uid: before.get(uid, now) for uid, vm in waiting.items() if (vm.namespace, vm.name) in told
+            uid: before.get(uid, now) for uid, vm in waiting.items() if (vm.namespace, vm.name) in served
         }
         for uid, since in self._free_since.items():
             if now - since >= TAKEN_WITHIN_SECONDS:

@@ -97,11 +97,11 @@ class SimAgents:
                 if stale and move is not None and gpu.pci_address in move.devices:
                     gpu.reason = Reason.STALE_EPOCH
                     gpu.message = f"epoch {move.epoch} is older than {node.highest_epoch}; not acted on"
-                elif rebinding and wanted is not None and self._told_to_rebind(node, gpu, wanted[0]):
+                elif rebinding and wanted is not None and self._may_rebind(node, gpu, wanted[0]):
                     self._rebind(node, gpu, *wanted)
             self._offer(node, gpu, wanted[0] if wanted else gpu.mode)
 
-    def _told_to_rebind(self, node: SimNode, gpu: SimGpu, wanted: Mode) -> bool:
+    def _may_rebind(self, node: SimNode, gpu: SimGpu, wanted: Mode) -> bool:
         move = node.read.transition
         if move is not None and gpu.pci_address in move.devices and move.step.order <= Step.REBIND.order:
             return move.step is Step.REBIND and wanted is move.to_mode

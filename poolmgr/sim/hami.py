@@ -190,8 +190,10 @@ class SimHami:
         if len(fitting) < request.gpus:
             return None
         if not sharing.wanted:  # we stopped the plugin under a scheduler that goes on to place pods
-            told = f"pod {request.namespace}/{request.name} comes to {node.name}, whose kubelet turns it away"
-            self._world.violations.append(f"{told}: HAMi's plugin is stopped there")
+            arrival = (
+                f"pod {request.namespace}/{request.name} comes to {node.name}, whose kubelet turns it away"
+            )
+            self._world.violations.append(f"{arrival}: HAMi's plugin is stopped there")
             return None
         fitting.sort(key=self._load, reverse=True)
         return fitting[: request.gpus]

@@ -123,7 +123,7 @@ def _keep(session: Session, row: LearnedStateRow) -> None:
 
 
 def _add_plan(session: Session, plan: Plan, pool: str, dry_run: bool, outcome: str, limit: int) -> None:
-    kept = sorted(plan.refusals, key=_workloads_first)[:limit]
+    stored = sorted(plan.refusals, key=_workloads_first)[:limit]
     row = PlanRow(
         plan_id=plan.plan_id,
         pool=pool,
@@ -131,7 +131,7 @@ def _add_plan(session: Session, plan: Plan, pool: str, dry_run: bool, outcome: s
         made_at=plan.made_at,
         dry_run=dry_run,
         outcome=outcome,
-        refusals_left_out=len(plan.refusals) - len(kept),
+        refusals_left_out=len(plan.refusals) - len(stored),
     )
     session.add(row)
     session.flush()
@@ -152,7 +152,7 @@ def _add_plan(session: Session, plan: Plan, pool: str, dry_run: bool, outcome: s
                     evict=list(move.evict),
                 )
             )
-    if kept:
+    if stored:
         # In one statement: a thousand objects of the session would take ten times as long.
         rows = [
             {
@@ -163,7 +163,7 @@ def _add_plan(session: Session, plan: Plan, pool: str, dry_run: bool, outcome: s
                 "reason": refusal.reason.value,
                 "message": refusal.message,
             }
-            for refusal in kept
+            for refusal in stored
         ]
         session.execute(insert(RefusalRow), rows)
     for target in plan.targets:

@@ -92,10 +92,10 @@ def cached(folder: Path, make: Callable[[Path], layer.Layer]) -> layer.Layer:
     """The layer that lies in `folder`, as long as it is what its digest says; else made anew."""
     note = folder / "layer.json"
     try:
-        kept = json.loads(note.read_text())["digest"].removeprefix("sha256:")
+        digest = json.loads(note.read_text())["digest"].removeprefix("sha256:")
     except (FileNotFoundError, ValueError, LookupError, TypeError):
-        kept = ""
-    if not has_digest(folder / "layer.tar.gz", kept):
+        digest = ""
+    if not has_digest(folder / "layer.tar.gz", digest):
         note.unlink(missing_ok=True)
     return layer.cached(folder, make)
 

@@ -54,23 +54,23 @@ def installed(python: Layer) -> set[tuple[str, str]]:
 def installed_only(export: dict[str, Any], there: set[tuple[str, str]]) -> dict[str, Any]:
     """uv's list of the whole lock, for every system and interpreter, cut to what is there. Raises ValueError when
     something is there that the lock does not have."""
-    kept = [
+    components = [
         {
             key: value for key, value in item.items() if key != "externalReferences"
         }  # each wheel of each system
         for item in export["components"]
         if (_normal(item["name"]), item["version"]) in there
     ]
-    listed = {(_normal(item["name"]), item["version"]) for item in kept}
+    listed = {(_normal(item["name"]), item["version"]) for item in components}
     if there - listed:
         raise ValueError(f"in the image, and not in uv.lock: {sorted(there - listed)}")
-    references = {item["bom-ref"] for item in kept} | {export["metadata"]["component"]["bom-ref"]}
+    references = {item["bom-ref"] for item in components} | {export["metadata"]["component"]["bom-ref"]}
     dependencies = [
         item | {"dependsOn": [name for name in item.get("dependsOn", []) if name in references]}
         for item in export.get("dependencies", [])
         if item["ref"] in references
     ]
-    return export | {"components": kept, "dependencies": dependencies}
+    return export | {"components": components, "dependencies": dependencies}
 
 
 def _normal(name: str) -> str:

@@ -165,9 +165,9 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
         case ast.GeneratorExp() | ast.ListComp() | ast.SetComp() | ast.DictComp():
             for g, generator in enumerate(node.generators):
                 for i in range(len(generator.ifs)):
-                    kept = copy.deepcopy(generator)
-                    del kept.ifs[i]
-                    yield _with(node, generators=[*node.generators[:g], kept, *node.generators[g + 1 :]])
+                    changed = copy.deepcopy(generator)
+                    del changed.ifs[i]
+                    yield _with(node, generators=[*node.generators[:g], changed, *node.generators[g + 1 :]])
 
 
 def _with(node: ast.AST, **fields: object) -> ast.AST:

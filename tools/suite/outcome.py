@@ -81,9 +81,9 @@ def closing_line(outcomes: list[Outcome], seconds: float) -> str:
         "skipped": sum(sum(o.skipped.values()) for o in outcomes),
         "errors": sum(o.errors for o in outcomes),
     }
-    told = ", ".join(f"{n} {word}" for word, n in counts.items() if n or word == "passed")
+    counted = ", ".join(f"{n} {word}" for word, n in counts.items() if n or word == "passed")
     minutes, rest = divmod(round(seconds), 60)
-    return f"==== {told} in {seconds:.2f}s ({minutes}:{rest:02}) ===="
+    return f"==== {counted} in {seconds:.2f}s ({minutes}:{rest:02}) ===="
 
 
 def summary(outcomes: list[Outcome], proves: dict[str, str], slowest: int = 15) -> list[str]:

@@ -81,7 +81,7 @@ class RecordingFiles:
         errors: dict[Question, dict[str, str]] = {}
         for question, answers in self._answers.items():
             for path, answer in answers.items():
-                if path not in folders and not _is_kept(path, processes):
+                if path not in folders and not _is_recorded(path, processes):
                     continue
                 if isinstance(answer, OSError):
                     name = errno.errorcode.get(answer.errno or errno.EIO, "EIO")
@@ -193,7 +193,7 @@ def _kubelet_record(answer: KubeletAnswer, *, here: bool) -> KubeletRecord:
     )
 
 
-def _is_kept(path: str, processes: Mapping[str, set[str]]) -> bool:
+def _is_recorded(path: str, processes: Mapping[str, set[str]]) -> bool:
     process = _OF_A_PROCESS.fullmatch(path)
     if process is None:
         return True

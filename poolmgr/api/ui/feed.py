@@ -21,7 +21,9 @@ def from_ledger(
     latest: dict[tuple[Subject, Reason], Line] = {}
     lines: list[Line] = []
     for decision in sorted(decisions, key=lambda found: found.at):
-        entry = _told(decision.at, decision.subject, decision.reason, decision.message, moved=decision.moved)
+        entry = _line_of(
+            decision.at, decision.subject, decision.reason, decision.message, moved=decision.moved
+        )
         if decision.moved:
             lines.append(entry)
         else:
@@ -44,19 +46,21 @@ def from_plan(plan: Plan | None) -> tuple[Line, ...]:
     if plan is None:
         return ()
     moves = [
-        _told(plan.made_at, Subject(SubjectKind.GPU, m.node, m.pci_address), m.reason, m.message, moved=True)
+        _line_of(
+            plan.made_at, Subject(SubjectKind.GPU, m.node, m.pci_address), m.reason, m.message, moved=True
+        )
         for m in plan.to_start
     ]
     return tuple(
         moves
         + [
-            _told(plan.made_at, r.subject, r.reason, r.message, moved=False)
+            _line_of(plan.made_at, r.subject, r.reason, r.message, moved=False)
             for r in plan.refusals
             if r.subject.kind in WORKLOADS and r.reason not in QUIET
         ]
     )
 
 
-def _told(at: float, subject: Subject, reason: Reason, message: str, *, moved: bool) -> Line:
+def _line_of(at: float, subject: Subject, reason: Reason, message: str, *, moved: bool) -> Line:
     who = "" if moved else f"{WORKLOADS[subject.kind]} {subject.namespace}/{subject.name}: "
     return line(at, reason.value, who + message, "move" if moved else "refused")

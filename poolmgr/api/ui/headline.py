@@ -34,22 +34,22 @@ def headline_of(
 
 
 def _trouble(total: Count, nodes: Sequence[Node], use: str) -> Headline | None:
-    """GPUs in trouble, agents that are silent, nodes that are not ready: the first is the line, all are told."""
+    """GPUs in trouble, agents that are silent, nodes that are not ready: the first is the line, all are named."""
     silent = [node.name for node in nodes if node.agent.silent]
     unready = [node.name for node in nodes if not node.ready and node.agent.heard]
-    lines, told = [], []
+    lines, consequences = [], []
     if total.trouble:
         lines.append(f"{plural(total.trouble, 'GPU')} {'needs' if total.trouble == 1 else 'need'} attention")
     if silent:
         lines.append(plural(len(silent), "agent is silent", "agents are silent"))
-        told.append(f"Nothing moves on {_names(silent)} until the agent there is heard again.")
+        consequences.append(f"Nothing moves on {_names(silent)} until the agent there is heard again.")
     if unready:
         lines.append(plural(len(unready), "node is not ready", "nodes are not ready"))
-        told.append(f"Nothing moves on {_names(unready)} until the node and its agent are ready.")
+        consequences.append(f"Nothing moves on {_names(unready)} until the node and its agent are ready.")
     if not lines:
         return None
     also = f"Also: {', '.join(lines[1:])}. " if lines[1:] else ""
-    return "trouble", lines[0], f"{also}{' '.join(told)} Everything else continues: {use}.".strip()
+    return "trouble", lines[0], f"{also}{' '.join(consequences)} Everything else continues: {use}.".strip()
 
 
 def _no_gpus(nodes: Sequence[Node], outside: int) -> str:

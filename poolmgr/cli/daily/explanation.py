@@ -30,7 +30,7 @@ class Explanation:
     facts: tuple[tuple[str, str], ...]
     value: dict[str, Any]
 
-    def told(self) -> str:
+    def text(self) -> str:
         return f"{self.subject}\n{aligned([(f'  {name}', text) for name, text in self.facts if text])}"
 
 

@@ -152,11 +152,11 @@ def _without_covered(asks: list[CardAsk]) -> list[CardAsk]:
     than MOST containers they count as one that needs the most of each."""
     if len(asks) > MOST:
         asks = [*(ask for ask in asks if not ask.init), *_most_of([ask for ask in asks if ask.init])]
-    kept = [ask for ask in asks if not ask.init]
+    decisive = [ask for ask in asks if not ask.init]
     for ask in asks:
-        if ask.init and not any(other.covers(ask) for other in kept):
-            kept.append(ask)
-    return kept
+        if ask.init and not any(other.covers(ask) for other in decisive):
+            decisive.append(ask)
+    return decisive
 
 
 def _most_of(asks: list[CardAsk]) -> list[CardAsk]:

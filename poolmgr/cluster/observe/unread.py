@@ -62,8 +62,8 @@ def unread_pod(raw: bytes, found: Unread, before: PodFacts | None) -> tuple[Unre
     node = where.spec.node_name or placed
     if not node:
         return found, None
-    kept = PodFacts(namespace=found.namespace, node=where.spec.node_name, cpu_milli=0, memory_mib=0)
-    return replace(found, node=NodeName(node)), kept if where.spec.node_name else None
+    facts = PodFacts(namespace=found.namespace, node=where.spec.node_name, cpu_milli=0, memory_mib=0)
+    return replace(found, node=NodeName(node)), facts if where.spec.node_name else None
 
 
 def unread_instance(

@@ -75,10 +75,10 @@ def next_action(node: Node, snapshot: ClusterSnapshot, deadlines: StepDeadlines)
         if transition.step is Step.DRAIN:
             following = Step.ATTACH  # never detach what is in use
         return Advance(following, Reason.STEP_TIMED_OUT, f"{late}; continuing without it")
-    return _kept_by_whoever_came(node, transition, snapshot, late) or Rollback(Reason.STEP_TIMED_OUT, late)
+    return _finish_for_new_users(node, transition, snapshot, late) or Rollback(Reason.STEP_TIMED_OUT, late)
 
 
-def _kept_by_whoever_came(
+def _finish_for_new_users(
     node: Node, transition: Transition, snapshot: ClusterSnapshot, late: str
 ) -> Action | None:
     """Instead of undoing a move that is late: nothing keeps VMs off a GPU that is ready for them, so one may be on it."""
@@ -94,11 +94,11 @@ def _kept_by_whoever_came(
 
 def first_step_back(node: Node, transition: Transition) -> Step:
     """Where the undoing starts: at Fence if a device has to be rebound, else where HAMi gets its own back. Before Rebind the
-    agent has not been told to rebind anything."""
+    agent has no order to rebind anything."""
     origin = transition.to_mode.other
     back = any(g.observed_mode is not origin for g in conditions.moving(node, transition))
-    told = transition.step.order >= Step.REBIND.order
-    back = back or (told and not node.reported)  # what was last reported may be of before the rebind
+    ordered = transition.step.order >= Step.REBIND.order
+    back = back or (ordered and not node.reported)  # what was last reported may be of before the rebind
     return Step.FENCE if back else Step.ATTACH
 
 

@@ -104,7 +104,7 @@ async def test_whoever_views_the_whole_cluster_sees_gpus(release: Installation) 
                     await control.admit(sent, "", READ)
                     break
                 except Forbidden:
-                    control._kept.clear()
+                    control._cache.clear()
                     await asyncio.sleep(0.5)
             with pytest.raises(Forbidden):
                 await control.admit(sent, "", rebalance("desktops"))

@@ -9,9 +9,9 @@ import pytest
 
 from poolmgr.cluster.access import (
     ACCESS_REVIEWS,
-    KEPT_SECONDS,
+    CACHE_SECONDS,
     LONGEST_TOKEN,
-    MOST_KEPT,
+    MOST_CACHED,
     TOKEN_REVIEWS,
     KubernetesAccess,
 )
@@ -112,7 +112,7 @@ async def test_answers_are_kept_for_seconds_and_then_asked_for_anew() -> None:
         await rig.access.admit("good", "", READ)
     assert rig.asked == 2
     del rig.cluster.users["good"]
-    await rig.clock.advance(KEPT_SECONDS)
+    await rig.clock.advance(CACHE_SECONDS)
     with pytest.raises(Unauthenticated):
         await rig.access.admit("good", "", READ)
 
@@ -123,7 +123,7 @@ async def test_a_right_that_was_given_counts_seconds_later() -> None:
     with pytest.raises(Forbidden):
         await rig.access.admit("good", "", READ)
     rig.cluster.rights.add(("ann", "list gpupools"))
-    await rig.clock.advance(KEPT_SECONDS)
+    await rig.clock.advance(CACHE_SECONDS)
     assert await rig.access.admit("good", "", READ) == "ann"
 
 
@@ -138,7 +138,7 @@ async def test_an_api_server_that_cannot_answer_lets_nobody_in_and_is_asked_agai
 
 async def test_tokens_that_are_none_fill_no_memory() -> None:
     rig = Rig()
-    for number in range(MOST_KEPT + 200):
+    for number in range(MOST_CACHED + 200):
         with pytest.raises(Unauthenticated):
             await rig.access.admit(f"bad-{number}", "", READ)
-    assert len(rig.access._kept) <= MOST_KEPT
+    assert len(rig.access._cache) <= MOST_CACHED
