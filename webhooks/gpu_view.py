@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from poolmgr.domain.backoff import gpu_rests, node_rests
+from poolmgr.domain.denials import lasting_denial
 from poolmgr.domain.fleet import Gpu, Node, Pool
 from poolmgr.domain.identifiers import NodeName, PoolName
 from poolmgr.domain.modes import Mode
@@ -16,7 +16,6 @@ from poolmgr.domain.usage import (
     is_closed_to_pods,
     is_leaving,
     is_open,
-    moves_by_itself,
     state_of,
 )
 
@@ -71,16 +70,10 @@ class GpuView:
 
 
 def _holds(gpu: Gpu, node: Node, pool: Pool | None, now: float) -> Reason | None:
-    if pool is None:
-        return Reason.NOT_IN_POOL
-    if not moves_by_itself(pool):
-        return Reason.RECOMMEND_ONLY if pool.recommend_only else Reason.POOL_OFF
-    rests = node_rests(node.name, node.backoffs, node.disturbances, now) or gpu_rests(
-        node.name, gpu.pci_address, node.backoffs, now
-    )
-    if rests:
-        return rests.reason
-    return None if gpu.rebind else gpu.rebind.reason
+    if pool is not None and pool.recommend_only:
+        return Reason.RECOMMEND_ONLY
+    denial = lasting_denial(gpu, node, pool, now)
+    return denial[0] if denial else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ the first rule that answers wins.
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from poolmgr.domain.backoff import gpu_rests, node_rests
 from poolmgr.domain.demand import SharedPod
+from poolmgr.domain.denials import doubt_denial, gpu_denial
 from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, RebalanceMode
 from poolmgr.domain.identifiers import PoolName, WorkloadUid
-from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.modes import Mode
 from poolmgr.domain.occupancy import Occupancy, occupancy_of
 from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
@@ -46,10 +46,12 @@ def validate(
         node = nodes.get(move.node)
         gpu = node.gpu(move.pci_address) if node else None
         tally = tallies.get(gpu.pool) if gpu is not None else None
-        verdict = _may_move(move, node, gpu, occupancy, snapshot.taken_at)
+        pool = tally.pool if tally is not None else None
+        verdict = _may_move(move, node, gpu, pool, occupancy, snapshot.taken_at)
         if verdict:
             verdict = _may_evict(move, guarded)
         if verdict:
+            assert tally is not None, "a GPU of no pool is denied"
             verdict = _pool_allows(move, tally)
         if verdict:
             assert tally is not None
@@ -63,54 +65,24 @@ def validate(
     return tuple(accepted), tuple(refused)
 
 
-def _may_move(move: Move, node: Node | None, gpu: Gpu | None, occupancy: Occupancy, now: float) -> Verdict:
+def _may_move(
+    move: Move, node: Node | None, gpu: Gpu | None, pool: Pool | None, occupancy: Occupancy, now: float
+) -> Verdict:
     where = f"{move.model} {move.pci_address} on {move.node}"
     if node is None or gpu is None:
         return Verdict(False, Reason.DEVICE_GONE, f"{where} no longer exists")
-    if not node.agent.heard:
-        return node.agent.verdict(node.name)
-    if not node.ready:
-        return Verdict(
-            False, Reason.NODE_NOT_READY, f"node {node.name} is not Ready, so its GPUs do not move"
-        )
-    if node.complaint:
-        return Verdict(False, Reason.INVALID_REQUEST, node.complaint)
-    if not node.neighbours.verdict:
-        return node.neighbours.verdict
-    if not node.reported:
-        return Verdict(
-            False,
-            Reason.NODE_NOT_REPORTED,
-            f"the agent of {node.name} has not yet acknowledged the latest change to its spec",
-        )
-    if node.transition is not None:
-        return Verdict(
-            False,
-            Reason.NODE_IN_TRANSITION,
-            f"plan {node.transition.plan_id} is still moving GPUs of {node.name}; a node makes one move at a time",
-        )
-    if gpu.phase is not DevicePhase.READY or gpu.observed_mode is None:
-        detail = gpu.message or gpu.phase.value
-        return Verdict(False, Reason.GPU_UNHEALTHY, f"{where} cannot move: {detail}")
+    if denial := gpu_denial(gpu, node, pool, now):
+        return Verdict(False, *denial)
     if gpu.observed_mode is move.to_mode:
         return Verdict(False, Reason.IN_PLACE, f"{where} is already {move.to_mode.value}")
-    if not gpu.rebind:
-        return Verdict(False, gpu.rebind.reason, f"{where} stays: {gpu.rebind.message}")
-    rests = node_rests(node.name, node.backoffs, node.disturbances, now) or gpu_rests(
-        node.name, gpu.pci_address, node.backoffs, now
-    )
-    if rests:
-        return Verdict(False, rests.reason, rests.message)
-    if gpu.desired_mode is not gpu.observed_mode:
-        return Verdict(False, Reason.GPU_MOVING, f"{where} has not finished the move of an earlier plan")
     # Pods that are evicted by rule, or left to end behind the fence, do not stand in the way of a start: the
     # executor unbinds nothing before they have gone.
     leaving = frozenset(move.evict) | frozenset(move.wait_for)
     in_the_way = [user.name for user in occupancy.users_of(gpu) if not user.pod or user.pod not in leaving]
     if in_the_way:
         return Verdict(False, Reason.GPU_BUSY, f"{where} is in use by {', '.join(in_the_way[:3])}")
-    if doubt := occupancy.doubts_on(node).get(gpu.pci_address):
-        return Verdict(False, Reason.CANNOT_TELL, f"{where} stays: {doubt}")
+    if denial := doubt_denial(gpu, node, occupancy):
+        return Verdict(False, *denial)
     return Verdict(True, Reason.ADMITTED)
 
 
@@ -126,13 +98,9 @@ def _may_evict(move: Move, guarded: dict[WorkloadUid, SharedPod]) -> Verdict:
     return Verdict(True, Reason.ADMITTED)
 
 
-def _pool_allows(move: Move, tally: _Tally | None) -> Verdict:
+def _pool_allows(move: Move, tally: _Tally) -> Verdict:
     where = f"{move.model} {move.pci_address} on {move.node}"
-    if tally is None:
-        return Verdict(False, Reason.NOT_IN_POOL, f"no GPUPool selects {where}, so nothing may move it")
     pool = tally.pool
-    if pool.rebalance is RebalanceMode.OFF:
-        return Verdict(False, Reason.POOL_OFF, f"{where} stays: rebalancing of pool {pool.name} is Off")
     if pool.recommend_only:
         return Verdict(False, Reason.RECOMMEND_ONLY, f"{where} stays: pool {pool.name} is in Recommend mode")
     leaving, arriving = move.to_mode.other, move.to_mode

@@ -73,15 +73,6 @@ class Gpu:
     closed: Verdict | None = None
     """Why nobody new gets it, where an operator withdraws it (`directives.closes`): whoever uses it keeps it."""
 
-    @property
-    def settled(self) -> bool:
-        """True when the GPU is usable and where the manager wants it."""
-        return (
-            self.phase is DevicePhase.READY
-            and self.observed_mode is not None
-            and self.desired_mode in (None, self.observed_mode)
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Transition:

@@ -45,6 +45,7 @@ class Reason(StrEnum):
     DRIVER_CHANGING = "DriverChanging"  # the GPU operator is replacing the node's driver or its MIG layout
     GPU_QUARANTINED = "GpuQuarantined"  # an operator took it out of use: no new workload gets it
     NODE_DRAINED = "NodeDrained"  # an operator is draining its node: all its GPUs go to one side
+    NOT_ADOPTED = "NotAdopted"  # poolmgr has not recorded yet in which mode it found the GPU
 
     # Demand that cannot be served now
     NO_CANDIDATE = "NoCandidate"  # no GPU of the model can be moved now

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from poolmgr.domain.denials import Denial
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
-from poolmgr.planner.inventory.eligibility import Denial
 from poolmgr.planner.inventory.inventory import Inventory
 from poolmgr.planner.inventory.node import GroupKey
 

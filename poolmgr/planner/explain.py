@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from poolmgr.domain.demand import FULL_CORES
+from poolmgr.domain.denials import Denial, name_of
 from poolmgr.domain.fleet import Gpu
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
@@ -10,14 +11,7 @@ from poolmgr.domain.occupancy import unbound_pods
 from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Target
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.inventory.card_table import DEFAULT_SPLIT, card_size
-from poolmgr.planner.inventory.eligibility import (
-    Denial,
-    denial_of,
-    name_of,
-    not_in_pool,
-    recommendation_denial,
-    use_denial,
-)
+from poolmgr.planner.inventory.eligibility import denial_of, recommendation_denial, use_denial
 from poolmgr.planner.inventory.inventory import GpuGroup
 from poolmgr.planner.inventory.node import GroupKey, IneligibleGpu, NodeInventory, Unit
 from poolmgr.planner.inventory.shared_fit import PodShape, ShapeFit
@@ -163,13 +157,10 @@ def explain_gpus(state: PlanState) -> list[Refusal]:
     usage, now = state.inventory.usage, state.snapshot.taken_at
     for kept in state.inventory.ineligible:
         gpu, why = kept.gpu, why_kept(kept, usage, now)
-        if kept.pool is None:
-            said: Denial = not_in_pool(gpu)
-        else:
-            denial = kept.denial or denial_of(gpu, kept.node, kept.pool, usage, now)
-            said = denial or (Reason.NOT_CHOSEN, f"{name_of(gpu)} stays: {why}")
-            if why and denial and not why.endswith(denial[1]):
-                said = denial[0], f"{denial[1]}; {why}"
+        denial = kept.denial or denial_of(gpu, kept.node, kept.pool, usage, now)
+        said: Denial = denial or (Reason.NOT_CHOSEN, f"{name_of(gpu)} stays: {why}")
+        if why and denial and not why.endswith(denial[1]):
+            said = denial[0], f"{denial[1]}; {why}"
         found.append(_about(gpu, said))
     leaving = {(str(move.node), str(move.pci_address)) for move in state.moves}
     for key, group in state.inventory.groups.items():

@@ -1,11 +1,11 @@
 """What is said of each reservation: where it stands, how many GPUs are ready for its holders, and what keeps others off."""
 
 from poolmgr.domain.calendar import window_text
+from poolmgr.domain.denials import Denial
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import ReservationPhase, ReservationState
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.reservation import Reservation, Window
-from poolmgr.planner.inventory.eligibility import Denial
 from poolmgr.planner.inventory.node import GroupKey
 from poolmgr.planner.sizing.reservations import Due
 from poolmgr.planner.stages.state import PlanState

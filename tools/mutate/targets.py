@@ -18,7 +18,10 @@ class Target:
 
 
 TARGETS = {
-    "guard": Target(("poolmgr/controller/guard.py",), ("tests/unit/controller/test_guard.py",)),
+    "guard": Target(
+        ("poolmgr/controller/guard.py", "poolmgr/domain/denials.py"),
+        ("tests/unit/controller/test_guard.py", "tests/unit/domain/test_denials.py"),
+    ),
     "executor": Target(("poolmgr/controller/executor/*.py",), ("tests/unit/controller/executor",)),
     "lease": Target(
         ("poolmgr/cluster/lease.py", "poolmgr/cluster/lease_settings.py"),

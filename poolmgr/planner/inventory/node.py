@@ -1,18 +1,18 @@
 """One node's GPUs sorted into what a planner may pick from: free, on their way, idle, busy, or kept where they are.
 
 Every GPU ends up in exactly one place; stages only ever pick from the inventory, so what the rules of
-`eligibility` refuse cannot be moved by any planner built on it. Sentences are made later, by `explain`.
+`domain.denials` refuse cannot be moved by any planner built on it. Sentences are made later, by `explain`.
 """
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from poolmgr.domain.denials import Denial, gpu_denial, node_denial
 from poolmgr.domain.fleet import Gpu, Granularity, Node, Pool, RebalanceMode
 from poolmgr.domain.identifiers import PciAddress, WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.plan import Refusal
 from poolmgr.domain.usage import held_by_others, in_use, is_in_flight, is_open
-from poolmgr.planner.inventory.eligibility import Denial, gpu_denial, node_denial
 from poolmgr.planner.inventory.usage import Usage
 
 GroupKey = tuple[str, str]
@@ -202,7 +202,9 @@ def _part(
             part.shared_busy += busy
         unsure = gpu.pci_address in doubts or held_by_others(gpu, pods)
         kept = still or arriving or phase is not ready or unsure
-        if not kept and (asks or not gpu.rebind.ok or gpu.iommu_group is None or mode is None):
+        if not kept and (
+            asks or not gpu.rebind.ok or gpu.iommu_group is None or mode is None or gpu.desired_mode is None
+        ):
             kept = gpu_denial(gpu, node, pool, now) is not None
         if whole or gpu.nvswitch_domain:
             bundles.setdefault("" if whole else gpu.nvswitch_domain, []).append((gpu, kept, busy))

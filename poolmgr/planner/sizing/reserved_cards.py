@@ -7,13 +7,13 @@ another is emptier.
 from dataclasses import replace
 
 from poolmgr.domain.demand import SharedPod
+from poolmgr.domain.denials import Denial, name_of
 from poolmgr.domain.fleet import Gpu
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.domain.usage import is_open
-from poolmgr.planner.inventory.eligibility import Denial, name_of
 from poolmgr.planner.inventory.inventory import Inventory
 from poolmgr.planner.inventory.node import ExplanationCache, IneligibleGpu
 from poolmgr.planner.sizing.reservations import Due, Reserved, is_holder

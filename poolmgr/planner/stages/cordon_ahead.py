@@ -12,11 +12,11 @@ executor moves those that are empty first and opens the others again.
 
 import numpy as np
 
+from poolmgr.domain.denials import name_of
 from poolmgr.domain.fleet import Gpu
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
 from poolmgr.planner.budgets import kept_for_vms
-from poolmgr.planner.inventory.eligibility import name_of
 from poolmgr.planner.inventory.node import GroupKey, Unit
 from poolmgr.planner.inventory.usage import Usage
 from poolmgr.planner.sizing.headroom import SOON_SECONDS

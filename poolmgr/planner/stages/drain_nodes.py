@@ -4,10 +4,10 @@ The directive closes them to whoever comes, so nobody is evicted and nothing is 
 pool hold as for any move.
 """
 
+from poolmgr.domain.denials import name_of
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Refusal, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
-from poolmgr.planner.inventory.eligibility import name_of
 from poolmgr.planner.stages.state import PlanState, Proposal, StageResult
 
 

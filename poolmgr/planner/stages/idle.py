@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from math import ceil
 
+from poolmgr.domain.denials import name_of
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.placement import Placement
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.inventory.card_table import card_size
-from poolmgr.planner.inventory.eligibility import name_of
 from poolmgr.planner.inventory.inventory import GpuGroup
 from poolmgr.planner.inventory.node import GroupKey, NodeInventory, Unit
 from poolmgr.planner.inventory.node_resources import NodeResources

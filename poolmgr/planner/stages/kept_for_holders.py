@@ -2,10 +2,10 @@
 
 from poolmgr.domain.backoff import utc
 from poolmgr.domain.demand import Vm
+from poolmgr.domain.denials import Denial
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.inventory.candidates import UNLIMITED
-from poolmgr.planner.inventory.eligibility import Denial
 from poolmgr.planner.inventory.inventory import Inventory
 from poolmgr.planner.inventory.node import GroupKey
 from poolmgr.planner.sizing.reservations import Due, Reserved, gpus_of

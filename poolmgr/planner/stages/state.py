@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Protocol
 
 from poolmgr.domain.demand import Gate, Vm
+from poolmgr.domain.denials import Denial
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.occupancy import unbound_pods
@@ -20,7 +21,6 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.planner.budgets import PoolBudget
 from poolmgr.planner.charges import Workload
-from poolmgr.planner.inventory.eligibility import Denial
 from poolmgr.planner.inventory.inventory import Inventory
 from poolmgr.planner.inventory.node import GroupKey, NodeInventory, Unit
 from poolmgr.planner.inventory.node_filter import NodeFilter

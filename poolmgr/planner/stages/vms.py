@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from poolmgr.domain.demand import DeviceClaim, Vm
+from poolmgr.domain.denials import Denial, name_of
 from poolmgr.domain.fleet import EvictionRule
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
@@ -12,7 +13,7 @@ from poolmgr.domain.occupancy import unbound_vms
 from poolmgr.domain.plan import Refusal, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.inventory.candidates import Candidate, CandidateIndex
-from poolmgr.planner.inventory.eligibility import Denial, denial_of, name_of, recommendation_denial
+from poolmgr.planner.inventory.eligibility import denial_of, recommendation_denial
 from poolmgr.planner.inventory.node import GroupKey, Unit
 from poolmgr.planner.inventory.node_resources import NodeResources
 from poolmgr.planner.stages.idle_vms import idle_holders

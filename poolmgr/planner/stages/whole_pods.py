@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from poolmgr.domain.demand import FULL_CORES
+from poolmgr.domain.denials import name_of
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.inventory.card_table import DEFAULT_SPLIT, CapacityTable, card_size
-from poolmgr.planner.inventory.eligibility import name_of
 from poolmgr.planner.inventory.node import GroupKey, Unit
 from poolmgr.planner.inventory.node_resources import NodeResources
 from poolmgr.planner.inventory.shared_fit import PodShape, ShapeFit, rows_for

@@ -1,26 +1,42 @@
 """Census, planner and guard tell one story about every GPU."""
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from poolmgr.controller import guard
+from poolmgr.domain.backoff import WHOLE_NODE, Backoff
 from poolmgr.domain.census import GpuUse, take_census
 from poolmgr.domain.demand import SharedPod, Vm
-from poolmgr.domain.fleet import Gpu, Holder, Pool, RebalanceMode
+from poolmgr.domain.denials import gpu_denial
+from poolmgr.domain.fleet import REBINDABLE, Gpu, Holder, Pool, RebalanceMode
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PoolName, WorkloadUid
+from poolmgr.domain.liveness import AgentSign
 from poolmgr.domain.modes import DevicePhase, Mode
-from poolmgr.domain.plan import Move, Plan, SubjectKind
+from poolmgr.domain.neighbours import Neighbours
+from poolmgr.domain.plan import Move, Plan, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.domain.usage import GpuState, in_use, moves_by_itself, users_of
 from poolmgr.planner.inventory.usage import usage_of
 from poolmgr.planner.plan import PoolPlanner
-from tests.unit.planner.builders import A10, gpu, moving, node, pod, pool, snapshot, vm
+from tests.unit.planner.builders import A10, NOW, gpu, moving, node, pod, pool, snapshot, vm
 
 XORG = Holder(4242, "Xorg", path="/dev/nvidia0")
 DAEMON = Holder(300, "nvidia-device-p", "plugin", "/dev/nvidia0")
+
+NO_EVIDENCE = Verdict(False, Reason.CANNOT_TELL, "its UUID is not known")
+TROUBLED: list[dict[str, Any]] = [
+    {"agent": AgentSign(heard=False, silent=True)},
+    {"ready": False},
+    {"reported": False},
+    {"reported": False, "complaint": "says 'Leased'"},
+    {"neighbours": Neighbours(Verdict(False, Reason.GPUS_OF_OTHERS, "the GPU operator has them"))},
+    {"cordoned": True},
+    {"backoffs": (Backoff(WHOLE_NODE, "BindFailed", "it failed", 1, NOW - 60, NOW + 60),)},
+]
 
 
 @st.composite
@@ -49,17 +65,23 @@ def fleets(draw: st.DrawFn) -> ClusterSnapshot:
                     g,
                     mode,
                     uuid=GpuUuid(f"GPU-{draw(st.sampled_from([name] * 5 + ['n0']))}-{g}"),
-                    desired_mode=draw(st.sampled_from([mode, mode, mode, mode, mode.other])),
+                    desired_mode=draw(st.sampled_from([mode] * 5 + [mode.other, None])),
+                    iommu_group=draw(st.sampled_from([g] * 6 + [0, None])),
+                    rebind=draw(st.sampled_from([REBINDABLE] * 7 + [NO_EVIDENCE])),
+                    pool=draw(st.sampled_from([PoolName("p")] * 7 + [None])),
                     phase=draw(st.sampled_from([DevicePhase.READY] * 6 + list(DevicePhase))),
                     holders=tuple(holders),
                     allocated_to=draw(st.sampled_from(["", "", "", "", "a-launcher"])),
                 )
             )
         move = draw(st.sampled_from([None, None, None, moving(name, 0)]))
-        nodes.append(node(name, "", gpus=tuple(cards), transition=move))
+        about = draw(st.sampled_from([{}] * 6 + TROUBLED))
+        nodes.append(node(name, "", gpus=tuple(cards), transition=move, **about))
     vms += [vm(f"w{n}") for n in range(draw(st.integers(0, 3)))]
     pods += [pod(f"w{n}", cores=100) for n in range(draw(st.integers(0, 3)))]
-    return snapshot(*nodes, vms=tuple(vms), pods=tuple(pods), pools=(pool(max_in_flight=8),))
+    rebalance = draw(st.sampled_from([RebalanceMode.AUTOMATIC] * 4 + [RebalanceMode.OFF]))
+    pools = (pool(max_in_flight=16, rebalance=rebalance),)
+    return snapshot(*nodes, vms=tuple(vms), pods=tuple(pods), pools=pools)
 
 
 def told_of(plan: Plan) -> dict[tuple[str, str], Reason]:
@@ -91,15 +113,20 @@ def guarded(card: Gpu, view: ClusterSnapshot) -> Reason | None:
 def test_no_gpu_is_idle_in_one_and_busy_in_another(view: ClusterSnapshot) -> None:
     plan = PoolPlanner().decide(view, None).plan
     told, moved = told_of(plan), {(m.node, m.pci_address): m for m in plan.moves}
+    nodes, [limits] = {one.name: one for one in view.nodes}, view.pools
     for use in take_census(view).uses:
         key = (use.gpu.node, use.gpu.pci_address)
         by_planner, by_guard = told.get(key), guarded(use.gpu, view)
+        in_pool = limits if use.gpu.pool is not None else None
+        if denial := gpu_denial(use.gpu, nodes[use.gpu.node], in_pool, view.taken_at):
+            assert by_planner is by_guard is denial[0]
+            continue
         if use.state is GpuState.IDLE:
             assert by_planner is not Reason.GPU_BUSY
             assert by_guard is not Reason.GPU_BUSY
         if use.state is GpuState.IN_USE:
-            assert by_planner in (Reason.GPU_BUSY, Reason.NODE_IN_TRANSITION, None)
-            assert by_guard in (Reason.GPU_BUSY, Reason.NODE_IN_TRANSITION)
+            assert by_planner in (Reason.GPU_BUSY, None)
+            assert by_guard is Reason.GPU_BUSY
         if by_planner is Reason.GPU_BUSY or by_guard is Reason.GPU_BUSY:
             assert use.state is GpuState.IN_USE
         if move := moved.get(key):

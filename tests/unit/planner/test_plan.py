@@ -81,6 +81,15 @@ def test_gpu_that_only_the_kubelet_or_a_process_holds_is_busy_too() -> None:
     assert "UID unknown-pod" in about_gpu(plan, "b", 0)[1]
 
 
+def test_a_gpu_that_is_not_adopted_yet_is_promised_to_nobody() -> None:
+    new = gpu("a", 0, desired_mode=None)
+    plan = decide(snapshot(node("a", "", gpus=(new,)), vms=(vm("v"),)))
+    assert plan.empty
+    sentence = "GPU 0000:00:00.0 on a is new: it may move once poolmgr has recorded the mode that it is in"
+    assert about_gpu(plan, "a", 0) == (Reason.NOT_ADOPTED, sentence)
+    assert said(plan, SubjectKind.VM, "v")[1].endswith(sentence)
+
+
 def test_free_and_moving_gpus_count_before_another_is_moved() -> None:
     free = decide(snapshot(node("a", "ps"), vms=(vm("v"),)))
     assert free.empty

@@ -22,6 +22,7 @@ def device(index: int, node: str = "n1", mode: str = "Shared", **overrides: Any)
     """GPU `index` of `node` as the agent reports it."""
     return {
         "pciAddress": f"0000:00:{index:02x}.0",
+        "iommuGroup": index + 1,
         "uuid": f"GPU-{node}-{index}",
         "model": A10,
         "memoryMiB": 23028,

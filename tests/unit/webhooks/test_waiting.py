@@ -123,6 +123,13 @@ def test_a_pod_is_told_where_no_gpu_can_be_used() -> None:
     assert "none of the 1 GPU(s) of its kind can be used" in told_a_pod(view)
 
 
+@pytest.mark.parametrize("groups", [(None, 2), (1, 1)], ids=["in none", "shared"])
+def test_no_gpu_is_promised_that_its_iommu_group_keeps(groups: tuple[int | None, int | None]) -> None:
+    gpus = [device(index, mode="Shared", iommuGroup=group) for index, group in enumerate(groups)]
+    said = told_a_machine(fleet(gpu_node("n1", *gpus), pools=(gpu_pool(),)), *[A10_RESOURCE] * 2)
+    assert not promises(said) and "their hardware does not let them move" in said
+
+
 def test_every_reason_of_an_agent_is_told_in_words() -> None:
     for reason in Reason:
         rebind = {"possible": False, "reason": reason.value}

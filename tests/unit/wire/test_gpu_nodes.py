@@ -132,7 +132,7 @@ def test_no_spec_is_an_empty_one_and_no_object_is_complained_of() -> None:
 def test_gpu_on_no_driver_has_no_mode() -> None:
     node = as_gpu_node(devices=[device(mode="", phase="Unbound")])
     (gpu,) = gpus_of(node, {})
-    assert (gpu.observed_mode, gpu.phase, gpu.settled) == (None, DevicePhase.UNBOUND, False)
+    assert (gpu.observed_mode, gpu.phase) == (None, DevicePhase.UNBOUND)
 
 
 def test_phase_of_a_newer_agent_is_left_alone_and_said() -> None:
