@@ -81,6 +81,8 @@ def _sentence(
             f"{loss.gpus} GPU(s) that this pool selects belong to the older pool {loss.winner}; narrow the "
             "models or the node selector of one of them",
         )
+    if pool.complaint:
+        return Reason.INVALID_REQUEST, pool.complaint
     if not count.gpus:
         return Reason.NOT_IN_POOL, "no GPU of this cluster matches the pool's models and node selector"
     if trouble:

@@ -112,4 +112,4 @@ def _of_gpu(
             f"{name_of(gpu)} shares IOMMU group {gpu.iommu_group} with another GPU and cannot move alone",
         )
     if pool is not None and pool.rebalance is RebalanceMode.OFF:
-        yield Reason.POOL_OFF, f"rebalancing of pool {pool.name} is Off"
+        yield Reason.POOL_OFF, pool.off_text

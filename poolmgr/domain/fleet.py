@@ -244,8 +244,15 @@ class Pool:
     idle_vm: IdleVmPolicy = field(default_factory=IdleVmPolicy)
     quotas: tuple[Quota, ...] = ()
     over_quota: OverQuota = OverQuota.WAIT
+    complaint: str = ""
+    """What of its spec is not understood; rebalancing is Off then, whatever it says."""
     generation: int = 0
     created_at: float = 0.0
+
+    @property
+    def off_text(self) -> str:
+        """That rebalancing is Off, and why where its owner did not say so."""
+        return f"rebalancing of pool {self.name} is Off{f': {self.complaint}' if self.complaint else ''}"
 
     @property
     def recommend_only(self) -> bool:

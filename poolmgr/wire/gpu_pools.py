@@ -89,15 +89,17 @@ class GpuPool(Wire, frozen=True):
 
 def pool_from(pool: GpuPool) -> Pool:
     """The CRD's schema has refused what is out of range; a value that this release does not know (written
-    under a newer schema) becomes the choice that does least."""
+    under a newer schema) becomes the choice that does least. Of one that says what moves, or with what, that is to move
+    nothing: its owner did not allow GPUs to move one by one."""
     spec, rebalance = pool.spec, pool.spec.rebalance
+    complaint = _complaint_of(rebalance)
     return Pool(
         name=PoolName(pool.metadata.name),
         models=spec.models,
         node_labels=tuple(sorted(spec.node_selector.match_labels.items())),
         passthrough=_side(spec.passthrough),
         shared=_side(spec.shared),
-        rebalance=known(RebalanceMode, rebalance.mode, RebalanceMode.OFF),
+        rebalance=RebalanceMode.OFF if complaint else RebalanceMode(rebalance.mode),
         granularity=known(Granularity, rebalance.granularity, Granularity.GPU),
         cooldown_seconds=rebalance.cooldown_seconds,
         max_in_flight=rebalance.max_in_flight,
@@ -113,9 +115,21 @@ def pool_from(pool: GpuPool) -> Pool:
             for q in spec.quotas
         ),
         over_quota=known(OverQuota, spec.over_quota, OverQuota.WAIT),
+        complaint=complaint,
         generation=pool.metadata.generation,
         created_at=unix_or_zero(pool.metadata.creation_timestamp),
     )
+
+
+def _complaint_of(rebalance: Rebalance) -> str:
+    said = (("mode", rebalance.mode, RebalanceMode), ("granularity", rebalance.granularity, Granularity))
+    for field, word, words in said:
+        if word not in tuple(words):
+            return (
+                f"rebalance.{field} is {word!r}, which this release does not know: no GPU of this pool moves until "
+                "poolmgr is updated"
+            )
+    return ""
 
 
 def _side(side: Side) -> SideLimits:

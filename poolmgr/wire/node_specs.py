@@ -86,8 +86,8 @@ class _Meta(Wire, frozen=True):
 
 
 class _Spec(Wire, frozen=True):
-    spec: WireSpec | None = None
-    """Null and absent are an empty one."""
+    spec: WireSpec = WireSpec()
+    """As of a GpuNode; read by itself, as the agent writes the rest."""
 
 
 def read_spec(node: NodeName, body: object) -> GpuNodeSpec:
@@ -100,12 +100,12 @@ def read_spec(node: NodeName, body: object) -> GpuNodeSpec:
     try:
         meta = msgspec.convert(body, _Meta).metadata
         generation, annotations = meta.generation, meta.annotations
-        spec = msgspec.convert(body, _Spec).spec or WireSpec()
-        desired = {PciAddress(d.pci_address): Desired(Mode(d.mode), PlanId(d.plan_id)) for d in spec.devices}
-        if spec.transition is not None:
-            Mode(spec.transition.to_mode), Step(spec.transition.step)
-    except ValueError as error:  # msgspec's ValidationError is one
+        spec = msgspec.convert(body, _Spec).spec
+    except msgspec.ValidationError as error:
         return GpuNodeSpec(generation, complaint=f"GPUNode {node}: spec cannot be read ({error})")
+    if word := _unknown_in(spec):
+        return GpuNodeSpec(generation, complaint=_complaint(node, word, "this agent"))
+    desired = {PciAddress(d.pci_address): Desired(Mode(d.mode), PlanId(d.plan_id)) for d in spec.devices}
     transition = _transition(node, spec.transition) if spec.transition else None
     return GpuNodeSpec(generation, desired, transition, directives=directives_of(annotations))
 
@@ -113,16 +113,23 @@ def read_spec(node: NodeName, body: object) -> GpuNodeSpec:
 def complaint_of(node: GpuNode) -> str:
     """What of the spec a newer manager wrote that this release does not know; empty where there is nothing. Rewriting
     such a spec would lose it."""
-    modes, transition = tuple(Mode), node.spec.transition
-    unknown = [d.mode for d in node.spec.devices if d.mode not in modes]
+    word = _unknown_in(node.spec)
+    return _complaint(node.metadata.name, word, "this manager") if word else ""
+
+
+def _unknown_in(spec: WireSpec) -> str:
+    """The first mode or step that this release does not know; empty where there is none."""
+    modes, transition = tuple(Mode), spec.transition
+    said: list[tuple[str, tuple[str, ...]]] = [(device.mode, modes) for device in spec.devices]
     if transition is not None:
-        unknown += [transition.to_mode] if transition.to_mode not in modes else []
-        unknown += [transition.step] if transition.step not in tuple(Step) else []
-    if not unknown:
-        return ""
+        said += [(transition.to_mode, modes), (transition.step, tuple(Step))]
+    return next((word or "an empty word" for word, known_words in said if word not in known_words), "")
+
+
+def _complaint(node: str, word: str, reader: str) -> str:
     return (
-        f"the spec of GPUNode {node.metadata.name} says {unknown[0]!r}, which this release does not know: its GPUs stay "
-        "as they are until this manager is updated"
+        f"the spec of GPUNode {node} says {word!r}, which this release does not know: its GPUs stay as they are until "
+        f"{reader} is updated"
     )
 
 

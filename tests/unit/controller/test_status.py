@@ -34,6 +34,11 @@ def test_counts_both_sides_and_what_is_used() -> None:
     [
         (snapshot(), Reason.NOT_IN_POOL, "no GPU"),
         (
+            snapshot(node(G0), vms=(vm(),), pools=(pool(complaint="rebalance.mode is 'Scheduled'"),)),
+            Reason.INVALID_REQUEST,
+            "Scheduled",
+        ),
+        (
             snapshot(node(replace(G0, phase=DevicePhase.QUARANTINED, message="unbind hangs"), G1)),
             Reason.GPU_UNHEALTHY,
             "unbind hangs",

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from poolmgr import wire
@@ -20,7 +21,14 @@ from poolmgr.wire.gpu_nodes import (
     reported,
     status_body,
 )
-from poolmgr.wire.node_specs import backoffs_of, disturbances_of, read_spec, spec_of, transition_of
+from poolmgr.wire.node_specs import (
+    backoffs_of,
+    complaint_of,
+    disturbances_of,
+    read_spec,
+    spec_of,
+    transition_of,
+)
 from poolmgr.wire.nodes import node_of
 from tests.unit.cluster.builders import CREATED, CREATED_AT, as_wire, device, gpu_node
 
@@ -106,25 +114,37 @@ def test_agent_reads_the_spec_that_the_manager_wrote() -> None:
     assert found.transition_of(PciAddress("0000:00:05.0")) is None
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        {"devices": [{"pciAddress": "0000:00:04.0", "mode": "Leased"}]},
-        {"devices": [{"mode": "Shared"}]},
-        {"devices": "all of them"},
-        {"transition": {"planId": "p", "epoch": 1, "toMode": "Passthrough", "devices": [], "step": "Polish"}},
-        {"transition": {"planId": "p", "epoch": "one", "toMode": "Shared", "devices": [], "step": "Fence"}},
-        {"transition": {"planId": "p"}},
-    ],
-)
+NOT_UNDERSTOOD = [
+    None,
+    {"devices": [{"pciAddress": "0000:00:04.0", "mode": "Leased"}]},
+    {"devices": [{"pciAddress": "0000:00:04.0", "mode": ""}]},
+    {"devices": [{"mode": "Shared"}]},
+    {"devices": "all of them"},
+    {"transition": {"planId": "p", "epoch": 1, "toMode": "Passthrough", "devices": [], "step": "Polish"}},
+    {"transition": {"planId": "p", "epoch": "one", "toMode": "Shared", "devices": [], "step": "Fence"}},
+    {"transition": {"planId": "p"}},
+]
+
+
+@pytest.mark.parametrize("spec", NOT_UNDERSTOOD)
 def test_agent_obeys_nothing_of_a_spec_that_it_does_not_understand(spec: object) -> None:
     found = read_spec(NodeName("n1"), {"metadata": {"generation": 4}, "spec": spec})
     assert (found.generation, found.desired, found.transition) == (4, {}, None)
-    assert "GPUNode n1: spec cannot be read" in found.complaint
+    assert "GPUNode n1" in found.complaint
+
+
+@pytest.mark.parametrize("spec", [*NOT_UNDERSTOOD, {"devices": []}, {"transition": None}])
+def test_agent_and_manager_complain_of_the_same_specs(spec: Any) -> None:
+    body = {"metadata": {"name": "n1"}, "spec": spec}
+    agents = read_spec(NodeName("n1"), body).complaint
+    try:
+        managers = complaint_of(msgspec.convert(body, wire.GpuNode))
+    except msgspec.ValidationError as error:  # the manager sets the object aside
+        managers = str(error)
+    assert bool(agents) == bool(managers)
 
 
 def test_no_spec_is_an_empty_one_and_no_object_is_complained_of() -> None:
-    assert read_spec(NodeName("n1"), {"metadata": {"generation": 1}, "spec": None}).complaint == ""
     assert read_spec(NodeName("n1"), {}).complaint == ""
     assert read_spec(NodeName("n1"), {"metadata": {"generation": "many"}}).complaint
 

@@ -55,10 +55,20 @@ def test_every_field_is_read() -> None:
     ("spec", "least"),
     [
         ({"rebalance": {"mode": "Scheduled"}}, ("rebalance", RebalanceMode.OFF)),
-        ({"rebalance": {"granularity": "Rack"}}, ("granularity", Granularity.GPU)),
+        ({"rebalance": {"granularity": "Rack"}}, ("rebalance", RebalanceMode.OFF)),
         ({"rebalance": {"eviction": "Anybody"}}, ("eviction", EvictionRule.NEVER)),
     ],
 )
 def test_value_of_a_newer_release_is_the_choice_that_does_least(spec: Any, least: tuple[str, object]) -> None:
     assert getattr(read(**spec), least[0]) is least[1]
     assert read(idleVM={"action": "Migrate"}).idle_vm.action is IdleVmAction.IGNORE
+
+
+@pytest.mark.parametrize(("field", "word"), [("mode", "Scheduled"), ("granularity", "Rack")])
+def test_a_pool_that_moves_nothing_because_of_a_newer_word_says_so(field: str, word: str) -> None:
+    found = read(rebalance={field: word})
+    assert found.complaint == (
+        f"rebalance.{field} is '{word}', which this release does not know: no GPU of this pool moves until poolmgr is updated"
+    )
+    assert found.off_text == f"rebalancing of pool p is Off: {found.complaint}"
+    assert read(rebalance={"mode": "Off", "granularity": "Node"}).complaint == ""
