@@ -5,7 +5,7 @@ official client takes on every node.
 """
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
@@ -20,17 +20,22 @@ from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.liveness import SILENT_SECONDS
 from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock
+from poolmgr.wire.decoding import decode_as
 from poolmgr.wire.hami.pods import slices
 from poolmgr.wire.http_errors import SERVER_ERROR, Absent, error_of
 from poolmgr.wire.instants import to_rfc3339_micro
 from poolmgr.wire.kinds import GPU_NODES, LEASES, NODES, PODS, POOLMGR_API_VERSION
+from poolmgr.wire.kube_node import Node
 from poolmgr.wire.kube_pod import TERMINAL_PHASES, Pod, PodList
-from poolmgr.wire.lease import AGENT_LABEL, AGENT_LABEL_VALUE, agent_lease_name
+from poolmgr.wire.lease import AGENT_LABEL, AGENT_LABEL_VALUE, LeaseSpec, agent_lease_name
 from poolmgr.wire.meta import Status, WatchEvent
 
 WATCH_SECONDS = 240
 """The server ends a watch after this; it is then begun anew from the last version seen."""
 RETRY_FOR_SECONDS = 10.0
+
+T = TypeVar("T")
+Json = dict[str, Any]
 
 
 class ApiServer:
@@ -65,10 +70,9 @@ class ApiServer:
     async def read_or_create(self) -> dict[str, Any]:
         """Our GPUNode; made when missing, owned by the Node so that it goes with it."""
         try:
-            return await self._request("GET", self._path)
+            return await self._request("GET", self._path, Json)
         except Absent:
-            node = await self._request("GET", NODES.path(self._node))
-        owner = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": node["metadata"]["uid"]}
+            owner = await self._owner()
         body = {
             "apiVersion": POOLMGR_API_VERSION,
             "kind": "GPUNode",
@@ -76,32 +80,38 @@ class ApiServer:
             "spec": {},
         }
         try:
-            return await self._request("POST", GPU_NODES.path(), body)
+            return await self._request("POST", GPU_NODES.path(), Json, body)
         except Stale:  # another agent of this node was faster
-            return await self._request("GET", self._path)
+            return await self._request("GET", self._path, Json)
 
     async def patch_status(self, status: dict[str, Any], resource_version: str) -> dict[str, Any]:
         """Replace the status if the object is still the one it was made from; return the new object."""
         body = {"metadata": {"resourceVersion": resource_version}, "status": status}
-        return await self._request("PATCH", GPU_NODES.path(self._node, subresource="status"), body)
+        return await self._request("PATCH", GPU_NODES.path(self._node, subresource="status"), Json, body)
 
     async def beat(self) -> None:
         """Renew the Lease of this node's agent; made when missing, owned by the Node so that it goes with it."""
         name = agent_lease_name(self._node)
-        spec = {
-            "holderIdentity": self._node,
-            "leaseDurationSeconds": round(SILENT_SECONDS),
-            "renewTime": to_rfc3339_micro(self._clock.now()),
-        }
+        spec = msgspec.to_builtins(
+            LeaseSpec(
+                holder_identity=self._node,
+                lease_duration_seconds=round(SILENT_SECONDS),
+                renew_time=to_rfc3339_micro(self._clock.now()),
+            )
+        )
         try:
-            await self._request("PATCH", LEASES.path(name, namespace=self._namespace), {"spec": spec})
+            await self._request("PATCH", LEASES.path(name, namespace=self._namespace), Json, {"spec": spec})
             return
         except Absent:
-            node = await self._request("GET", NODES.path(self._node))
-        owner = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": node["metadata"]["uid"]}
+            owner = await self._owner()
         metadata = {"name": name, "labels": {AGENT_LABEL: AGENT_LABEL_VALUE}, "ownerReferences": [owner]}
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
-        await self._request("POST", LEASES.path(namespace=self._namespace), body)
+        await self._request("POST", LEASES.path(namespace=self._namespace), Json, body)
+
+    async def _owner(self) -> dict[str, str]:
+        """The reference by which an object goes with our Node."""
+        node = await self._request("GET", NODES.path(self._node), Node)
+        return {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": node.metadata.uid}
 
     async def watch(self, resource_version: str) -> AsyncIterator[dict[str, Any]]:
         """Changes of our GPUNode from `resource_version` on, until the server ends it. Deleted comes as an
@@ -124,11 +134,11 @@ class ApiServer:
                     body = await response.aread()
                     raise error_of(response.status_code, body, f"watch GPUNode {self._node}")
                 async for line in response.aiter_lines():
-                    event = msgspec.json.decode(line, type=WatchEvent)
+                    event = decode_as(WatchEvent, line.encode())
                     if event.type == "ERROR":
                         raise _watch_error(event, f"watch GPUNode {self._node}")
-                    yield {} if event.type == "DELETED" else msgspec.json.decode(event.object)
-        except (httpx.HTTPError, msgspec.DecodeError, RecursionError, OSError) as error:
+                    yield {} if event.type == "DELETED" else decode_as(Json, event.object)
+        except (httpx.HTTPError, msgspec.DecodeError, OSError) as error:
             raise Unavailable(Reason.API_UNAVAILABLE, f"{self._credentials.server}: {error!r}") from error
 
     async def list_pods(self) -> Pods:
@@ -156,12 +166,7 @@ class ApiServer:
 
     async def _pods(self) -> tuple[Pod, ...]:
         query = {"fieldSelector": f"spec.nodeName={self._node}"}
-        answer = await self._request("GET", PODS.path(), params=query)
-        try:
-            return msgspec.convert(answer, PodList).items or ()
-        except msgspec.ValidationError as error:
-            message = f"the pods of {self._node} cannot be read, so nothing is moved: {error}"
-            raise Fault(Reason.INVARIANT_BROKEN, message) from error
+        return (await self._request("GET", PODS.path(), PodList, params=query)).items or ()
 
     def _headers(self) -> dict[str, str]:
         bearer = self._credentials.bearer()
@@ -171,10 +176,12 @@ class ApiServer:
         self,
         method: str,
         path: str,
-        body: dict[str, Any] | None = None,
+        as_type: type[T],
+        body: Json | None = None,
         *,
         params: dict[str, str] | None = None,
-    ) -> dict[str, Any]:
+    ) -> T:
+        """The answer as `as_type`. Raises Fault where it is another thing: nothing is moved by what cannot be read."""
         headers = self._headers()
         if method == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
@@ -199,12 +206,15 @@ class ApiServer:
                 if response.is_error:
                     raise error_of(response.status_code, response.content, f"{method} {path}")
                 try:
-                    answer: dict[str, Any] = msgspec.json.decode(response.content, type=dict)
-                except (msgspec.DecodeError, RecursionError) as error:
+                    answer = decode_as(as_type, response.content)
+                except msgspec.ValidationError as error:
+                    message = f"{method} {path} answered something unexpected, so nothing is moved: {error}"
+                    raise Fault(Reason.INVARIANT_BROKEN, message) from error
+                except msgspec.DecodeError as error:
                     raise Unavailable(Reason.API_UNAVAILABLE, f"{method} {path}: {error!r}") from error
         return answer
 
 
 def _watch_error(event: WatchEvent, what: str) -> Exception:
     body = bytes(event.object)
-    return error_of(msgspec.json.decode(body, type=Status).code or SERVER_ERROR, body, what)
+    return error_of(decode_as(Status, body).code or SERVER_ERROR, body, what)

@@ -3,12 +3,11 @@ configurations). Fits `webhooks.certificates.CertificateStore`."""
 
 import base64
 from collections.abc import Mapping
-from typing import Any
 
-from poolmgr.cluster.client import Client, ContentType
+from poolmgr.cluster.client import Client, ContentType, encode_body
+from poolmgr.wire.admission import WebhookConfiguration
 from poolmgr.wire.kinds import MUTATING_WEBHOOKS, SECRETS, VALIDATING_WEBHOOKS, Kind
-
-Json = dict[str, Any]
+from poolmgr.wire.workloads import Secret
 
 
 class SecretCertificateStore:
@@ -22,15 +21,13 @@ class SecretCertificateStore:
 
     async def load(self) -> tuple[Mapping[str, bytes], str]:
         """Data and resourceVersion. Raises Absent when the Secret is not there."""
-        secret = await self._client.read(self._path, Json)
-        data = {name: base64.b64decode(value) for name, value in (secret.get("data") or {}).items()}
-        return data, secret["metadata"]["resourceVersion"]
+        secret = await self._client.read(self._path, Secret)
+        return secret.data, secret.metadata.resource_version
 
     async def save(self, data: Mapping[str, bytes], revision: str) -> None:
         """Replace these keys if the Secret is still at `revision`, else Stale."""
-        encoded = {name: base64.b64encode(value).decode("ascii") for name, value in data.items()}
-        body = {"metadata": {"resourceVersion": revision}, "data": encoded}
-        await self._client.write("PATCH", self._path, body, Json, content_type=ContentType.MERGE_PATCH)
+        body = encode_body({"metadata": {"resourceVersion": revision}, "data": data})
+        await self._client.write("PATCH", self._path, body, Secret, content_type=ContentType.MERGE_PATCH)
 
     async def publish(self, authorities: bytes) -> None:
         """Set `caBundle` of every webhook where it differs."""
@@ -40,14 +37,16 @@ class SecretCertificateStore:
 
     async def _publish(self, kind: Kind, bundle: str) -> None:
         path = kind.path(self._configuration)
-        found = await self._client.read(path, Json)
-        operations: list[Json] = []
-        for index, webhook in enumerate(found.get("webhooks") or ()):
-            if webhook["clientConfig"].get("caBundle") != bundle:
+        found = await self._client.read(path, WebhookConfiguration)
+        operations: list[dict[str, str]] = []
+        for index, webhook in enumerate(found.webhooks):
+            if webhook.client_config.ca_bundle != bundle:
                 # The test keeps a patch made for one order of webhooks from landing on another.
-                operations.append({"op": "test", "path": f"/webhooks/{index}/name", "value": webhook["name"]})
+                operations.append({"op": "test", "path": f"/webhooks/{index}/name", "value": webhook.name})
                 operations.append(
                     {"op": "add", "path": f"/webhooks/{index}/clientConfig/caBundle", "value": bundle}
                 )
         if operations:
-            await self._client.write("PATCH", path, operations, Json, content_type=ContentType.JSON_PATCH)
+            await self._client.write(
+                "PATCH", path, operations, WebhookConfiguration, content_type=ContentType.JSON_PATCH
+            )

@@ -1,4 +1,4 @@
-"""The few fields of Deployments, DaemonSets, ConfigMaps and disruption budgets that are read."""
+"""The few fields of Deployments, DaemonSets, ConfigMaps, Secrets and disruption budgets that are read."""
 
 from poolmgr.wire.meta import ObjectMeta, Wire
 
@@ -50,6 +50,12 @@ class Deployment(Wire, frozen=True):
 class ConfigMap(Wire, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
     data: dict[str, str] = {}
+
+
+class Secret(Wire, frozen=True):
+    metadata: ObjectMeta = ObjectMeta()
+    data: dict[str, bytes] = {}
+    """Base64 in JSON."""
 
 
 class BudgetSpec(Wire, frozen=True):

@@ -12,7 +12,7 @@ from poolmgr.agent.apiserver import ApiServer
 from poolmgr.agent.credentials import Credentials
 from poolmgr.agent.observe import Pods
 from poolmgr.agent.podresources import PodName
-from poolmgr.domain.errors import PoolError, Stale, Unavailable
+from poolmgr.domain.errors import Fault, PoolError, Stale, Unavailable
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.wire.http_errors import error_of
 from poolmgr.wire.lease import node_of_agent_lease
@@ -162,6 +162,24 @@ async def test_gpu_of_a_mig_allocation_alone_is_seen_and_no_list_of_pods_at_all_
     assert found.slices == {"GPU-a": ("ml/t",)}
     nobody = await server(lambda r: httpx.Response(200, json={"items": None})).list_pods()
     assert nobody == Pods({}, {}, frozenset())
+
+
+async def test_a_pod_with_a_deep_field_that_nobody_reads_hides_no_other() -> None:
+    deep = (
+        '{"metadata": {"namespace": "x", "name": "d", "uid": "u0", "managedFields": '
+        + "[" * 5_000
+        + "]" * 5_000
+        + "}}"
+    )
+    held = '{"metadata": {"namespace": "ml", "name": "t", "uid": "u1", "annotations": {"hami.io/vgpu-devices-allocated": "GPU-a:;"}}}'
+    found = await server(lambda r: httpx.Response(200, text=f'{{"items": [{deep}, {held}]}}')).list_pods()
+    assert found.uids == {PodName("x", "d"): "u0", PodName("ml", "t"): "u1"}
+    assert found.slices == {"GPU-a": ("ml/t",)}
+
+
+async def test_pods_that_cannot_be_read_are_no_pods_at_all() -> None:
+    with pytest.raises(Fault, match="nothing is moved"):
+        await server(lambda r: httpx.Response(200, json={"items": [{"metadata": {"name": 7}}]})).list_pods()
 
 
 async def test_pods_give_uids_and_who_has_slices_of_which_gpu() -> None:
