@@ -52,13 +52,14 @@ def decide_pod(
     if _is_too_large(pod):
         return unchecked(Unchecked.TOO_LARGE)
     launcher = labels.get(LAUNCHER_LABEL) == LAUNCHER_VALUE
+    kept_from_hami = launcher or labels.get(WEBHOOK_LABEL) == "ignore"
     try:
-        asked = asked_by(pod, config)
+        asked = asked_by(pod, config, extended=kept_from_hami)
     except ValueError:
         # The API server's own validation refuses it with a better sentence than ours would be.
         return admitted(Reason.NOT_OURS)
     asks = asked.slices
-    if launcher or labels.get(WEBHOOK_LABEL) == "ignore":
+    if kept_from_hami:
         # Whoever keeps HAMi's webhook off a pod may get GPUs all the same, and is counted.
         patch = set_in_map(pod, "labels", {WEBHOOK_LABEL: "ignore"}) if launcher else ()
         if fleet is not None and gates:

@@ -9,7 +9,7 @@ import msgspec
 from poolmgr.domain.charge import accepts_one_of
 from poolmgr.domain.demand import CardAsk, accepts_model
 from poolmgr.domain.identifiers import GpuUuid
-from poolmgr.wire.hami.asks import Ask, asks_of, card_asks
+from poolmgr.wire.hami.asks import Ask, asks_of
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.hami.names import NOUSE_TYPE, NOUSE_UUID, USE_TYPE, USE_UUID
 from poolmgr.wire.kube_pod import AskingSpec
@@ -27,16 +27,21 @@ class Asked:
     cards: Sequence[CardAsk]
     """The same as it counts."""
     extended: Mapping[str, int]
-    """Of the whole pod, by resource."""
+    """Of the whole pod, by resource; left out where it asks for no slice and nobody asked."""
 
 
-def asked_by(pod: Mapping[str, Any], config: HamiConfig) -> Asked:
-    """Read and counted as the manager does. Raises ValueError for what is no pod, and for text that is no quantity."""
+def asked_by(pod: Mapping[str, Any], config: HamiConfig, *, extended: bool = False) -> Asked:
+    """Read and counted as the manager does; `extended` resources of any pod on request, as most pods of a cluster ask for
+    nothing that is looked at. Raises ValueError for what is no pod, and for text that is no quantity."""
     spec = pod.get("spec") or {}
     given = {name: spec[name] for name in AskingSpec.__struct_encode_fields__ if spec.get(name)}
     asking = msgspec.convert(given, AskingSpec)
-    slices = asks_of((*asking.init_containers, *asking.containers), config)
-    return Asked(slices, card_asks(asking, config) if slices else (), effective_request(asking).others)
+    asks = asks_of(asking, config)
+    return Asked(
+        tuple((name, ask) for name, ask, _ in asks),
+        tuple(ask.as_card_ask(init=init) for _, ask, init in asks),
+        effective_request(asking).others if asks or extended else {},
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire import Pod
 from poolmgr.wire.hami import pods as pod_annotations
-from poolmgr.wire.hami.asks import card_asks
+from poolmgr.wire.hami.asks import asks_of
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.hami.other_accelerators import card_names, other_accelerator
 from poolmgr.wire.instants import unix_or_zero
@@ -40,7 +40,7 @@ def shared_pod_of(
     A pod may hold slices before it is bound: HAMi assigns at Filter. `evictable` is True here: only the
     disruption budgets of the namespace, which a pod does not know, can say otherwise.
     """
-    asking = card_asks(pod.spec, config)
+    asking = [ask.as_card_ask(init=init) for _, ask, init in asks_of(pod.spec, config)]
     meta, spec, annotations = pod.metadata, pod.spec, pod.metadata.annotations
     every = [*(not is_sidecar(c) for c in spec.init_containers), *(False for _ in spec.containers)]
     held: tuple[Slice, ...] = ()

@@ -1,11 +1,11 @@
 """What a container asks of HAMi by its resources."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from poolmgr.domain.demand import FULL_CORES, CardAsk
 from poolmgr.wire.hami.config import HamiConfig
-from poolmgr.wire.kube_pod import AskingSpec, Container
+from poolmgr.wire.kube_pod import AskingSpec
 from poolmgr.wire.pod_requests import is_sidecar
 from poolmgr.wire.quantities import count
 
@@ -48,18 +48,13 @@ def ask_of(
     return Ask(cards, memory * config.memory_factor, percent, cores)
 
 
-def asks_of(containers: Iterable[Container], config: HamiConfig) -> tuple[tuple[str, Ask], ...]:
-    """(container, what it asks for) of those that ask for slices. Raises ValueError as `ask_of`."""
-    found = ((c.name, ask_of(c.resources.requests, c.resources.limits, config)) for c in containers)
-    return tuple((name, ask) for name, ask in found if ask is not None)
-
-
-def card_asks(spec: AskingSpec, config: HamiConfig) -> list[CardAsk]:
-    """What a pod's containers ask for, as it counts; init containers first. Raises ValueError as `ask_of`."""
-    asks = []
+def asks_of(spec: AskingSpec, config: HamiConfig) -> list[tuple[str, Ask, bool]]:
+    """(container, what it asks for, whether it ends before the others start) of those that ask for slices; init containers
+    first. Raises ValueError as `ask_of`."""
+    found = []
     for containers, first in ((spec.init_containers, True), (spec.containers, False)):
         for container in containers:
             ask = ask_of(container.resources.requests, container.resources.limits, config)
             if ask is not None:
-                asks.append(ask.as_card_ask(init=first and not is_sidecar(container)))
-    return asks
+                found.append((container.name, ask, first and not is_sidecar(container)))
+    return found

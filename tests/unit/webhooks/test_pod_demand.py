@@ -133,7 +133,7 @@ def asked_whole(**resources: Any) -> float:
     """Whole GPUs that a pod with an init container and another counts for, with these resources of each."""
     new = pod({"name": "main", "resources": resources})
     new["spec"]["initContainers"] = [{"name": "init", "resources": resources}]
-    charge = demand_of(new, asked_by(new, CONFIG), None, view(), CONFIG).charge
+    charge = demand_of(new, asked_by(new, CONFIG, extended=True), None, view(), CONFIG).charge
     return {pool.name: gpus for pool, gpus in charge}["left"]
 
 
