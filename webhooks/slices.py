@@ -9,6 +9,7 @@ import msgspec
 from poolmgr.domain.charge import accepts_one_of
 from poolmgr.domain.demand import CardAsk, accepts_model
 from poolmgr.domain.identifiers import GpuUuid
+from poolmgr.wire.decoding import without_nulls
 from poolmgr.wire.hami.asks import Ask, asks_of
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.hami.names import NOUSE_TYPE, NOUSE_UUID, USE_TYPE, USE_UUID
@@ -35,7 +36,10 @@ def asked_by(pod: Mapping[str, Any], config: HamiConfig, *, extended: bool = Fal
     nothing that is looked at. Raises ValueError for what is no pod, and for text that is no quantity."""
     spec = pod.get("spec") or {}
     given = {name: spec[name] for name in AskingSpec.__struct_encode_fields__ if spec.get(name)}
-    asking = msgspec.convert(given, AskingSpec)
+    try:
+        asking = msgspec.convert(given, AskingSpec)
+    except msgspec.ValidationError:
+        asking = msgspec.convert(without_nulls(given), AskingSpec)
     asks = asks_of(asking, config)
     return Asked(
         tuple((name, ask) for name, ask, _ in asks),

@@ -54,3 +54,15 @@ def shallow(raw: bytes) -> bytes:
     if depth <= DEEPEST:
         kept.append(raw[start:])
     return b"".join(kept)
+
+
+def without_nulls(value: Any, levels: int = DEEPEST) -> Any:
+    """JSON values without fields and items that are null: in what somebody wrote by hand they say nothing. What is deeper
+    than `levels` stays as it is."""
+    if not levels:
+        return value
+    if isinstance(value, dict):
+        return {key: without_nulls(one, levels - 1) for key, one in value.items() if one is not None}
+    if isinstance(value, list):
+        return [without_nulls(one, levels - 1) for one in value if one is not None]
+    return value

@@ -185,6 +185,14 @@ def test_a_pod_that_names_its_card_counts_in_the_pool_of_that_card_alone() -> No
     assert names("GPU-n1-0").verdict.reason is Reason.WILL_WAIT
 
 
+@pytest.mark.parametrize("empty", [{"resources": None}, {"resources": {"limits": None}}])
+def test_null_in_a_manifest_written_by_hand_hides_nothing(empty: Object) -> None:
+    written = pod(container(gpu=1))
+    written["spec"]["initContainers"] = [{"name": "init", **empty}]
+    written["spec"]["overhead"] = None
+    assert of_pod(written, used(NODES, 2.0)).verdict.reason is Reason.WILL_WAIT
+
+
 def test_a_pool_may_refuse_what_is_over() -> None:
     refusing = used(NODES, 2.0, overQuota="Refuse")
     answer = of_pod(pod(container(gpu=1)), refusing)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from poolmgr import wire
 from poolmgr.cluster.observe.pods import facts_of
-from poolmgr.wire.decoding import DEEPEST, decode_as, shallow
+from poolmgr.wire.decoding import DEEPEST, decode_as, shallow, without_nulls
 from poolmgr.wire.hami.config import HamiConfig
 from tests.hostile import OBJECT_LIMIT, deep_values
 
@@ -157,3 +157,16 @@ def test_cost_of_a_pod_rises_with_its_length_and_no_faster(shape: str) -> None:
 def test_no_json_is_refused_as_such() -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_as(wire.Pod, b"[" * 20_000)
+
+
+def test_null_is_as_if_it_were_not_there() -> None:
+    assert without_nulls({"a": None, "b": [{"c": None, "d": 0}, None, ""]}) == {"b": [{"d": 0}, ""]}
+
+
+def test_nulls_of_any_depth_do_no_harm() -> None:
+    value: Any = None
+    for _ in range(100_000):
+        value = [value]
+    assert isinstance(without_nulls(value), list)
+    while value:  # taken apart from outside: to free it as a whole would go as deep
+        value = value[0]
