@@ -105,8 +105,10 @@ class FleetView:
     resources: Mapping[str, ResourceCounts]
     """By resource name as VMs ask for it."""
     models_of_resource: Mapping[str, tuple[str, ...]]
+    closed_to_pods: frozenset[GpuUuid]
+    """Those that no new pod may get: they leave the shared side, or an operator withdraws them from there."""
     leaving: frozenset[GpuUuid]
-    """Those that no new pod may get."""
+    """On their way to passthrough."""
     uuids: frozenset[GpuUuid]
     pools: tuple[Pool, ...]
     kinds: tuple[PoolKind, ...]
@@ -188,7 +190,8 @@ def view_of(
         models=_models(gpus, pools),
         resources=counts,
         models_of_resource={key: tuple(sorted(value)) for key, value in models_of_resource.items()},
-        leaving=frozenset(view.gpu.uuid for view in gpus if view.closed_to_pods and view.gpu.uuid),
+        closed_to_pods=frozenset(view.gpu.uuid for view in gpus if view.closed_to_pods and view.gpu.uuid),
+        leaving=frozenset(view.gpu.uuid for view in gpus if view.leaving and view.gpu.uuid),
         uuids=frozenset(view.gpu.uuid for view in gpus if view.gpu.uuid),
         pools=pools,
         kinds=kinds_of(gpus, pools),

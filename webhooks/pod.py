@@ -31,7 +31,7 @@ from webhooks.review import (
 )
 from webhooks.slices import CONSTRAINING, Constraints, asked_by, constraints_of
 from webhooks.virtual_machine import UnknownResources
-from webhooks.waiting import Wanted, what_ends_the_wait
+from webhooks.waiting import READ_ON, Wanted, what_ends_the_wait
 from webhooks.wording import gpus_word, listing
 
 
@@ -220,10 +220,10 @@ def _placed_around(
     patch: tuple[PatchOperation, ...],
     kept: frozenset[GpuUuid],
 ) -> Answer:
-    """Admit with `patch`; add what leaves, and what is `kept` for others, to the GPUs that the pod must not get."""
+    """Admit with `patch`; add what is closed to pods, and what is `kept` for others, to the GPUs that the pod must not get."""
     annotations = (pod.get("metadata") or {}).get("annotations") or {}
     warnings: list[str] = []
-    added: list[GpuUuid] = sorted((fleet.leaving | kept) - set(constraints.excluded_uuids))
+    added: list[GpuUuid] = sorted((fleet.closed_to_pods | kept) - set(constraints.excluded_uuids))
     if added:
         given = annotations.get(NOUSE_UUID, "").strip().rstrip(",")
         before = annotations.get(EXCLUDED_BY_US, "").strip().rstrip(",")
@@ -235,11 +235,13 @@ def _placed_around(
                 EXCLUDED_BY_US: ",".join(([before] if before else []) + added),
             },
         )
-    if constraints.uuids and set(constraints.uuids) <= fleet.leaving:
-        warnings.append(
-            f"{listing(constraints.uuids)}, the only GPU that {USE_UUID} allows, is being moved to a virtual "
-            f"machine: the pod will wait until it comes back"
+    if constraints.uuids and set(constraints.uuids) <= fleet.closed_to_pods:
+        because = (
+            "being moved to a virtual machine: the pod will wait until it comes back"
+            if set(constraints.uuids) <= fleet.leaving
+            else f"closed to new pods: the pod will wait until that ends ({READ_ON} why)"
         )
+        warnings.append(f"{listing(constraints.uuids)}, the only GPU that {USE_UUID} allows, is {because}")
     else:
         accepted = [view for view in fleet.models.values() if constraints.admit_model(view.model)]
         if accepted and not any(view.in_shared for view in accepted) and not fleet.uncovered:

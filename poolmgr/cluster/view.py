@@ -21,7 +21,7 @@ from poolmgr.domain.snapshot import ClusterSnapshot, Unread
 from poolmgr.wire import kinds
 from poolmgr.wire.hami import names as hami_names
 from poolmgr.wire.instants import unix_or_zero
-from poolmgr.wire.node_specs import leaving
+from poolmgr.wire.node_specs import closed_to_pods
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ class KubernetesView:
         """The GPUs that each pod (`NAMESPACE/NAME`) must not get, as seen now; None while the view cannot be trusted."""
         if self.trouble():
             return None
-        going = frozenset[GpuUuid]().union(*(leaving(node) for node in self._assembly.gpu_nodes()))
+        going = frozenset[GpuUuid]().union(*(closed_to_pods(node) for node in self._assembly.gpu_nodes()))
         keeping = [found for found in self._assembly.reservations.tuple() if found.cards]
 
         def of_pod(key: str) -> Exclusions:

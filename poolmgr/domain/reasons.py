@@ -70,7 +70,7 @@ class Reason(StrEnum):
 
     # Admission
     WILL_WAIT = "WillWait"  # admitted, but it must wait; the warning says what for
-    GPU_LEAVING = "GpuLeaving"  # GPUs that are leaving the shared side are excluded for this pod
+    GPU_LEAVING = "GpuLeaving"  # GPUs that leave the shared side, or are closed, are excluded for this pod
     ADMITTED = "Admitted"  # the request is admitted; as a status: the component works
     NOT_OURS = "NotOurs"  # it requests no GPU and is left unchanged
     POOL_OVERLAP = "PoolOverlap"  # two pools would claim the same GPU

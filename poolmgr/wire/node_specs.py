@@ -133,7 +133,7 @@ def _complaint(node: str, word: str, reader: str) -> str:
     )
 
 
-def leaving(node: GpuNode) -> frozenset[GpuUuid]:
+def closed_to_pods(node: GpuNode) -> frozenset[GpuUuid]:
     """GPUs of a node that no new pod may get (`domain.usage.is_closed_to_pods`)."""
     transition = transition_of(node)
     return frozenset(gpu.uuid for gpu in gpus_of(node, {}) if gpu.uuid and is_closed_to_pods(gpu, transition))

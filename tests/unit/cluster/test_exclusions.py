@@ -11,7 +11,7 @@ from poolmgr.wire import GpuNode
 from poolmgr.wire.annotations import EXCLUDED_BY_US
 from poolmgr.wire.gpu_nodes import DesiredDevice, DeviceStatus, NodeStatus, TransitionSpec, WireSpec
 from poolmgr.wire.hami.names import NOUSE_UUID
-from poolmgr.wire.node_specs import leaving
+from poolmgr.wire.node_specs import closed_to_pods
 from tests.unit.cluster.api_bench import ApiBench, Held
 from webhooks.fleet_reader import FleetReader
 
@@ -60,7 +60,7 @@ def test_a_gpu_leaves_from_intent_to_release(observed: str, desired: str, moving
         spec=WireSpec((DesiredDevice(address, desired),), transition),
         status=NodeStatus(devices=(DeviceStatus(address, uuid="GPU-x", mode=observed),)),
     )
-    assert leaving(node) == (frozenset({X}) if leaves else frozenset())
+    assert closed_to_pods(node) == (frozenset({X}) if leaves else frozenset())
 
 
 def pod(name: str, **annotations: str) -> dict[str, Any]:
@@ -130,4 +130,4 @@ def test_webhook_and_manager_agree_on_what_leaves(observed: str, desired: str | 
     device = {"pciAddress": address, "uuid": "GPU-x", "mode": observed}
     node = {"metadata": {"name": "n1"}, "spec": spec, "status": {"devices": [device]}}
     found = msgspec.convert(node, GpuNode)
-    assert FleetReader().read([found], [], []).leaving == leaving(found)
+    assert FleetReader().read([found], [], []).closed_to_pods == closed_to_pods(found)

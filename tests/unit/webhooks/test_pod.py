@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poolmgr.domain.reasons import Reason
-from poolmgr.wire.annotations import EXCLUDED_BY_US
+from poolmgr.wire.annotations import DRAIN_TO, EXCLUDED_BY_US, QUARANTINED_GPUS
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.hami.names import NOUSE_UUID
 from tests.unit.webhooks.objects import (
@@ -248,7 +248,7 @@ def test_a_best_effort_pod_is_kept_off_leaving_gpus_only() -> None:
 
 def test_a_gpu_still_attaching_is_excluded() -> None:
     view = fleet(gpu_node("n1", device(0, mode="Passthrough"), device(1), moving={0: "Passthrough"}))
-    assert view.leaving == {"GPU-n1-0"}
+    assert view.closed_to_pods == view.leaving == {"GPU-n1-0"}
 
 
 def test_warns_a_pod_that_waits_for_a_gpu_to_come_back() -> None:
@@ -265,6 +265,20 @@ def test_warns_a_pod_pinned_to_a_leaving_gpu() -> None:
     new = pod(container(gpu=1), annotations={"nvidia.com/use-gpuuuid": "GPU-n1-0"})
     (warning,) = decide(new, leaving_fleet()).warnings
     assert warning.startswith("GPU-n1-0, the only GPU that nvidia.com/use-gpuuuid allows, is being moved")
+
+
+def test_a_pod_pinned_to_a_gpu_that_an_operator_closes_is_not_told_of_a_move() -> None:
+    for annotation in ({QUARANTINED_GPUS: "0000:00:00.0"}, {DRAIN_TO: "Passthrough"}):
+        closed = gpu_node("n1", device(0), device(1))
+        closed["metadata"]["annotations"] = annotation
+        view = fleet(closed, pools=(gpu_pool(),))
+        assert "GPU-n1-0" in view.closed_to_pods and not view.leaving
+        new = pod(container(gpu=1), annotations={"nvidia.com/use-gpuuuid": "GPU-n1-0"})
+        answer = decide(new, view)
+        assert "GPU-n1-0" in patched(new, answer)["metadata"]["annotations"][NOUSE_UUID]
+        warning = answer.warnings[0]
+        assert "allows, is closed to new pods: the pod will wait until that ends" in warning
+        assert "moved" not in warning
 
 
 @pytest.mark.parametrize("view", [None, two_by_two()])

@@ -424,5 +424,5 @@ def test_a_silent_agents_gpus_are_neither_free_nor_on_their_way_nor_to_be_moved(
         assert "can be used" in said(silent(unheard))
         answer = decide(vmi(A10_RESOURCE), fleet(heard, pools=(gpu_pool(),)))
         assert not any("can be used" in warning for warning in answer.warnings)
-    leaving = fleet(silent(gpu_node("n1", device(0), device(1), moving={0: "Passthrough"}))).leaving
-    assert leaving == {"GPU-n1-0"}, "no pod may get it all the same"
+    view = fleet(silent(gpu_node("n1", device(0), device(1), moving={0: "Passthrough"})))
+    assert view.closed_to_pods == {"GPU-n1-0"}, "no pod may get it all the same"
