@@ -94,7 +94,11 @@ class GoModule:
             return
         go = _go()
         listed = ", ".join(names)
-        print(f"· building {self.about} with {go} (cold: {self.cold}, once): {listed}", flush=True)
+        print(
+            f"· building {self.about} with {go} (cold: {self.cold}, once): {listed}",
+            file=sys.stderr,
+            flush=True,
+        )
         for position, name in enumerate(names, start=1):
             self._build_one(go, name, folder, f"[{position}/{len(names)}] {name}")
 
@@ -149,7 +153,7 @@ def _go() -> Path:
 
 def _say(label: str, started: float, *, last: bool) -> None:
     line = f"  {label} {'built in' if last else '…'} {time.monotonic() - started:.0f} s"
-    if sys.stdout.isatty():
-        print(f"\r\033[K{line}", end="\n" if last else "", flush=True)
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="\n" if last else "", file=sys.stderr, flush=True)
     else:
-        print(line, flush=True)
+        print(line, file=sys.stderr, flush=True)

@@ -82,7 +82,11 @@ def provided(name: str) -> Program | None:
     said = version_of(own)
     if said.removeprefix("v").startswith(line.removeprefix("v")):
         return own
-    print(f"· {found} is passed over: it says {said!r}, these tests are written for {line}", flush=True)
+    print(
+        f"· {found} is passed over: it says {said!r}, these tests are written for {line}",
+        file=sys.stderr,
+        flush=True,
+    )
     return None
 
 

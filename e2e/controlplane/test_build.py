@@ -28,12 +28,20 @@ def test_kubebuilder_assets_win_as_they_are(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize(("says", "taken"), [("Kubernetes v1.36.9", True), ("Kubernetes v1.31.0", False)])
 def test_path_wins_when_its_release_line_fits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, taken: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    says: str,
+    taken: bool,
 ) -> None:
+    """What is passed over is said, and not on stdout, where `bench live --json` writes its object."""
     _program(tmp_path / "bin", "kubelet", says)
     monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     assert (build.provided("kubelet") is not None) == taken
+    said = capsys.readouterr()
+    assert ("is passed over" in said.err) != taken
+    assert said.out == ""
 
 
 def test_a_failing_build_shows_the_compilers_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,5 +63,5 @@ def test_a_second_build_builds_nothing(control_plane: object) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "e2e.controlplane.build"], capture_output=True, text=True, check=True
     )
-    assert "building" not in done.stdout
+    assert "building" not in done.stderr
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before

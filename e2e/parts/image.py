@@ -6,6 +6,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -80,7 +81,11 @@ class ImageSource:
             f"{UNFINISHED}*"
         ):  # by a run that was killed; whoever holds the lock is alone
             shutil.rmtree(left, ignore_errors=True)
-        print(f"· fetching {image.reference}@{digest} from {registry.prefix} (once)", flush=True)
+        print(
+            f"· fetching {image.reference}@{digest} from {registry.prefix} (once)",
+            file=sys.stderr,
+            flush=True,
+        )
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as layout:
             _copy(registry, image, digest, Path(layout))
             try:
