@@ -59,7 +59,19 @@ def test_a_gpu_stays_for_what_is_so_of_itself(about: dict[str, Any], why: Reason
 
 @pytest.mark.parametrize(("about", "why"), OF_NODE)
 def test_a_gpu_stays_for_what_is_so_of_its_node(about: dict[str, Any], why: Reason) -> None:
-    assert reason(there=node(G0, G1, **about)) is why
+    there = node(G0, G1, **about)
+    assert reason(there=there) is why
+    assert node_denial(there, NOW) == gpu_denial(G0, there, POOL, NOW)
+
+
+def test_a_gpu_that_a_move_names_is_moving_and_the_others_of_its_node_wait_for_it() -> None:
+    there = node(G0, G1, transition=transition(G1))
+    assert gpu_denial(G1, there, POOL, NOW) == (
+        Reason.GPU_MOVING,
+        "GPU 0000:00:01.0 on n1 is moving to Passthrough",
+    )
+    assert reason(there=there) is Reason.NODE_IN_TRANSITION
+    assert lasting_denial(G1, there, POOL, NOW) is None
 
 
 def test_of_several_reasons_the_first_of_the_list_is_given() -> None:
