@@ -109,7 +109,7 @@ class Feed:
 
 def reviews(number: int, rng: random.Random) -> Tally:
     """Through reading and deciding, as the webhook does. Objects of other types than their schema are let pass unchecked."""
-    told = Tally("admission reviews")
+    reported = Tally("admission reviews")
     made, feed = handlers(Policy(), lambda: NOW), Feed()
     for _ in range(number):
         kind = rng.choice(list(REVIEWED))
@@ -126,8 +126,8 @@ def reviews(number: int, rng: random.Random) -> Tally:
                 return "let pass unchecked"
             return "admitted" if answer.verdict else "refused"
 
-        told.measure(_unless(Rejected, "no review", work))
-    return told
+        reported.measure(_unless(Rejected, "no review", work))
+    return reported
 
 
 def _unless(error: type[Exception], word: str, work: Callable[[], str]) -> Callable[[], str]:
@@ -170,7 +170,7 @@ def watched(number: int, rng: random.Random) -> Iterator[Tally]:
     mirrors["gpupools.poolmgr.io"]._store(msgspec.Raw(json.dumps(build.pool()).encode()))
     planner, plans = PoolPlanner(), Tally("plans of all that")
     for kind, made in WATCHED.items():
-        told, mirror = Tally(kind), mirrors[kind]
+        reported, mirror = Tally(kind), mirrors[kind]
         for index in range(number):
             document = made(f"x{index % 50}")
             spoilt = mutated(document, rng)
@@ -186,10 +186,10 @@ def watched(number: int, rng: random.Random) -> Iterator[Tally]:
             def work(mirror: Any = mirror, raw: msgspec.Raw = raw) -> str:
                 return "set aside" if mirror._store(raw) in mirror.unread else "read"
 
-            told.measure(_unless(Fault, "said too little and stopped the mirror", work))
+            reported.measure(_unless(Fault, "said too little and stopped the mirror", work))
             if index % PLAN_EVERY == 0:
                 plans.measure(lambda: _planned(view, planner))
-        yield told
+        yield reported
     yield plans
 
 
@@ -201,7 +201,7 @@ def _planned(view: KubernetesView, planner: PoolPlanner) -> str:
 async def agents(number: int, rng: random.Random) -> Tally:
     """A tree of processes and a journal each, through a whole pass of the agent. The process that has a GPU open is found
     in all of them, whatever it is called."""
-    told, gpu = Tally("trees of processes and journals"), "0000:00:04.0"
+    reported, gpu = Tally("trees of processes and journals"), "0000:00:04.0"
     for _ in range(number):
         with tempfile.TemporaryDirectory() as folder:
             node = FakeNode(Path(folder))
@@ -224,11 +224,11 @@ async def agents(number: int, rng: random.Random) -> Tally:
                 agent.restart()
                 await agent.passes(2)
                 holders = [holder["pid"] for holder in agent.api.device(gpu)["holders"]]
-                told.counts["held" if pid in holders else "HOLDER LOST"] += 1
+                reported.counts["held" if pid in holders else "HOLDER LOST"] += 1
             except Exception as error:  # noqa: BLE001 - these are what is looked for
-                told.raised[f"{type(error).__name__}: {error}"[:120]] += 1
-            told.longest = max(told.longest, time.process_time() - begun)
-    return told
+                reported.raised[f"{type(error).__name__}: {error}"[:120]] += 1
+            reported.longest = max(reported.longest, time.process_time() - begun)
+    return reported
 
 
 def run(reviewed: int, objects_of_a_kind: int, trees: int, seed: int = 17) -> list[Tally]:
@@ -248,4 +248,4 @@ def run(reviewed: int, objects_of_a_kind: int, trees: int, seed: int = 17) -> li
 if __name__ == "__main__":
     found = run(*(int(word) for word in sys.argv[1:4]))
     sys.stdout.write("\n".join(map(str, found)) + "\n")
-    sys.exit(any(told.raised or told.counts["HOLDER LOST"] for told in found))
+    sys.exit(any(reported.raised or reported.counts["HOLDER LOST"] for reported in found))

@@ -19,7 +19,7 @@ _TERMS = ("spec", "affinity", "nodeAffinity", _REQUIRED, "nodeSelectorTerms")
 Term = Mapping[str, Any]
 
 
-def kept_off_lent_nodes(pod: Mapping[str, Any]) -> tuple[PatchOperation, ...]:
+def without_lent_nodes(pod: Mapping[str, Any]) -> tuple[PatchOperation, ...]:
     """Operations after which the pod fits the nodes that it fitted before, but for lent ones. None for a
     best-effort pod, one that is bound already, one of a DaemonSet, and one that asks something of the label itself."""
     spec = pod.get("spec") or {}

@@ -15,7 +15,7 @@ from poolmgr.wire.hami.names import NOUSE_TYPE, NOUSE_UUID, USE_TYPE, USE_UUID, 
 from poolmgr.wire.scheduling import MOST
 from poolmgr.wire.text import lists_too_many
 from webhooks.fleet_view import FleetView, ModelView
-from webhooks.lent_nodes import affinity_terms, kept_off_lent_nodes
+from webhooks.lent_nodes import affinity_terms, without_lent_nodes
 from webhooks.pod_demand import demand_of, no_node_warning
 from webhooks.promises import cards_of_others
 from webhooks.quotas import gated, over_quota, refusal_of, warning_of
@@ -73,7 +73,7 @@ def decide_pod(
     contradiction = _contradiction(asks, constraints, config)
     if contradiction:
         return refused(Reason.INVALID_REQUEST, contradiction)
-    patch = kept_off_lent_nodes(pod)
+    patch = without_lent_nodes(pod)
     if fleet is None:
         return admitted(Reason.FLEET_UNKNOWN, patch=patch)
     demand = demand_of(pod, asked, constraints, fleet, config)

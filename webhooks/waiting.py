@@ -14,7 +14,7 @@ from poolmgr.domain.usage import moves_by_itself
 from webhooks.fleet_view import ModelView
 from webhooks.wording import listing
 
-TIME_TOLD = "its Events say how long that takes here"
+TIME_IN_EVENTS = "its Events say how long that takes here"
 """What a move takes, and when a GPU falls idle, is measured by the manager and not known here."""
 READ_ON = "`kubectl get gpunodes -o yaml` says"
 
@@ -68,9 +68,9 @@ def _promise(wanted: Sequence[Wanted], mode: Mode) -> str:
     if len(wanted) > 1:
         return "poolmgr moves them on one node as soon as they are idle there"
     if arrives:
-        return f"one is being converted; more follow if others wait too; {TIME_TOLD}"
+        return f"one is being converted; more follow if others wait too; {TIME_IN_EVENTS}"
     if number == 1:
-        return f"poolmgr will convert a shared GPU as soon as one is idle; {TIME_TOLD}"
+        return f"poolmgr will convert a shared GPU as soon as one is idle; {TIME_IN_EVENTS}"
     return f"poolmgr will convert {number} on one node as soon as that many are idle there"
 
 

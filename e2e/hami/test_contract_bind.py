@@ -48,8 +48,8 @@ def test_a_locked_node_refuses_others(lab: Lab) -> None:
     held = lock(lab, node)
     assert "has been locked within 5m0s" in lab.bind(assigned(lab, "two", node), node)
     assert lock(lab, node) == held
-    told = lab.until("the event", lambda: [m for r, m in lab.events_of("two") if r == "BindingFailed"])
-    assert "has been locked within" in told[0]
+    reported = lab.until("the event", lambda: [m for r, m in lab.events_of("two") if r == "BindingFailed"])
+    assert "has been locked within" in reported[0]
     assert not lab.get_pod("two")["spec"].get("nodeName")
 
 

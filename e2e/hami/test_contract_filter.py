@@ -28,7 +28,9 @@ def refused(lab: Lab, name: str, node: str, *containers: Json, **annotations: st
     filtered = lab.filter(pod, node)
     assert filtered.nodes == []
     # One event for each reason, then this one.
-    return str(lab.until("the reasons", lambda: (told := reasons(lab, name)) and LAST in told and told))
+    return str(
+        lab.until("the reasons", lambda: (reported := reasons(lab, name)) and LAST in reported and reported)
+    )
 
 
 @shows(50)
@@ -113,11 +115,11 @@ def test_cores_are_shared_out(lab: Lab) -> None:
     )
     whole = container(limits=ask(1, gpumem=100, gpucores=100))
     assert lab.place("whole", node, whole).startswith(lab.uuid("b"))
-    told = refused(lab, "whole-2", node, whole)
-    assert "CardInsufficientCore" in told
+    reported = refused(lab, "whole-2", node, whole)
+    assert "CardInsufficientCore" in reported
     none = container(limits=ask(1, gpumem=100, gpucores=0))
-    told = refused(lab, "none", node, none, **{USE: lab.uuid("b")})
-    assert "CardComputeUnitsExhausted" in told
+    reported = refused(lab, "none", node, none, **{USE: lab.uuid("b")})
+    assert "CardComputeUnitsExhausted" in reported
     assert lab.place("none-2", node, none).startswith(lab.uuid("a"))
 
 
@@ -133,9 +135,9 @@ def test_a_gpu_has_so_many_slots(lab: Lab) -> None:
 @shows(60)
 def test_a_refused_pod_learns_why(lab: Lab) -> None:
     node = lab.node(lab.gpu("a"), lab.gpu("b", index=1))
-    told = refused(lab, "greedy", node, container(limits=ask(1, gpumem=99_000)))
-    assert f"1 nodes CardInsufficientMemory({node})" in told
-    assert "no available node, 1 nodes do not meet" in told
+    reported = refused(lab, "greedy", node, container(limits=ask(1, gpumem=99_000)))
+    assert f"1 nodes CardInsufficientMemory({node})" in reported
+    assert "no available node, 1 nodes do not meet" in reported
     assert "hami.io/vgpu-node" not in lab.annotations_of("greedy")
 
 
@@ -216,8 +218,8 @@ def test_2_8_keeps_a_slot_for_each_container(lab: Lab) -> None:
     assert lab.place("three", node, *three(1000, 2000)) == f"{share(a, 1000, 10)};;{share(a, 2000, 20)};"
     last = lab.place("last", node, container("none"), container("main", ask(1, gpumem=500, gpucores=5)))
     assert last == f";{share(a, 500, 5)};"
-    told = refused(lab, "rest", node, container(limits=ask(1, gpumem=24_576 - 3499)))
-    assert "CardInsufficientMemory" in told
+    reported = refused(lab, "rest", node, container(limits=ask(1, gpumem=24_576 - 3499)))
+    assert "CardInsufficientMemory" in reported
 
 
 @shows(68)
@@ -226,8 +228,8 @@ def test_2_10_moves_shares_up(lab: Lab) -> None:
     assert lab.place("three", node, *three(1000, 2000)) == f"{share(a, 1000, 10)};{share(a, 2000, 20)};"
     last = lab.place("last", node, container("none"), container("main", ask(1, gpumem=500, gpucores=5)))
     assert last == f"{share(a, 500, 5)};"
-    told = refused(lab, "rest", node, container(limits=ask(1, gpumem=24_576 - 3499)))
-    assert "CardInsufficientMemory" in told
+    reported = refused(lab, "rest", node, container(limits=ask(1, gpumem=24_576 - 3499)))
+    assert "CardInsufficientMemory" in reported
 
 
 @shows(69)

@@ -115,7 +115,7 @@ def test_it_holds_nvml_but_while_the_lock_is_there(watched: Watched) -> None:
     watched.lab.until("it to end, since it opens a new one", lambda: not watched.process.running)
 
 
-def told(watched: Watched, limit_name: str, used_name: str) -> None:
+def wait_for_metrics(watched: Watched, limit_name: str, used_name: str) -> None:
     watched.add_container("works", limit=1024 * MIB, used=700 * MIB)
     watched.lab.until("the container", lambda: watched.value(limit_name, "works") == 1024 * MIB)
     assert watched.value(used_name, "works") == 700 * MIB
@@ -123,11 +123,11 @@ def told(watched: Watched, limit_name: str, used_name: str) -> None:
 
 @shows(141)
 def test_2_10_tells_use_by_the_new_names(watched: Watched) -> None:
-    told(watched, "hami_vgpu_memory_limit_bytes", "hami_vgpu_memory_used_bytes")
+    wait_for_metrics(watched, "hami_vgpu_memory_limit_bytes", "hami_vgpu_memory_used_bytes")
     assert watched.value("hami_vgpu_memory_context_bytes", "works") == 1
     assert "vGPU_device_memory_limit_in_bytes" not in watched.metrics()
 
 
 @shows(142)
 def test_2_8_tells_use_by_the_old_names(watched: Watched) -> None:
-    told(watched, "vGPU_device_memory_limit_in_bytes", "vGPU_device_memory_usage_in_bytes")
+    wait_for_metrics(watched, "vGPU_device_memory_limit_in_bytes", "vGPU_device_memory_usage_in_bytes")

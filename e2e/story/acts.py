@@ -174,7 +174,7 @@ class Acts:
             answer = api.get("/plans/latest")
         return "\n".join(dict.fromkeys(text for text in _sentences(answer) if word in text))
 
-    def told(self, pod: str) -> str:
+    def last_event(self, pod: str) -> str:
         """What Events have said of one of the users' pods."""
         by_name = f"involvedObject.name={pod}"
         return self.plane.kubectl(

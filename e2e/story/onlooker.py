@@ -6,7 +6,7 @@ from types import TracebackType
 from e2e.controlplane.client import ApiClient, ApiError, Json
 from e2e.controlplane.plane import ControlPlane
 from e2e.story.narrative import Narrative
-from e2e.story.scene import Scene, scene, told, violations
+from e2e.story.scene import Scene, changes, scene, violations
 
 LOOK_SECONDS = 0.7
 _QUIET_NAMESPACES = ("kube-system", "default")
@@ -42,7 +42,7 @@ class Onlooker:
             except Exception as error:  # noqa: BLE001 - an API server that is away is part of the story
                 self._narrative.say("onlooker", f"cannot look: {error}")
                 continue
-            for who, sentence in told(self.now, seen):
+            for who, sentence in changes(self.now, seen):
                 self._narrative.say(who, sentence)
             for sentence in violations(self.now, seen):
                 if sentence not in self.violations:

@@ -99,7 +99,7 @@ def scene(nodes: Objects, gpu_nodes: Objects, pods: Objects, machines: Objects) 
     )
 
 
-def told(before: Scene, after: Scene) -> list[tuple[str, str]]:
+def changes(before: Scene, after: Scene) -> list[tuple[str, str]]:
     """(who, sentence) for each thing that changed, in the order in which causes come before effects."""
     lines: list[tuple[str, str]] = []
     for name, move in after.moves.items():

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from e2e.controlplane.hami import REGISTER_ANNOTATION, registered
-from e2e.story.scene import Scene, scene, told, violations
+from e2e.story.scene import Scene, changes, scene, violations
 
 WHOLE = "emulated.poolmgr.io/BOCHS_DISPLAY"
 
@@ -85,9 +85,9 @@ def test_a_move_is_told_step_by_step_and_its_effect_on_the_gpu() -> None:
             transition=transition | {"message": "VM jane waits"},
         ),
     )
-    assert told(SHARED, moving) == [("manager", "0000:00:10.0 to Passthrough: Fence. VM jane waits")]
-    assert ("agent", "0000:00:10.0: driver bochs-drm → vfio-pci") in told(moving, MOVED)
-    assert ("agent", "0000:00:10.0: offered to VMs") in told(moving, MOVED)
-    assert ("manager", "the move on n1 has ended") in told(moving, MOVED)
-    assert ("hami", "registered on n1: GPU-11") in told(moving, MOVED)
-    assert told(MOVED, MOVED) == []
+    assert changes(SHARED, moving) == [("manager", "0000:00:10.0 to Passthrough: Fence. VM jane waits")]
+    assert ("agent", "0000:00:10.0: driver bochs-drm → vfio-pci") in changes(moving, MOVED)
+    assert ("agent", "0000:00:10.0: offered to VMs") in changes(moving, MOVED)
+    assert ("manager", "the move on n1 has ended") in changes(moving, MOVED)
+    assert ("hami", "registered on n1: GPU-11") in changes(moving, MOVED)
+    assert changes(MOVED, MOVED) == []

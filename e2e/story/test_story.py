@@ -83,9 +83,9 @@ def test_6_the_vm_stops_and_its_gpu_returns_to_hami(story: Acts) -> None:
     story.wait_driver(lent, story.host_driver)
     story.wait_running("train-3")
     assert story.gpu_of("train-3") == lent
-    told = story.told("train-3")
+    last_event = story.last_event("train-3")
     # While HAMi's plugin is away the pod may be refused ("unregistered"); it is tried again once the node is open.
-    assert "CardInsufficientCore" in told, told
+    assert "CardInsufficientCore" in last_event, last_event
     story.wait("the move to end", story.settled)
     story.assert_kept()
     story.delete_pod("train-3")

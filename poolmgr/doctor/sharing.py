@@ -6,7 +6,7 @@ from poolmgr import wire
 from poolmgr.doctor.facts import Facts
 from poolmgr.doctor.findings import Finding, Grade
 from poolmgr.domain.reasons import Reason
-from poolmgr.wire.gpu_operator import PAUSABLE, ClusterPolicy, kept_by_others, neighbours_of
+from poolmgr.wire.gpu_operator import PAUSABLE, ClusterPolicy, neighbours_of, restored_by_others
 from poolmgr.wire.hami import names
 from poolmgr.wire.hami.config import parse_device_config
 
@@ -87,7 +87,7 @@ def _lever(plugin: wire.DaemonSet) -> Finding:
     """The node label that starts and stops the plugin on a node."""
     about = f"DaemonSet {plugin.metadata.namespace}/{plugin.metadata.name}"
     selector = plugin.spec.template.spec.node_selector
-    own = {key: value for key, value in selector.items() if not kept_by_others(key)}
+    own = {key: value for key, value in selector.items() if not restored_by_others(key)}
     if own:
         label = ", ".join(f"{key}={value}" for key, value in sorted(own.items()))
         return Finding("hami-lever", about, Grade.OK, f"poolmgr stops it on a node by removing {label}")

@@ -79,14 +79,14 @@ def failed(
     now: float,
 ) -> tuple[Backoff, ...]:
     """`known` after one more failure of everybody in `whom`; those long over are forgotten."""
-    kept = {b.pci_address: b for b in known if now - b.until < REMEMBERED_SECONDS}
+    remembered = {b.pci_address: b for b in known if now - b.until < REMEMBERED_SECONDS}
     for address in whom:
-        before = kept.get(address)
+        before = remembered.get(address)
         failures = before.failures + 1 if before is not None else 1
         first = NODE_SECONDS if address == WHOLE_NODE else GPU_SECONDS
         until = now + _pause(first, failures, f"{node} {address} {failures} {now}")
-        kept[address] = Backoff(address, reason, message, failures, now, until)
-    return tuple(sorted(kept.values(), key=lambda b: b.pci_address))
+        remembered[address] = Backoff(address, reason, message, failures, now, until)
+    return tuple(sorted(remembered.values(), key=lambda b: b.pci_address))
 
 
 def succeeded(known: tuple[Backoff, ...], devices: Iterable[PciAddress]) -> tuple[Backoff, ...]:
@@ -97,10 +97,10 @@ def succeeded(known: tuple[Backoff, ...], devices: Iterable[PciAddress]) -> tupl
 
 def begun(known: tuple[Disturbance, ...], now: float, *, again: bool) -> tuple[Disturbance, ...]:
     """`known`, and that HAMi's plugin is about to be stopped; `again`: a second time within the same move."""
-    kept = tuple(d for d in known if now - d.started_at - d.closed_seconds < HOUR)
-    if again and kept:
-        return (*kept[:-1], replace(kept[-1], plugin_stops=kept[-1].plugin_stops + 1))
-    return (*kept, Disturbance(now, 1))
+    recent = tuple(d for d in known if now - d.started_at - d.closed_seconds < HOUR)
+    if again and recent:
+        return (*recent[:-1], replace(recent[-1], plugin_stops=recent[-1].plugin_stops + 1))
+    return (*recent, Disturbance(now, 1))
 
 
 def ended(known: tuple[Disturbance, ...], began_at: float, now: float) -> tuple[Disturbance, ...]:

@@ -138,8 +138,8 @@ def _quarantined(directives: Directives, node: NodeName, address: str) -> Verdic
 def _said(note: Note) -> str:
     """In brackets, whatever of it is known."""
     parts = [note.reason, f"by {note.by}" if note.by else "", f"since {utc(note.at)}" if note.at else ""]
-    told = ", ".join(filter(None, parts))
-    return f" ({told})" if told else ""
+    details = ", ".join(filter(None, parts))
+    return f" ({details})" if details else ""
 
 
 class Verb(StrEnum):

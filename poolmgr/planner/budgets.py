@@ -24,8 +24,8 @@ class PoolBudget:
     shared_min: int
     shared_max: int
     max_in_flight: int
-    kept_for_vms: int = 0
-    """Of `max_in_flight`, those that only moves for waiting VMs may use; see `kept_for_vms`."""
+    slots_for_vms: int = 0
+    """Of `max_in_flight`, those that only moves for waiting VMs may use; see `slots_for_vms`."""
 
     def side_denial(self, to_mode: Mode, gpus: int) -> Denial | None:
         """What the bounds of both sides say to moving `gpus` more."""
@@ -49,7 +49,7 @@ class PoolBudget:
         return None
 
     def budget_denial(self, gpus: int) -> Denial | None:
-        if self.moving + gpus <= self.max_in_flight - self.kept_for_vms:
+        if self.moving + gpus <= self.max_in_flight - self.slots_for_vms:
             return None
         if gpus > self.max_in_flight:
             return (
@@ -57,14 +57,14 @@ class PoolBudget:
                 f"{gpus} GPUs can only move together, and pool {self.name} moves at most {self.max_in_flight} at "
                 "once; raise rebalance.maxInFlight to allow it",
             )
-        kept = (
-            f"; the last {self.kept_for_vms} slot(s) are reserved for waiting VMs"
-            if self.kept_for_vms
+        note = (
+            f"; the last {self.slots_for_vms} slot(s) are reserved for waiting VMs"
+            if self.slots_for_vms
             else ""
         )
         return (
             Reason.BUDGET_SPENT,
-            f"pool {self.name} moves at most {self.max_in_flight} GPU(s) at once, and {self.moving} are moving{kept}",
+            f"pool {self.name} moves at most {self.max_in_flight} GPU(s) at once, and {self.moving} are moving{note}",
         )
 
     def denial(self, to_mode: Mode, gpus: int) -> Denial | None:
@@ -77,13 +77,13 @@ class PoolBudget:
         self.moving += gpus
 
 
-MOST_KEPT_FOR_VMS = 4
+MOST_SLOTS_FOR_VMS = 4
 
 
-def kept_for_vms(budget: PoolBudget) -> int:
+def slots_for_vms(budget: PoolBudget) -> int:
     """Moves in flight that a stage leaves to VMs that wait and find an idle GPU meanwhile: a quarter, at least one, at
     most four."""
-    return min(MOST_KEPT_FOR_VMS, -(-budget.max_in_flight // 4))
+    return min(MOST_SLOTS_FOR_VMS, -(-budget.max_in_flight // 4))
 
 
 UNBOUNDED = 1 << 40

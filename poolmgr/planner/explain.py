@@ -155,9 +155,9 @@ def explain_gpus(state: PlanState) -> list[Refusal]:
     """Why each GPU that does not move stays: kept by a rule, in use, or idle and not needed."""
     found: list[Refusal] = []
     usage, now = state.inventory.usage, state.snapshot.taken_at
-    for kept in state.inventory.ineligible:
-        gpu, why = kept.gpu, why_kept(kept, usage, now)
-        denial = kept.denial or denial_of(gpu, kept.node, kept.pool, usage, now)
+    for entry in state.inventory.ineligible:
+        gpu, why = entry.gpu, why_ineligible(entry, usage, now)
+        denial = entry.denial or denial_of(gpu, entry.node, entry.pool, usage, now)
         said: Denial = denial or (Reason.NOT_CHOSEN, f"{name_of(gpu)} stays: {why}")
         if why and denial and not why.endswith(denial[1]):
             said = denial[0], f"{denial[1]}; {why}"
@@ -165,7 +165,7 @@ def explain_gpus(state: PlanState) -> list[Refusal]:
     leaving = {(str(move.node), str(move.pci_address)) for move in state.moves}
     for key, group in state.inventory.groups.items():
         held, headroom = state.held_back.get(key), state.headroom[key]
-        kept_ready = headroom.message if headroom.keep else ""
+        held_ready = headroom.message if headroom.keep else ""
         for at in group.nodes.values():
             cache = at.explanations
             if cache.busy is None:
@@ -176,20 +176,20 @@ def explain_gpus(state: PlanState) -> list[Refusal]:
                 continue
             # A GPU that rests yet is told how long, so that its sentence is another each time.
             rested = not [unit for unit in at.to_shared if unit.held_until > now]
-            because = (held, kept_ready, rested)
+            because = (held, held_ready, rested)
             if cache.idle is None or cache.idle_because != because or not rested:
                 cache.idle, cache.idle_because = _why_idle(at, held, headroom, now), because
             found += cache.busy
             found += cache.idle
-    told = {r.subject for r in state.refusals if r.subject.kind is SubjectKind.GPU}
-    return [r for r in found if r.subject not in told] if told else found
+    explained = {r.subject for r in state.refusals if r.subject.kind is SubjectKind.GPU}
+    return [r for r in found if r.subject not in explained] if explained else found
 
 
-def why_kept(kept: IneligibleGpu, usage: Usage, now: float) -> str:
+def why_ineligible(entry: IneligibleGpu, usage: Usage, now: float) -> str:
     """What is to be said beyond the GPU's own state: a bundle's members keep each other. Empty where it is in none."""
-    if kept.partner is None or kept.pool is None:
+    if entry.partner is None or entry.pool is None:
         return ""
-    denial = denial_of(kept.partner, kept.node, kept.pool, usage, now)
+    denial = denial_of(entry.partner, entry.node, entry.pool, usage, now)
     partner = denial[1] if denial else "they are in different modes"
     return f"it moves only together with other GPUs of its node, and {partner}"
 

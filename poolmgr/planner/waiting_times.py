@@ -86,9 +86,9 @@ class WaitingTimes:
         started |= {pod.uid for pod in snapshot.pods if pod.node is not None}
         for uid in over:
             for case, since in self._open.pop(uid).items():
-                self._kept(case).append(Wait(now - since, uid in started, since))
+                self._waits_of(case).append(Wait(now - since, uid in started, since))
 
-    def _kept(self, case: Case) -> "deque[Wait]":
+    def _waits_of(self, case: Case) -> "deque[Wait]":
         return self._waits.setdefault(case, deque(maxlen=WINDOW))
 
     def _curves(self, cases: Iterable[Case], now: float) -> dict[Case, Curve]:
@@ -132,7 +132,7 @@ class WaitingTimes:
             before = (
                 wait for wait in found if 0.0 <= wait.seconds <= LONGEST_SECONDS and isfinite(wait.begun_at)
             )
-            self._waits[case] = deque((*before, *self._kept(case)), maxlen=WINDOW)
+            self._waits[case] = deque((*before, *self._waits_of(case)), maxlen=WINDOW)
 
 
 def _on_arrival(case: Case) -> Case:

@@ -39,21 +39,21 @@ def _decoder_of(as_type: Any) -> Any:
 
 def shallow(raw: bytes) -> bytes:
     """The same JSON with null in place of what is deeper than DEEPEST levels. O(bytes)."""
-    kept: list[bytes] = []
+    pieces: list[bytes] = []
     depth = start = 0
     for token in _TOKEN.finditer(raw):
         what = token[0]
         if what in b"[{":
             depth += 1
             if depth == DEEPEST + 1:
-                kept += (raw[start : token.start()], b"null")
+                pieces += (raw[start : token.start()], b"null")
         elif what in b"]}":
             if depth == DEEPEST + 1:
                 start = token.end()
             depth -= 1
     if depth <= DEEPEST:
-        kept.append(raw[start:])
-    return b"".join(kept)
+        pieces.append(raw[start:])
+    return b"".join(pieces)
 
 
 def without_nulls(value: Any, levels: int = DEEPEST) -> Any:

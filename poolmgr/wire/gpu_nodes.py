@@ -161,9 +161,9 @@ def gpus_of(
 
 def with_directives(gpu: Gpu, directives: Directives) -> Gpu:
     """The GPU with what an operator wants of it. That its agent would not move it, or cannot tell, is said first."""
-    kept = keeps(directives, gpu.node, gpu.pci_address, gpu.observed_mode) if gpu.rebind else None
+    verdict = keeps(directives, gpu.node, gpu.pci_address, gpu.observed_mode) if gpu.rebind else None
     closed = closes(directives, gpu.node, gpu.pci_address, gpu.observed_mode)
-    return replace(gpu, rebind=gpu.rebind if kept is None else kept, closed=closed)
+    return replace(gpu, rebind=gpu.rebind if verdict is None else verdict, closed=closed)
 
 
 def read_status(body: object) -> NodeStatus:

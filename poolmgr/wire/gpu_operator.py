@@ -65,7 +65,7 @@ DRA_GPU_CONTAINER = "gpus"
 """The plugin's part that gives out GPUs; an installation for compute domains alone has none."""
 
 
-def kept_by_others(label: str) -> bool:
+def restored_by_others(label: str) -> bool:
     """Taken off a node, it would be put back: by Kubernetes, by NVIDIA's operators and feature discovery. Those of the
     operator that can be paused are changed in their value instead."""
     domain = label.partition("/")[0] if "/" in label else ""

@@ -20,15 +20,15 @@ class Lease(Wire, frozen=True):
     spec: LeaseSpec = LeaseSpec()
 
 
-HIGHEST_EPOCH_TOLD = 2**30
+HIGHEST_EPOCH_ANNOTATED = 2**30
 """Of an epoch that an annotation tells: a leader a second for 34 years. A Lease counts to 2^31 - 1, and who writes an
 annotation must not be able to use that up."""
 
 
 def epoch_of(annotation: str) -> int:
     """The lease epoch that an object carries; 0 where it carries none that can be one."""
-    told = whole(annotation)
-    return told if told <= HIGHEST_EPOCH_TOLD else 0
+    epoch = whole(annotation)
+    return epoch if epoch <= HIGHEST_EPOCH_ANNOTATED else 0
 
 
 AGENT_PREFIX = "poolmgr-agent-"

@@ -148,7 +148,7 @@ def spec_of(intent: NodeIntent, epoch: LeaseEpoch) -> dict[str, Any]:
         msgspec.to_builtins(DesiredDevice(pci_address=address, mode=mode.value, plan_id=plan_id))
         for address, mode, plan_id in intent.desired
     ]
-    kept = {
+    without_transition = {
         "devices": devices,
         "backoffs": [msgspec.to_builtins(_backoff(b)) for b in intent.backoffs],
         "disturbances": [
@@ -160,7 +160,7 @@ def spec_of(intent: NodeIntent, epoch: LeaseEpoch) -> dict[str, Any]:
     }
     transition = intent.transition
     if transition is None:
-        return {**kept, "transition": None}
+        return {**without_transition, "transition": None}
     spec = TransitionSpec(
         plan_id=transition.plan_id,
         epoch=epoch,
@@ -176,7 +176,7 @@ def spec_of(intent: NodeIntent, epoch: LeaseEpoch) -> dict[str, Any]:
         "message": transition.message,
         "rollback": transition.rollback,
     }
-    return {**kept, "transition": written}
+    return {**without_transition, "transition": written}
 
 
 def _backoff(found: Backoff) -> BackoffSpec:

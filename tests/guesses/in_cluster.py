@@ -142,7 +142,7 @@ class WorldCluster:
     def _hami_knows(self, node: WorldNode, gpu: int) -> str:
         use = self.world.use_of(gpu)
         if use is not None and use.kind is Kind.RENAMED and W.REGISTER not in use.tells:
-            return node.told_by_nvml(gpu)
+            return node.uuid_from_nvml(gpu)
         return hamis_uuid(self.world, gpu)
 
     # -- for agent and manager ----------------------------------------------------------------------------

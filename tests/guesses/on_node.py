@@ -56,10 +56,10 @@ def hamis_uuid(world: World, gpu: int) -> str:
 class WorldShape(Shape):
     """NVIDIA's files of GPUs whose UUIDs are told."""
 
-    told: Mapping[int, str] = field(default_factory=dict)
+    reported: Mapping[int, str] = field(default_factory=dict)
 
     def uuid_of(self, index: int) -> str:
-        return self.told[index]
+        return self.reported[index]
 
 
 class RefusedFiles(FakeFiles):
@@ -127,7 +127,7 @@ class WorldNode:
     def on_driver(self) -> list[int]:
         return [g for g in self.world.indices if self.node.driver_of(address_of(g)) == "nvidia"]
 
-    def told_by_nvml(self, gpu: int) -> str:
+    def uuid_from_nvml(self, gpu: int) -> str:
         use = self._use(gpu)
         if use is not None and use.kind is Kind.RENAMED:
             return f"GPU-{gpu:08x}-ffff-ffff-ffff-00000000000b"
@@ -136,11 +136,11 @@ class WorldNode:
             return hamis_uuid(self.world, twin.gpu)
         return hamis_uuid(self.world, gpu)
 
-    def told_by_driver(self, gpu: int) -> str:
+    def uuid_from_driver(self, gpu: int) -> str:
         use = self._use(gpu)
         if use is not None and use.kind is Kind.RENAMED and W.DRIVER_UUID in use.tells:
             return hamis_uuid(self.world, gpu)
-        return self.told_by_nvml(gpu)
+        return self.uuid_from_nvml(gpu)
 
     def tells(self, gpu: int, witness: W) -> bool:
         use = self._use(gpu)
@@ -165,7 +165,7 @@ class WorldNode:
             console_on=console,
             off_bus=frozenset(g for g, u in begun.items() if W.BUS in u.tells),
             masked=() if Source.DRIVER_FILES in self.world.unreadable else None,
-            told={gpu: self.told_by_driver(gpu) for gpu in self.world.indices},
+            reported={gpu: self.uuid_from_driver(gpu) for gpu in self.world.indices},
         )
 
 
@@ -289,7 +289,7 @@ class WorldNvml:
         return SimpleNamespace(busId=b"0000" + address_of(gpu).upper().encode())
 
     def nvmlDeviceGetUUID(self, gpu: int | str) -> bytes:
-        return (gpu if isinstance(gpu, str) else self._world.told_by_nvml(gpu)).encode()
+        return (gpu if isinstance(gpu, str) else self._world.uuid_from_nvml(gpu)).encode()
 
     def nvmlDeviceGetName(self, gpu: int) -> str:
         return MODEL.name

@@ -206,7 +206,7 @@ class Play:
         self.outcome.closed |= frozenset(
             i
             for i in self.world.indices
-            if {hamis_uuid(self.world, i), self.node.told_by_nvml(i)} & set(fenced)
+            if {hamis_uuid(self.world, i), self.node.uuid_from_nvml(i)} & set(fenced)
         )
 
     def _indices(self, addresses: Any) -> frozenset[int]:

@@ -5,9 +5,9 @@ from tests.fuzz import run
 
 def test_nothing_raises_and_no_holder_is_lost() -> None:
     found = run(400, 20, 3)
-    assert {told.what: dict(told.raised) for told in found if told.raised} == {}
-    assert sum(told.counts["HOLDER LOST"] for told in found) == 0
-    assert sum(sum(told.counts.values()) for told in found) > 400 + 13 * 20
+    assert {reported.what: dict(reported.raised) for reported in found if reported.raised} == {}
+    assert sum(reported.counts["HOLDER LOST"] for reported in found) == 0
+    assert sum(sum(reported.counts.values()) for reported in found) > 400 + 13 * 20
     reviews, watched = found[0], found[1:14]
     assert reviews.counts["admitted"] and reviews.counts["refused"]
-    assert all(told.counts["read"] and told.counts["set aside"] for told in watched)
+    assert all(reported.counts["read"] and reported.counts["set aside"] for reported in watched)

@@ -3,7 +3,9 @@
 The left column is what the code said once; the right one is the word of the field that it says now.
 """
 
+import ast
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -130,3 +132,57 @@ def test_a_word_that_comes_back_is_found() -> None:
         "from poolmgr.domain.wishes import NO_WISHES",
     ):
         assert any(re.search(rf"(?<!\w)(?:{word})\b", offence) for word in GIVEN_UP), offence
+
+
+NAMES = re.compile(r"(?:^|_)(?:told|kept)(?:_|$)|Told|Kept", re.IGNORECASE)
+"""In names *told* says nothing of what was said. *Kept* is one thing: what is withheld from others for a reservation,
+as `GPUReservation.status.kept`."""
+OF_RESERVATIONS = {
+    "poolmgr/api/present.py",
+    "poolmgr/api/schemas.py",
+    "poolmgr/cli/demo_admission.py",
+    "poolmgr/cli/reflected_fleet.py",
+    "poolmgr/cluster/reservations.py",
+    "poolmgr/domain/plan.py",
+    "poolmgr/planner/reservation_states.py",
+    "poolmgr/planner/sizing/reservations.py",
+    "poolmgr/planner/sizing/reserved_cards.py",
+    "poolmgr/planner/stages/kept_for_holders.py",
+    "poolmgr/planner/stages/vms.py",
+    "poolmgr/wire/reservations.py",
+    "webhooks/fleet_reader.py",
+    "webhooks/fleet_view.py",
+    "webhooks/pod.py",
+    "webhooks/virtual_machine.py",
+}
+
+
+def names_in(tree: ast.AST) -> Iterator[str]:
+    """Whatever a module gives a name, or calls by one."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case (
+                ast.arg(arg=name) | ast.keyword(arg=str(name)) | ast.Attribute(attr=name) | ast.Name(id=name)
+            ):
+                yield name
+
+
+def test_nothing_is_called_told_and_only_reservations_keep() -> None:
+    found = {
+        (file, name)
+        for file, text in texts().items()
+        if file.startswith(("poolmgr/", "webhooks/", "bench/", "tools/")) and file.endswith(".py")
+        for name in names_in(ast.parse(text))
+        if NAMES.search(name)
+    }
+    assert {(file, name) for file, name in found if "kept" not in name.lower()} == set()
+    assert {file for file, _ in found} == OF_RESERVATIONS
+
+
+@pytest.mark.parametrize(
+    "offence", ["def told(): ...", "self._kept_at = 1", "class KeptRow: ...", "MOST_KEPT = 1"]
+)
+def test_such_a_name_that_comes_back_is_found(offence: str) -> None:
+    assert any(NAMES.search(name) for name in names_in(ast.parse(offence)))

@@ -154,8 +154,8 @@ class Extender:
             message = f"{len(nodes)} nodes {reason}({','.join(sorted(nodes))})"
             self._events.tell(pod, FILTERING_FAILED, message)
         self._events.tell(pod, FILTERING_FAILED, f"no available node, {len(names)} nodes do not meet")
-        told = refused if self._release.details_refusals else dict.fromkeys(refused, "NodeUnfitPod")
-        return {"FailedNodes": {**unknown, **told}}
+        reported = refused if self._release.details_refusals else dict.fromkeys(refused, "NodeUnfitPod")
+        return {"FailedNodes": {**unknown, **reported}}
 
     def _simulate(self, pod: Json, asks: list[Any], nodes: list[Json]) -> Json:
         """Answers as if nothing ran on these nodes, and writes nothing."""

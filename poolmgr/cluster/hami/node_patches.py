@@ -11,7 +11,7 @@ from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire import DaemonSet, Node
 from poolmgr.wire.annotations import ASKED, BEST_EFFORT_ONLY, CORDONED, FENCED, OPENED, PLUGIN_LABELS
-from poolmgr.wire.gpu_operator import PAUSABLE, PAUSED, kept_by_others
+from poolmgr.wire.gpu_operator import PAUSABLE, PAUSED, restored_by_others
 from poolmgr.wire.hami import names
 from poolmgr.wire.nodes import withheld_labels
 from poolmgr.wire.text import listed
@@ -127,7 +127,7 @@ def _restore_patch(node: Node, remembered: dict[str, str], plugin: DaemonSet | N
     labels = node.metadata.labels
     wanted = dict(plugin.spec.template.spec.node_selector) if plugin is not None else {}
     # What was taken goes back as it was, even where the DaemonSet selects something else by now.
-    wanted = {**{k: v for k, v in wanted.items() if not kept_by_others(k)}, **remembered}
+    wanted = {**{k: v for k, v in wanted.items() if not restored_by_others(k)}, **remembered}
     missing = {
         key: value
         for key, value in wanted.items()
@@ -143,7 +143,7 @@ def _restore_patch(node: Node, remembered: dict[str, str], plugin: DaemonSet | N
 
 def _lever(plugin: DaemonSet) -> str:
     """The one label to change: never one that Kubernetes or NVIDIA's operators would put back."""
-    keys = sorted(key for key in plugin.spec.template.spec.node_selector if not kept_by_others(key))
+    keys = sorted(key for key in plugin.spec.template.spec.node_selector if not restored_by_others(key))
     if not keys:
         raise Rejected(
             Reason.UNSUITABLE,

@@ -201,14 +201,14 @@ def _part(
             part.shared += 1
             part.shared_busy += busy
         unsure = gpu.pci_address in doubts or held_by_others(gpu, pods)
-        kept = still or arriving or phase is not ready or unsure
-        if not kept and (
+        stays = still or arriving or phase is not ready or unsure
+        if not stays and (
             asks or not gpu.rebind.ok or gpu.iommu_group is None or mode is None or gpu.desired_mode is None
         ):
-            kept = gpu_denial(gpu, node, pool, now) is not None
+            stays = gpu_denial(gpu, node, pool, now) is not None
         if whole or gpu.nvswitch_domain:
-            bundles.setdefault("" if whole else gpu.nvswitch_domain, []).append((gpu, kept, busy))
-        elif kept:
+            bundles.setdefault("" if whole else gpu.nvswitch_domain, []).append((gpu, stays, busy))
+        elif stays:
             part.ineligible.append(IneligibleGpu(gpu, node, pool))
         elif not busy:
             _idle(part, (gpu,), pool)
@@ -244,13 +244,13 @@ def _sort_bundle(part: NodePart, pool: Pool, bundle: list[tuple[Gpu, bool, bool]
     at = part.at
     gpus = tuple(gpu for gpu, _, _ in bundle)
     modes = {gpu.observed_mode for gpu in gpus}
-    kept = [gpu for gpu, kept, _ in bundle if kept]
+    staying = [gpu for gpu, stays, _ in bundle if stays]
     busy = [gpu for gpu, _, busy in bundle if busy]
-    if len(modes) == 1 and not kept:
+    if len(modes) == 1 and not staying:
         if not busy:
             return _idle(part, gpus, pool)
         if modes == {Mode.SHARED}:
             return at.busy_shared.append(gpus)
-    cause = (kept or busy or list(gpus))[0]
+    cause = (staying or busy or list(gpus))[0]
     part.ineligible.extend(IneligibleGpu(gpu, at.node, pool, partner=cause) for gpu in gpus)
     return None

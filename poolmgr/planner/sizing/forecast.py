@@ -11,7 +11,7 @@ from typing import Any
 BIN_SECONDS = 300.0
 BINS_A_DAY = 288
 BINS_A_WEEK = 7 * BINS_A_DAY
-KEPT_WEEKS = 4
+HISTORY_WEEKS = 4
 """Four weeks: one term's habits, forgotten within a month when they change."""
 NEIGHBOURS = 2
 """Bins on each side of the same time of day that count as the same time."""
@@ -26,7 +26,7 @@ def rise(levels: Sequence[float], at: int, horizon_bins: int) -> float:
 def days_alike(weekday: int) -> tuple[int, ...]:
     """How many bins ago the days lie that speak for a day of the week (0 is Monday): the same one of the last weeks,
     and the last days of its kind. Working days are one kind of day, the weekend the other."""
-    weeks = tuple(week * BINS_A_WEEK for week in range(1, KEPT_WEEKS + 1))
+    weeks = tuple(week * BINS_A_WEEK for week in range(1, HISTORY_WEEKS + 1))
     kind = [day for day in range(1, 7) if (weekday < 5) == ((weekday - day) % 7 < 5)]
     return (*weeks, *(day * BINS_A_DAY for day in kind[:3]))
 
@@ -89,5 +89,5 @@ def record(history: dict[str, Any] | None, now_bin: int, level: int) -> dict[str
         return {"first": first, "levels": [*levels[:-1], level]}
     gap = min(now_bin - last - 1, BINS_A_WEEK)
     grown = [*levels, *([levels[-1]] * gap), level]
-    surplus = max(0, len(grown) - KEPT_WEEKS * BINS_A_WEEK - BINS_A_DAY)
+    surplus = max(0, len(grown) - HISTORY_WEEKS * BINS_A_WEEK - BINS_A_DAY)
     return {"first": now_bin - len(grown) + 1 + surplus, "levels": grown[surplus:]}

@@ -12,7 +12,7 @@ Layout 2: {"layout": 2, "groups": {"POOL/MODEL": {"history": {"first", "levels"}
 from math import isfinite
 from typing import Any
 
-from poolmgr.planner.sizing.forecast import BINS_A_WEEK, KEPT_WEEKS, bin_of
+from poolmgr.planner.sizing.forecast import BINS_A_WEEK, HISTORY_WEEKS, bin_of
 
 LAYOUT = 2
 """Raise it where an older one would be misread: it is then left aside, or read by its own rule."""
@@ -95,7 +95,7 @@ def at_this_clock(known: Any, now: float) -> tuple[dict[str, Any], dict[str, Any
         history = _until(entry["history"], now_bin)
         if history is None:
             continue
-        if now_bin - _last(history) <= KEPT_WEEKS * BINS_A_WEEK:
+        if now_bin - _last(history) <= HISTORY_WEEKS * BINS_A_WEEK:
             aside[name] = {**entry, "history": history}
         groups[name] = {**entry, "history": _without_whole_weeks(history, now_bin)}
         aversion = entry.get("risk_aversion")

@@ -64,8 +64,8 @@ class LearningSizer:
             entry["risk_aversion"]["level"] = aversion.get("level", self._settings.aversion_at_start)
             reactive = size_reactively(group, entry["history"], self._settings)
             found[key] = _because(reactive, entry["history"], now_bin, anew)
-        kept = {**aside, **learned_now["groups"]}
-        self._own = {"layout": LAYOUT, "groups": kept, **({"anew": anew} if anew else {})}
+        groups = {**aside, **learned_now["groups"]}
+        self._own = {"layout": LAYOUT, "groups": groups, **({"anew": anew} if anew else {})}
         return found, self._own
 
 

@@ -16,7 +16,7 @@ from poolmgr.domain.denials import name_of
 from poolmgr.domain.fleet import Gpu
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import Mode
-from poolmgr.planner.budgets import kept_for_vms
+from poolmgr.planner.budgets import slots_for_vms
 from poolmgr.planner.inventory.node import GroupKey, Unit
 from poolmgr.planner.inventory.usage import Usage
 from poolmgr.planner.sizing.headroom import SOON_SECONDS
@@ -37,7 +37,7 @@ def cordon_ahead(state: PlanState) -> StageResult:
     They may take hours to fall empty, so they leave some of the pool's moves in flight to VMs that wait."""
     proposal = Proposal(state)
     for budget in proposal.budgets.values():
-        budget.kept_for_vms = kept_for_vms(budget)
+        budget.slots_for_vms = slots_for_vms(budget)
     for key, headroom in state.headroom.items():
         _close_for(proposal, key, headroom.ahead, headroom.drain_share, evicting=True)
         _close_for(proposal, key, ((SOON_SECONDS, headroom.soon),), SOON_SHARE, evicting=False)

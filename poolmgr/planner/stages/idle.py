@@ -222,8 +222,8 @@ def move_idle(
         if may is not None and units:
             units = [unit for unit in units if may.wants(unit)] if may.admits(name) else []
         if units:
-            kept = node.free if to_mode is Mode.SHARED else sum(unit.size for unit in node.to_passthrough)
-            offers.append((kept, str(name), node, units))
+            left = node.free if to_mode is Mode.SHARED else sum(unit.size for unit in node.to_passthrough)
+            offers.append((left, str(name), node, units))
     offers.sort(key=lambda offer: offer[:2])
     for _, _, node, units in offers:
         for unit in units:

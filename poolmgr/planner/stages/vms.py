@@ -315,9 +315,9 @@ def _why_nothing(state: PlanState, keys: list[GroupKey], vm: Vm, resources: Node
     gpus, allowed = 0, state.node_filter
     pooled = state.nodes_with(resource)
     unpooled = Counter(
-        kept.node.name
-        for kept in state.inventory.ineligible
-        if kept.pool is None and kept.gpu.resource_name == resource
+        entry.node.name
+        for entry in state.inventory.ineligible
+        if entry.pool is None and entry.gpu.resource_name == resource
     )
     busy = on_full = (
         0  # summed here: a member of an enumeration is slow to look up and to hash, and nodes are many
@@ -343,11 +343,11 @@ def _why_nothing(state: PlanState, keys: list[GroupKey], vm: Vm, resources: Node
         counts[Reason.NODE_FULL] = on_full
     if busy:
         counts[Reason.GPU_BUSY] = busy
-    for kept in state.inventory.ineligible:
-        mine = kept.gpu.resource_name == resource and kept.pool is not None
-        if mine and kept.pool is not None and not allowed.denial(vm.placement, kept.node.name):
+    for entry in state.inventory.ineligible:
+        mine = entry.gpu.resource_name == resource and entry.pool is not None
+        if mine and entry.pool is not None and not allowed.denial(vm.placement, entry.node.name):
             now = state.snapshot.taken_at
-            denial = kept.denial or denial_of(kept.gpu, kept.node, kept.pool, usage, now)
+            denial = entry.denial or denial_of(entry.gpu, entry.node, entry.pool, usage, now)
             if denial is not None:
                 counts[denial[0]] = counts.get(denial[0], 0) + 1
                 example.setdefault(*denial)

@@ -38,11 +38,11 @@ def own_plane(artifacts: Path) -> Iterator[ControlPlane]:
 def test_every_phase_runs_and_nodes_are_as_before_for_the_next_arm(
     own_plane: ControlPlane, tmp_path: Path
 ) -> None:
-    told: list[str] = []
-    fill(own_plane, SIZE, told.append)
+    reported: list[str] = []
+    fill(own_plane, SIZE, reported.append)
     before = _gpu_nodes(own_plane)
     arms = [Arm("this", ROOT), Arm("again", ROOT)]
-    figures = asyncio.run(measure(own_plane, arms, SIZE, BRIEF, tmp_path, told.append))
+    figures = asyncio.run(measure(own_plane, arms, SIZE, BRIEF, tmp_path, reported.append))
     for found in figures.values():
         assert len(found.begin_s) == BRIEF.vms
         assert found.never_begun == 0

@@ -100,14 +100,14 @@ async def test_gpus_move_where_the_real_scheduler_binds_the_machine(kubevirt: Ku
             refused = virtual_machine("refused", namespace, ["nvidia.com/GH100_H100"])
             plane.apply(pinned, refused)
 
-            def told(snapshot: ClusterSnapshot) -> dict[str, Vm]:
+            def reported(snapshot: ClusterSnapshot) -> dict[str, Vm]:
                 return {vm.name: vm for vm in snapshot.vms if vm.namespace == namespace}
 
             snapshot = await seen(
                 cluster,
                 "both machines, and why they wait",
                 lambda s: (
-                    len(vms := told(s)) == 2
+                    len(vms := reported(s)) == 2
                     and A10 in vms["pinned"].scheduler_message
                     and not vms["refused"].servable
                     and sum(node.name in nodes and node.ready for node in s.nodes) == 2
@@ -122,7 +122,7 @@ async def test_gpus_move_where_the_real_scheduler_binds_the_machine(kubevirt: Ku
 
             amounts = {"capacity": {A10: "1"}, "allocatable": {A10: "1"}}
             plane.api.patch("/api/v1/nodes/pinned-b/status", {"status": amounts})
-            await seen(cluster, "pinned on its node", lambda s: told(s)["pinned"].node == "pinned-b")
+            await seen(cluster, "pinned on its node", lambda s: reported(s)["pinned"].node == "pinned-b")
     finally:
         plane.api.delete(f"/api/v1/namespaces/{namespace}")
         plane.api.delete("/apis/poolmgr.io/v1alpha1/gpupools/pinned")

@@ -47,7 +47,7 @@ class Bench:
         raw = (self.folder(address) / "config").read_bytes()[:4].ljust(64, b"\0")
         (self.folder(address) / "config").write_bytes(raw[:14] + bytes([kind]) + raw[15:])
 
-    async def told(self, address: str = A) -> tuple[bool, str, str]:
+    async def verdict(self, address: str = A) -> tuple[bool, str, str]:
         """What the standing answer says of the GPU: possible, reason, sentence."""
         await self.under.passes(2)
         said = self.under.api.device(address)["rebind"]
@@ -66,7 +66,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 async def test_a_gpu_in_nobodys_way_moves(bench: Bench) -> None:
-    assert (await bench.told())[0]
+    assert (await bench.verdict())[0]
     assert await bench.ordered() == "vfio-pci"
 
 
@@ -79,7 +79,7 @@ async def test_a_physical_function_with_virtual_ones_stays_and_they_are_no_cards
         address = f"0000:3b:00.{number}"
         bench.add_gpu(address, minor=number)
         (bench.folder(address) / "physfn").symlink_to(bench.folder())
-    possible, reason, _ = await bench.told()
+    possible, reason, _ = await bench.verdict()
     assert (possible, reason) == (False, "SriovActive")
     assert [d["pciAddress"] for d in bench.under.api.body["status"]["devices"]] == [A]
     assert await bench.ordered() == "nvidia"
@@ -103,7 +103,7 @@ async def test_a_gpu_that_a_mediated_device_was_made_of_stays(
     bench: Bench, made: Callable[[Bench], None]
 ) -> None:
     made(bench)
-    assert (await bench.told())[:2] == (False, "MediatedDevices")
+    assert (await bench.verdict())[:2] == (False, "MediatedDevices")
     assert await bench.ordered() == "nvidia"
 
 
@@ -120,7 +120,7 @@ async def test_all_functions_of_a_card_go_along(bench: Bench) -> None:
             group=GROUP,
             host_driver=driver,
         )
-    assert (await bench.told())[0]
+    assert (await bench.verdict())[0]
     assert await bench.ordered() == "vfio-pci"
     assert {bench.node.driver_of(f"0000:3b:00.{n}") for n in range(4)} == {"vfio-pci"}
 
@@ -157,7 +157,7 @@ async def test_a_group_is_judged_by_header_and_driver_as_the_kernel_judges_it(
         other, vendor="8086", device="1234", pci_class=pci_class, group=GROUP, host_driver=driver
     )
     bench.set_header(other, header)
-    possible, reason, sentence = await bench.told()
+    possible, reason, sentence = await bench.verdict()
     assert (possible, reason) == ((True, "InPlace") if handed_over else (False, "GroupNotViable"))
     assert handed_over or f"{other} ({driver})" in sentence
     assert await bench.ordered() == ("vfio-pci" if handed_over else "nvidia")
@@ -178,7 +178,7 @@ def console_on(bench: Bench, frame_buffer: str, *, bound: str = "1", others: tup
 
 async def test_a_card_with_the_kernels_console_on_it_stays(bench: Bench) -> None:
     console_on(bench, "fb0")
-    possible, reason, sentence = await bench.told()
+    possible, reason, sentence = await bench.verdict()
     assert (possible, reason) == (False, "BootDisplay")
     assert "the kernel's console, on fb0" in sentence and "on another card" in sentence
     assert await bench.ordered() == "nvidia"
@@ -186,12 +186,12 @@ async def test_a_card_with_the_kernels_console_on_it_stays(bench: Bench) -> None
 
 async def test_a_frame_buffer_without_the_console_keeps_nobody(bench: Bench) -> None:
     console_on(bench, "fb1", others=("fb0",))
-    assert (await bench.told())[0]
+    assert (await bench.verdict())[0]
 
 
 async def test_a_console_that_was_unbound_keeps_nobody(bench: Bench) -> None:
     console_on(bench, "fb0", bound="0")
-    assert (await bench.told())[0]
+    assert (await bench.verdict())[0]
 
 
 async def test_a_driver_that_gives_the_console_up_is_not_kept_by_it(tmp_path: Path) -> None:
@@ -201,12 +201,12 @@ async def test_a_driver_that_gives_the_console_up_is_not_kept_by_it(tmp_path: Pa
     bench = Bench.__new__(Bench)
     bench.node, bench.under = node, under
     console_on(bench, "fb0")
-    assert (await bench.told())[0]
+    assert (await bench.verdict())[0]
 
 
 async def test_the_display_that_the_host_boots_on_stays(bench: Bench) -> None:
     bench.write(bench.folder() / "boot_vga", "1\n")
-    assert (await bench.told())[:2] == (False, "BootDisplay")
+    assert (await bench.verdict())[:2] == (False, "BootDisplay")
     assert await bench.ordered() == "nvidia"
 
 
@@ -220,7 +220,7 @@ async def test_a_gpu_whose_modesetting_is_on_stays(
     bench.write(bench.node.sys / "module/nvidia_drm/parameters/modeset", f"{modeset}\n")
     if node:
         bench.write(bench.folder() / "drm/card0/dev", "226:0\n")
-    possible, reason, sentence = await bench.told()
+    possible, reason, sentence = await bench.verdict()
     assert (possible, reason) == ((False, "KernelHolds") if stays else (True, "InPlace"))
     assert not stays or "options nvidia_drm modeset=0" in sentence
     assert await bench.ordered() == ("nvidia" if stays else "vfio-pci")
@@ -248,7 +248,7 @@ async def test_a_card_off_its_bus_is_quarantined_and_nothing_is_written_to_it(
     await bench.under.passes(2)
     before = list(bench.node.writes)
     (bench.folder() / "config").write_bytes(b"\xff" * 64)
-    possible, reason, sentence = await bench.told()
+    possible, reason, sentence = await bench.verdict()
     gpu = bench.under.api.device(A)
     assert (gpu["phase"], gpu["reason"]) == ("Quarantined", "OffTheBus")
     assert (possible, reason) == (False, "OffTheBus") and "Xid 79" in sentence
@@ -262,16 +262,16 @@ async def test_a_card_off_its_bus_is_quarantined_and_nothing_is_written_to_it(
 async def test_a_card_that_answers_again_is_taken_back(bench: Bench) -> None:
     config = (bench.folder() / "config").read_bytes()
     (bench.folder() / "config").write_bytes(b"\xff" * 64)
-    assert (await bench.told())[1] == "OffTheBus"
+    assert (await bench.verdict())[1] == "OffTheBus"
     (bench.folder() / "config").write_bytes(config)
-    assert (await bench.told())[0]
+    assert (await bench.verdict())[0]
     assert bench.under.api.device(A)["phase"] == "Ready"
 
 
 async def test_a_card_that_is_plugged_in_shows_and_moves_once_all_is_known_of_it(bench: Bench) -> None:
     await bench.under.passes(3)
     bench.add_gpu(B, minor=1)
-    possible, _, _ = await bench.told(B)
+    possible, _, _ = await bench.verdict(B)
     assert possible and bench.under.api.device(B)["uuid"] == "GPU-b"
     assert await bench.ordered(B) == "vfio-pci"
     bench.node.remove_from_bus(B)

@@ -87,8 +87,8 @@ async def test_a_container_is_told_its_limits_in_the_round_after_it_began(tmp_pa
     (place.folder / "containers" / "u1_work").mkdir(parents=True)
     under.api.limits = {"u1_work": ContainerLimits((3000, 2000), 30)}
     await under.passes(1)
-    told = place.folder / "license/limits" / f"{container_hash('u1_work')}.conf"
-    assert told.read_text() == "memory_limit.0 = 3000Mi\nmemory_limit.1 = 2000Mi\ncore_limit = 30\n"
+    reported = place.folder / "license/limits" / f"{container_hash('u1_work')}.conf"
+    assert reported.read_text() == "memory_limit.0 = 3000Mi\nmemory_limit.1 = 2000Mi\ncore_limit = 30\n"
 
 
 async def test_what_containers_are_shown_goes_with_the_last_of_them(tmp_path: Path) -> None:

@@ -75,8 +75,8 @@ def test_limits_are_written_once_and_forgotten_with_the_container(tmp_path: Path
     assert node.unlimited()
     node.limit({"u1_a": ContainerLimits((100,), 10), "u9_z": ContainerLimits((1,), 1)})
     node.limit({"u1_a": ContainerLimits((900,), 90)})
-    (told,) = (tmp_path / "license/limits").iterdir()
-    assert told.read_text() == "memory_limit.0 = 100Mi\ncore_limit = 10\n"
+    (reported,) = (tmp_path / "license/limits").iterdir()
+    assert reported.read_text() == "memory_limit.0 = 100Mi\ncore_limit = 10\n"
     assert not node.unlimited()
     (folder / REGION).unlink()
     folder.rmdir()

@@ -432,9 +432,9 @@ async def test_what_stands_in_the_way_of_a_move_is_said_before_anybody_asks_for_
     under = AgentUnderTest(node, {A: "GPU-a", B: "GPU-b"})
     await under.passes()
     assert under.api.device(A)["phase"] == "Ready"
-    told = under.api.device(A)["rebind"]
-    assert (told["possible"], told["reason"]) == (False, "GroupNotViable")
-    assert "0000:00:06.0" in told["message"]
+    reported = under.api.device(A)["rebind"]
+    assert (reported["possible"], reported["reason"]) == (False, "GroupNotViable")
+    assert "0000:00:06.0" in reported["message"]
     assert under.api.device(B)["rebind"] == {"possible": True, "reason": "InPlace", "message": ""}
 
 

@@ -91,7 +91,7 @@ def moved(plan: Plan) -> list[str]:
     return sorted(f"{m.node}/{m.pci_address[8:10]}>{letters[m.to_mode]}" for m in plan.moves)
 
 
-def told(plan: Plan, name: str) -> tuple[str, str]:
+def answer_to(plan: Plan, name: str) -> tuple[str, str]:
     """Reason and sentence for a workload."""
     [said] = [
         (str(r.reason), r.message)
@@ -101,4 +101,4 @@ def told(plan: Plan, name: str) -> tuple[str, str]:
     return said
 
 
-__all__ = ["A10", "NOW", "apply_to", "host", "moved", "observed", "plan_of", "told"]
+__all__ = ["A10", "NOW", "apply_to", "host", "moved", "observed", "plan_of", "answer_to"]

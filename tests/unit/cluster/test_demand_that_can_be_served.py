@@ -6,7 +6,7 @@ import pytest
 
 from poolmgr.cluster.observe.assembly import Assembly
 from tests.unit.cluster.builders import Json, launcher, node, pod, scheduler, vm, vmi
-from tests.unit.cluster.planned import A10, SCHEDULERS, host, moved, observed, plan_of, told
+from tests.unit.cluster.planned import A10, SCHEDULERS, answer_to, host, moved, observed, plan_of
 
 REFUSED: Json = {
     "type": "Synchronized",
@@ -48,13 +48,13 @@ def test_a_machine_that_cannot_start_gets_no_gpu_and_keeps_none(
     assert moved(plan_of(host("n1", "s"), machine)) == []
     plan = plan_of(host("n1", "p"), machine, WAITS)
     assert moved(plan) == ["n1/00>s"]
-    assert told(plan, "vm1")[0] == reason
+    assert answer_to(plan, "vm1")[0] == reason
 
 
 def test_kubevirts_own_words_are_passed_on() -> None:
     assert (
         "not permitted in permittedHostDevices"
-        in told(plan_of(host("n1"), vmi(conditions=[REFUSED])), "vm1")[1]
+        in answer_to(plan_of(host("n1"), vmi(conditions=[REFUSED])), "vm1")[1]
     )
 
 
@@ -79,7 +79,7 @@ def test_a_machine_that_crashes_over_and_over_keeps_nothing() -> None:
     machine["status"]["startFailure"] = {"consecutiveFailCount": 3}
     plan = plan_of(host("n1", "p"), machine, WAITS)
     assert moved(plan) == ["n1/00>s"]
-    assert "3 times in a row" in told(plan, "vm1")[1]
+    assert "3 times in a row" in answer_to(plan, "vm1")[1]
 
 
 def test_a_machine_that_the_controller_could_not_make_says_so() -> None:
@@ -87,7 +87,7 @@ def test_a_machine_that_the_controller_could_not_make_says_so() -> None:
     machine["status"]["conditions"] = [
         {"type": "Failure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
     ]
-    assert told(plan_of(host("n1"), machine), "vm1") == (
+    assert answer_to(plan_of(host("n1"), machine), "vm1") == (
         "CannotStart",
         "KubeVirt cannot start it: exceeded quota",
     )
@@ -140,8 +140,8 @@ def test_a_higher_priority_is_served_first() -> None:
     old["metadata"]["creationTimestamp"] = "2026-11-22T09:00:00Z"
     pods = (launcher("old"), launcher("urgent", spec={"priority": 1000}))
     plan = plan_of(host("n1", "s"), old, urgent, pods)
-    assert told(plan, "urgent")[0] == "MoveUnderWay"
-    assert told(plan, "old")[0] == "NoCandidate"
+    assert answer_to(plan, "urgent")[0] == "MoveUnderWay"
+    assert answer_to(plan, "old")[0] == "NoCandidate"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_other_accelerators_are_demand_that_is_not_served(resource: str, kind: s
     train = pod("train", containers=asks, scheduler="default-scheduler")
     plan = plan_of(host("n1", "p"), train)
     assert moved(plan) == []
-    assert told(plan, "train") == (
+    assert answer_to(plan, "train") == (
         "UnservedResource",
         f"it asks for {resource}, {kind}: poolmgr provides none of these",
     )
@@ -182,7 +182,7 @@ def test_other_accelerators_are_demand_that_is_not_served(resource: str, kind: s
 def test_a_pod_that_waits_for_somebody_else_is_told_so(over: dict[str, Any], said: str) -> None:
     plan = plan_of(host("n1", "p"), pod("train", **over))
     assert moved(plan) == []
-    assert told(plan, "train") == ("LacksSomethingElse", said)
+    assert answer_to(plan, "train") == ("LacksSomethingElse", said)
 
 
 def test_a_pod_over_hamis_quota_moves_nothing() -> None:
@@ -190,7 +190,7 @@ def test_a_pod_over_hamis_quota_moves_nothing() -> None:
     over["status"]["conditions"][0]["message"] = "0/1 nodes are available: 1 ResourceQuotaNotFit."
     plan = plan_of(host("n1", "p"), over)
     assert moved(plan) == []
-    assert told(plan, "train")[0] == "QuotaExceeded"
+    assert answer_to(plan, "train")[0] == "QuotaExceeded"
 
 
 def test_hamis_scheduler_is_known_by_its_own_settings() -> None:

@@ -268,14 +268,14 @@ class Sweep:
     def __init__(self, at: str, error: Exception) -> None:
         self._at, self._error = at, error
         self.applied: dict[str, str] = {}
-        self.told: dict[str, Unread | None] = {}
+        self.unread: dict[str, Unread | None] = {}
         self.mirror: Reflector[Named, str] = Reflector(
             Bench().client,
             kinds.NODES,
             Named,
             project=self.project,
             apply=self.apply,
-            apply_unread=self.told.__setitem__,
+            apply_unread=self.unread.__setitem__,
         )
         if at == "decode":
             self.mirror._decoder = self  # type: ignore[assignment]
@@ -312,7 +312,7 @@ def test_whatever_is_raised_about_one_object_the_others_are_read(at: str, kind: 
     for name in ("good", "bad", "last"):
         sweep.read(node(name))
     assert set(sweep.applied) == set(sweep.mirror.records) == {"good", "last"}
-    found = sweep.told["bad"]
+    found = sweep.unread["bad"]
     assert found is not None
     assert found.why.startswith(kind.__name__)
     assert found.uid == "uid-bad"

@@ -74,10 +74,10 @@ async def test_record_that_stays_the_same_is_no_change() -> None:
     bench = Bench()
     bench.mark("n1", "a")
     async with bench.running():
-        told = len(bench.changes)
+        reported = len(bench.changes)
         bench.api.put(NODES, node("n1", labels={"mark": "a"}, unschedulable=True))
         await bench.clock.settle()
-        assert len(bench.changes) == told
+        assert len(bench.changes) == reported
 
 
 async def test_age_grows_only_while_nothing_is_heard() -> None:
@@ -360,10 +360,10 @@ async def test_own_write_is_shown_before_the_watch_tells_of_it_and_counts_once()
         bench.mark("n1", "b")  # the write; its answer is here before its event
         bench.mirror.wrote("n1", over, "b")
         assert bench.mirror.records == {"n1": "b"}
-        told = len(bench.changes)
+        reported = len(bench.changes)
         await bench.clock.settle()
         assert bench.mirror.records == {"n1": "b"}
-        assert len(bench.changes) == told
+        assert len(bench.changes) == reported
 
 
 async def test_versions_written_over_are_never_shown_again() -> None:

@@ -283,12 +283,12 @@ HIGHEST = 2**30
 NO_EPOCHS = (str(HIGHEST + 1), "2147483647", "9" * 18, "9" * 5_000, "-1", "seven")
 
 
-@pytest.mark.parametrize("told", [*NO_EPOCHS, str(HIGHEST)], ids=lambda told: told[:20])
+@pytest.mark.parametrize("reported", [*NO_EPOCHS, str(HIGHEST)], ids=lambda reported: reported[:20])
 async def test_no_epoch_that_a_node_tells_keeps_managers_from_leading_and_from_writing_other_nodes(
-    told: str,
+    reported: str,
 ) -> None:
     found = bench()
-    found.api.put(NODES, node("n1", annotations={"poolmgr.io/epoch": told}))
+    found.api.put(NODES, node("n1", annotations={"poolmgr.io/epoch": reported}))
     elector = found.cluster.elector
 
     async def lead(_: object) -> None:
@@ -298,7 +298,7 @@ async def test_no_epoch_that_a_node_tells_keeps_managers_from_leading_and_from_w
         await found.look()
         running = asyncio.ensure_future(elector.run(lead))
         await found.clock.advance(30)
-        assert elector.epoch == (HIGHEST + 1 if told == str(HIGHEST) else 1)
+        assert elector.epoch == (HIGHEST + 1 if reported == str(HIGHEST) else 1)
         await found.cluster.sharing.ensure_best_effort_only(NodeName("n2"), True)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.unit.cluster.builders import Json, launcher, pod, vmi
-from tests.unit.cluster.planned import host, moved, plan_of, told
+from tests.unit.cluster.planned import answer_to, host, moved, plan_of
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 IN_B: Json = {"key": "zone", "operator": "In", "values": ["b"]}
@@ -38,7 +38,7 @@ def test_before_there_is_a_launcher_the_instance_says_where() -> None:
 def test_a_vm_that_no_node_admits_moves_nothing_and_is_told_why() -> None:
     plan = plan_of(host("n1", labels=A), waiting_vm(**SELECTOR))
     assert moved(plan) == []
-    assert told(plan, "vm1") == (
+    assert answer_to(plan, "vm1") == (
         "NoNodeAdmits",
         "it cannot run on any of the 1 node(s) with such GPUs: its node selector wants zone=b (1 node(s)); moving GPUs "
         "would not help",
@@ -65,7 +65,7 @@ def test_a_cordon_of_our_own_is_no_taint_to_wait_for() -> None:
     }
     node, report = host("n1", "p", spec=spec)
     node["metadata"]["annotations"]["poolmgr.io/cordoned"] = "plan"
-    assert told(plan_of((node, report), waiting_vm()), "vm1")[0] == "FreeCapacity"
+    assert answer_to(plan_of((node, report), waiting_vm()), "vm1")[0] == "FreeCapacity"
 
 
 def test_a_vm_without_cpu_or_memory_for_it_moves_nothing() -> None:
@@ -74,7 +74,7 @@ def test_a_vm_without_cpu_or_memory_for_it_moves_nothing() -> None:
     large = waiting_vm(containers=[_container("4", gpu=True)])
     plan = plan_of(host("n1"), heavy, large)
     assert moved(plan) == []
-    assert told(plan, "vm1")[1] == (
+    assert answer_to(plan, "vm1")[1] == (
         "none of 1 GPU(s) can be moved now: 1 of them NodeFull, for example node n1 is too full: it needs 4 CPUs, but "
         "only 0.5 are left"
     )
@@ -100,14 +100,14 @@ def test_devices_that_kubevirt_gives_out_count_too() -> None:
 def test_a_pod_gets_a_gpu_of_a_node_where_it_may_run() -> None:
     plan = plan_of(host("n1", "s", labels=A), host("n2", "p", labels=B), pod("train", spec=SELECTOR))
     assert moved(plan) == ["n2/00>s"]
-    assert told(plan, "train")[0] == "MoveUnderWay"
+    assert answer_to(plan, "train")[0] == "MoveUnderWay"
 
 
 def test_a_pod_that_no_node_admits_moves_nothing_and_is_told_why() -> None:
     plan = plan_of(host("n1", "p", labels=A), pod("train", spec=SELECTOR))
     assert moved(plan) == []
-    assert told(plan, "train")[0] == "NoNodeAdmits"
-    assert "zone=b" in told(plan, "train")[1]
+    assert answer_to(plan, "train")[0] == "NoNodeAdmits"
+    assert "zone=b" in answer_to(plan, "train")[1]
 
 
 def test_a_pod_is_not_said_to_fit_where_its_node_is_full() -> None:
@@ -115,7 +115,7 @@ def test_a_pod_is_not_said_to_fit_where_its_node_is_full() -> None:
     asks = _container("1")
     asks["resources"]["limits"] = {"nvidia.com/gpu": "1", "nvidia.com/gpumem": "3000"}
     plan = plan_of(host("n1", "s"), heavy, pod("train", containers=[asks]))
-    assert told(plan, "train")[0] == "NodeFull"
+    assert answer_to(plan, "train")[0] == "NodeFull"
 
 
 def test_labels_that_a_move_took_off_count_for_pods() -> None:
@@ -131,7 +131,7 @@ def test_more_rules_than_anybody_writes_are_not_decided_on() -> None:
     tolerations = [{"key": f"k{n}", "operator": "Exists"} for n in range(400)]
     plan = plan_of(host("n1"), waiting_vm(tolerations=tolerations))
     assert moved(plan) == []
-    assert told(plan, "vm1")[0] == "PlacementUnknown"
+    assert answer_to(plan, "vm1")[0] == "PlacementUnknown"
 
 
 def _container(cpu: str, *, gpu: bool = False) -> Json:

@@ -6,7 +6,7 @@ import pytest
 
 from poolmgr.cluster.observe.assembly import Assembly
 from tests.unit.cluster.builders import Json, launcher, pod, vm, vmi
-from tests.unit.cluster.planned import host, moved, observed, plan_of, told
+from tests.unit.cluster.planned import answer_to, host, moved, observed, plan_of
 
 ZONE = "topology.kubernetes.io/zone"
 A, B = {ZONE: "a"}, {ZONE: "b"}
@@ -81,7 +81,7 @@ def test_nothing_moves_while_it_cannot_be_told_where_the_volume_is(
 ) -> None:
     plan = plan_of(HOSTS, VM, *objects)
     assert moved(plan) == []
-    assert told(plan, "vm1") == ("PlacementUnknown", f"no GPU is moved for it: {why}")
+    assert answer_to(plan, "vm1") == ("PlacementUnknown", f"no GPU is moved for it: {why}")
 
 
 def test_pods_have_volumes_too() -> None:
@@ -118,7 +118,7 @@ def test_before_there_is_a_launcher_nothing_moves_for_a_machine_with_disks_or_ru
     early["spec"].update(spec)
     plan = plan_of(host("n1"), early)
     assert moved(plan) == []
-    assert told(plan, "vm1")[0] == "PlacementUnknown"
+    assert answer_to(plan, "vm1")[0] == "PlacementUnknown"
 
 
 def test_but_a_free_gpu_is_kept_for_it() -> None:
@@ -126,4 +126,4 @@ def test_but_a_free_gpu_is_kept_for_it() -> None:
     machine["spec"]["template"]["spec"].update(DISK)
     plan = plan_of(host("n1", "p"), machine, pod("train"))
     assert moved(plan) == []
-    assert told(plan, "vm1")[0] == "FreeCapacity"
+    assert answer_to(plan, "vm1")[0] == "FreeCapacity"

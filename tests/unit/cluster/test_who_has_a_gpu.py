@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.unit.cluster.builders import GPU_A, Json, launcher, pod, register, vmi
-from tests.unit.cluster.planned import host, moved, observed, plan_of, told
+from tests.unit.cluster.planned import answer_to, host, moved, observed, plan_of
 
 VM_WAITS = (vmi(), launcher())
 """A virtual machine that an idle shared GPU would serve."""
@@ -34,9 +34,9 @@ def test_the_machine_is_served_where_everybody_is_placed() -> None:
 def test_a_pod_whose_gpu_is_not_known_keeps_all_shared_ones_of_its_node(resource: str) -> None:
     plan = plan_of(host("n1", "ss"), bound(**asks(resource)), *VM_WAITS)
     assert moved(plan) == []
-    assert told(plan, "vm1")[0] == "NoCandidate"
-    assert "2 of them CannotTell" in told(plan, "vm1")[1]
-    assert "pod ml/notebook has 1 GPU(s) of n1, but it is not known which" in told(plan, "vm1")[1]
+    assert answer_to(plan, "vm1")[0] == "NoCandidate"
+    assert "2 of them CannotTell" in answer_to(plan, "vm1")[1]
+    assert "pod ml/notebook has 1 GPU(s) of n1, but it is not known which" in answer_to(plan, "vm1")[1]
     assert moved(plan_of(host("n2", "s"), bound(**asks(resource)), *VM_WAITS)) == ["n2/00>p"]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from poolmgr.domain.demand import CardAsk, SharedPod
 from tests.unit.cluster.builders import Json, launcher, pod, register, vm, vmi
-from tests.unit.cluster.planned import A10, host, moved, observed, plan_of, told
+from tests.unit.cluster.planned import A10, answer_to, host, moved, observed, plan_of
 
 T4 = "nvidia.com/TU104GL_TESLA_T4"
 T4_CARD: Json = {"model": "Tesla T4", "memoryMiB": 15360, "resourceName": T4}
@@ -32,19 +32,19 @@ TWO_CARDS = pod_of(slices(gpu=2, gpumem=3000))
 def test_a_pod_of_two_cards_moves_nothing_where_no_node_can_have_both() -> None:
     plan = plan_of(host("n1", "pv"), host("n2", "pv"), TWO_CARDS)
     assert moved(plan) == []
-    assert told(plan, "train")[0] == "NoCandidate"
+    assert answer_to(plan, "train")[0] == "NoCandidate"
 
 
 def test_nor_where_no_node_has_two() -> None:
     plan = plan_of(host("n1", "p"), host("n2", "p"), TWO_CARDS)
     assert moved(plan) == []
-    assert told(plan, "train")[0] == "MoreThanAnyNode"
+    assert answer_to(plan, "train")[0] == "MoreThanAnyNode"
 
 
 def test_it_gets_the_one_card_that_completes_it() -> None:
     plan = plan_of(host("n1", "pv"), host("n2", "ps"), host("n3", "pp"), TWO_CARDS)
     assert moved(plan) == ["n2/00>s"]
-    assert told(plan, "train")[0] == "MoveUnderWay"
+    assert answer_to(plan, "train")[0] == "MoveUnderWay"
 
 
 def test_both_move_where_a_node_has_two_idle_ones() -> None:
@@ -67,7 +67,7 @@ def test_several_pods_are_completed_on_several_nodes() -> None:
 
 def test_two_containers_may_be_on_two_cards() -> None:
     demand = pod_of(slices(gpu=1, gpumem=20000), slices(gpu=1, gpumem=20000))
-    assert told(plan_of(host("n1", "ss"), demand), "train")[0] == "FreeCapacity"
+    assert answer_to(plan_of(host("n1", "ss"), demand), "train")[0] == "FreeCapacity"
     assert moved(plan_of(host("n1", "pp"), demand)) == ["n1/00>s", "n1/01>s"]
     assert moved(plan_of(host("n1", "p"), demand)) == []
 
@@ -76,14 +76,14 @@ def test_init_containers_have_what_the_others_have_after_them() -> None:
     """Three of 10 GB before one of 10 GB fit a T4 of 15 GB: HAMi counts the largest, not the sum."""
     demand = pod_of(slices(gpu=1, gpumem=10240), init=tuple(slices(gpu=1, gpumem=10240) for _ in range(3)))
     card = host("n1", "s", devices={0: T4_CARD}, register=_registered("GPU-n1-0", 15360, "NVIDIA-Tesla T4"))
-    assert told(plan_of(card, demand), "train")[0] == "FreeCapacity"
+    assert answer_to(plan_of(card, demand), "train")[0] == "FreeCapacity"
     assert shared(card, demand).containers == ()
 
 
 def test_a_larger_init_container_decides() -> None:
     demand = pod_of(slices(gpu=1, gpumem=3000), init=(slices(gpu=2, gpumem=3000),))
-    assert told(plan_of(host("n1", "s"), demand), "train")[0] == "MoreThanAnyNode"
-    assert told(plan_of(host("n1", "ss"), demand), "train")[0] == "FreeCapacity"
+    assert answer_to(plan_of(host("n1", "s"), demand), "train")[0] == "MoreThanAnyNode"
+    assert answer_to(plan_of(host("n1", "ss"), demand), "train")[0] == "FreeCapacity"
 
 
 def test_a_sidecar_keeps_what_it_has() -> None:
@@ -91,7 +91,7 @@ def test_a_sidecar_keeps_what_it_has() -> None:
     demand = pod_of(slices(gpu=1, gpumem=10240), init=(sidecar,))
     assert shared(demand).containers == (CardAsk(1, 10240), CardAsk(1, 10240))
     card = host("n1", "s", devices={0: T4_CARD}, register=_registered("GPU-n1-0", 15360, "NVIDIA-Tesla T4"))
-    assert told(plan_of(card, demand), "train")[0] == "MoreThanAnyNode"
+    assert answer_to(plan_of(card, demand), "train")[0] == "MoreThanAnyNode"
 
 
 def test_what_an_init_container_had_is_not_counted_beside_what_the_container_has() -> None:
@@ -107,7 +107,7 @@ def test_what_an_init_container_had_is_not_counted_beside_what_the_container_has
         annotations=both,
     )
     plan = plan_of(host("n1"), run, pod_of(slices(gpu=1, gpumem=12000)))
-    assert told(plan, "train")[0] == "FreeCapacity"
+    assert answer_to(plan, "train")[0] == "FreeCapacity"
 
 
 @pytest.mark.parametrize("taken", [20000, 0])
@@ -122,7 +122,7 @@ def test_cards_are_as_large_as_hami_registers_them(taken: int) -> None:
         }
         others = [pod_of(slices(gpu=1, gpumem=taken), name="run", node="n1", annotations=held)]
     demand = pod_of(slices(gpu=1, gpumem=20000 if taken else 30000))
-    assert told(plan_of(big, *others, demand), "train")[0] == "FreeCapacity"
+    assert answer_to(plan_of(big, *others, demand), "train")[0] == "FreeCapacity"
 
 
 def test_a_card_that_is_named_is_the_one_that_moves() -> None:
@@ -148,7 +148,7 @@ def test_a_card_whose_compute_is_used_up_takes_nobody() -> None:
 
 def test_a_part_in_percent_is_one_of_the_card() -> None:
     demand = pod_of(slices(gpu=2, gpumem_percentage=60))
-    assert told(plan_of(host("n1", "ss"), demand), "train")[0] == "FreeCapacity"
+    assert answer_to(plan_of(host("n1", "ss"), demand), "train")[0] == "FreeCapacity"
     assert moved(plan_of(host("n1", "sp"), demand)) == ["n1/01>s"]
 
 
@@ -165,19 +165,22 @@ def test_a_vm_of_two_kinds_gets_both_on_one_node() -> None:
     mixed = host("n2", "ss", devices={1: T4_CARD})
     plan = plan_of(host("n1", "s"), mixed, host("n3", "s", devices={0: T4_CARD}), vm_of(A10, T4))
     assert moved(plan) == ["n2/00>p", "n2/01>p"]
-    assert told(plan, "vm1") == ("MoveUnderWay", "this plan moves 2 GPU(s) on n2 to passthrough for it")
+    assert answer_to(plan, "vm1") == ("MoveUnderWay", "this plan moves 2 GPU(s) on n2 to passthrough for it")
 
 
 def test_a_vm_of_two_kinds_moves_nothing_where_no_node_has_both() -> None:
     plan = plan_of(host("n1", "s"), host("n3", "s", devices={0: T4_CARD}), vm_of(A10, T4))
     assert moved(plan) == []
-    assert told(plan, "vm1") == ("MoreThanAnyNode", f"it asks for {A10} and {T4} together; no node has both")
+    assert answer_to(plan, "vm1") == (
+        "MoreThanAnyNode",
+        f"it asks for {A10} and {T4} together; no node has both",
+    )
 
 
 def test_nor_where_one_of_the_two_is_in_use() -> None:
     plan = plan_of(host("n1", "sv", devices={1: T4_CARD}), vm_of(A10, T4))
     assert moved(plan) == []
-    assert told(plan, "vm1")[0] == "NoCandidate"
+    assert answer_to(plan, "vm1")[0] == "NoCandidate"
 
 
 def test_a_device_of_another_plugin_has_to_be_there_too() -> None:
@@ -186,7 +189,7 @@ def test_a_device_of_another_plugin_has_to_be_there_too() -> None:
     assert moved(plan) == ["n2/00>p"]
     used_up = plan_of(host("n2", "s", allocatable={vgpu: "0"}), vm_of(A10, vgpu))
     assert moved(used_up) == []
-    assert told(plan_of(host("n1", "s"), vm_of(A10, vgpu)), "vm1")[0] == "UnknownResource"
+    assert answer_to(plan_of(host("n1", "s"), vm_of(A10, vgpu)), "vm1")[0] == "UnknownResource"
 
 
 def test_a_machine_is_counted_whole_before_it_has_an_instance() -> None:

@@ -167,8 +167,8 @@ async def test_each_change_is_told_once_and_kept_in_the_audit_with_who_made_it()
         ("alice", "ANNOTATE", "GpuQuarantined")
     ]
     assert "is taken out of use (fan fails, by alice" in rig.ledger.calls[0].path
-    told = [m for _, _, reason, m, _ in rig.fleet.actuators.events if reason is Reason.GPU_QUARANTINED]
-    assert len([m for m in told if "taken out of use" in m]) == 1
+    reported = [m for _, _, reason, m, _ in rig.fleet.actuators.events if reason is Reason.GPU_QUARANTINED]
+    assert len([m for m in reported if "taken out of use" in m]) == 1
     second = rig.controller(PoolPlanner())
     await rig.run(second, 30.0)
     assert len(rig.ledger.calls) == 1, "a successor does not tell it again"

@@ -204,8 +204,8 @@ def test_a_gpu_on_a_driver_of_neither_mode_stays() -> None:
 def test_an_unfit_gpu_is_refused_with_what_its_agent_says_or_else_its_phase() -> None:
     mute = replace(G0, phase=DevicePhase.QUARANTINED)
     assert refusal(move(mute), snapshot(node(mute))).message.endswith("Quarantined")
-    told = replace(mute, message="its unbind hangs")
-    assert refusal(move(told), snapshot(node(told))).message.endswith("its unbind hangs")
+    unwell = replace(mute, message="its unbind hangs")
+    assert refusal(move(unwell), snapshot(node(unwell))).message.endswith("its unbind hangs")
 
 
 def test_no_plan_can_name_a_process_as_leaving() -> None:

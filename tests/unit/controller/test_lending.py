@@ -28,7 +28,7 @@ def labelled(rig: Rig) -> set[str]:
     return {n.name for n in rig.fleet.world.nodes.values() if BEST_EFFORT_ONLY in n.labels}
 
 
-def told(rig: Rig) -> list[tuple[str, str]]:
+def lending_events(rig: Rig) -> list[tuple[str, str]]:
     """(node, first words of the sentence) of every Event about lending."""
     return [
         (subject.name, "lent" if "only best-effort pods may start" in message else "back")
@@ -82,7 +82,7 @@ async def test_nodes_are_lent_as_planned_and_taken_back_and_each_is_told_once() 
     rig.orders.lent = {"node-3"}
     await rig.run(controller, 30)
     assert labelled(rig) == {"node-3"}
-    assert told(rig) == [("node-1", "lent"), ("node-3", "lent"), ("node-1", "back")]
+    assert lending_events(rig) == [("node-1", "lent"), ("node-3", "lent"), ("node-1", "back")]
     assert rig.fleet.faults.by_name["ensure_best_effort_only"] == 3
 
 
@@ -100,7 +100,7 @@ async def test_label_set_by_hand_is_taken_off_each_time() -> None:
         await rig.fleet.actuators.ensure_best_effort_only(NodeName("node-2"), True)
         await rig.run(controller, 5)
         assert labelled(rig) == set()
-    assert told(rig) == [("node-2", "back")] * 2
+    assert lending_events(rig) == [("node-2", "back")] * 2
 
 
 @pytest.mark.parametrize("over", [{"rebalance": RebalanceMode.RECOMMEND}, {"eviction": EvictionRule.NEVER}])
@@ -122,7 +122,7 @@ async def test_planner_that_flips_at_each_tick_is_just_followed() -> None:
         await controller.tick()
         assert labelled(rig) == rig.orders.lent
         await rig.fleet.clock.run_for(1.0)
-    assert told(rig) == [("node-1", "lent"), ("node-1", "back")] * 3
+    assert lending_events(rig) == [("node-1", "lent"), ("node-1", "back")] * 3
 
 
 async def test_at_most_so_many_labels_change_in_a_tick_and_removals_come_first() -> None:
@@ -189,8 +189,8 @@ async def test_call_that_fails_is_made_again_and_told_once() -> None:
         rig.fleet.faults.fail_at[rig.fleet.faults.calls + 1] = when
         await rig.run(controller, 10)
         assert labelled(rig) == {"node-1", "node-2"}
-        assert sorted(told(rig))[-1:] == [("node-2", "lent")]
-        assert told(rig).count(("node-1", "lent")) <= 1
+        assert sorted(lending_events(rig))[-1:] == [("node-2", "lent")]
+        assert lending_events(rig).count(("node-1", "lent")) <= 1
 
 
 async def test_dry_run_and_rebalance_change_nothing_of_it() -> None:
@@ -200,7 +200,7 @@ async def test_dry_run_and_rebalance_change_nothing_of_it() -> None:
     for dry_run in (True, False):
         await controller.request_rebalance("a10", dry_run=dry_run)
     assert labelled(rig) == set()
-    assert told(rig) == []
+    assert lending_events(rig) == []
 
 
 @dataclass

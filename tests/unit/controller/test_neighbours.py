@@ -239,13 +239,13 @@ async def test_without_the_hold_the_driver_would_take_the_gpu_from_the_vm() -> N
         await rig.fleet.clock.run_for(1.0)
     assert node_of(rig).labels[UPGRADE_SKIP] == "false", "somebody else's label"
     assert any("out of a running VM" in violation for violation in rig.fleet.world.violations)
-    told = [
+    reported = [
         message
         for _, _, reason, message, warning in rig.fleet.actuators.events
         if warning and reason is Reason.DRIVER_RESTARTS
     ]
-    assert len(told) == 1
-    assert "its first step may take 0000:10:00.0 off vfio-pci, out of running VMs too" in told[0]
+    assert len(reported) == 1
+    assert "its first step may take 0000:10:00.0 off vfio-pci, out of running VMs too" in reported[0]
 
 
 async def test_a_move_that_has_not_rebound_anything_is_undone_when_the_driver_is_replaced() -> None:

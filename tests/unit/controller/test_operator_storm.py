@@ -104,8 +104,8 @@ class OperatorStorm(Storm):
             labels = node.labels
             assert labels.get(UPGRADE_STATE, DONE) == DONE or labels[UPGRADE_SKIP] == RUNS
             serves = any(gpu.mode is Mode.PASSTHROUGH for gpu in node.gpus)
-            told = (node.name, UPGRADE_SKIP) in self.words.said
-            assert (UPGRADE_SKIP in labels) is (serves or told), f"upgrades of {node.name}"
+            reported = (node.name, UPGRADE_SKIP) in self.words.said
+            assert (UPGRADE_SKIP in labels) is (serves or reported), f"upgrades of {node.name}"
             for operand in OPERANDS:
                 label = DEPLOY + operand
                 word = self.words.said.get((node.name, label), RUNS)

@@ -30,13 +30,13 @@ async def test_who_waits_is_told_that_the_move_is_recommended_and_the_ledger_kee
     assert [vm.waiting for vm in seen.vms] == [True]
     assert seen.transitions == ()
     assert all(gpu.observed_mode is Mode.SHARED for node in seen.nodes for gpu in node.gpus)
-    told = [
+    reported = [
         (reason, message)
         for _, subject, reason, message, _ in rig.fleet.actuators.events
         if subject.kind is SubjectKind.VM
     ]
-    assert [reason for reason, _ in told] == [Reason.RECOMMEND_ONLY]
-    assert "pool a10 is in Recommend mode" in told[0][1]
+    assert [reason for reason, _ in reported] == [Reason.RECOMMEND_ONLY]
+    assert "pool a10 is in Recommend mode" in reported[0][1]
     assert [(pool, dry_run, outcome) for _, pool, dry_run, outcome in rig.ledger.plans][-1] == (
         "a10",
         True,

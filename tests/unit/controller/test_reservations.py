@@ -79,8 +79,8 @@ async def test_what_holders_leave_free_goes_to_strangers_when_the_window_is_over
 async def test_a_reservation_is_told_once_for_each_thing_that_happens_to_it() -> None:
     rig, controller = rig_of(course(1))
     await until(rig, controller, CLOSES + 60)
-    told = [reason for _, subject, reason, _, _ in rig.fleet.actuators.events if subject.name == "course"]
-    assert told == [
+    reported = [reason for _, subject, reason, _, _ in rig.fleet.actuators.events if subject.name == "course"]
+    assert reported == [
         Reason.RESERVATION_PENDING,
         Reason.RESERVATION_SHORT,
         Reason.RESERVATION_READY,

@@ -43,14 +43,14 @@ async def test_silence_is_told_once_whoever_leads_and_so_is_its_end() -> None:
     await rig.run(controller, SILENT_SECONDS + 60)
     rig.leadership.hand_over()
     await rig.run(rig.controller(), 120.0)
-    told = [(s.name, reason, warning) for _, s, reason, _, warning in rig.fleet.actuators.events]
-    assert told == [("node-2", Reason.AGENT_SILENT, True)]
+    events = [(s.name, reason, warning) for _, s, reason, _, warning in rig.fleet.actuators.events]
+    assert events == [("node-2", Reason.AGENT_SILENT, True)]
     assert rig.fleet.world.nodes[name].silence_noted
     assert rig.fleet.actuators.pool_statuses["a10"].reason is Reason.AGENT_SILENT
     rig.fleet.agents.start(name)
     await rig.run(rig.controller(), 60.0)
-    told = [(s.name, reason, warning) for _, s, reason, _, warning in rig.fleet.actuators.events]
-    assert told[1:] == [("node-2", Reason.AGENT_AT_WORK, False)]
+    events = [(s.name, reason, warning) for _, s, reason, _, warning in rig.fleet.actuators.events]
+    assert events[1:] == [("node-2", Reason.AGENT_AT_WORK, False)]
     assert not rig.fleet.world.nodes[name].silence_noted
 
 

@@ -125,8 +125,8 @@ def test_changes_are_told_with_who_made_them() -> None:
     now = ask(
         ask(ask(NO_DIRECTIVES, Verb.QUARANTINE, A, note=NOTE), Verb.DRAIN, to=Mode.SHARED), Verb.CORDON, B
     )
-    told = [(str(reason), message, note.by) for reason, message, note in changes(before, now, NODE)]
-    assert told == [
+    reported = [(str(reason), message, note.by) for reason, message, note in changes(before, now, NODE)]
+    assert reported == [
         ("GpuCordoned", f"GPU {B} of gpu-7 stays in its mode", ""),
         ("GpuCordoned", "every GPU of gpu-7 may move again", ""),
         (

@@ -84,7 +84,7 @@ def fleets(draw: st.DrawFn) -> ClusterSnapshot:
     return snapshot(*nodes, vms=tuple(vms), pods=tuple(pods), pools=pools)
 
 
-def told_of(plan: Plan) -> dict[tuple[str, str], Reason]:
+def reasons_of(plan: Plan) -> dict[tuple[str, str], Reason]:
     return {
         (r.subject.namespace, r.subject.name): r.reason
         for r in plan.refusals
@@ -112,11 +112,11 @@ def guarded(card: Gpu, view: ClusterSnapshot) -> Reason | None:
 @given(fleets())
 def test_no_gpu_is_idle_in_one_and_busy_in_another(view: ClusterSnapshot) -> None:
     plan = PoolPlanner().decide(view, None).plan
-    told, moved = told_of(plan), {(m.node, m.pci_address): m for m in plan.moves}
+    reported, moved = reasons_of(plan), {(m.node, m.pci_address): m for m in plan.moves}
     nodes, [limits] = {one.name: one for one in view.nodes}, view.pools
     for use in take_census(view).uses:
         key = (use.gpu.node, use.gpu.pci_address)
-        by_planner, by_guard = told.get(key), guarded(use.gpu, view)
+        by_planner, by_guard = reported.get(key), guarded(use.gpu, view)
         in_pool = limits if use.gpu.pool is not None else None
         if denial := gpu_denial(use.gpu, nodes[use.gpu.node], in_pool, view.taken_at):
             assert by_planner is by_guard is denial[0]
@@ -190,7 +190,7 @@ def test_gpu_whose_process_no_pod_accounts_for_is_not_waited_for() -> None:
     view = snapshot(node("a", "", gpus=crowd), vms=(vm("v"),), pods=pods)
     plan = PoolPlanner().decide(view, None).plan
     assert plan.empty
-    assert set(told_of(plan).values()) == {Reason.GPU_BUSY}
+    assert set(reasons_of(plan).values()) == {Reason.GPU_BUSY}
 
 
 def test_gpu_on_the_wrong_side_after_a_reboot_is_moving_and_not_idle() -> None:

@@ -84,8 +84,8 @@ class Scrapes:
 
 def _values(found: list[float | None]) -> list[str]:
     """As Prometheus keeps them: a series that is there no more is marked as stale."""
-    told = []
+    reported = []
     for n, value in enumerate(found):
         gone = value is None and n > 0 and found[n - 1] is not None
-        told.append("stale" if gone else "_" if value is None else repr(value))
-    return told
+        reported.append("stale" if gone else "_" if value is None else repr(value))
+    return reported

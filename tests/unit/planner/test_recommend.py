@@ -20,7 +20,7 @@ def decide(view: ClusterSnapshot) -> Plan:
     return PoolPlanner().decide(view, None).plan
 
 
-def told(plan: Plan, kind: SubjectKind, name: str) -> tuple[Reason, str]:
+def answer_to(plan: Plan, kind: SubjectKind, name: str) -> tuple[Reason, str]:
     return next(
         (r.reason, r.message) for r in plan.refusals if r.subject.kind is kind and r.subject.name == name
     )
@@ -30,7 +30,7 @@ def test_a_vm_hears_that_its_move_is_recommended_and_not_made() -> None:
     plan = decide(snapshot(node("a", "s"), vms=(vm("desk"),), pools=(RECOMMEND,)))
     assert [(m.node, m.recommended) for m in plan.moves] == [("a", True)]
     assert plan.to_start == ()
-    reason, message = told(plan, SubjectKind.VM, "desk")
+    reason, message = answer_to(plan, SubjectKind.VM, "desk")
     assert reason is Reason.RECOMMEND_ONLY
     assert "1 GPU(s) on a" in message and "pool p is in Recommend mode" in message
     about = Subject(SubjectKind.GPU, "a", gpu("a", 0).pci_address)
@@ -42,7 +42,7 @@ def test_a_vm_hears_that_its_move_is_recommended_and_not_made() -> None:
 def test_a_pod_hears_the_same_of_a_gpu_that_would_come_back() -> None:
     plan = decide(snapshot(node("a", "p"), pods=(pod("job", cores=100),), pools=(RECOMMEND,)))
     assert [m.recommended for m in plan.moves] == [True]
-    reason, message = told(plan, SubjectKind.POD, "job")
+    reason, message = answer_to(plan, SubjectKind.POD, "job")
     assert reason is Reason.RECOMMEND_ONLY
     assert "pool p is in Recommend mode" in message
 
@@ -50,14 +50,14 @@ def test_a_pod_hears_the_same_of_a_gpu_that_would_come_back() -> None:
 def test_of_two_pods_the_second_is_not_promised_the_gpu_of_the_first() -> None:
     pods = (pod("first", cores=100, created_at=1.0), pod("second", cores=100, created_at=2.0))
     plan = decide(snapshot(node("a", "p"), pods=pods, pools=(RECOMMEND,)))
-    assert told(plan, SubjectKind.POD, "first")[0] is Reason.RECOMMEND_ONLY
-    assert told(plan, SubjectKind.POD, "second")[0] is not Reason.RECOMMEND_ONLY
+    assert answer_to(plan, SubjectKind.POD, "first")[0] is Reason.RECOMMEND_ONLY
+    assert answer_to(plan, SubjectKind.POD, "second")[0] is not Reason.RECOMMEND_ONLY
 
 
 def test_a_free_gpu_of_the_pool_is_told_as_free() -> None:
     plan = decide(snapshot(node("a", "p"), vms=(vm("desk"),), pools=(RECOMMEND,)))
     assert plan.moves == ()
-    assert told(plan, SubjectKind.VM, "desk")[0] is Reason.FREE_CAPACITY
+    assert answer_to(plan, SubjectKind.VM, "desk")[0] is Reason.FREE_CAPACITY
 
 
 def of_other(name: str, modes: str) -> object:
@@ -74,7 +74,7 @@ def test_an_automatic_pool_serves_before_one_that_only_recommends(eviction: bool
     )
     plan = decide(view)
     assert [(m.node, m.recommended) for m in plan.moves] == [("b", False)]
-    assert told(plan, SubjectKind.VM, "desk")[0] is Reason.MOVE_UNDER_WAY
+    assert answer_to(plan, SubjectKind.VM, "desk")[0] is Reason.MOVE_UNDER_WAY
 
 
 def test_a_vm_that_only_a_recommended_move_can_serve_hears_of_it_though_another_pool_is_automatic() -> None:
@@ -87,4 +87,4 @@ def test_a_vm_that_only_a_recommended_move_can_serve_hears_of_it_though_another_
     )
     plan = decide(view)
     assert [(m.node, m.recommended) for m in plan.moves] == [("a", True)]
-    assert told(plan, SubjectKind.VM, "desk")[0] is Reason.RECOMMEND_ONLY
+    assert answer_to(plan, SubjectKind.VM, "desk")[0] is Reason.RECOMMEND_ONLY

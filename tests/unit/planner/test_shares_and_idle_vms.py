@@ -99,7 +99,7 @@ def test_of_a_machine_with_several_kinds_only_those_that_somebody_waits_for_are_
 
 def test_a_vm_in_use_or_under_a_policy_of_ignoring_is_left_alone() -> None:
     for view in (idle_cluster(IdleVmAction.IGNORE, 9_999.0), idle_cluster(IdleVmAction.NOTIFY, 60.0)):
-        told = [
+        reported = [
             r for r in decide(view).refusals if r.subject.kind is SubjectKind.VM and r.subject.name != "v"
         ]
-        assert told == []
+        assert reported == []

@@ -44,10 +44,10 @@ def test_pool_of_a_newer_release_is_read_as_one_that_does_least() -> None:
 
 
 def test_a_gpu_leaves_from_the_intent_until_its_transition_ends() -> None:
-    told = gpu_node("n1", device(0), desired={0: "Passthrough"})
+    reported = gpu_node("n1", device(0), desired={0: "Passthrough"})
     moving = gpu_node("n1", device(0, phase="Moving"), moving={0: "Passthrough"})
     unbound = gpu_node("n1", device(0, mode="", phase="Unbound"), desired={0: "Passthrough"})
-    for gpu in (told, moving, unbound):
+    for gpu in (reported, moving, unbound):
         assert fleet(gpu).leaving == {"GPU-n1-0"}
     assert fleet(gpu_node("n1", device(0, mode="Passthrough"))).leaving == frozenset()
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from poolmgr.wire.annotations import BEST_EFFORT_ONLY
 from tests.unit.webhooks.objects import applied, container, pod
-from webhooks.lent_nodes import kept_off_lent_nodes
+from webhooks.lent_nodes import without_lent_nodes
 
 Json = dict[str, Any]
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -29,12 +29,12 @@ def vgpu_pod(*terms: Json, annotations: dict[str, str] | None = None, **spec: An
 
 
 def terms_after(new: Json) -> Any:
-    after = applied(kept_off_lent_nodes(new), new)
+    after = applied(without_lent_nodes(new), new)
     return after["spec"]["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]
 
 
 def test_a_pod_without_affinity_gets_one_term_by_one_operation() -> None:
-    (operation,) = kept_off_lent_nodes(vgpu_pod())
+    (operation,) = without_lent_nodes(vgpu_pod())
     assert operation == {
         "op": "add",
         "path": "/spec/affinity",
@@ -54,7 +54,7 @@ def test_a_pod_without_affinity_gets_one_term_by_one_operation() -> None:
 )
 def test_only_what_is_missing_is_added(affinity: Json | None, path: str) -> None:
     new = vgpu_pod(affinity=affinity)
-    assert [operation["path"] for operation in kept_off_lent_nodes(new)] == [path]
+    assert [operation["path"] for operation in without_lent_nodes(new)] == [path]
     assert terms_after(new) == [{"matchExpressions": [NOT_LENT]}]
 
 
@@ -67,7 +67,7 @@ def test_every_alternative_refuses_lent_nodes() -> None:
 
 def test_an_alternative_added_after_our_first_call_is_closed_too() -> None:
     fenced = {"matchExpressions": [ZONE_A, NOT_LENT]}
-    assert kept_off_lent_nodes(vgpu_pod(fenced)) == ()
+    assert without_lent_nodes(vgpu_pod(fenced)) == ()
     assert terms_after(vgpu_pod(fenced, {"matchFields": [ON_N1]})) == [
         fenced,
         {"matchFields": [ON_N1], "matchExpressions": [NOT_LENT]},
@@ -75,7 +75,7 @@ def test_an_alternative_added_after_our_first_call_is_closed_too() -> None:
 
 
 def test_an_empty_term_goes_on_selecting_no_node() -> None:
-    assert kept_off_lent_nodes(vgpu_pod({}, {"matchExpressions": [], "matchFields": None})) == ()
+    assert without_lent_nodes(vgpu_pod({}, {"matchExpressions": [], "matchFields": None})) == ()
 
 
 ONLY_LENT = {"key": BEST_EFFORT_ONLY, "operator": "Exists"}
@@ -105,12 +105,12 @@ ONLY_LENT = {"key": BEST_EFFORT_ONLY, "operator": "Exists"}
     ],
 )
 def test_these_are_left_alone(new: Json) -> None:
-    assert kept_off_lent_nodes(new) == ()
+    assert without_lent_nodes(new) == ()
 
 
 @pytest.mark.parametrize("word", ["", "false", "True", "yes"])
 def test_only_the_word_true_makes_a_pod_best_effort(word: str) -> None:
-    assert kept_off_lent_nodes(vgpu_pod(annotations={"poolmgr.io/best-effort": word}))
+    assert without_lent_nodes(vgpu_pod(annotations={"poolmgr.io/best-effort": word}))
 
 
 def test_liking_lent_nodes_is_no_leave_to_go_there() -> None:
@@ -230,12 +230,12 @@ def test_the_pod_fits_the_nodes_that_it_fitted_before_but_for_lent_ones(
 ) -> None:
     new = vgpu_pod(**spec)
     before = copy.deepcopy(new)
-    patch = kept_off_lent_nodes(new)
+    patch = without_lent_nodes(new)
     after = applied(patch, new)
     for labels, name in nodes:
         for lent in ({}, {BEST_EFFORT_ONLY: "true"}):
             assert fits(after, labels | lent, name) == (fits(before, labels, name) and not lent)
-    assert kept_off_lent_nodes(after) == ()
+    assert without_lent_nodes(after) == ()
     assert without_required(after) == without_required(before)
     assert new == before
     given_terms = ((before["spec"].get("affinity") or {}).get("nodeAffinity") or {}).get(REQUIRED)
@@ -245,6 +245,6 @@ def test_the_pod_fits_the_nodes_that_it_fitted_before_but_for_lent_ones(
 def test_a_pod_of_a_daemonset_is_left_alone() -> None:
     """It can go to one node and no other, and a rollout would wait for it."""
     new = vgpu_pod({"matchFields": [ON_N1]})
-    assert kept_off_lent_nodes(new)
+    assert without_lent_nodes(new)
     new["metadata"]["ownerReferences"] = [{"kind": "DaemonSet", "name": "d", "uid": "u", "controller": True}]
-    assert kept_off_lent_nodes(new) == ()
+    assert without_lent_nodes(new) == ()

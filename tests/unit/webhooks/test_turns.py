@@ -7,16 +7,16 @@ import pytest
 from webhooks.turns import MOST_WAITING, Buffer, Crowded, Turns
 
 
-async def told(turns: Turns, namespace: str, order: list[str]) -> None:
+async def take_turn(turns: Turns, namespace: str, order: list[str]) -> None:
     async with turns.turn(namespace):
         order.append(namespace)
 
 
 async def test_a_namespace_with_many_reviews_is_before_anothers_next_with_one_of_them() -> None:
     turns, order = Turns(), list[str]()
-    flood = [asyncio.ensure_future(told(turns, "flood", order)) for _ in range(MOST_WAITING)]
+    flood = [asyncio.ensure_future(take_turn(turns, "flood", order)) for _ in range(MOST_WAITING)]
     await asyncio.sleep(0)
-    others = [asyncio.ensure_future(told(turns, name, order)) for name in ("a", "b", "a")]
+    others = [asyncio.ensure_future(take_turn(turns, name, order)) for name in ("a", "b", "a")]
     await asyncio.gather(*flood, *others)
     assert len(order) == MOST_WAITING + 3
     assert [order.index("a"), order.index("b"), len(order) - 1 - order[::-1].index("a")] <= [2, 3, 5]
@@ -39,8 +39,8 @@ async def test_one_review_is_decided_at_a_time() -> None:
 
 async def test_more_of_one_namespace_than_may_wait_are_turned_away_and_others_are_not() -> None:
     turns, order = Turns(), list[str]()
-    waiting = [asyncio.ensure_future(told(turns, "flood", order)) for _ in range(MOST_WAITING + 5)]
-    other = asyncio.ensure_future(told(turns, "other", order))
+    waiting = [asyncio.ensure_future(take_turn(turns, "flood", order)) for _ in range(MOST_WAITING + 5)]
+    other = asyncio.ensure_future(take_turn(turns, "other", order))
     found = await asyncio.gather(*waiting, other, return_exceptions=True)
     assert sum(isinstance(error, Crowded) for error in found) == 5
     assert order.count("other") == 1
@@ -49,12 +49,12 @@ async def test_more_of_one_namespace_than_may_wait_are_turned_away_and_others_ar
 @pytest.mark.parametrize("gone", [0, 1, 2])
 async def test_who_goes_away_keeps_nobodys_turn(gone: int) -> None:
     turns, order = Turns(), list[str]()
-    tasks = [asyncio.ensure_future(told(turns, name, order)) for name in "abc"]
+    tasks = [asyncio.ensure_future(take_turn(turns, name, order)) for name in "abc"]
     for _ in range(2):  # the first has its turn and has not gone on yet
         await asyncio.sleep(0)
     tasks[gone].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.wait_for(told(turns, "d", order), 60)
+    await asyncio.wait_for(take_turn(turns, "d", order), 60)
     assert order == [name for name in "abcd" if name != "abc"[gone]]
 
 
@@ -63,7 +63,7 @@ async def test_a_turn_goes_on_after_one_that_failed() -> None:
     with pytest.raises(ValueError, match="planted"):
         async with turns.turn("a"):
             raise ValueError("planted")
-    await asyncio.wait_for(told(turns, "b", order), 60)
+    await asyncio.wait_for(take_turn(turns, "b", order), 60)
 
 
 async def test_bodies_wait_for_room_in_the_order_in_which_they_came() -> None:

@@ -29,13 +29,13 @@ PROMISES = ("poolmgr will convert", "poolmgr moves them", "until poolmgr can con
 T4_DEVICE = {"model": T4, "resourceName": T4_RESOURCE}
 
 
-def told_a_pod(view: FleetView) -> str:
+def warning_to_pod(view: FleetView) -> str:
     (warning,) = decide_pod(request(pod(container(gpu=1))), view, HamiConfig()).warnings
     assert len(warning) <= WARNING_LIMIT
     return warning
 
 
-def told_a_machine(view: FleetView, *resources: str) -> str:
+def warning_to_machine(view: FleetView, *resources: str) -> str:
     asked = request(vmi(*resources))
     warning, _ = decide_virtual_machine(asked, view, HamiConfig(), UnknownResources.REFUSE).warnings
     return warning
@@ -55,9 +55,9 @@ def test_conversions_are_promised_by_automatic_pools_alone(mode: str) -> None:
     given = fleet(gpu_node("n1", *of_machines(0, 1)), pools=pools)
     shared = fleet(gpu_node("n1", device(0), device(1, **T4_DEVICE)), pools=pools)
     for said in (
-        told_a_pod(given),
-        told_a_machine(shared, A10_RESOURCE),
-        told_a_machine(shared, A10_RESOURCE, T4_RESOURCE),
+        warning_to_pod(given),
+        warning_to_machine(shared, A10_RESOURCE),
+        warning_to_machine(shared, A10_RESOURCE, T4_RESOURCE),
     ):
         assert promises(said) == (mode == "Automatic"), said
         assert (f"may not convert one on its own (GPUPool a10: rebalance.mode {mode})" in said) == (
@@ -72,14 +72,14 @@ def test_a_pool_that_moves_by_itself_promises_nothing_of_another_pools_gpus() ->
         gpu_pool("b", nodeSelector={"matchLabels": {"zone": "b"}}, rebalance={"mode": "Recommend"}),
     )
     view = fleet(gpu_node("n1", *of_machines(0)), gpu_node("n2", device(0, "n2")), nodes=nodes, pools=pools)
-    said = told_a_machine(view, A10_RESOURCE)
+    said = warning_to_machine(view, A10_RESOURCE)
     assert "may not convert one on its own (GPUPool b: rebalance.mode Recommend)" in said
 
 
 def test_gpus_of_no_pool_are_promised_to_nobody() -> None:
     given = fleet(gpu_node("n1", *of_machines(0)))
     shared = fleet(gpu_node("n1", device(0), device(1, **T4_DEVICE)))
-    for said in (told_a_pod(given), told_a_machine(shared, A10_RESOURCE, T4_RESOURCE)):
+    for said in (warning_to_pod(given), warning_to_machine(shared, A10_RESOURCE, T4_RESOURCE)):
         assert "they belong to no GPUPool" in said
 
 
@@ -90,14 +90,14 @@ def test_kinds_that_no_single_node_can_have_are_not_promised() -> None:
         gpu_node("n2", device(0, "n2", rebind=stays), device(1, "n2", "Passthrough", **T4_DEVICE)),
         pools=(gpu_pool(),),
     )
-    said = told_a_machine(view, A10_RESOURCE, T4_RESOURCE)
+    said = warning_to_machine(view, A10_RESOURCE, T4_RESOURCE)
     assert "stay where they are for now: it cannot be told whether they are in use" in said
 
 
 def test_a_kind_that_is_free_is_no_obstacle() -> None:
     devices = (device(0, mode="Passthrough"), device(1, **T4_DEVICE))
     view = fleet(gpu_node("n1", *devices), pools=(gpu_pool(),))
-    assert promises(told_a_machine(view, A10_RESOURCE, T4_RESOURCE))
+    assert promises(warning_to_machine(view, A10_RESOURCE, T4_RESOURCE))
 
 
 def test_only_what_could_be_converted_where_the_machine_may_run_is_promised() -> None:
@@ -115,18 +115,18 @@ def test_only_what_could_be_converted_where_the_machine_may_run_is_promised() ->
 
 def test_a_pod_is_told_of_a_gpu_that_comes_to_containers() -> None:
     view = fleet(gpu_node("n1", device(0, mode="Passthrough"), moving={0: "Shared"}), pools=(gpu_pool(),))
-    assert told_a_pod(view).endswith("one is being converted: the pod will wait for it")
+    assert warning_to_pod(view).endswith("one is being converted: the pod will wait for it")
 
 
 def test_a_pod_is_told_where_no_gpu_can_be_used() -> None:
     view = fleet(gpu_node("n1", device(0, phase="Quarantined")), pools=(gpu_pool(),))
-    assert "none of the 1 GPU(s) of its kind can be used" in told_a_pod(view)
+    assert "none of the 1 GPU(s) of its kind can be used" in warning_to_pod(view)
 
 
 @pytest.mark.parametrize("groups", [(None, 2), (1, 1)], ids=["in none", "shared"])
 def test_no_gpu_is_promised_that_its_iommu_group_keeps(groups: tuple[int | None, int | None]) -> None:
     gpus = [device(index, mode="Shared", iommuGroup=group) for index, group in enumerate(groups)]
-    said = told_a_machine(fleet(gpu_node("n1", *gpus), pools=(gpu_pool(),)), *[A10_RESOURCE] * 2)
+    said = warning_to_machine(fleet(gpu_node("n1", *gpus), pools=(gpu_pool(),)), *[A10_RESOURCE] * 2)
     assert not promises(said) and "their hardware does not let them move" in said
 
 
@@ -134,6 +134,6 @@ def test_every_reason_of_an_agent_is_told_in_words() -> None:
     for reason in Reason:
         rebind = {"possible": False, "reason": reason.value}
         view = fleet(gpu_node("n1", *of_machines(0, rebind=rebind)), pools=(gpu_pool(),))
-        said = told_a_pod(view)
+        said = warning_to_pod(view)
         assert not promises(said)
         assert reason.value not in said

@@ -9,7 +9,7 @@ from poolmgr.domain.reasons import Reason
 from tests.showcase import NOW, plan
 
 
-def told(at: float, message: str = "every A10 is busy") -> PastDecision:
+def refused(at: float, message: str = "every A10 is busy") -> PastDecision:
     return PastDecision(at, Subject(SubjectKind.VM, "cad", "ada"), False, Reason.NO_CANDIDATE, message)
 
 
@@ -19,7 +19,7 @@ def ended(at: float, rolled_back: bool = False) -> PastTransition:
 
 
 def test_newest_first_and_how_long_a_move_took() -> None:
-    lines = feed.from_ledger([told(NOW)], [ended(NOW + 60)])
+    lines = feed.from_ledger([refused(NOW)], [ended(NOW + 60)])
     assert [(line.kind, line.text) for line in lines] == [
         ("done", "GPU 1 on n1 is Shared now, after 1 min."),
         ("refused", "VM cad/ada: every A10 is busy."),
@@ -27,7 +27,7 @@ def test_newest_first_and_how_long_a_move_took() -> None:
 
 
 def test_workload_that_waits_on_for_one_reason_is_told_once() -> None:
-    lines = feed.from_ledger([told(NOW + 9), told(NOW), told(NOW + 5, "no A10 at all")], [])
+    lines = feed.from_ledger([refused(NOW + 9), refused(NOW), refused(NOW + 5, "no A10 at all")], [])
     assert [line.at for line in lines] == [NOW]
 
 

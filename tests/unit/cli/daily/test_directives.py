@@ -32,8 +32,8 @@ def test_quarantine_says_who_has_the_gpu_and_release_gives_it_back(cluster: Clus
     note = json.loads(found["poolmgr.io/operator-notes"])["quarantine:0000:3b:00.0"]
     assert note == {"reason": "fan fails", "by": "alice", "at": "2026-11-22T11:00:00Z"}
     assert "quarantined already" in cluster.answers(*words)
-    told = cluster.answers("explain", "gpu", SHARED_GPU)
-    assert "GpuQuarantined" in told and "fan fails" in told and "`poolmgr gpu release" in told
+    reported = cluster.answers("explain", "gpu", SHARED_GPU)
+    assert "GpuQuarantined" in reported and "fan fails" in reported and "`poolmgr gpu release" in reported
     assert cluster.answers("gpu", "release", "gpu-1").startswith("gpu-1, all GPUs: released\n")
     assert annotations(cluster) == {}
     assert "was not quarantined" in cluster.answers("gpu", "release", "gpu-1")
@@ -66,15 +66,17 @@ def test_only_a_gpu_that_is_gone_is_forgotten(cluster: Cluster) -> None:
 
 def test_a_drain_is_told_gpu_by_gpu_and_undone(cluster: Cluster) -> None:
     working_day(cluster)
-    told = (
+    reported = (
         "gpu-1, all GPUs: {}\n"
         "  0000:3b:00.0   Passthrough   InUse   in use by VM desktops/ada; it moves after that, and no new workload gets it\n"
         "  0000:5e:00.0   Shared        InUse   it is in Shared, and stays there\n"
         "1 of 2 GPU(s) are Shared\n"
     )
-    assert cluster.answers("node", "drain", "gpu-1", "--dry-run") == told.format("would be drained to Shared")
+    assert cluster.answers("node", "drain", "gpu-1", "--dry-run") == reported.format(
+        "would be drained to Shared"
+    )
     assert annotations(cluster) == {}
-    assert cluster.answers("node", "drain", "gpu-1") == told.format("drained to Shared")
+    assert cluster.answers("node", "drain", "gpu-1") == reported.format("drained to Shared")
     assert annotations(cluster)["poolmgr.io/drain-to"] == "Shared"
     answer = cluster.json("node", "drain", "gpu-1")["items"][0]
     assert (answer["changed"], answer["directives"][0]["to"]) == (False, "Shared")

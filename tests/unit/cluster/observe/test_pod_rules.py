@@ -9,7 +9,7 @@ from poolmgr.cluster.observe.pod_rules import Peer, PeerTable, rules_of
 from poolmgr.domain.placement import ANYWHERE, Placement
 from poolmgr.wire.kube_pod import PodSpec
 from tests.unit.cluster.builders import Json, as_wire, launcher, node, pod, vmi
-from tests.unit.cluster.planned import host, moved, plan_of, told
+from tests.unit.cluster.planned import answer_to, host, moved, plan_of
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 HOST, ZONE = "kubernetes.io/hostname", "zone"
@@ -114,7 +114,7 @@ def test_a_vm_that_wants_a_host_of_its_own_gets_a_gpu_there() -> None:
 def test_two_that_want_to_be_apart_come_one_after_the_other() -> None:
     plan = plan_of(host("n1", "ss"), host("n2", "ss"), vm_apart("first"), vm_apart("second"))
     assert len(plan.moves) == 1
-    assert told(plan, "second") == (
+    assert answer_to(plan, "second") == (
         "NoCandidate",
         "its affinity to other pods is checked again once desktops/first is placed",
     )

@@ -107,7 +107,7 @@ def admitted(view: ClusterSnapshot) -> list[str]:
     return [a.subject.name for a in decide(view).admissions]
 
 
-def told(view: ClusterSnapshot, name: str) -> tuple[Reason, str]:
+def answer_to(view: ClusterSnapshot, name: str) -> tuple[Reason, str]:
     return next((r.reason, r.message) for r in decide(view).refusals if r.subject.name == name)
 
 
@@ -119,7 +119,7 @@ def state(view: ClusterSnapshot) -> ReservationState:
 def test_a_stranger_is_not_admitted_to_what_is_reserved_and_is_told_until_when() -> None:
     view = snapshot(node("a", "pp"), vms=(vm("s", **STRANGER),), reservations=(reservation(2),))
     assert admitted(view) == []
-    assert told(view, "s") == (
+    assert answer_to(view, "s") == (
         Reason.RESERVED,
         "1 GPU(s) that would serve it are kept for reservation desktops/course, until 1970-01-01 03:46 UTC",
     )
@@ -159,7 +159,7 @@ def test_long_before_the_window_strangers_wait_behind_the_gate_until_there_is_ro
         node("a", "s"), vms=(vm("s", **STRANGER),), reservations=(reservation(1, opens_in=9 * HOUR),)
     )
     assert admitted(view) == []
-    assert told(view, "s")[0] is Reason.MOVE_UNDER_WAY
+    assert answer_to(view, "s")[0] is Reason.MOVE_UNDER_WAY
     assert admitted(replace(view, reservations=())) == ["s"]
 
 
@@ -173,7 +173,7 @@ def test_idle_gpus_come_over_for_the_reservation_before_they_do_for_strangers() 
 def test_a_stranger_that_was_let_in_before_may_take_one_and_the_status_says_so() -> None:
     before = vm("s", namespace="cad")
     view = snapshot(node("a", "p"), vms=(before,), reservations=(reservation(1),))
-    assert told(view, "s")[0] is Reason.FREE_CAPACITY
+    assert answer_to(view, "s")[0] is Reason.FREE_CAPACITY
     assert (
         "1 VM(s) of other users were admitted earlier and still wait: they may take one"
         in state(view).message
@@ -252,8 +252,8 @@ def test_pods_of_others_find_no_room_on_kept_cards_and_holders_do() -> None:
     view = snapshot(
         node("a", "s"), pods=(pod("x"), pod("h", namespace="desktops")), reservations=(shared(1),)
     )
-    assert told(view, "h")[0] is Reason.FREE_CAPACITY
-    assert told(view, "x")[0] is Reason.NO_CANDIDATE
+    assert answer_to(view, "h")[0] is Reason.FREE_CAPACITY
+    assert answer_to(view, "x")[0] is Reason.NO_CANDIDATE
 
 
 def test_a_kept_card_stays_shared_for_whatever_machine_waits() -> None:

@@ -18,7 +18,7 @@ from poolmgr.planner.sizing.headroom import Headroom
 from tests.unit.planner.builders import NOW, node, pod, pool, snapshot, vm
 
 
-def told(plan: Plan, name: str) -> tuple[Reason, str]:
+def answer_to(plan: Plan, name: str) -> tuple[Reason, str]:
     [said] = [
         (r.reason, r.message)
         for r in plan.refusals
@@ -32,15 +32,15 @@ def test_who_waits_longest_is_first_whenever_it_was_created() -> None:
     restarted = vm("a-restarted", created_at=100.0, waiting_since=NOW - 10.0)
     new = vm("b-new", created_at=NOW - 60.0, waiting_since=NOW - 60.0)
     plan = PoolPlanner().decide(snapshot(node("a", "s"), vms=(restarted, new)), None).plan
-    assert told(plan, "b-new")[0] is Reason.MOVE_UNDER_WAY
-    assert told(plan, "a-restarted")[0] is not Reason.MOVE_UNDER_WAY
+    assert answer_to(plan, "b-new")[0] is Reason.MOVE_UNDER_WAY
+    assert answer_to(plan, "a-restarted")[0] is not Reason.MOVE_UNDER_WAY
 
 
 def test_a_gpu_of_a_vm_that_is_bound_and_not_reported_yet_is_not_free_for_the_next() -> None:
     bound = replace(vm("bound"), node=NodeName("a"), waiting_since=None)
     view = snapshot(node("a", "p"), node("b", "s"), vms=(bound, vm("waits")))
     plan = PoolPlanner().decide(view, None).plan
-    assert told(plan, "waits")[0] is Reason.MOVE_UNDER_WAY
+    assert answer_to(plan, "waits")[0] is Reason.MOVE_UNDER_WAY
     assert [move.node for move in plan.moves] == ["b"]
 
 
@@ -67,7 +67,7 @@ def test_no_more_work_is_thrown_away_than_the_wait_is_worth(age: float, evicted:
     )
     plan = PoolPlanner(Price()).decide(view, None).plan
     assert bool(plan.moves) is evicted
-    assert told(plan, "v")[0] is (Reason.MOVE_UNDER_WAY if evicted else Reason.EVICTION_NOT_YET)
+    assert answer_to(plan, "v")[0] is (Reason.MOVE_UNDER_WAY if evicted else Reason.EVICTION_NOT_YET)
 
 
 def test_the_youngest_work_is_evicted_even_where_that_breaks_a_larger_hole() -> None:
@@ -93,6 +93,6 @@ def test_nobody_is_evicted_for_a_vm_that_has_no_launcher_yet() -> None:
         )
         plan = PoolPlanner().decide(view, None).plan
         assert tuple(uid for move in plan.moves for uid in move.evict) == evicted
-        assert told(plan, "v")[0] is (Reason.MOVE_UNDER_WAY if launcher else Reason.EVICTION_NOT_YET)
+        assert answer_to(plan, "v")[0] is (Reason.MOVE_UNDER_WAY if launcher else Reason.EVICTION_NOT_YET)
     idle = snapshot(node("a", "s"), vms=(replace(waits, launcher_uid=""),), pools=(rule,))
     assert len(PoolPlanner().decide(idle, None).plan.moves) == 1
