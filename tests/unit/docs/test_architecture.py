@@ -43,3 +43,9 @@ def test_every_file_and_folder_that_it_names_is_there() -> None:
 def test_its_figures_are_those_of_the_code() -> None:
     assert f"has placed nothing there for {SETTLE_SECONDS:.0f} s" in TEXT
     assert f"`{annotations.ADMISSION_GATE}`" in TEXT
+
+
+def test_the_page_on_planning_has_the_stages_in_order_too() -> None:
+    page = (ROOT / "docs/explanation/planning.md").read_text().split("## The stages\n")[1].split("\n## ")[0]
+    rows = "".join(re.findall(r"^\| (`[^|]+) \|", page, re.M))
+    assert re.findall(r"`(\w+)`", rows) == [stage.__name__ for stage in STAGES]
