@@ -89,6 +89,12 @@ def gpu_node(name: str = "n1", devices: list[Json] | None = None, **over: Any) -
     }
 
 
+def adopted(name: str, devices: list[Json], **spec: Any) -> Json:
+    """A GPUNode of which the manager has adopted every GPU in the mode that it is in."""
+    wanted = [{"pciAddress": d["pciAddress"], "mode": d["mode"], "planId": "adopted"} for d in devices]
+    return gpu_node(name, devices, spec={"devices": wanted, **spec})
+
+
 def pool(name: str = "a10", **over: Any) -> Json:
     return {
         "apiVersion": "poolmgr.io/v1alpha1",

@@ -156,7 +156,7 @@ def test_a_cordoned_gpu_is_not_moved_for_a_vm_that_waits_until_it_is_uncordoned(
     cluster.put(
         build.pool("desktops"),
         build.node("gpu-1"),
-        build.gpu_node("gpu-1", [build.device("0000:3b:00.0")]),
+        build.adopted("gpu-1", [build.device("0000:3b:00.0")]),
         build.vmi("bob"),
         build.launcher("bob"),
         heartbeat("gpu-1"),

@@ -43,7 +43,7 @@ def test_an_unused_gpu_that_is_quarantined_is_withdrawn_and_serves_nobody(cluste
     cluster.put(
         build.pool("desktops"),
         build.node("gpu-1"),
-        build.gpu_node("gpu-1", [build.device("0000:3b:00.0")]),
+        build.adopted("gpu-1", [build.device("0000:3b:00.0")]),
         build.vmi("bob"),
         build.launcher("bob"),
         heartbeat("gpu-1"),

@@ -252,9 +252,7 @@ def test_a_gpu_that_rests_after_failures_says_until_when_and_how_to_end_it(day: 
         "failures": 2,
         "until": until,
     }
-    day.put(
-        build.node("gpu-2"), build.gpu_node("gpu-2", spec={"backoffs": [rests]}, devices=[device("GPU-c")])
-    )
+    day.put(build.node("gpu-2"), build.adopted("gpu-2", [device("GPU-c")], backoffs=[rests]))
     said = day.answers("explain", "gpu", "GPU-c")
     assert "stays   RecentlyFailed" in said
     assert f"until   {until}, or `poolmgr retry gpu-2`" in said
