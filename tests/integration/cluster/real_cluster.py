@@ -113,9 +113,19 @@ def node_of(snapshot: ClusterSnapshot, name: str) -> Node | None:
     return next((node for node in snapshot.nodes if node.name == name), None)
 
 
-def report_gpus(plane: ControlPlane, name: str, devices: list[dict[str, Any]]) -> None:
-    """What a node's agent does: make the GPUNode and report its devices."""
-    plane.apply({"apiVersion": "poolmgr.io/v1alpha1", "kind": "GPUNode", "metadata": {"name": name}})
+def report_gpus(
+    plane: ControlPlane, name: str, devices: list[dict[str, Any]], *, adopted: bool = False
+) -> None:
+    """What a node's agent does: make the GPUNode and report its devices. `adopted`: the manager has seen them before."""
+    found: dict[str, Any] = {
+        "apiVersion": "poolmgr.io/v1alpha1",
+        "kind": "GPUNode",
+        "metadata": {"name": name},
+    }
+    if adopted:
+        wanted = [{"pciAddress": d["pciAddress"], "mode": d["mode"], "planId": "adopted"} for d in devices]
+        found["spec"] = {"devices": wanted}
+    plane.apply(found)
     generation = plane.api.get(f"{GPU_NODES}/{name}")["metadata"]["generation"]
     plane.api.patch(
         f"{GPU_NODES}/{name}/status", {"status": {"observedGeneration": generation, "devices": devices}}

@@ -94,7 +94,8 @@ async def test_gpus_move_where_the_real_scheduler_binds_the_machine(kubevirt: Ku
                 await asyncio.to_thread(
                     plane.add_fake_node, name, labels=labels, resources=NODE_RESOURCES | {A10: "0"}
                 )
-                report_gpus(plane, name, [device(uuid=f"GPU-{name}", resourceName=A10, iommuGroup=1)])
+                gpu = device(uuid=f"GPU-{name}", resourceName=A10, iommuGroup=1)
+                report_gpus(plane, name, [gpu], adopted=True)
             pinned = virtual_machine("pinned", namespace, [A10])
             pinned["spec"]["template"]["spec"]["nodeSelector"] = {"zone": "b"}
             refused = virtual_machine("refused", namespace, ["nvidia.com/GH100_H100"])
