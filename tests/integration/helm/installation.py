@@ -25,6 +25,7 @@ DEVICE: dict[str, Any] = {
     "resourceName": A10_RESOURCE,
     "mode": "Shared",
     "phase": "Ready",
+    "iommuGroup": 1,
     "rebind": {"possible": True},
 }
 

@@ -17,7 +17,7 @@ from tests.integration.helm.installation import (
 )
 
 pytestmark = pytest.mark.integration
-SECOND = DEVICE | {"pciAddress": "0000:00:05.0", "uuid": "GPU-1"}
+SECOND = DEVICE | {"pciAddress": "0000:00:05.0", "uuid": "GPU-1", "iommuGroup": 2}
 
 
 @pytest.fixture(scope="module")
