@@ -10,18 +10,18 @@ from poolmgr.cluster.client import Client
 from poolmgr.cluster.exclusions import Exclusions
 from poolmgr.cluster.hami.version import Minor
 from poolmgr.cluster.observe.assembly import Assembly
+from poolmgr.cluster.observe.closed_gpus import ClosedGpus
 from poolmgr.cluster.observe.pods import PodFacts, facts_of
 from poolmgr.cluster.observe.unread import unread_budget, unread_gpu_node, unread_instance, unread_pod
 from poolmgr.cluster.references import ObjectReference, references
 from poolmgr.cluster.reflector import AnyReflector, Aside, Reflector, drop, keep_last
-from poolmgr.domain.identifiers import GpuUuid, NodeName
+from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.liveness import Heartbeats
 from poolmgr.domain.plan import Subject
 from poolmgr.domain.snapshot import ClusterSnapshot, Unread
 from poolmgr.wire import kinds
 from poolmgr.wire.hami import names as hami_names
 from poolmgr.wire.instants import unix_or_zero
-from poolmgr.wire.node_specs import closed_to_pods
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class KubernetesView:
         self._client = client
         self._clock = client.clock
         self._settings = settings or ViewSettings()
+        self._closed = ClosedGpus()
         self._assembly = Assembly(
             hami_version=self._settings.hami_version, hami_namespace=self._settings.hami_namespace
         )
@@ -225,7 +226,7 @@ class KubernetesView:
         """The GPUs that each pod (`NAMESPACE/NAME`) must not get, as seen now; None while the view cannot be trusted."""
         if self.trouble():
             return None
-        going = frozenset[GpuUuid]().union(*(closed_to_pods(node) for node in self._assembly.gpu_nodes()))
+        going = self._closed.among(self._assembly.gpu_nodes())
         keeping = [found for found in self._assembly.reservations.tuple() if found.cards]
 
         def of_pod(key: str) -> Exclusions:
