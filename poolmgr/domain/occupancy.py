@@ -146,21 +146,28 @@ def occupancy_of(snapshot: ClusterSnapshot) -> Occupancy:
 @lru_cache(maxsize=2)  # the snapshot that a plan was made of, and the one taken after it
 def _occupancy_of(key: _Key) -> Occupancy:
     snapshot = key.snapshot
-    vms_by_node: dict[NodeName, dict[PciAddress, Vm]] = {}
-    vm_by_launcher: dict[str, Vm] = {}
-    for vm in snapshot.vms:
-        if vm.launcher_uid:
-            vm_by_launcher[vm.launcher_uid] = vm
-        for node, address in vm.devices:
-            there = vms_by_node.get(node)
-            if there is None:
-                there = vms_by_node[node] = {}
-            there[PciAddress(address)] = vm
+    vms_by_node, vm_by_launcher = _vms(Same(snapshot.vms))
     by_gpu, loose = indexed(snapshot.pods)
     unplaced = unplaced_of(snapshot, loose, by_gpu)
     if GpuUuid("") in by_gpu:  # no GPU's, and not that of all whose UUID the agent does not know
         by_gpu = {uuid: pods for uuid, pods in by_gpu.items() if uuid}
     return Occupancy(by_gpu, vms_by_node, vm_by_launcher, unplaced)
+
+
+@lru_cache(maxsize=2)  # where pods come and go, VMs stay
+def _vms(vms: Same) -> tuple[dict[NodeName, dict[PciAddress, Vm]], dict[str, Vm]]:
+    """By node and device, and by launcher pod."""
+    by_node: dict[NodeName, dict[PciAddress, Vm]] = {}
+    by_launcher: dict[str, Vm] = {}
+    for vm in vms.values:
+        if vm.launcher_uid:
+            by_launcher[vm.launcher_uid] = vm
+        for node, address in vm.devices:
+            there = by_node.get(node)
+            if there is None:
+                there = by_node[node] = {}
+            there[PciAddress(address)] = vm
+    return by_node, by_launcher
 
 
 class Tenants(NamedTuple):
