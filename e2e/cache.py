@@ -75,10 +75,15 @@ def has_digest(path: Path, sha256: str) -> bool:
     """Whether the file is there and is what its digest says: a disk that was full or lost power leaves others. Read
     once as long as it does not change."""
     try:
-        seen = path.stat()
-        return _digest(path, seen.st_ino, seen.st_size, seen.st_mtime_ns) == sha256
+        return digest_of(path) == sha256
     except OSError:
         return False
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of the file as hex digits, read once as long as it does not change. Raises OSError."""
+    seen = path.stat()
+    return _digest(path, seen.st_ino, seen.st_size, seen.st_mtime_ns)
 
 
 @lru_cache

@@ -8,9 +8,11 @@ import hashlib
 import lzma
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from e2e.cache import cache_folder, has_digest, put
+from e2e.cache import cache_folder, digest_of, has_digest, put
 from e2e.parts.catalogue import Entry
 from e2e.parts.source import Finding, Part, PartRefused, State
 
@@ -27,7 +29,8 @@ class FolderSource:
         if folder is None:
             return Finding(State.MISSING, f"{VARIABLE} is not set")
         if stored := _stored(folder, name):
-            _digest(folder, stored)
+            with _reading(stored):
+                _check(stored, digest_of(stored), _digest(folder, stored))
             return Finding(State.HERE, str(stored))
         return Finding(State.MISSING, f"{folder} ({VARIABLE}) does not have it")
 
@@ -102,14 +105,26 @@ def _checksums(folder: Path) -> dict[str, str]:
     return found
 
 
-def _content(stored: Path, expected: str) -> bytes:
-    """What is in the part's file, unpacked, once its digest is as expected. Raises PartRefused."""
+@contextmanager
+def _reading(stored: Path) -> Iterator[None]:
+    """Raises PartRefused where the part's file cannot be read."""
     try:
-        content = stored.read_bytes()
+        yield
     except OSError as error:
         raise PartRefused(f"{stored} cannot be read: {error.strerror}") from error
-    if (actual := hashlib.sha256(content).hexdigest()) != expected:
+
+
+def _check(stored: Path, actual: str, expected: str) -> None:
+    """Raises PartRefused where the part's file has another digest than SHA256SUMS says."""
+    if actual != expected:
         raise PartRefused(f"{stored} is not what SHA256SUMS says (it is {actual}); get a fresh copy")
+
+
+def _content(stored: Path, expected: str) -> bytes:
+    """What is in the part's file, unpacked, once its digest is as expected. Raises PartRefused."""
+    with _reading(stored):
+        content = stored.read_bytes()
+    _check(stored, hashlib.sha256(content).hexdigest(), expected)
     try:
         return lzma.decompress(content) if stored.suffix == ".xz" else content
     except lzma.LZMAError as error:

@@ -56,8 +56,11 @@ def test_a_part_that_changes_with_its_checksum_is_taken_anew(place: Path) -> Non
 
 def test_a_damaged_part_is_refused(place: Path) -> None:
     (place / "tool-1" / "tool.xz").write_bytes(lzma.compress(b"other"))
+    tool = lists(place.parent, TOOL)
     with pytest.raises(PartRefused, match="not what SHA256SUMS says"):
-        lists(place.parent, TOOL).obtain("tool-1/tool")
+        tool.obtain("tool-1/tool")
+    with pytest.raises(PartRefused, match="not what SHA256SUMS says"):  # nor listed as found
+        tool.outlook("tool-1/tool")
 
 
 def test_a_part_without_checksum_is_refused(place: Path) -> None:
