@@ -15,6 +15,7 @@ import importlib.util
 import json
 import os
 import pickle
+import resource
 import select
 import signal
 import subprocess
@@ -38,6 +39,9 @@ STUCK_SECONDS = 1800.0
 STILL_SECONDS = 30.0
 """How long the processes of a mutant all sleep, and use no CPU time, until it is taken to wait for ever: unit tests sleep
 for nothing. One that waits for a processor does not sleep, so a busy machine ends nobody."""
+MEMORY_BYTES = 2 * 2**30
+"""How much memory a mutant's process may allocate: tests that fill a limit to the brim fill a mutant's limit as well, and
+2**20 may have become 3**20. What asks for more gets a MemoryError, which fails the test."""
 PLANTED = "POOLMGR_MUTATE_PLANTED"
 
 
@@ -152,6 +156,11 @@ def limit_cpu(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
+def limit_memory(most: int = MEMORY_BYTES) -> None:
+    """From now on this process may allocate `most` bytes in all."""
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
 def _passes_within(item: pytest.Item, cpu_seconds: float) -> bool:
     limit_cpu(cpu_seconds)
     return _passes(item)
@@ -170,6 +179,7 @@ def in_fork(attempt: Any, still_seconds: float = STILL_SECONDS) -> str:
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
         try:
+            limit_memory()
             found = attempt()
         except BaseException:  # noqa: BLE001 - a mutant may end the run in any way
             pass
@@ -262,4 +272,5 @@ class _Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 if PLANTED in os.environ:
+    limit_memory()
     sys.meta_path.insert(0, _Planted(*pickle.loads(Path(os.environ[PLANTED]).read_bytes())))

@@ -28,6 +28,10 @@ TARGETS = {
         ("tests/unit/cluster/test_lease.py", "tests/unit/cli/test_settings.py"),
     ),
     "rebind": Target(("poolmgr/agent/rebind.py",), ("tests/unit/agent/test_rebind.py",)),
+    "charge": Target(
+        ("poolmgr/domain/charge.py",),
+        ("tests/unit/domain/test_charge.py", "tests/unit/planner/test_quotas.py"),
+    ),
     "planner": Target(("poolmgr/planner/**/*.py",), ("tests/unit/planner",)),
     "webhooks": Target(("webhooks/*.py",), ("tests/unit/webhooks",)),
 }

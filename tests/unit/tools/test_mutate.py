@@ -8,7 +8,7 @@ import pytest
 
 from tools.mutate.explained import explained
 from tools.mutate.operators import mutants
-from tools.mutate.runner import in_fork, limit_cpu
+from tools.mutate.runner import MEMORY_BYTES, in_fork, limit_cpu
 from tools.mutate.targets import ROOT, TARGETS
 
 pytestmark = pytest.mark.long
@@ -80,3 +80,14 @@ def test_a_mutant_is_given_up_when_its_tests_wait_for_ever_or_loop() -> None:
     assert in_fork(loop) == "killed, did not end"
     assert in_fork(lambda: True) == "killed"
     assert in_fork(lambda: False) == "survived"
+
+
+def test_a_mutant_that_fills_the_memory_is_killed_before_it_does() -> None:
+    def fill() -> bool:
+        try:
+            bytearray(MEMORY_BYTES)  # zeroed by the kernel when touched: costs nothing where it is granted
+        except MemoryError:
+            return True
+        return False
+
+    assert in_fork(fill) == "killed"
