@@ -31,6 +31,13 @@ def test_a_pod_that_names_its_gpus_is_held_to_them(
     assert found is accepted
 
 
+def test_a_pod_accepts_no_gpu_of_a_model_that_it_excludes() -> None:
+    accepted = accepts_one_of(
+        "NVIDIA A10", [A], models=(), excluded_models=("A10",), allowed_uuids=(A,), excluded_uuids=()
+    )
+    assert accepted is False
+
+
 def test_of_several_pools_those_that_admit_it_and_all_where_none_is_known_to() -> None:
     kinds = [(P, "A10"), (Q, "A10"), (Q, "T4")]
     assert reached(kinds, lambda kind: kind[0], lambda kind: kind == (Q, "T4")) == [(Q, "T4")]

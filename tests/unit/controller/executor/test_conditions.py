@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from poolmgr.controller.executor import conditions
-from poolmgr.controller.executor.actions import FenceGpus, Perform, Plugin, Wait
+from poolmgr.controller.executor.actions import AskScheduler, FenceGpus, Perform, Plugin, Wait
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
@@ -106,6 +106,39 @@ def test_the_scheduler_is_waited_for_so_long(older: bool, seconds: float) -> Non
     release = {"version": (2, 9)} if older else {"handshake": ""}
     assert isinstance(attached(asked_at=NOW - seconds + 0.1, **release), Wait)
     assert attached(asked_at=NOW - seconds, **release) is None
+
+
+def attached_but_for_g1(**over):
+    """G0 goes back to HAMi; of G1 nobody knows where it is."""
+    n = node(G0, sharing=sharing(G0, **over), transition=transition(G0, to=Mode.SHARED))
+    return conditions.attach_sharing(n, snapshot(n), frozenset(), unsure=frozenset({G1.uuid}))
+
+
+def test_a_gpu_that_may_be_anywhere_stays_closed_when_the_others_open() -> None:
+    found = attached_but_for_g1()
+    assert isinstance(found, Perform)
+    assert found.effects == (FenceGpus(frozenset({G1.uuid})), AskScheduler(MOVE.plan_id, NOW))
+    assert attached_but_for_g1(closing=frozenset({G1.uuid})) is None
+    assert attached_but_for_g1(version=(2, 9), asked_at=NOW - 16) is None  # it has no cordon of GPUs
+
+
+def test_the_scheduler_is_asked_once_also_where_a_gpu_stays_closed() -> None:
+    closed = frozenset({G1.uuid})
+    assert isinstance(attached_but_for_g1(closing=closed, handshake=""), Wait)
+    assert attached_but_for_g1(closing=closed, handshake="", asked_for="") is None
+    asking = attached(asked_for="")
+    assert isinstance(asking, Perform) and asking.effects == (AskScheduler(MOVE.plan_id, NOW),)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [replace(G1, uuid=""), replace(G1, observed_mode=Mode.PASSTHROUGH)],
+    ids=["without a UUID", "on the side of VMs"],
+)
+def test_hami_lacks_a_gpu_only_where_that_is_on_its_driver_and_has_a_uuid(other) -> None:
+    there = node(G0, G1, other, sharing=sharing(G0))
+    assert conditions.unlisted(there, there.gpus) == (G1,)
+    assert conditions.unlisted(replace(there, sharing=None), there.gpus) == ()
 
 
 WITHDRAWN = replace(G1, closed=Verdict(False, Reason.GPU_QUARANTINED, "taken out of use by anna"))

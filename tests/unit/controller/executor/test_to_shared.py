@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from poolmgr.controller.executor import to_shared
 from poolmgr.controller.executor.actions import Advance, Cordon, FenceGpus, Perform, Plugin, Rollback, Wait
 from poolmgr.controller.executor.advance import StepDeadlines, next_action
 from poolmgr.domain.fleet import Holder
@@ -32,6 +33,11 @@ def test_meanwhile_hamis_scheduler_may_read_that_the_others_are_closed() -> None
     assert isinstance(action, Perform) and action.effects == (FenceGpus(frozenset({STAYS.uuid})),)
 
 
+def test_where_all_have_arrived_already_no_gpu_is_closed() -> None:
+    action = at(Step.FENCE, replace(LEAVING, observed_mode=Mode.SHARED), STAYS)
+    assert isinstance(action, Advance) and action.to is Step.DRAIN
+
+
 def test_a_gpu_that_a_vm_got_before_the_fence_stays_with_the_vm() -> None:
     allocated = replace(LEAVING, allocated_to="launcher-uid")
     held = replace(LEAVING, holders=(Holder(9, "qemu-kvm", path="/dev/vfio/1"),))
@@ -45,6 +51,12 @@ def test_a_gpu_that_a_vm_got_before_the_fence_stays_with_the_vm() -> None:
 def test_a_gpu_that_a_vm_may_have_got_before_the_fence_waits() -> None:
     action = at(Step.DRAIN, vms=(vm(node=LEAVING.node),))
     assert isinstance(action, Wait) and action.reason is Reason.CANNOT_TELL
+
+
+def test_while_one_waits_pods_may_come_onto_the_others() -> None:
+    closed = sharing(STAYS, closing=frozenset({STAYS.uuid}))
+    action = at(Step.DRAIN, vms=(vm(node=LEAVING.node),), sharing=closed)
+    assert isinstance(action, Perform) and action.effects == (FenceGpus(frozenset()),)
 
 
 def test_an_idle_gpu_goes_on_to_detach() -> None:
@@ -89,6 +101,24 @@ def test_without_a_sharing_layer_a_gpu_returns_to_its_driver_and_that_is_all() -
 def test_where_nothing_is_left_to_rebind_hami_is_not_disturbed() -> None:
     action = at(Step.DETACH, replace(LEAVING, observed_mode=Mode.SHARED), STAYS)
     assert isinstance(action, Advance) and action.to is Step.REBIND
+
+
+def test_hamis_plugin_restarts_also_for_a_gpu_that_arrived_and_is_not_listed() -> None:
+    arrived = replace(LEAVING, observed_mode=Mode.SHARED)
+    action = at(Step.DETACH, arrived, STAYS, sharing=sharing(STAYS))
+    assert isinstance(action, Perform) and action.effects == (
+        FenceGpus(frozenset({arrived.uuid, STAYS.uuid})),
+    )
+
+
+def test_a_gpu_of_which_the_agent_says_nothing_is_named_once() -> None:
+    arrived = replace(LEAVING, observed_mode=Mode.SHARED)
+    off = sharing(plugin_wanted=False, plugin_pods=0, allocatable=0)
+    move = transition(arrived, to=Mode.SHARED, step=Step.DETACH)
+    there = node(arrived, cordoned=True, sharing=off, reported=False, transition=move)
+    action = to_shared.detach(there, move, snapshot(there))
+    assert isinstance(action, Advance)
+    assert action.message == "n1 is ready for NVIDIA A10 0000:00:00.0 to return"
 
 
 def test_a_gpu_that_did_not_come_back_is_not_waited_for_by_its_uuid() -> None:
