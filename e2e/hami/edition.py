@@ -124,6 +124,11 @@ def take(version: str) -> Edition:
     return edition
 
 
+def ran_on() -> str:
+    """What this process has run so far, for the last line of a log; empty where it has run none."""
+    return ", ".join(one.describe() for one in sorted(started, key=lambda one: one.version))
+
+
 def _forget_absent_subcharts(chart: Path) -> None:
     """2.8.3 names a subchart (its DRA driver, switched off by default) that the archive does not carry."""
     file = chart / "Chart.yaml"

@@ -3,7 +3,7 @@
 Loaded by the root `conftest.py`. A run that uses no HAMi says nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -63,13 +63,20 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _hami_in_the_report(record_testsuite_property: Callable[[str, object], None]) -> Iterator[None]:
+    """Which HAMi it was, in pytest's JUnit report too: `make test` reads it there for its own last line."""
+    yield
+    for one in edition.started:
+        record_testsuite_property("hami", one.describe())
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """The outermost wrapper, so that what it writes comes after pytest's own last line."""
     yield
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and edition.started:
-        ran_on = ", ".join(one.describe() for one in sorted(edition.started, key=lambda one: one.version))
+    if reporter is not None and (ran_on := edition.ran_on()):
         reporter.write_line(f"this run was on {ran_on}")
     if session.config.getoption(RECORD):
         real = {one.version for one in edition.started if one.real}

@@ -9,6 +9,7 @@ import pytest
 from e2e.controlplane.hami import Hami
 from e2e.controlplane.kubevirt import KubeVirt
 from e2e.controlplane.plane import ControlPlane
+from e2e.hami import edition
 from e2e.node.hami_plugin import HamiPlugin
 from e2e.node.kubelet import KubeNode
 from e2e.node.poolmgr_release import Poolmgr
@@ -32,7 +33,7 @@ def narrative(artifacts: Path, pytestconfig: pytest.Config) -> Iterator[Narrativ
     uncaptured = capture.global_and_fixture_disabled if capture else contextlib.nullcontext
     story = Narrative(artifacts / "story.log", uncaptured=uncaptured)
     yield story
-    story.say("story", f"this log: {story.path}")
+    story.say("story", f"was on {edition.ran_on() or 'no HAMi'}; this log: {story.path}")
     story.close()
 
 
@@ -46,7 +47,7 @@ def onlooker(control_plane: ControlPlane, narrative: Narrative) -> Iterator[Onlo
 @pytest.fixture(scope="session")
 def stage(narrative: Narrative, onlooker: Onlooker, request: pytest.FixtureRequest) -> Iterator[Stage]:
     """Control plane, HAMi, KubeVirt, the real node, and poolmgr by its chart; both GPUs with HAMi."""
-    narrative.title("poolmgr: the main job on real parts", {})
+    narrative.title("poolmgr: the main job", {})
     with narrative.timed("cluster", "poolmgr's image, from this tree"):
         image: Built = request.getfixturevalue("image")
     with narrative.timed("cluster", "etcd, API server, controller manager, scheduler, two KWOK nodes"):

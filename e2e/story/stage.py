@@ -41,7 +41,7 @@ def versions(plane: ControlPlane, hami: Hami, guest: GuestNode, image: Built) ->
     ).out.split()
     qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True)
     return plane.versions() | {
-        "HAMi": hami.describe(),
+        "HAMi": hami.describe().removeprefix("HAMi "),
         "KubeVirt": KUBEVIRT_VERSION,
         "Linux": linux,
         "containerd": containerd,

@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from e2e.hami.edition import choose
+from e2e.parts import PartRefused
 from tools.suite.outcome import Outcome, closing_line, read_report, summary
 from tools.suite.schedule import next_tiers
 from tools.suite.tiers import GROUPS, Tier, tiers
@@ -126,6 +128,12 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def head(selected: list[Tier]) -> list[str]:
+    """Which HAMi these tiers will run on, a line for each release; fetched now if need be. Raises PartRefused."""
+    releases = sorted({release for tier in selected for release in tier.on_hami})
+    return [f"· runs on {choose(release).describe()}" for release in releases]
+
+
 def run(selected: list[Tier], lanes: int, folder: Path, *, fail_fast: bool) -> list[Outcome]:
     """Runs them all; with `fail_fast` ends at the first that fails. Whatever happens, none is left running."""
     begun = said = time.monotonic()
@@ -176,15 +184,21 @@ def main(tiers: Callable[[int], dict[str, Tier]] = tiers) -> int:
     names = GROUPS.get(given.group, (given.group,))
     # Beside other tiers the unit tests are one process; alone they take every core.
     known = tiers(1 if given.group == "test" else given.lanes)
+    selected = [known[name] for name in names]
     folder = ROOT / "build" / "suite" / time.strftime(f"%Y%m%dT%H%M%S-{os.getpid()}")
     folder.mkdir(parents=True)
     say(f"· {given.group}: {', '.join(names)}; logs in {folder.relative_to(ROOT)}")
     begun = time.monotonic()
     try:
-        outcomes = run([known[name] for name in names], given.lanes, folder, fail_fast=given.fail_fast)
+        for line in head(selected):
+            say(line)
+        outcomes = run(selected, given.lanes, folder, fail_fast=given.fail_fast)
     except KeyboardInterrupt:
         say(f"interrupted; logs in {folder.relative_to(ROOT)}")
         return 130
+    except PartRefused as reason:  # at the head: what wants the part would fail, some of it in half an hour
+        say(f"not begun: {reason}")
+        return 1
     seconds = time.monotonic() - begun
     say("\n".join(summary(outcomes, {name: tier.proves for name, tier in known.items()})))
     say(closing_line(outcomes, seconds))

@@ -23,7 +23,7 @@ class Outcome:
     skipped: Counter[str] = field(default_factory=Counter)
     slow: list[tuple[float, str]] = field(default_factory=list)
     parts: list[tuple[str, str]] = field(default_factory=list)
-    """(kind, what) as tests recorded it: kind is `real` or `stand-in`."""
+    """(kind, what) as tests recorded it: kind is `real`, `stand-in` or `hami`, the HAMi that the tier was on."""
 
     @property
     def ok(self) -> bool:
@@ -51,7 +51,7 @@ def read_report(outcome: Outcome, report: Path) -> None:
         outcome.errors = 1
         return
     for prop in root.iter("property"):
-        if (kind := prop.get("name", "")) in ("real", "stand-in"):
+        if (kind := prop.get("name", "")) in ("real", "stand-in", "hami"):
             outcome.parts.append((kind, prop.get("value", "")))
     for case in root.iter("testcase"):
         name = f"{case.get('classname', '').replace('.', '/')}::{case.get('name', '')}"
@@ -74,7 +74,7 @@ def grouped(reason: str) -> str:
 
 
 def closing_line(outcomes: list[Outcome], seconds: float) -> str:
-    """Counts of all tiers as pytest writes its own."""
+    """Counts of all tiers as pytest writes its own, and which HAMi they were on."""
     counts = {
         "failed": sum(o.failed for o in outcomes),
         "passed": sum(o.passed for o in outcomes),
@@ -83,7 +83,8 @@ def closing_line(outcomes: list[Outcome], seconds: float) -> str:
     }
     counted = ", ".join(f"{n} {word}" for word, n in counts.items() if n or word == "passed")
     minutes, rest = divmod(round(seconds), 60)
-    return f"==== {counted} in {seconds:.2f}s ({minutes}:{rest:02}) ===="
+    hami = ", ".join(sorted({what for o in outcomes for kind, what in o.parts if kind == "hami"}))
+    return f"==== {counted} in {seconds:.2f}s ({minutes}:{rest:02}){hami and f', on {hami}'} ===="
 
 
 def summary(outcomes: list[Outcome], proves: dict[str, str], slowest: int = 15) -> list[str]:

@@ -22,6 +22,8 @@ class Tier:
     """Where it fails, tests that need it say so and are skipped; the run is not red by it."""
     adds_options: bool = False
     """Its command calls pytest somewhere inside: the report is asked for by PYTEST_ADDOPTS."""
+    on_hami: tuple[str, ...] = ()
+    """Releases of HAMi that its tests run on."""
 
 
 def pytest(*arguments: str) -> tuple[str, ...]:
@@ -49,6 +51,7 @@ def tiers(workers: int) -> dict[str, Tier]:
             "the main job in eight chapters: API server, scheduler, KubeVirt's controller, kubelet, a Linux kernel",
             pytest("e2e/story"),
             after=("build", "image"),
+            on_hami=("2.10.0",),
         ),
         Tier(
             "lint",
@@ -89,18 +92,21 @@ def tiers(workers: int) -> dict[str, Tier]:
             "manager and agent on a real API server, the recipe for HAMi, KubeVirt's controller",
             pytest("tests/integration", "--ignore", "tests/integration/helm", "-m", "plane"),
             after=("build", "hook"),
+            on_hami=("2.8.3", "2.10.0"),
         ),
         Tier(
             "chart",
             "the chart installed: rights, admission, CRDs, upgrades",
             pytest("tests/integration/helm"),
             after=("build",),
+            on_hami=("2.10.0",),
         ),
         Tier(
             "bed",
             "the test bed itself: that its parts start, answer and never outlive their tests",
             pytest("e2e", "-m", "not node"),
             after=("build", "image"),
+            on_hami=("2.8.3", "2.10.0"),
         ),
     )
     return {tier.name: tier for tier in found}

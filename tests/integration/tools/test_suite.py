@@ -1,5 +1,6 @@
 """The suite's runner with real processes: tiers that crash, print what is no text, or do not want to end."""
 
+import os
 import shlex
 import signal
 import subprocess
@@ -99,3 +100,36 @@ def test_tiers_that_do_not_end_when_asked_are_ended(tmp_path: Path) -> None:
     wait_until("the tier ignores SIGTERM", lambda: one.log_lines() == ["ready"])
     end([one], patience_seconds=0)
     assert one.process.wait() == -signal.SIGKILL
+
+
+ON_HAMI = """
+from tools.suite.__main__ import main
+from tools.suite.tiers import Tier
+raise SystemExit(main(lambda _: {"tried": Tier("tried", "", ("true",), on_hami=("2.10.0",))}))
+"""
+
+
+def on_hami(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A suite of one tier that says to run on HAMi."""
+    ours = {"POOLMGR_HAMI": "", "POOLMGR_PARTS": "", "POOLMGR_CACHE": str(tmp_path / "cache")}
+    return subprocess.run(
+        [sys.executable, "-c", ON_HAMI, "tried"],
+        cwd=ROOT,
+        env=os.environ | ours | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_run_says_at_its_head_which_hami_it_is_on(tmp_path: Path) -> None:
+    done = on_hami(tmp_path, POOLMGR_HAMI="stand-in")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1] == "· runs on HAMi 2.10.0 (stand-in of this project; not HAMi)"
+
+
+def test_a_parts_folder_that_is_wrong_ends_the_run_before_its_first_tier(tmp_path: Path) -> None:
+    done = on_hami(tmp_path, POOLMGR_PARTS=str(tmp_path / "typo"))
+    assert (done.returncode, "has begun" in done.stdout) == (1, False)
+    assert "typo, which is no folder; correct or unset it" in done.stdout.splitlines()[-1]
+    assert "Traceback" not in done.stderr

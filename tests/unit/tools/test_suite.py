@@ -85,6 +85,18 @@ def test_closing_line_is_pytests(tmp_path: Path) -> None:
     assert closing_line([], 0.0).startswith("==== 0 passed in 0.00s")
 
 
+def test_closing_line_says_which_hami_the_tiers_were_on(tmp_path: Path) -> None:
+    ours, other = "HAMi 2.8.3 (stand-in of this project; not HAMi)", "HAMi 2.10.0 (real, from /parts)"
+    named = "".join(f'<property name="hami" value="{one}"/>' for one in (ours, other))
+    (tmp_path / "r.xml").write_text(
+        f"<testsuites><testsuite><properties>{named}</properties></testsuite></testsuites>"
+    )
+    found = [Outcome(tier, 0, 1.0, 1.0) for tier in ("story", "plane")]
+    for one in found:
+        read_report(one, tmp_path / "r.xml")
+    assert closing_line(found, 1.0) == f"==== 0 passed in 1.00s (0:01), on {other}, {ours} ===="
+
+
 @pytest.mark.parametrize(("status", "counts"), [(0, (1, 0, 0)), (2, (0, 1, 0))])
 def test_a_command_without_a_report_is_one_test(
     tmp_path: Path, status: int, counts: tuple[int, int, int]
