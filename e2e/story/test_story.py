@@ -33,6 +33,7 @@ def test_1_both_gpus_start_shared_and_a_vgpu_pod_runs_through_hami(story: Acts) 
 
 def test_2_a_vm_wants_a_gpu_and_its_user_is_told_what_happens_next(story: Acts) -> None:
     story.narrative.chapter(2, "A VM wants a whole GPU: none is free, and its user is told what happens next")
+    story.stage.poolmgr.wait_ready("webhook")  # one that has no time to answer is not asked
     assert "Warning:" in story.apply(_machine("jane"))
     story.wait("virt-controller's launcher pod", lambda: story.launcher("jane"))
 

@@ -42,6 +42,21 @@ def test_the_manager_tolerates_the_cordons_that_it_sets(control_plane: ControlPl
     assert cordon in pod["tolerations"]
 
 
+@pytest.mark.parametrize("component", ["manager", "webhook"])
+def test_a_node_short_of_cpu_neither_restarts_a_slow_part_nor_forgets_it(
+    control_plane: ControlPlane, component: str
+) -> None:
+    """With a second for each answer the webhook was restarted over and over beside four busy processes, and users were told
+    nothing."""
+    objects = rendered(control_plane, "webhook.timeoutSeconds=4")
+    (container,) = objects["Deployment", f"poolmgr-{component}"]["spec"]["template"]["spec"]["containers"]
+    alive, ready = container["livenessProbe"], container["readinessProbe"]
+    assert alive["timeoutSeconds"] > ready["timeoutSeconds"] >= 4
+    assert alive["failureThreshold"] * alive["periodSeconds"] >= 60
+    if component == "webhook":
+        assert ready["timeoutSeconds"] == 4, "what the API server waits"
+
+
 def test_a_webhook_elsewhere_needs_no_deployment(control_plane: ControlPlane) -> None:
     objects = rendered(control_plane, "webhook.url=https://192.0.2.7:9443/")
     assert ("Deployment", "poolmgr-webhook") not in objects
