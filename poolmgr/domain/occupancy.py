@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from poolmgr.domain.doubt import Unplaced, doubts_of, unplaced_of
 from poolmgr.domain.fleet import Gpu, Node
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress
 from poolmgr.domain.identity import Same
-from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.domain.snapshot import ClusterSnapshot, Unread
 from poolmgr.domain.usage import User, in_use, users_of
 
 PodsByGpu = Mapping[GpuUuid, Sequence[SharedPod]]
@@ -79,9 +79,10 @@ def bound_here(assigned: Sequence[SharedPod] | None, node: NodeName) -> Sequence
     which GPUs of its own node it has is for `doubt` to say."""
     if not assigned:
         return ()
+    here = (None, node)
     for pod in assigned:
-        if pod.node is not None and pod.node != node:
-            return [one for one in assigned if one.node is None or one.node == node]
+        if pod.node not in here:
+            return [one for one in assigned if one.node in here]
     return assigned
 
 
@@ -119,28 +120,23 @@ class Occupancy:
         return doubts_of(node, self.unplaced.get(node.name, ()))
 
 
+@dataclass(frozen=True, slots=True)
 class _Key:
-    """A snapshot by the very values that it consists of; it keeps them alive, so that no other ones take their place."""
+    """A snapshot by the very values that it consists of."""
 
-    def __init__(self, snapshot: ClusterSnapshot) -> None:
-        self.snapshot = snapshot
-
-    def __hash__(self) -> int:
-        return hash((id(self.snapshot.nodes), id(self.snapshot.vms), id(self.snapshot.pods)))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Key):
-            return NotImplemented
-        mine, its = self.snapshot, other.snapshot
-        same = mine.nodes is its.nodes and mine.vms is its.vms and mine.pods is its.pods
-        return same and mine.unread == its.unread
+    nodes: Same
+    vms: Same
+    pods: Same
+    unread: tuple[Unread, ...] = field(hash=False)
+    snapshot: ClusterSnapshot = field(compare=False)
 
 
 def occupancy_of(snapshot: ClusterSnapshot) -> Occupancy:
     """O(GPUs + VMs + slices), once: whoever asks again about the very same nodes, VMs and pods is given the same
     value. A step of a move asks for each node that moves, and the view hands the same ones out until one of them
     changes."""
-    return _occupancy_of(_Key(snapshot))
+    nodes, vms, pods = Same(snapshot.nodes), Same(snapshot.vms), Same(snapshot.pods)
+    return _occupancy_of(_Key(nodes, vms, pods, snapshot.unread, snapshot))
 
 
 @lru_cache(maxsize=2)  # the snapshot that a plan was made of, and the one taken after it

@@ -32,6 +32,10 @@ TARGETS = {
         ("poolmgr/domain/charge.py",),
         ("tests/unit/domain/test_charge.py", "tests/unit/planner/test_quotas.py"),
     ),
+    "occupancy": Target(
+        ("poolmgr/domain/occupancy.py",),
+        ("tests/unit/domain/test_occupancy.py", "tests/unit/domain/test_doubt.py"),
+    ),
     "planner": Target(("poolmgr/planner/**/*.py",), ("tests/unit/planner",)),
     "webhooks": Target(("webhooks/*.py",), ("tests/unit/webhooks",)),
 }
