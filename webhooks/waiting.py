@@ -29,6 +29,10 @@ HELD_WORDS = {
     Reason.POOL_OFF: "rebalancing of their GPUPool is Off",
     Reason.BOOT_DISPLAY: "the console of their node is on them",
     Reason.MIG_ENABLED: "they are in MIG mode",
+    Reason.NO_IOMMU: "they have no IOMMU group",
+    Reason.IOMMU_GROUP_SHARED: "they share an IOMMU group with other GPUs",
+    Reason.GROUP_NOT_VIABLE: "they share an IOMMU group with devices that cannot move with them",
+    Reason.INVALID_REQUEST: "the specs of their GPUNodes are not understood",
 }
 """What holds GPUs in their mode, in words about several."""
 HELD_OTHERWISE = "their agent or their hardware does not let them move"
@@ -112,6 +116,9 @@ def _held_by_pools(views: Iterable[ModelView], mode: Mode) -> str:
     pools = (pool for view in views for pool in view.pools if not moves_by_itself(pool))
     if (pool := next(pools, None)) is None:
         return ""
+    if pool.complaint:
+        waits = ": it starts when another VM stops" if mode is Mode.PASSTHROUGH else ""
+        return f"GPUPool {pool.name}: {pool.complaint}{waits}"
     until = (
         "it starts when another VM stops or your administrator moves a GPU"
         if mode is Mode.PASSTHROUGH

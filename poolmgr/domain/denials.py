@@ -79,10 +79,12 @@ def _of_gpu(
     if pool is None:
         yield Reason.NOT_IN_POOL, f"no GPUPool selects {name_of(gpu)}"
     move = node.transition
-    if gpu.phase is DevicePhase.MOVING or (move is not None and gpu.pci_address in move.devices):
+    its = move if move is not None and gpu.pci_address in move.devices else None
+    if gpu.phase is DevicePhase.MOVING or its is not None:
         if not lasting:
-            to = move.to_mode if move is not None else gpu.desired_mode
-            yield Reason.GPU_MOVING, f"{name_of(gpu)} is moving to {to}"
+            to = its.to_mode if its is not None else gpu.desired_mode
+            doing = f"moving to {to}" if to else "changing its driver; it can be planned once it has one"
+            yield Reason.GPU_MOVING, f"{name_of(gpu)} is {doing}"
     elif gpu.phase is not DevicePhase.READY:
         detail = f": {gpu.message}" if gpu.message else ""
         yield Reason.GPU_UNHEALTHY, f"{name_of(gpu)} is {gpu.phase}{detail}"
@@ -111,5 +113,6 @@ def _of_gpu(
             Reason.IOMMU_GROUP_SHARED,
             f"{name_of(gpu)} shares IOMMU group {gpu.iommu_group} with another GPU and cannot move alone",
         )
-    if pool is not None and pool.rebalance is RebalanceMode.OFF:
+    # What a pool's spec says in newer words holds back an operator's request, too: it may be that GPUs move together.
+    if pool is not None and (pool.rebalance is RebalanceMode.OFF or pool.complaint):
         yield Reason.POOL_OFF, pool.off_text

@@ -57,6 +57,14 @@ async def test_what_is_recommended_is_made_when_an_operator_asks() -> None:
     assert [vm.waiting for vm in controller.snapshot.vms] == [False]
 
 
+async def test_an_operator_moves_nothing_of_a_pool_whose_spec_is_not_understood() -> None:
+    unread = replace(POOL, rebalance=RebalanceMode.OFF, complaint="rebalance.granularity is 'Rack'")
+    _, controller = await waiting_for_minutes(unread)
+    result = await controller.request_rebalance("a10", dry_run=False)
+    assert result.started == ()
+    assert controller.snapshot.transitions == ()
+
+
 async def test_the_same_vm_is_served_where_the_pool_is_automatic() -> None:
     _, controller = await waiting_for_minutes(POOL)
     assert [vm.waiting for vm in controller.snapshot.vms] == [False]

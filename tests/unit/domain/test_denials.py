@@ -90,6 +90,22 @@ def test_a_gpu_stays_for_its_pool() -> None:
     assert found == (Reason.NOT_IN_POOL, "no GPUPool selects GPU 0000:00:00.0 on n1")
 
 
+def test_a_gpu_stays_while_the_spec_of_its_pool_is_not_understood_whatever_its_mode() -> None:
+    unread = replace(POOL, complaint="rebalance.granularity is 'Rack'")
+    assert gpu_denial(G0, node(G0), unread, NOW) == (Reason.POOL_OFF, unread.off_text)
+
+
+def test_a_gpu_is_said_to_move_where_it_is_known_to_go() -> None:
+    to = replace(G0, phase=DevicePhase.MOVING, desired_mode=None)
+    assert gpu_denial(to, node(to), POOL, NOW) == (
+        Reason.GPU_MOVING,
+        "GPU 0000:00:00.0 on n1 is changing its driver; it can be planned once it has one",
+    )
+    back = replace(to, desired_mode=Mode.SHARED)
+    found = gpu_denial(back, node(back, G1, transition=transition(G1)), POOL, NOW)
+    assert found == (Reason.GPU_MOVING, "GPU 0000:00:00.0 on n1 is moving to Shared")
+
+
 def test_a_gpu_that_rests_stays_and_another_of_its_node_does_not() -> None:
     there = node(G0, G1, backoffs=(paused(G0.pci_address),))
     assert (reason(G0, there=there), reason(G1, there=there)) == (Reason.RECENTLY_FAILED, None)

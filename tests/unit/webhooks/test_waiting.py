@@ -123,11 +123,28 @@ def test_a_pod_is_told_where_no_gpu_can_be_used() -> None:
     assert "none of the 1 GPU(s) of its kind can be used" in warning_to_pod(view)
 
 
-@pytest.mark.parametrize("groups", [(None, 2), (1, 1)], ids=["in none", "shared"])
-def test_no_gpu_is_promised_that_its_iommu_group_keeps(groups: tuple[int | None, int | None]) -> None:
+@pytest.mark.parametrize(
+    ("groups", "why"),
+    [((None, 2), "they have no IOMMU group"), ((1, 1), "they share an IOMMU group with other GPUs")],
+    ids=["in none", "shared"],
+)
+def test_no_gpu_is_promised_that_its_iommu_group_keeps(
+    groups: tuple[int | None, int | None], why: str
+) -> None:
     gpus = [device(index, mode="Shared", iommuGroup=group) for index, group in enumerate(groups)]
     said = warning_to_machine(fleet(gpu_node("n1", *gpus), pools=(gpu_pool(),)), *[A10_RESOURCE] * 2)
-    assert not promises(said) and "their hardware does not let them move" in said
+    assert not promises(said) and why in said
+
+
+@pytest.mark.parametrize("field", ["mode", "granularity"])
+def test_whoever_waits_for_a_pool_whose_spec_is_not_understood_is_told_so(field: str) -> None:
+    pools = (gpu_pool(rebalance={"mode": "Automatic", field: "Newest"}),)
+    why = f"GPUPool a10: rebalance.{field} is 'Newest', which this release does not know"
+    said = warning_to_machine(fleet(gpu_node("n1", device(0)), pools=pools), A10_RESOURCE)
+    assert why in said and "it starts when another VM stops" in said
+    assert "administrator moves" not in said and "mode Off" not in said
+    said = warning_to_pod(fleet(gpu_node("n1", *of_machines(0)), pools=pools))
+    assert why in said and "administrator moves" not in said and "mode Off" not in said
 
 
 def test_every_reason_of_an_agent_is_told_in_words() -> None:
