@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,6 +84,7 @@ def plan(
         snapshot = take(kubeconfig, context, "", LIVE_SECONDS)
     else:
         snapshot = _read(source, add or (), cordon or ())
+    snapshot = _as_adopted(snapshot)
     decided = PoolPlanner(LearningSizer()).decide(snapshot, None).plan
     if explain:
         line = explain_gpu(snapshot, decided, explain)
@@ -107,6 +109,22 @@ def _read(source: Path, add: Sequence[Path], cordon: Sequence[str]) -> ClusterSn
     if passed := said_of(store):
         typer.echo(passed, err=True)
     return take_from(store, str(source))
+
+
+def _as_adopted(snapshot: ClusterSnapshot) -> ClusterSnapshot:
+    """As the manager plans: before its first plan it adopts the GPUs that are new to it. Says so on stderr."""
+    from poolmgr.controller.intents import as_adopted
+
+    nodes = tuple(map(as_adopted, snapshot.nodes))
+    new = sum(
+        gpu.desired_mode is None and then.desired_mode is not None
+        for before, after in zip(snapshot.nodes, nodes, strict=True)
+        for gpu, then in zip(before.gpus, after.gpus, strict=True)
+    )
+    if not new:
+        return snapshot
+    typer.echo(f"planned as if poolmgr had recorded the modes of {new} GPU(s), which are new to it", err=True)
+    return replace(snapshot, nodes=nodes)
 
 
 def _is_snapshot(text: str) -> bool:

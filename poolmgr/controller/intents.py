@@ -54,6 +54,23 @@ def adopt(node: Node) -> NodeIntent | None:
     )
 
 
+def as_adopted(node: Node) -> Node:
+    """The node as it is once `adopt` is written: for a plan of a cluster that no manager has seen yet."""
+    intent = None if node.complaint else adopt(node)
+    if intent is None:
+        return node
+    modes = {address: mode for address, mode, _ in intent.desired}
+    return replace(
+        node,
+        gpus=tuple(
+            replace(g, desired_mode=modes[g.pci_address], desired_plan_id=ADOPTED)
+            if g.desired_mode is None and g.pci_address in modes
+            else g
+            for g in node.gpus
+        ),
+    )
+
+
 def repair(node: Node, epoch: LeaseEpoch, now: float) -> NodeIntent | None:
     """An intent that brings GPUs back to their desired mode, or None where all are there.
 

@@ -56,6 +56,19 @@ def test_plan_is_made_from_objects_and_says_what_was_passed_over(fleet: Path) ->
     assert "passed over, because no decision looks at them: 1 Service" in done.output
 
 
+def test_plan_of_a_cluster_that_no_manager_has_adopted_is_that_of_one_that_has(fleet: Path) -> None:
+    waiting = build.vmi("desk", phase="Pending", node="")
+    fleet.write_text(
+        fleet.read_text()
+        + "---\n"
+        + yaml.safe_dump(with_kind("VirtualMachineInstance", waiting, "kubevirt.io/v1"))
+    )
+    done = run("plan", "--from", str(fleet), "--json")
+    plan = json.loads(done.stdout)
+    assert [move["reason"] for move in plan["moves"]] == ["VmWaiting"], plan
+    assert "planned as if poolmgr had recorded the modes of 1 GPU(s)" in done.stderr
+
+
 def test_plan_of_objects_with_a_node_cordoned_says_so(fleet: Path) -> None:
     gpu = f"n1/{build.device()['pciAddress']}"
     before = json.loads(run("plan", "--from", str(fleet), "--json", "--explain", gpu).stdout)

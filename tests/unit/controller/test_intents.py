@@ -8,6 +8,9 @@ from poolmgr.controller import intents
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import LeaseEpoch
 from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.neighbours import Neighbours
+from poolmgr.domain.plan import Verdict
+from poolmgr.domain.reasons import Reason
 from tests.builders import NOW, gpu, node, transition
 
 HOME = gpu(0)
@@ -15,6 +18,20 @@ NEW = gpu(1, desired_mode=None)
 STRAYED = gpu(2, desired_mode=Mode.PASSTHROUGH)
 LOST = gpu(3, mode=None, desired_mode=Mode.SHARED)
 BROKEN = gpu(4, desired_mode=Mode.PASSTHROUGH, phase=DevicePhase.QUARANTINED)
+
+
+def test_a_node_counts_as_adopted_exactly_where_it_would_be() -> None:
+    of_others = Neighbours(Verdict(False, Reason.GPUS_OF_OTHERS, "the GPU operator has them"))
+    adopted = intents.as_adopted(node(HOME, NEW, STRAYED))
+    assert [g.desired_mode for g in adopted.gpus] == [Mode.SHARED, Mode.SHARED, Mode.PASSTHROUGH]
+    assert intents.adopt(adopted) is None
+    for left in (
+        node(HOME),
+        node(NEW, complaint="says 'Leased'"),
+        node(NEW, HOME, transition=transition(HOME)),
+        node(NEW, neighbours=of_others),
+    ):
+        assert intents.as_adopted(left) == left
 
 
 @pytest.mark.parametrize(
