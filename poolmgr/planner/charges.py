@@ -53,10 +53,14 @@ class Charges:
             node = nodes.get(vm.node) if vm.node is not None else None
             for pool, gpus in _of_bound(vm, node).items() if node is not None else ():
                 held[pool, vm.namespace] = held.get((pool, vm.namespace), 0.0) + gpus
-        cards = {gpu.uuid: gpu for node in self._snapshot.nodes for gpu in node.gpus if gpu.uuid}
+        known = [gpu for node in self._snapshot.nodes for gpu in node.gpus if gpu.uuid]
+        cards = {gpu.uuid: gpu for gpu in known}
+        # Where two nodes report one UUID, a pod has the GPU of its own node, see `occupancy.bound_here`.
+        twins = {(gpu.node, gpu.uuid): gpu for gpu in known} if len(cards) < len(known) else {}
         for pod in self._snapshot.pods:
             for part in pod.slices:
-                card = cards.get(part.uuid)
+                own = twins.get((pod.node, part.uuid)) if twins and pod.node is not None else None
+                card = own or cards.get(part.uuid)
                 if card is not None and card.pool is not None:
                     size = self._sizes.get((card.pool, card.model)) or card.memory_mib
                     share = max(part.memory_mib / max(size, 1), part.cores_percent / FULL_CORES)

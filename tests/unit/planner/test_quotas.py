@@ -1,6 +1,9 @@
 """Quotas count whatever a namespace may come to hold, of every kind, and each waiting workload has its turn."""
 
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from poolmgr.domain.demand import DeviceClaim, Gate
 from poolmgr.domain.fleet import Pool, Quota
@@ -30,6 +33,18 @@ def reasons(plan: Plan) -> dict[str, Reason]:
 
 def use(plan: Plan, namespace: str = "desktops") -> QuotaUse:
     return next(u for u in plan.quota_uses if u.namespace == namespace)
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_a_pod_counts_in_the_pool_of_its_own_node_where_two_nodes_report_its_uuid(
+    order: tuple[str, str],
+) -> None:
+    pools = (limited(5.0), limited(5.0, name=PoolName("q")))
+    card, twin = gpu("a", 0), replace(gpu("b", 0), pool=PoolName("q"), uuid=gpu("a", 0).uuid)
+    there = {"a": node("a", "", gpus=(card,)), "b": node("b", "", gpus=(twin,))}
+    runs = pod("runs", on=("a", 0), cores=100, namespace="desktops")
+    plan = decide(snapshot(*(there[name] for name in order), pods=(runs,), pools=pools))
+    assert {u.pool: u.used for u in plan.quota_uses} == {"p": 1.0, "q": 0.0}
 
 
 def test_what_runs_and_what_is_admitted_count_and_what_is_gated_waits() -> None:
