@@ -22,7 +22,7 @@ from poolmgr.domain.reasons import Reason
 from poolmgr.kit.clock import Clock
 from poolmgr.wire.decoding import decode_as
 from poolmgr.wire.hami.pods import slices
-from poolmgr.wire.http_errors import SERVER_ERROR, Absent, error_of
+from poolmgr.wire.http_errors import SERVER_ERROR, Absent, error_of, is_success
 from poolmgr.wire.instants import to_rfc3339_micro
 from poolmgr.wire.kinds import GPU_NODES, LEASES, NODES, PODS, POOLMGR_API_VERSION
 from poolmgr.wire.kube_node import Node
@@ -130,7 +130,7 @@ class ApiServer:
                 headers=self._headers(),
                 timeout=httpx.Timeout(10.0, read=WATCH_SECONDS + 30),
             ) as response:
-                if response.is_error:
+                if not is_success(response.status_code):
                     body = await response.aread()
                     raise error_of(response.status_code, body, f"watch GPUNode {self._node}")
                 async for line in response.aiter_lines():
@@ -203,7 +203,7 @@ class ApiServer:
                     raise Unavailable(
                         Reason.API_UNAVAILABLE, f"{self._credentials.server}: {error!r}"
                     ) from error
-                if response.is_error:
+                if not is_success(response.status_code):
                     raise error_of(response.status_code, response.content, f"{method} {path}")
                 try:
                     answer = decode_as(as_type, response.content)

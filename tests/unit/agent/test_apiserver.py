@@ -89,7 +89,7 @@ async def test_the_heartbeat_is_the_nodes_own_lease_and_differs_each_time() -> N
     assert node_of_agent_lease("poolmgr-manager") is None
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 410, 412, 422, 429, 500, 503])
+@pytest.mark.parametrize("status", [302, 304, 400, 401, 403, 404, 408, 409, 410, 412, 422, 429, 500, 503])
 async def test_an_answer_means_to_the_agent_what_it_means_to_the_manager(status: int) -> None:
     api = server(lambda request: httpx.Response(status, json={"message": "says why"}))
     with pytest.raises(PoolError, match="says why") as raised:
@@ -175,6 +175,13 @@ async def test_a_pod_with_a_deep_field_that_nobody_reads_hides_no_other() -> Non
     found = await server(lambda r: httpx.Response(200, text=f'{{"items": [{deep}, {held}]}}')).list_pods()
     assert found.uids == {PodName("x", "d"): "u0", PodName("ml", "t"): "u1"}
     assert found.slices == {"GPU-a": ("ml/t",)}
+
+
+@pytest.mark.parametrize("status", [302, 304, 307])
+async def test_a_redirect_is_no_list_without_pods(status: int) -> None:
+    api = server(lambda request: httpx.Response(status, json={"items": []}))
+    with pytest.raises(PoolError, match=f"HTTP {status}"):
+        await api.list_pods()
 
 
 async def test_pods_that_cannot_be_read_are_no_pods_at_all() -> None:
