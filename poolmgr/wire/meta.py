@@ -4,6 +4,8 @@ from typing import Literal
 
 import msgspec
 
+from poolmgr.wire.quantities import Quantity
+
 
 class Wire(msgspec.Struct, rename="camel", omit_defaults=True, gc=False, frozen=True):
     """Base of all wire types: camelCase names, absent fields take their default.
@@ -12,7 +14,7 @@ class Wire(msgspec.Struct, rename="camel", omit_defaults=True, gc=False, frozen=
     """
 
 
-Quantities = dict[str, str | int]
+Quantities = dict[str, Quantity]
 """Amounts of resources by name; `quantities` reads them."""
 
 

@@ -4,6 +4,9 @@ import re
 from decimal import Decimal
 from functools import lru_cache
 
+Quantity = str | int | float
+"""The API server writes text; in a manifest, `cpu: 0.5` is a number."""
+
 _SUFFIXES = {
     "": Decimal(1),
     "Ki": Decimal(2**10),
@@ -31,10 +34,12 @@ _FORM = re.compile(
 
 
 @lru_cache(maxsize=8192)
-def parse_quantity(text: str | int) -> Decimal:
+def parse_quantity(text: Quantity) -> Decimal:
     """The value in base units. Raises ValueError on anything that the API server would not have stored."""
     if isinstance(text, int):
         return Decimal(text)
+    if isinstance(text, float):
+        text = repr(text)
     found = _FORM.fullmatch(text)
     if not found or (found[3] or "") not in _SUFFIXES:
         raise ValueError(f"not a Kubernetes quantity: {text!r}")
@@ -44,19 +49,19 @@ def parse_quantity(text: str | int) -> Decimal:
 
 
 @lru_cache(maxsize=8192)
-def milli(text: str | int) -> int:
+def milli(text: Quantity) -> int:
     """Thousandths, rounded up as the scheduler does: `1.5` and `1500m` are 1500."""
     return _ceil(parse_quantity(text) * 1000)
 
 
 @lru_cache(maxsize=8192)
-def whole_mebibytes(text: str | int) -> int:
+def whole_mebibytes(text: Quantity) -> int:
     """MiB, rounded down: of what there is, not of what is asked for."""
     return -_ceil(-parse_quantity(text) / 2**20)
 
 
 @lru_cache(maxsize=8192)
-def count(text: str | int) -> int:
+def count(text: Quantity) -> int:
     """Whole units, rounded up; for extended resources, which the API server keeps whole."""
     return _ceil(parse_quantity(text))
 

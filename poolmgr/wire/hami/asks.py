@@ -7,7 +7,7 @@ from poolmgr.domain.demand import FULL_CORES, CardAsk
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.kube_pod import AskingSpec
 from poolmgr.wire.pod_requests import is_sidecar
-from poolmgr.wire.quantities import count
+from poolmgr.wire.quantities import Quantity, count
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Ask:
 
 
 def ask_of(
-    requests: Mapping[str, str | int], limits: Mapping[str, str | int], config: HamiConfig
+    requests: Mapping[str, Quantity], limits: Mapping[str, Quantity], config: HamiConfig
 ) -> Ask | None:
     """None for a container that asks for no slice. Raises ValueError for text that is no quantity.
 

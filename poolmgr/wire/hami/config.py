@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from poolmgr.wire.quantities import Quantity
 from poolmgr.wire.text import LONGEST_NUMBER
 
 
@@ -34,7 +35,7 @@ class HamiConfig:
         """The resources by which a container asks for a slice."""
         return self.count, self.memory, self.memory_percent, self.cores
 
-    def asks(self, requests: Mapping[str, str | int]) -> bool:
+    def asks(self, requests: Mapping[str, Quantity]) -> bool:
         """True when a container with these requests or limits wants a slice."""
         return (
             self.count in requests

@@ -13,6 +13,7 @@ from tests.unit.cluster.test_objects import with_kind
 
 OURS = "poolmgr.io/v1alpha1"
 RESOURCE = build.device()["resourceName"]
+RESOURCE_OF_SLICES = "nvidia.com/gpu"
 
 
 @pytest.fixture
@@ -108,6 +109,18 @@ def test_review_admits_with_the_warning_that_kubectl_would_print(fleet: Path) ->
     assert done.output.startswith("admitted (")
     assert "warning: " in done.output
     assert "kubectl -n desk get vmi ada" in done.output
+
+
+def test_review_of_a_pod_that_writes_a_half_as_a_number_sees_its_gpu(fleet: Path) -> None:
+    limits = {RESOURCE_OF_SLICES: 9, "cpu": 0.5}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "nb", "namespace": "ml"},
+        "spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]},
+    }
+    done = run("webhook", "review", "--fleet", str(fleet), "-", stdin=yaml.safe_dump(pod))
+    assert done.output.startswith("refused (MoreThanAnyNode)"), done.output
 
 
 def test_review_refuses_with_a_sentence_and_exit_code_1(fleet: Path) -> None:

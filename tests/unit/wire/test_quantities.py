@@ -1,5 +1,7 @@
 """Kubernetes quantities."""
 
+from decimal import Decimal
+
 import pytest
 
 from poolmgr.wire.quantities import count, milli, parse_quantity, whole_mebibytes
@@ -17,9 +19,11 @@ from poolmgr.wire.quantities import count, milli, parse_quantity, whole_mebibyte
         (".5k", 500),
         ("2Gi", 2**31),
         (7, 7),
+        (0.5, Decimal("0.5")),
+        (1e300, 10**300),
     ],
 )
-def test_reads_what_the_api_server_stores(text: str | int, value: int) -> None:
+def test_reads_what_the_api_server_stores(text: str | int | float, value: object) -> None:
     assert parse_quantity(text) == value
 
 
@@ -27,7 +31,9 @@ def test_rounds_up_as_the_scheduler_does() -> None:
     assert (count("1500m"), milli("1.5"), whole_mebibytes("1"), whole_mebibytes("3Mi")) == (2, 1500, 0, 3)
 
 
-@pytest.mark.parametrize("text", ["", "many", "3 k", "Gi", "--1", "NaN", "Infinity", "1e9999", "1Kib", " 1"])
+@pytest.mark.parametrize(
+    "text", ["", "many", "3 k", "Gi", "--1", "NaN", "Infinity", "1e9999", "1Kib", " 1", float("inf")]
+)
 def test_refuses_what_is_no_quantity(text: str) -> None:
     with pytest.raises(ValueError, match="not a Kubernetes quantity"):
         parse_quantity(text)
