@@ -35,7 +35,7 @@ def kinds(facts: Facts) -> Iterator[Finding]:
 def pools(facts: Facts) -> Iterator[Finding]:
     if facts.pools.items or facts.pools.unread or facts.pools.absent:
         return
-    fix = "make a GPUPool (docs/how-to/install.md, step 4); begin with rebalance.mode: Recommend"
+    fix = "make a GPUPool (docs/how-to/install.md, step 5); begin with rebalance.mode: Recommend"
     yield Finding("pools", "cluster", Grade.PROBLEM, "there is no GPUPool, so nothing may move", fix)
 
 

@@ -40,6 +40,19 @@ def test_every_file_and_folder_that_it_names_is_there() -> None:
     assert [word for word in named - made_up if not any((base / word).exists() for base in where)] == []
 
 
+def test_every_function_that_it_names_is_in_its_file() -> None:
+    named = re.findall(r"`(?:\w+\.)?(\w+)`\s+in\s+`([\w/]+\.py)`", TEXT)
+    assert {("repair", "controller/intents.py"), ("validate", "controller/guard.py")} <= set(named)
+    for item in re.findall(r"^\d\. \[`.*?(?=^\d\. |^#)", section("Five files, in this order"), re.M | re.S):
+        (file,) = re.findall(r"\[`poolmgr/(.*?)`\]", item)
+        named += [(name, file) for name in re.findall(r"`(?:\w+\.)?(\w+)`(?!\s+in\s+`)", item)]
+    assert [
+        (n, f)
+        for n, f in named
+        if not re.search(rf"^\s*((async )?def|class) {n}\b|^{n}\b", (ROOT / "poolmgr" / f).read_text(), re.M)
+    ] == []
+
+
 def test_its_figures_are_those_of_the_code() -> None:
     assert f"has placed nothing there for {SETTLE_SECONDS:.0f} s" in TEXT
     assert f"`{annotations.ADMISSION_GATE}`" in TEXT

@@ -33,6 +33,18 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     assert [path for path in sorted(named_in(page.read_text())) if not is_there(path)] == []
 
 
+def test_every_step_that_the_code_names_of_a_page_is_there() -> None:
+    named = {
+        found
+        for file in (ROOT / "poolmgr").rglob("*.py")
+        for found in re.findall(r"(docs/[\w/-]+\.md), step (\d+)", file.read_text())
+    }
+    (pool,) = [number for page, number in named if page == "docs/how-to/install.md"]
+    assert re.search(rf"^## {pool}\. Make a pool$", (ROOT / "docs/how-to/install.md").read_text(), re.M)
+    for page, number in named:
+        assert re.search(rf"^## {number}\. ", (ROOT / page).read_text(), re.M), (page, number)
+
+
 def test_a_file_that_is_gone_is_found() -> None:
     (gone,) = named_in("decided in `poolmgr/planner/gone.py`, not in words/that/are/no.path or `a/b`")
     assert not is_there(gone)
