@@ -47,17 +47,19 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no such part: {', '.join(unknown)} (run without arguments for the list)")
     names = options.names or list(resolver.catalogue.parts)
     refused: dict[str, str] = {}
-    lost = [name for name in names if options.fetch and not _fetch(resolver, name, refused)]
-    sound = _show(resolver, names, refused)
+    missing: dict[str, str] = {}
+    lost = [name for name in names if options.fetch and not _fetch(resolver, name, refused, missing)]
+    sound = _show(resolver, names, refused, missing)
     print(f"\nkept in {kept}")
     return 0 if sound and not lost else 1
 
 
-def _fetch(resolver: Resolver, name: str, refused: dict[str, str]) -> bool:
-    """False where a part that is published could not be had; why it was refused goes into `refused`."""
+def _fetch(resolver: Resolver, name: str, refused: dict[str, str], missing: dict[str, str]) -> bool:
+    """False where a part that is published could not be had; the reason goes into `refused` or `missing`."""
     try:
         resolver.obtain(name)
-    except PartMissing:
+    except PartMissing as reason:
+        missing[name] = str(reason)
         return bool(resolver.catalogue.parts[name].missing)
     except PartRefused as reason:
         refused[name] = str(reason)
@@ -65,7 +67,9 @@ def _fetch(resolver: Resolver, name: str, refused: dict[str, str]) -> bool:
     return True
 
 
-def _show(resolver: Resolver, names: list[str], refused: Mapping[str, str]) -> bool:
+def _show(
+    resolver: Resolver, names: list[str], refused: Mapping[str, str], missing: Mapping[str, str]
+) -> bool:
     """Prints a line for each part, and once each reason why parts are missing. False when one is refused, now or
     by `--fetch` before."""
     reasons: dict[tuple[str, ...], int] = {}
@@ -83,6 +87,10 @@ def _show(resolver: Resolver, names: list[str], refused: Mapping[str, str]) -> b
             where = outlook.where
             if outlook.state is State.MISSING:
                 where = f"missing [{reasons.setdefault(outlook.passed, len(reasons) + 1)}]"
+            elif (
+                name in missing
+            ):  # what was promised did not come: a build that failed, a server that went away
+                where = f"missing [{reasons.setdefault((missing[name],), len(reasons) + 1)}]"
         print(columns.format(name, resolver.catalogue.parts[name].version, where))
     for sentences, number in reasons.items():
         print(f"\n[{number}] " + "\n    ".join(sentences))

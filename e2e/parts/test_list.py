@@ -64,6 +64,20 @@ def test_a_part_that_cannot_be_fetched_fails_and_an_unknown_one_is_refused(tmp_p
     assert "no such part: hami" in listing(tmp_path, "hami").stderr
 
 
+def test_a_part_that_cannot_be_built_is_shown_with_the_reason(tmp_path: Path) -> None:
+    go = tmp_path / "bin" / "go"
+    go.parent.mkdir()
+    go.write_text(
+        '#!/bin/sh\n[ "$1" = version ] && echo go version go1.26.6 && exit\necho no space left >&2\nexit 1\n'
+    )
+    go.chmod(0o755)
+    path = f"{go.parent}:{os.environ['PATH']}"
+    done = listing(tmp_path / "cache", "--fetch", "kubevirt-1.8.4/virt-controller", PATH=path)
+    assert done.returncode == 1
+    assert "is built from" not in done.stdout
+    assert "no space left" in done.stdout
+
+
 def test_the_kubevirt_that_is_built_is_the_one_that_is_listed() -> None:
     for name, entry in load().parts.items():
         if entry.module is not None:
