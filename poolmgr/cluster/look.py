@@ -64,8 +64,9 @@ class _Meta(msgspec.Struct, frozen=True):
 
 
 class _Page(msgspec.Struct, frozen=True):
+    items: tuple[msgspec.Raw, ...] | None
+    """Null where there is none. What comes without it is no list."""
     metadata: _Meta = _Meta()
-    items: tuple[msgspec.Raw, ...] | None = None
 
 
 async def listed(

@@ -50,8 +50,9 @@ class _ListMeta(Wire, frozen=True):
 
 
 class _Page(Wire, frozen=True):
+    items: list[msgspec.Raw] | None
+    """Null where there is none. What comes without it is no list, and does not say that everything is gone."""
     metadata: _ListMeta = _ListMeta()
-    items: list[msgspec.Raw] | None = None
 
 
 class _Key(Wire, frozen=True):

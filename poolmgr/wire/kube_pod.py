@@ -104,5 +104,5 @@ class Pod(Wire, frozen=True):
 
 
 class PodList(Wire, frozen=True):
-    items: tuple[Pod, ...] | None = None
-    """Null where there is none (Go's empty slice)."""
+    items: tuple[Pod, ...] | None
+    """Null where there is none (Go's empty slice). An object without it is no list: it does not say that there is none."""

@@ -184,9 +184,19 @@ async def test_a_redirect_is_no_list_without_pods(status: int) -> None:
         await api.list_pods()
 
 
-async def test_pods_that_cannot_be_read_are_no_pods_at_all() -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [{"items": [{"metadata": {"name": 7}}]}, {}, {"kind": "Status", "status": "Success"}, {"item": []}],
+    ids=["a name that is none", "nothing", "another object", "a misspelt list"],
+)
+async def test_what_cannot_be_read_as_a_list_of_pods_is_no_list_without_pods(answer: dict[str, Any]) -> None:
     with pytest.raises(Fault, match="nothing is moved"):
-        await server(lambda r: httpx.Response(200, json={"items": [{"metadata": {"name": 7}}]})).list_pods()
+        await server(lambda r: httpx.Response(200, json=answer)).list_pods()
+
+
+@pytest.mark.parametrize("none", [[], None])
+async def test_a_list_without_pods_is_one(none: object) -> None:
+    assert not (await server(lambda r: httpx.Response(200, json={"items": none})).list_pods()).uids
 
 
 async def test_pods_give_uids_and_who_has_slices_of_which_gpu() -> None:
