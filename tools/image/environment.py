@@ -99,6 +99,15 @@ def requirements() -> str:
     return run([str(UV), "export", "--quiet", "--no-header", "--no-annotate", *SELECTION])
 
 
+def take_commands_out(site: Path) -> None:
+    """The packages' own commands name the builder's interpreter, and so differ from one checkout to the next; each
+    package's list of its files gives their checksums."""
+    shutil.rmtree(site / "bin", ignore_errors=True)
+    for record in site.glob("*.dist-info/RECORD"):
+        lines = record.read_bytes().splitlines(keepends=True)
+        record.write_bytes(b"".join(line for line in lines if not line.startswith(b"bin/")))
+
+
 def python_packages(
     interpreter: Interpreter, architecture: Architecture, wanted: str, scratch: Path, target: Path, epoch: int
 ) -> layer.Layer:
@@ -114,9 +123,7 @@ def python_packages(
             "--target", str(site), "--requirements", str(listing),
         ]
     )  # fmt: skip
-    shutil.rmtree(
-        site / "bin", ignore_errors=True
-    )  # the packages' own commands, by the builder's interpreter
+    take_commands_out(site)
     (site / ".lock").unlink(missing_ok=True)
     interpreter.compile(scratch)
     return layer.from_folder(scratch, target, epoch)

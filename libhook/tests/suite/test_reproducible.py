@@ -13,11 +13,12 @@ from conftest import BUILD, LIBHOOK, SANITIZER
 HEADERS = Path(os.environ.get("LIBHOOK_HEADERS", BUILD / "headers"))
 
 
-def built_in(folder: Path) -> str:
-    """sha256 of the library built from a copy of the sources in `folder`."""
+def built_in(checkout: Path) -> str:
+    """sha256 of the library built beside a copy of the sources, as the image's is, with headers of its own."""
+    folder, build = checkout / "libhook", checkout / "build/out"
     shutil.copytree(LIBHOOK, folder, ignore=shutil.ignore_patterns("build*", "__pycache__"))
-    cuda, nvml = (next(HEADERS.rglob(name)).parent for name in ("cudaTypedefs.h", "nvml.h"))
-    build = folder / "out"
+    headers = shutil.copytree(HEADERS, build / "headers")
+    cuda, nvml = (next(headers.rglob(name)).parent for name in ("cudaTypedefs.h", "nvml.h"))
     options = [f"-Dcu_headers={cuda}", f"-Dnvml_headers={nvml}"]
     for command in (
         ["meson", "setup", str(build), str(folder), *options],
@@ -31,4 +32,4 @@ def built_in(folder: Path) -> str:
 @pytest.mark.skipif(bool(SANITIZER), reason="what is shipped has no sanitizer")
 def test_two_builds_in_different_folders_are_the_same_byte_for_byte(tmp_path: Path) -> None:
     first = built_in(tmp_path / "here")
-    assert built_in(tmp_path / "elsewhere" / "deeper") == first
+    assert built_in(tmp_path / "elsewhere/deeper") == first
