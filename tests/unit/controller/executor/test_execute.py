@@ -12,6 +12,7 @@ from poolmgr.controller.executor.actions import (
     FenceGpus,
     Finish,
     HoldUpgrades,
+    Park,
     PauseServices,
     Perform,
     Plugin,
@@ -162,6 +163,16 @@ async def test_a_move_is_undone_with_the_reason_and_says_so() -> None:
     assert outcome.message.startswith("took too long; undoing the move; n1 is not moved before ")
     (written,) = cluster.written
     assert written.transition is not None and written.transition.rollback
+
+
+async def test_a_move_is_parked_at_attach_and_its_node_rests() -> None:
+    cluster = Cluster()
+    outcome = await executor(cluster).carry_out(NODE, Park(Reason.MOVE_PARKED, "its agent is silent"), NOW)
+    assert outcome.wrote_intent
+    assert outcome.message.startswith("its agent is silent; n1 is not moved before ")
+    (written,) = cluster.written
+    assert written.transition is not None and written.transition.step is Step.ATTACH
+    assert [rest.reason for rest in written.backoffs] == [Reason.MOVE_PARKED]
 
 
 async def test_of_a_move_the_gpus_that_are_left_are_written_and_at_its_end_none() -> None:
