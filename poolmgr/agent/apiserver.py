@@ -26,9 +26,9 @@ from poolmgr.wire.http_errors import SERVER_ERROR, Absent, error_of, is_success
 from poolmgr.wire.instants import to_rfc3339_micro
 from poolmgr.wire.kinds import GPU_NODES, LEASES, NODES, PODS, POOLMGR_API_VERSION
 from poolmgr.wire.kube_node import Node
-from poolmgr.wire.kube_pod import TERMINAL_PHASES, Pod, PodList
+from poolmgr.wire.kube_pod import TERMINAL_PHASES, Pod
 from poolmgr.wire.lease import AGENT_LABEL, AGENT_LABEL_VALUE, LeaseSpec, agent_lease_name
-from poolmgr.wire.meta import Status, WatchEvent
+from poolmgr.wire.meta import Page, Status, WatchEvent
 
 WATCH_SECONDS = 240
 """The server ends a watch after this; it is then begun anew from the last version seen."""
@@ -166,7 +166,11 @@ class ApiServer:
 
     async def _pods(self) -> tuple[Pod, ...]:
         query = {"fieldSelector": f"spec.nodeName={self._node}"}
-        return (await self._request("GET", PODS.path(), PodList, params=query)).items or ()
+        page = await self._request("GET", PODS.path(), Page[Pod], params=query)
+        if page.metadata.continue_:  # nobody asked for a part
+            message = f"only a part of the pods of {self._node} was answered, so nothing is moved"
+            raise Fault(Reason.INVARIANT_BROKEN, message)
+        return page.items or ()
 
     def _headers(self) -> dict[str, str]:
         bearer = self._credentials.bearer()

@@ -20,6 +20,7 @@ from poolmgr.wire import Wire, kinds
 from poolmgr.wire.annotations import EXCLUDED_BY_US
 from poolmgr.wire.hami.names import NOUSE_UUID
 from poolmgr.wire.http_errors import Absent
+from poolmgr.wire.meta import Page
 from poolmgr.wire.text import listed
 
 LOOK_SECONDS = 15.0
@@ -42,15 +43,6 @@ class _Meta(Wire, frozen=True):
 
 class _Pod(Wire, frozen=True):
     metadata: _Meta = _Meta()
-
-
-class _ListMeta(Wire, frozen=True):
-    continue_: str = msgspec.field(name="continue", default="")
-
-
-class _Pods(Wire, frozen=True):
-    metadata: _ListMeta = _ListMeta()
-    items: tuple[_Pod, ...] = ()
 
 
 class Exclusions(NamedTuple):
@@ -101,9 +93,9 @@ class KubernetesExclusions:
         query = {"fieldSelector": "status.phase=Pending", "limit": str(PAGE_SIZE)}
         while self._leadership.epoch is not None and (wanted := self._rule()) is not None:
             page = await self._client.read(
-                kinds.PODS.path(), _Pods, query=query, timeout_seconds=LIST_TIMEOUT_SECONDS
+                kinds.PODS.path(), Page[_Pod], query=query, timeout_seconds=LIST_TIMEOUT_SECONDS
             )
-            for pod in page.items:
+            for pod in page.items or ():
                 name = f"{pod.metadata.namespace}/{pod.metadata.name}"
                 changed += await self._renew(pod.metadata, wanted(name))
             if not page.metadata.continue_:

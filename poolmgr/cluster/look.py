@@ -30,6 +30,7 @@ from poolmgr.wire.http_errors import Absent
 from poolmgr.wire.instants import unix_or_zero
 from poolmgr.wire.kinds import Kind
 from poolmgr.wire.lease import AGENT_LABEL, AGENT_LABEL_VALUE, Lease, node_of_agent_lease
+from poolmgr.wire.meta import Page
 
 T = TypeVar("T")
 
@@ -59,16 +60,6 @@ class Look:
     unseen: tuple[Unseen, ...]
 
 
-class _Meta(msgspec.Struct, frozen=True):
-    next: str = msgspec.field(name="continue", default="")
-
-
-class _Page(msgspec.Struct, frozen=True):
-    items: tuple[msgspec.Raw, ...] | None
-    """Null where there is none. What comes without it is no list."""
-    metadata: _Meta = _Meta()
-
-
 async def listed(
     client: Client, kind: Kind, as_type: type[T], *, namespace: str = "", labels: str = "", fields: str = ""
 ) -> list[T]:
@@ -80,7 +71,7 @@ async def listed(
     while True:
         page = await client.read(
             kind.path(namespace=namespace),
-            _Page,
+            Page[msgspec.Raw],
             query=query,
             timeout_seconds=LIST_TIMEOUT_SECONDS,
             deadline_seconds=DEADLINE_SECONDS,
@@ -89,9 +80,9 @@ async def listed(
             found += [decode_as(as_type, item) for item in page.items or ()]
         except msgspec.DecodeError as error:
             raise Fault(Reason.OBJECT_UNREAD, f"one of {kind} cannot be read: {error}") from error
-        if not page.metadata.next:
+        if not page.metadata.continue_:
             return found
-        query["continue"] = page.metadata.next
+        query["continue"] = page.metadata.continue_
 
 
 async def look(client: Client, settings: ViewSettings | None = None) -> Look:

@@ -25,7 +25,7 @@ from poolmgr.wire import Status, Wire
 from poolmgr.wire.decoding import decoded
 from poolmgr.wire.http_errors import SERVER_ERROR, Absent, Expired, error_of
 from poolmgr.wire.kinds import Kind
-from poolmgr.wire.meta import WatchEvent
+from poolmgr.wire.meta import Page, WatchEvent
 from poolmgr.wire.text import whole
 
 W = TypeVar("W")
@@ -42,17 +42,6 @@ ABSENT_CONFIRM_SECONDS = 30.0
 starting may answer 404 for custom resources."""
 QUICK_WATCH_SECONDS = 1.0
 """A watch that ends sooner than this without an event counts as a failure, or it would be a hot loop."""
-
-
-class _ListMeta(Wire, frozen=True):
-    resource_version: str = ""
-    continue_: str = msgspec.field(name="continue", default="")
-
-
-class _Page(Wire, frozen=True):
-    items: list[msgspec.Raw] | None
-    """Null where there is none. What comes without it is no list, and does not say that everything is gone."""
-    metadata: _ListMeta = _ListMeta()
 
 
 class _Key(Wire, frozen=True):
@@ -247,7 +236,11 @@ class Reflector(Generic[W, R]):
             return False
         query = {**self._selectors, "limit": "1"}
         page = await self._client.read(
-            self._path, _Page, query=query, timeout_seconds=LIST_TIMEOUT_SECONDS, deadline_seconds=0.0
+            self._path,
+            Page[msgspec.Raw],
+            query=query,
+            timeout_seconds=LIST_TIMEOUT_SECONDS,
+            deadline_seconds=0.0,
         )
         known, there = whole(self._resource_version), whole(page.metadata.resource_version, otherwise=-1)
         if there >= known:
@@ -268,7 +261,11 @@ class Reflector(Generic[W, R]):
         while True:
             try:
                 page = await self._client.read(
-                    path, _Page, query=query, timeout_seconds=LIST_TIMEOUT_SECONDS, deadline_seconds=0.0
+                    path,
+                    Page[msgspec.Raw],
+                    query=query,
+                    timeout_seconds=LIST_TIMEOUT_SECONDS,
+                    deadline_seconds=0.0,
                 )
             except Absent:
                 if not self._optional:

@@ -101,8 +101,3 @@ class Pod(Wire, frozen=True):
     metadata: PodMeta = PodMeta()
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
-
-
-class PodList(Wire, frozen=True):
-    items: tuple[Pod, ...] | None
-    """Null where there is none (Go's empty slice). An object without it is no list: it does not say that there is none."""

@@ -1,10 +1,12 @@
 """metav1: what every object carries."""
 
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 
 from poolmgr.wire.quantities import Quantity
+
+T = TypeVar("T")
 
 
 class Wire(msgspec.Struct, rename="camel", omit_defaults=True, gc=False, frozen=True):
@@ -16,6 +18,20 @@ class Wire(msgspec.Struct, rename="camel", omit_defaults=True, gc=False, frozen=
 
 Quantities = dict[str, Quantity]
 """Amounts of resources by name; `quantities` reads them."""
+
+
+class ListMeta(Wire, frozen=True):
+    resource_version: str = ""
+    continue_: str = msgspec.field(name="continue", default="")
+    """Names the rest; empty where nothing is left."""
+
+
+class Page(Wire, Generic[T], frozen=True):
+    """A list, or the part of one that was asked for."""
+
+    items: tuple[T, ...] | None
+    """Null where there is none (Go's empty slice). What comes without it is no list, and does not say that there is none."""
+    metadata: ListMeta = ListMeta()
 
 
 class OwnerReference(Wire, frozen=True):

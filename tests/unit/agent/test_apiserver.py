@@ -186,8 +186,14 @@ async def test_a_redirect_is_no_list_without_pods(status: int) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [{"items": [{"metadata": {"name": 7}}]}, {}, {"kind": "Status", "status": "Success"}, {"item": []}],
-    ids=["a name that is none", "nothing", "another object", "a misspelt list"],
+    [
+        {"items": [{"metadata": {"name": 7}}]},
+        {},
+        {"kind": "Status", "status": "Success"},
+        {"item": []},
+        {"items": [], "metadata": {"continue": "x"}},
+    ],
+    ids=["a name that is none", "nothing", "another object", "a misspelt list", "a part of one"],
 )
 async def test_what_cannot_be_read_as_a_list_of_pods_is_no_list_without_pods(answer: dict[str, Any]) -> None:
     with pytest.raises(Fault, match="nothing is moved"):
