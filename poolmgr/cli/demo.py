@@ -22,7 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from poolmgr.api.app import create_app
 from poolmgr.api.auth import OpenAccess
 from poolmgr.api.request_limits import hosts_served
-from poolmgr.api.ui.wording import clock_time
+from poolmgr.api.ui.wording import hour_and_minute
 from poolmgr.cli.aside import aside, ended_by
 from poolmgr.cli.demo_admission import ask_about_machines, tell, webhook
 from poolmgr.cli.live_planner import live_planner
@@ -66,11 +66,13 @@ class _Demo:
         begin = self.fleet.clock.now()
         columns = (TextColumn("  replaying the morning"), BarColumn(30), TextColumn("{task.description}"))
         with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task(clock_time(begin), total=MORNING_SECONDS)
+            task = progress.add_task(hour_and_minute(begin), total=MORNING_SECONDS)
             while self.fleet.clock.now() < begin + MORNING_SECONDS:
                 await self.fleet.clock.run_for(FRAME_SECONDS)
                 await self.database.quiet()
-                progress.update(task, advance=FRAME_SECONDS, description=clock_time(self.fleet.clock.now()))
+                progress.update(
+                    task, advance=FRAME_SECONDS, description=hour_and_minute(self.fleet.clock.now())
+                )
 
     async def run(self, console: Console, listener: socket.socket) -> None:
         """Until a signal. Raises a PoolError when a part failed that the demo cannot do without."""
@@ -160,7 +162,7 @@ def compose(day: DesktopDay, seed: int, speed: float, url: str) -> _Demo:
 def _say_where(console: Console, listener: socket.socket, run: _Demo) -> None:
     host, port = listener.getsockname()[:2]
     address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
-    hour = clock_time(run.fleet.clock.now())
+    hour = hour_and_minute(run.fleet.clock.now())
     console.print(
         f"""
   [bold]Dashboard[/bold]  [bold cyan]{address}/[/bold cyan]

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
-from poolmgr.api.ui.wording import clock_time
+from poolmgr.api.ui.wording import hour_and_minute
 from poolmgr.cli.aside import briefly
 from poolmgr.controller.loop import Controller
 from poolmgr.domain.demand import Vm
@@ -79,7 +79,7 @@ async def ask_about_machines(
     async with httpx.AsyncClient(base_url=address, timeout=30, limits=limits, transport=transport) as http:
         while True:
             for vm in _new(controller.snapshot, asked):
-                who = f"{clock_time(vm.created_at)} {vm.namespace}/{vm.name}"
+                who = f"{hour_and_minute(vm.created_at)} {vm.namespace}/{vm.name}"
                 try:
                     answer = await http.post("/admit/virtualmachines", json=review(vm))
                     answer.raise_for_status()

@@ -31,10 +31,14 @@ def duration(seconds: float) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"
 
 
+def hour_and_minute(at: float) -> str:
+    """In UTC, as plain text: for a terminal."""
+    return f"{datetime.fromtimestamp(at, UTC):%H:%M}"
+
+
 def clock_time(at: float) -> Markup:
     """Hour and minute. The browser shows its own zone's instead, by `data-as`."""
-    moment = datetime.fromtimestamp(at, UTC)
-    return _time(moment, "clock", f"{moment:%H:%M}")
+    return _time(datetime.fromtimestamp(at, UTC), "clock", hour_and_minute(at))
 
 
 def day_and_time(at: float) -> Markup:

@@ -144,6 +144,7 @@ def test_ctrl_c_ends_everything_at_once_even_while_watched(tmp_path: Path, brows
     assert status == 0, "".join(demo.output)
     assert "nothing is left running" in "".join(demo.output)
     assert "Traceback" not in "".join(demo.output)
+    assert "It is 09:30 on a Monday there" in "".join(demo.output)
     # The page says so instead of showing an old picture as if it were new.
     page.wait_for_selector("[data-lost]:not([hidden])", timeout=PATIENCE_MS)
 

@@ -93,5 +93,5 @@ async def test_a_machine_that_could_not_be_asked_about_is_a_line_and_the_next_is
     )
     assert "first could not be told anything: the webhook did not answer" in await anext(asking)
     control.snapshot = replace(fleet(generation=99), vms=(vm("first"), vm("second")))
-    assert (await anext(asking)).endswith("second was told: wait")
+    assert await anext(asking) == "07:55 cad/second was told: wait"
     await asking.aclose()

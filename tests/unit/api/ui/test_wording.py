@@ -2,7 +2,7 @@
 
 import pytest
 
-from poolmgr.api.ui.wording import clock_time, day_and_time, duration, plural, sentence
+from poolmgr.api.ui.wording import clock_time, day_and_time, duration, hour_and_minute, plural, sentence
 from tests.showcase import NOW
 
 
@@ -22,6 +22,7 @@ def test_duration(seconds: float, words: str) -> None:
 
 
 def test_instants_are_utc_and_say_exactly_when_for_the_readers_own_zone() -> None:
+    assert hour_and_minute(NOW) == "08:00"
     assert clock_time(NOW) == '<time datetime="2027-01-15T08:00:00Z" data-as="clock">08:00</time>'
     assert day_and_time(NOW) == (
         '<time datetime="2027-01-15T08:00:00Z" data-as="moment">Fri 15 Jan 2027, 08:00 UTC</time>'
