@@ -29,11 +29,17 @@ def test_help_of_each_command_shows_how_it_is_called(command: str) -> None:
     assert f"poolmgr agent {command} " in output or f"poolmgr agent {command}\n" in output
 
 
-def test_a_node_without_gpus_is_told_what_was_looked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("user", "said_before"), [(0, ""), (1000, "not root: holders that belong to other users are not shown\n")]
+)
+def test_a_node_without_gpus_is_told_what_was_looked_for(
+    user: int, said_before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
     code, output = call("show", "--accelerators", "emulated", tmp_path=tmp_path)
     assert (code, output) == (
         0,
-        "no GPU of the accelerators 'emulated' on this node (all: emulated, nvidia)\n",
+        f"{said_before}no GPU of the accelerators 'emulated' on this node (all: emulated, nvidia)\n",
     )
 
 
