@@ -48,9 +48,13 @@ NO_ASSIGNMENT = "neither HAMi's annotation nor the kubelet says; delete it, or k
 
 
 def unplaced_of(
-    snapshot: ClusterSnapshot, loose: Iterable[SharedPod], by_gpu: Mapping[GpuUuid, Sequence[SharedPod]]
+    snapshot: ClusterSnapshot,
+    loose: Iterable[SharedPod],
+    by_gpu: Mapping[GpuUuid, Sequence[SharedPod]],
+    scattered: Iterable[GpuUuid],
 ) -> dict[NodeName, tuple[Unplaced, ...]]:
-    """By node. `loose` are the pods bound to a node that hold no slice, `by_gpu` those that do. O(GPUs + loose + VMs)."""
+    """By node. `loose` are the pods bound to a node that hold no slice, `by_gpu` those that do; `scattered`: see
+    `scattered_uuids`. O(GPUs + loose + VMs)."""
     found: dict[NodeName, list[Unplaced]] = {}
     unseen = [vm for vm in snapshot.vms if vm.node is not None and len(vm.devices) < vm.gpus]
     unread = [one for one in snapshot.unread if one.node is not None]
@@ -81,9 +85,9 @@ def unplaced_of(
             entry = Unplaced(f"pod {name}", Mode.SHARED, _asked(pod), pod.card_names, NO_ASSIGNMENT)
             found.setdefault(pod.node, []).append(entry)
     homes, twins = _homes(Same(snapshot.nodes))
-    for uuid, pods in by_gpu.items():
+    for uuid in sorted(scattered):
         home = homes.get(uuid)
-        for pod in pods:
+        for pod in by_gpu.get(uuid, ()):
             there = pod.node
             if there is None or there == home or (there, uuid) in twins:
                 continue
@@ -94,6 +98,22 @@ def unplaced_of(
             entry = Unplaced(f"pod {pod.namespace}/{pod.name}", Mode.SHARED, 1, "", because)
             found.setdefault(there, []).append(entry)
     return {node: tuple(entries) for node, entries in found.items()}
+
+
+def scattered_uuids(
+    nodes: tuple[Node, ...], by_gpu: Mapping[GpuUuid, Sequence[SharedPod]]
+) -> frozenset[GpuUuid]:
+    """Those that several nodes report, and those of which a pod is bound to another node than the one that reports it. Nearly
+    always none: everybody else need not look at where each pod of a GPU is bound. O(GPUs + slices)."""
+    homes, twins = _homes(Same(nodes))
+    found = {uuid for _, uuid in twins}
+    for uuid, pods in by_gpu.items():
+        home = homes.get(uuid)
+        for pod in pods:
+            if pod.node != home and pod.node is not None:
+                found.add(uuid)
+                break
+    return frozenset(found)
 
 
 @lru_cache(maxsize=2)  # the snapshot that a plan was made of, and the one taken after it

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from poolmgr.domain.demand import SharedPod, Vm
-from poolmgr.domain.doubt import Unplaced, doubts_of, unplaced_of
+from poolmgr.domain.doubt import Unplaced, doubts_of, scattered_uuids, unplaced_of
 from poolmgr.domain.fleet import Gpu, Node
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PciAddress
 from poolmgr.domain.identity import Same
@@ -77,13 +77,8 @@ def bound_here(assigned: Sequence[SharedPod] | None, node: NodeName) -> Sequence
     """Of the pods assigned to a GPU's UUID, those that are on it: bound to its node, or not bound yet, as HAMi assigns a
     GPU before it binds. A pod that is bound to another node cannot use the GPU, even where both nodes report that UUID;
     which GPUs of its own node it has is for `doubt` to say."""
-    if not assigned:
-        return ()
     here = (None, node)
-    for pod in assigned:
-        if pod.node not in here:
-            return [one for one in assigned if one.node in here]
-    return assigned
+    return [pod for pod in assigned or () if pod.node in here]
 
 
 @dataclass(slots=True)
@@ -92,6 +87,8 @@ class Occupancy:
 
     assigned: PodsByGpu
     """By the UUIDs that HAMi wrote on pods, wherever they are bound. Who asks for a GPU's pods asks `pods_on`."""
+    scattered: frozenset[GpuUuid]
+    """See `doubt.scattered_uuids`."""
     vms_by_node: dict[NodeName, dict[PciAddress, Vm]]
     """By the devices that the kubelet gave them."""
     vm_by_launcher: dict[str, Vm]
@@ -105,7 +102,8 @@ class Occupancy:
 
     def pods_on(self, gpu: Gpu) -> Sequence[SharedPod]:
         """See `bound_here`."""
-        return bound_here(self.assigned.get(gpu.uuid), gpu.node)
+        assigned = self.assigned.get(gpu.uuid, ())
+        return bound_here(assigned, gpu.node) if gpu.uuid in self.scattered else assigned
 
     def in_use(self, gpu: Gpu) -> bool:
         """See `usage.in_use`."""
@@ -144,10 +142,11 @@ def _occupancy_of(key: _Key) -> Occupancy:
     snapshot = key.snapshot
     vms_by_node, vm_by_launcher = _vms(Same(snapshot.vms))
     by_gpu, loose = indexed(snapshot.pods)
-    unplaced = unplaced_of(snapshot, loose, by_gpu)
+    scattered = scattered_uuids(snapshot.nodes, by_gpu)
+    unplaced = unplaced_of(snapshot, loose, by_gpu, scattered)
     if GpuUuid("") in by_gpu:  # no GPU's, and not that of all whose UUID the agent does not know
         by_gpu = {uuid: pods for uuid, pods in by_gpu.items() if uuid}
-    return Occupancy(by_gpu, vms_by_node, vm_by_launcher, unplaced)
+    return Occupancy(by_gpu, scattered, vms_by_node, vm_by_launcher, unplaced)
 
 
 @lru_cache(maxsize=2)  # where pods come and go, VMs stay

@@ -43,4 +43,4 @@ def busy_with_pods(pods: Sequence[SharedPod]) -> str:
 def usage_of(snapshot: ClusterSnapshot) -> Usage:
     """O(GPUs + VMs + slices)."""
     found = occupancy_of(snapshot)
-    return Usage(found.assigned, found.vms_by_node, found.vm_by_launcher, found.unplaced)
+    return Usage(found.assigned, found.scattered, found.vms_by_node, found.vm_by_launcher, found.unplaced)
