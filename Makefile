@@ -5,6 +5,10 @@ SHELL := bash
 PY := .venv/bin/python
 KUBECONFIG ?=
 PORT ?= 8080
+# uv comes with a list of authorities of its own, which lacks that of a proxy that reads TLS; pip and apt know the system's.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
+export UV_SYSTEM_CERTS ?= 1
+endif
 
 .PHONY: help
 help: ## list the targets
@@ -20,7 +24,7 @@ run: setup ## run poolmgr on a simulated fleet with its dashboard (KUBECONFIG=â€
 	@exec $(PY) -m poolmgr.cli.main demo $(if $(KUBECONFIG),--kubeconfig $(KUBECONFIG)) --port $(PORT)
 
 .PHONY: check
-check: setup ## lint, types, import contracts, unit tests but the long ones: within a minute
+check: setup ## lint, types, import contracts, unit tests but the long ones: one to three minutes
 	@$(PY) -m tools.suite check $(X)
 
 .PHONY: quick
