@@ -62,6 +62,7 @@ def test_of_pods_bound_here_elsewhere_and_nowhere_those_bound_elsewhere_are_not_
     elsewhere = replace(pod("elsewhere", on=GPU), node=NodeName("n2"))
     found = occupancy_of(snapshot(node(GPU), pods=(here, elsewhere, nowhere)))
     assert list(found.pods_on(GPU)) == [here, nowhere]
+    assert found.in_use(GPU)
 
 
 def test_a_pod_with_slices_of_two_gpus_is_once_on_each() -> None:
