@@ -24,7 +24,7 @@ run: setup ## run poolmgr on a simulated fleet with its dashboard (KUBECONFIG=â€
 	@exec $(PY) -m poolmgr.cli.main demo $(if $(KUBECONFIG),--kubeconfig $(KUBECONFIG)) --port $(PORT)
 
 .PHONY: check
-check: setup ## lint, types, import contracts, unit tests but the long ones: one to three minutes
+check: setup ## lint, types, import contracts, unit tests but the long ones: within a minute of two idle cores
 	@$(PY) -m tools.suite check $(X)
 
 .PHONY: quick
