@@ -310,7 +310,7 @@ class KubernetesView:
             return
         now, unix = self._clock.monotonic(), self._clock.now()
         if renewed is None:
-            self._heartbeats.forget(node)
+            self._heartbeats.gone(node)
         elif self._heartbeats.beat(node, renewed, now, unix, claimed=unix_or_zero(renewed)):
             self._changed.set()
 

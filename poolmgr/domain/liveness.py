@@ -5,7 +5,7 @@ the one before, so a clock that is wrong on one machine matters to nobody. What 
 untrue: nothing is planned on its node, and moves under way there wait.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from poolmgr.domain.backoff import utc
@@ -31,12 +31,17 @@ class AgentSign:
     since: float = 0.0
     """Unix seconds: since when it is heard, or where it is not, when it was last heard. 0 where nobody knows."""
     silent: bool = False
-    """It has been given its minute and was not heard. Not heard and not silent: the judge has only just begun to listen."""
+    """It has been given its minute and was not heard. Not heard and not silent: the judge has only just begun to listen, or
+    its heartbeat was there a moment ago and has been deleted since."""
 
     def verdict(self, node: NodeName) -> Verdict:
         if self.heard:
             return Verdict(True, Reason.AGENT_AT_WORK)
-        if not self.silent:
+        if not self.silent and self.since:
+            what = (
+                f"the Lease of the agent of {node} was deleted; it was last heard from at {utc(self.since)}"
+            )
+        elif not self.silent:
             what = f"this manager has not heard from the agent of {node} yet"
         elif self.since:
             what = f"the agent of {node} was last heard from at {utc(self.since)}"
@@ -70,11 +75,14 @@ class Heartbeats:
     shown to people."""
 
     _beats: dict[NodeName, _Beat] = field(default_factory=dict)
+    _deleted: set[NodeName] = field(default_factory=set)
+    """Those whose heartbeat is gone."""
     _looked_at: float | None = None
 
     def beat(self, node: NodeName, value: str, at: float, unix: float, *, claimed: float = 0.0) -> bool:
         """The heartbeat of `node` is `value`. True where that ends a silence. `claimed`: the instant that the agent says,
         shown to people where nobody saw the heartbeat change."""
+        self._deleted.discard(node)
         known = self._beats.get(node)
         if known is None:
             self._beats[node] = _Beat(value, at, claimed, AgentSign(heard=False))
@@ -87,12 +95,22 @@ class Heartbeats:
         known.sign = AgentSign(since=unix)
         return True
 
-    def forget(self, node: NodeName) -> None:
-        self._beats.pop(node, None)
+    def gone(self, node: NodeName) -> None:
+        """The heartbeat of `node` was deleted. That is no sign of life, so its silence goes on from the last one: whoever
+        was heard is not any more, and who was silent stays so."""
+        known = self._beats.get(node)
+        if known is None:
+            return
+        self._deleted.add(node)
+        if known.sign.heard:
+            known.sign = AgentSign(heard=False, since=known.changed_at_unix)
 
-    def judge(self, nodes: Iterable[NodeName], at: float) -> dict[NodeName, AgentSign]:
+    def judge(self, nodes: Collection[NodeName], at: float) -> dict[NodeName, AgentSign]:
         """The sign of each of `nodes` as of `at`, when all heartbeats were last known to be up to date; not to be asked
         before they have been read once. O(nodes); the very same value where nothing has changed."""
+        for node in self._deleted.difference(nodes) if self._deleted else ():
+            del self._beats[node]  # gone with its heartbeat
+            self._deleted.discard(node)
         if self._looked_at is not None and at - self._looked_at > DARK_SECONDS:
             for beat in self._beats.values():
                 beat.changed_at += at - self._looked_at

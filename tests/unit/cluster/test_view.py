@@ -145,6 +145,24 @@ async def test_agent_is_heard_while_its_lease_changes_by_whatever_clock() -> Non
         assert await bench.agent() == (True, False)
 
 
+async def test_a_lease_that_is_deleted_does_not_begin_a_silence_anew() -> None:
+    bench = Agents()
+    bench.beat()
+    async with bench.running():
+        await bench.look()
+        bench.beat()
+        assert await bench.agent() == (True, False)
+        for _ in range(8):
+            await bench.clock.advance(10)
+            bench.beat("poolmgr-agent-n2")
+            await bench.look()
+        assert await bench.agent() == (False, True)
+        since = (await bench.look()).nodes[0].agent.since
+        bench.api.remove(f"{LEASES}/poolmgr-agent-n1")
+        assert await bench.agent() == (False, True), "nobody was heard by that"
+        assert (await bench.look()).nodes[0].agent.since == since
+
+
 async def test_an_api_server_that_is_away_silences_no_agent() -> None:
     bench = Agents()
     bench.beat()

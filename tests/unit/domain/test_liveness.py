@@ -93,11 +93,40 @@ def test_who_could_hear_nobody_silences_nobody() -> None:
     assert judge.wait(1).silent
 
 
-def test_a_lease_that_is_gone_ends_what_was_known() -> None:
+def test_who_was_heard_is_not_once_its_lease_is_deleted_and_its_minute_runs_on() -> None:
     judge = heard()
-    judge.beats.forget(N1)
-    assert not judge.sign().heard and not judge.sign().silent
-    assert judge.wait(SILENT_SECONDS + 1).silent
+    judge.wait(SILENT_SECONDS - 10)
+    judge.beats.gone(N1)
+    unheard = judge.sign()
+    assert (unheard.heard, unheard.silent, unheard.since) == (False, False, UNIX)
+    said = unheard.verdict(N1).message
+    assert "the Lease of the agent of n1 was deleted; it was last heard from at 2027-01-15 08:00 UTC" in said
+    assert not judge.wait(10).silent
+    assert judge.wait(1).silent, "counted from when it was last heard, not from when the Lease was deleted"
+
+
+def test_a_lease_that_is_deleted_does_not_begin_a_silence_anew() -> None:
+    judge = heard()
+    silent = judge.wait(300)
+    judge.beats.gone(N1)
+    assert judge.sign() is silent
+    assert judge.wait(300) is silent, "and says since when as before"
+
+
+def test_a_deleted_lease_that_comes_back_with_the_same_text_is_no_sign_of_life() -> None:
+    judge = heard()
+    judge.wait(300)
+    judge.beats.gone(N1)
+    assert not judge.hear(value="2") and judge.sign().silent
+    assert judge.hear() and judge.sign().heard, "that its agent renewed it is one"
+
+
+def test_a_node_that_is_gone_with_its_lease_is_forgotten() -> None:
+    judge = heard()
+    judge.wait(300)
+    judge.beats.gone(N1)
+    judge.beats.judge([N2], judge.at)
+    assert judge.sign() == AgentSign(heard=False), "one that is back under its name begins as any new one"
 
 
 def test_where_nobody_heard_it_the_agents_own_word_is_shown() -> None:
