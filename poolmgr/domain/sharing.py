@@ -42,6 +42,8 @@ class SharingState:
     then, so one that is there again was stamped later. Empty when it was not asked since the last move."""
     asked_at: float = 0.0
     """Unix seconds."""
+    opened_at: float = 0.0
+    """For when its scheduler had last been asked to look when the node was opened after that, whole Unix seconds; 0 where it never was."""
     locked_by: str = ""
     """Owner in HAMi's node lock; empty when free."""
     allocating: int = 0

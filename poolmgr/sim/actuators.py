@@ -158,7 +158,8 @@ class Actuators:
         elif not cordoned:
             if at.cordoned_by_us:
                 at.unschedulable = at.cordoned_by_us = False
-            at.sharing.asked_for = ""
+            if at.sharing.asked_for:
+                at.sharing.asked_for, at.sharing.opened_at = "", round(at.sharing.asked_at)
             self.hami.poke()
             self.kube.poke()
         self.touch(node)

@@ -233,6 +233,7 @@ class SimulatedFleet:
                 handshake=sharing.handshake,
                 asked_for=sharing.asked_for,
                 asked_at=sharing.asked_at,
+                opened_at=sharing.opened_at,
                 locked_by=sharing.allocating,
                 allocating=1 if sharing.allocating else 0,
                 last_placement_at=sharing.last_placement_at,

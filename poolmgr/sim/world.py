@@ -94,6 +94,7 @@ class SimSharing:
     handshake: str = ""
     asked_for: str = ""
     asked_at: float = 0.0
+    opened_at: float = 0.0
     fence: frozenset[GpuUuid] = frozenset()
     """What the node's annotation says."""
     fence_seen: frozenset[GpuUuid] = frozenset()

@@ -9,6 +9,7 @@ from poolmgr.cluster.trust import is_of_plugin, is_past, is_placing
 from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.sharing import RegisteredGpu, SharingState
 from poolmgr.wire import DaemonSet, Node
+from poolmgr.wire.annotations import OPENED
 from poolmgr.wire.hami.config import HamiConfig
 from poolmgr.wire.hami.register import UNREADABLE, decode_register
 from poolmgr.wire.instants import from_rfc3339
@@ -52,6 +53,7 @@ def sharing_state(
         handshake=annotations.handshake,
         asked_for=asked_for,
         asked_at=float(whole(asked_at)),
+        opened_at=float(whole(node.metadata.labels.get(OPENED, ""))),
         locked_by=lock_owner(annotations.lock, now),
         allocating=sum(p.allocating and is_placing(now, p.at) for p in placed),
         last_placement_at=max((p.at for p in placed), default=0.0),

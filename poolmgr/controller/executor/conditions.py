@@ -1,6 +1,7 @@
 """Questions about one node that both recipes ask. Pure; each answer names what it found."""
 
 from collections.abc import Iterable, Mapping
+from math import floor
 
 from poolmgr.domain.demand import SharedPod
 from poolmgr.domain.directives import WORDS
@@ -291,13 +292,23 @@ def attach_sharing(
     unclosed = unsure - sharing.closing if closes_gpus(sharing) else frozenset()
     if (sharing.closing - closed or unclosed) and node.transition is not None:
         return Perform(
-            (FenceGpus(closed), AskScheduler(node.transition.plan_id, snapshot.taken_at)),
+            (FenceGpus(closed), _ask(node.transition, snapshot.taken_at)),
             Reason.STEP_STARTED,
             f"opening the GPUs of {node.name} to vGPU pods again, and asking HAMi's scheduler to look",
         )
-    if unsure and not sharing.asked_for:
+    if unsure and not sharing.asked_for and _opened_since(sharing, node.transition):
         return None  # it has looked, and the node has been opened since
     return scheduler_look(node, sharing, snapshot.taken_at)
+
+
+def _ask(transition: Transition, now: float) -> AskScheduler:
+    """Never of before the step, whoever's clock said when that began."""
+    return AskScheduler(transition.plan_id, max(now, transition.step_started_at))
+
+
+def _opened_since(sharing: SharingState, transition: Transition | None) -> bool:
+    """The node has been opened within this step, which comes after the scheduler has looked. That is noted in whole seconds."""
+    return transition is not None and sharing.opened_at >= floor(transition.step_started_at)
 
 
 def unlisted(node: Node, gpus: Iterable[Gpu]) -> tuple[Gpu, ...]:
@@ -321,7 +332,7 @@ def scheduler_look(node: Node, sharing: SharingState, now: float) -> Action | No
     plan = node.transition.plan_id
     if sharing.asked_for != plan:
         return Perform(
-            (AskScheduler(plan, now),),
+            (_ask(node.transition, now),),
             Reason.STEP_STARTED,
             f"asking HAMi's scheduler to look at {node.name} again",
         )

@@ -18,6 +18,7 @@ from poolmgr.domain.liveness import SILENT_SECONDS
 from poolmgr.domain.modes import Mode, Step
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.usage import is_parked
+from poolmgr.sim.actuators import When
 from poolmgr.sim.agent import SimAgents
 from poolmgr.sim.fleet import A10_RESOURCE
 from poolmgr.sim.world import PodRequest, SimNode, SpecRead, VmRequest
@@ -165,6 +166,38 @@ async def test_a_parked_gpu_is_closed_and_the_rest_of_the_node_serves() -> None:
     await move.run(60)
     comes = next(p for p in move.rig.fleet.world.pods.values() if p.request.name == "comes")
     assert comes.started_at is not None and comes.slices[0].uuid != move.uuid
+
+
+@pytest.mark.parametrize(
+    ("hami", "refused"),
+    [((2, 10), False), ((2, 10), True), ((2, 8), False)],
+    ids=["hami-2.10", "hami-2.10-one-write-refused", "hami-2.8"],
+)
+async def test_hamis_scheduler_has_looked_before_a_node_with_a_parked_gpu_is_opened(
+    hami: tuple[int, int], refused: bool
+) -> None:
+    asked, opened = "ensure_scheduler_asked", "ensure_cordoned"
+    calls = await calls_while_parked(hami, {})
+    assert [name for _, name in calls if name in (asked, opened)] == [asked, opened]
+    if refused:
+        number = next(number for number, name in calls if name == asked)
+        calls = await calls_while_parked(hami, {number: "before"})
+        assert [name for _, name in calls if name in (asked, opened)] == [asked, asked, opened]
+
+
+async def calls_while_parked(hami: tuple[int, int], fail_at: dict[int, When]) -> list[tuple[int, str]]:
+    """(number, name) of what the manager does in the first minutes after it has parked a move to VMs."""
+    move = await Silence.before(Mode.PASSTHROUGH, hami)
+    faults = move.rig.fleet.faults
+    faults.fail_at = fail_at
+    await move.until(Step.REBIND)
+    move.rig.fleet.agents.kill(NODE)
+    await move.until(Step.ATTACH)
+    assert move.node.transition is not None
+    parked_at, before = move.node.transition.step_started_at, faults.calls
+    await move.run(120)
+    assert move.node.sharing.opened_at >= int(parked_at) and move.open_but_for_the_moving()
+    return [(number, name) for number, name, _ in faults.log if number > before]
 
 
 @pytest.mark.parametrize("gpus", [1, 2])

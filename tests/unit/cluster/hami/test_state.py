@@ -64,6 +64,11 @@ def test_for_whom_and_when_the_scheduler_was_asked(annotation: str, read: tuple[
     assert (found.asked_for, found.asked_at) == read
 
 
+@pytest.mark.parametrize(("label", "read"), [("1800000000", 1.8e9), ("yes", 0.0), ("", 0.0)])
+def test_since_when_the_node_is_open_again(label: str, read: float) -> None:
+    assert state(labels={"poolmgr.io/opened": label}).opened_at == read
+
+
 def test_fence_that_someone_removed_does_not_count() -> None:
     annotations = {"poolmgr.io/fenced": GPU_A, "hami.io/node-handshake": "Requesting_2026-11-22 10:00:00"}
     assert state(annotations=annotations).fenced == frozenset()

@@ -122,12 +122,26 @@ def test_a_gpu_that_may_be_anywhere_stays_closed_when_the_others_open() -> None:
     assert attached_but_for_g1(version=(2, 9), asked_at=NOW - 16) is None  # it has no cordon of GPUs
 
 
-def test_the_scheduler_is_asked_once_also_where_a_gpu_stays_closed() -> None:
-    closed = frozenset({G1.uuid})
-    assert isinstance(attached_but_for_g1(closing=closed, handshake=""), Wait)
-    assert attached_but_for_g1(closing=closed, handshake="", asked_for="") is None
-    asking = attached(asked_for="")
+@pytest.mark.parametrize("release", [(2, 8), (2, 10)], ids=["hami-2.8", "hami-2.10"])
+def test_the_scheduler_is_asked_once_also_where_a_gpu_stays_closed(release: tuple[int, int]) -> None:
+    """Whatever was written of it before: 2.8 has no cordon with which it would be asked, and on 2.10 the cordon may be written
+    and the question refused."""
+    closed = {"version": release, "closing": frozenset({G1.uuid} if release >= (2, 10) else ())}
+    asking = attached_but_for_g1(asked_for="", **closed)
     assert isinstance(asking, Perform) and asking.effects == (AskScheduler(MOVE.plan_id, NOW),)
+    of_before = attached_but_for_g1(asked_for="", opened_at=NOW - 1, **closed)
+    assert of_before == asking, "opened at the end of an earlier move"
+    assert isinstance(attached_but_for_g1(handshake="", **closed), Wait)
+    assert attached_but_for_g1(asked_for="", opened_at=NOW, **closed) is None
+
+
+def test_a_step_that_began_ahead_of_this_managers_clock_is_asked_for_once_all_the_same() -> None:
+    begun = replace(MOVE, step_started_at=NOW + 30.7)
+    asking = conditions.scheduler_look(node(G0, transition=begun), sharing(G0, asked_for=""), NOW)
+    assert isinstance(asking, Perform) and asking.effects == (AskScheduler(MOVE.plan_id, NOW + 30.7),)
+    closed = sharing(G0, asked_for="", opened_at=NOW + 30, closing=frozenset({G1.uuid}))
+    opened = node(G0, transition=begun, sharing=closed)
+    assert conditions.attach_sharing(opened, snapshot(opened), frozenset(), frozenset({G1.uuid})) is None
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ SILENT = AgentSign(heard=False, since=NOW - 300, silent=True)
 STAYED, ALSO_STAYED = gpu(0, desired_mode=Mode.PASSTHROUGH), gpu(1, desired_mode=Mode.PASSTHROUGH)
 ARRIVED = gpu(1, mode=Mode.PASSTHROUGH, desired_mode=Mode.PASSTHROUGH, plan_id="plan1")
 NEIGHBOUR = gpu(2)
-GIVEN_BACK = sharing(NEIGHBOUR, STAYED, fenced=frozenset({STAYED.uuid}), asked_for="")
+GIVEN_BACK = sharing(NEIGHBOUR, STAYED, fenced=frozenset({STAYED.uuid}), asked_for="", opened_at=NOW)
 
 
 def parked(
