@@ -129,7 +129,8 @@ class Counterparts:
             "annotations": fresh["metadata"]["annotations"] | mine,
         }
         await self.api.patch(kinds.NODES, name, {"metadata": metadata, "spec": {"unschedulable": None}})
-        await self._slices(name, fleet.SPLIT * (self.size.gpus - self.size.vms_per_node))
+        slices = fleet.SPLIT * (self.size.gpus - self.size.vms_per_node)
+        await self._offer(name, {SLICES: slices, fleet.model_of(node).resource: self.size.vms_per_node})
         with contextlib.suppress(PoolError):  # it is there already
             await run_pod(self.api, workloads.ordinary_pod(node, 0))
 
@@ -189,6 +190,9 @@ class Counterparts:
             device["advertised"] = device["mode"] == order["mode"] == "Passthrough"
         report = {"observedGeneration": found["metadata"]["generation"], "devices": status["devices"]}
         await self.api.patch(kinds.GPU_NODES, name, {"status": report}, subresource="status")
+        if rebinds:
+            resource = fleet.model_of(int(name.rsplit("-", 1)[1])).resource
+            await self._offer(name, {resource: sum(d["advertised"] for d in status["devices"])})
 
     async def _bind(self, node: str) -> None:
         """The scheduler and the kubelet, once the move on `node` is over: its VM gets the GPU."""
@@ -237,7 +241,7 @@ class Counterparts:
 
     async def _plugin_ends(self, node: str) -> None:
         await self.api.delete(kinds.PODS, f"hami-device-plugin-{node.rsplit('-', 1)[1]}", namespace=SYSTEM)
-        await self._slices(node, 0)
+        await self._offer(node, {SLICES: 0})
 
     async def _plugin_starts(self, name: str) -> None:
         node = int(name.rsplit("-", 1)[1])
@@ -247,10 +251,11 @@ class Counterparts:
         await run_pod(self.api, workloads.ordinary_pod(node, 0))
         registered = {REGISTER: fleet.register(node, shared)}
         await self.api.patch(kinds.NODES, name, {"metadata": {"annotations": registered}})
-        await self._slices(name, fleet.SPLIT * len(shared))
+        await self._offer(name, {SLICES: fleet.SPLIT * len(shared)})
 
-    async def _slices(self, node: str, slices: int) -> None:
-        amounts = {SLICES: str(slices)}
+    async def _offer(self, node: str, numbers: dict[str, int]) -> None:
+        """What the kubelet shows of these resources on its Node."""
+        amounts = {name: str(number) for name, number in numbers.items()}
         body = {"status": {"allocatable": amounts, "capacity": amounts}}
         await self.api.patch(kinds.NODES, node, body, subresource="status")
 

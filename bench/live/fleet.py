@@ -129,6 +129,7 @@ def kubernetes_node(size: Size, node: int) -> Json:
         "ephemeral-storage": "1Ti",
         "pods": "250",
         "nvidia.com/gpu": str(SPLIT * len(shared)),
+        model_of(node).resource: str(size.vms_per_node),
     }
     images = [
         {"names": [f"registry.example/team/{name}-image-{n}@sha256:{n:064x}"], "sizeBytes": 1_000_000 * n}

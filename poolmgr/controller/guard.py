@@ -14,6 +14,7 @@ from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, RebalanceMode
 from poolmgr.domain.identifiers import PoolName, WorkloadUid
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.occupancy import Occupancy, occupancy_of
+from poolmgr.domain.offers import is_counted
 from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
@@ -138,7 +139,7 @@ def _tally(snapshot: ClusterSnapshot) -> dict[PoolName | None, _Tally]:
             if tally is None:
                 continue
             mode = gpu.desired_mode or gpu.observed_mode
-            if mode is not None:
+            if mode is not None and is_counted(gpu):
                 tally.desired[mode] += 1
             tally.in_flight += is_in_flight(gpu, node)
     return tallies

@@ -27,6 +27,7 @@ from poolmgr.controller.side_by_side import side_by_side
 from poolmgr.controller.silence import note_silence
 from poolmgr.controller.status import pool_statuses
 from poolmgr.controller.status_writing import write_pools, write_reservations
+from poolmgr.controller.unoffered import Unoffered
 from poolmgr.controller.unserved import Unserved
 from poolmgr.domain.backoff import Backoff
 from poolmgr.domain.census import Census, CensusCache
@@ -85,6 +86,7 @@ class Controller:
             save_seconds=self._settings.learned_state_seconds,
         )
         self._unserved = Unserved()
+        self._unoffered = Unoffered()
         self._admitting = Admitting(dependencies.admitter, dependencies.leadership)
         self._lock = asyncio.Lock()
         self._sampled_at = float("-inf")
@@ -287,7 +289,8 @@ class Controller:
             return found, directives
 
     async def _observe(self) -> ClusterSnapshot:
-        snapshot = self._admitting.applied(self._unserved.applied(await self._dependencies.view.snapshot()))
+        seen = self._unoffered.applied(await self._dependencies.view.snapshot())
+        snapshot = self._admitting.applied(self._unserved.applied(seen))
         self.snapshot = snapshot
         self.readiness = self._readiness(snapshot)
         now = self._dependencies.clock.monotonic()
@@ -299,11 +302,7 @@ class Controller:
 
     def _readiness(self, snapshot: ClusterSnapshot) -> Verdict:
         if not snapshot.synced:
-            return Verdict(
-                False,
-                Reason.NOT_SYNCED,
-                "the manager has not read the whole cluster yet",
-            )
+            return Verdict(False, Reason.NOT_SYNCED, "the manager has not read the whole cluster yet")
         age = self._dependencies.clock.now() - snapshot.taken_at
         if age > self._settings.stale_after_seconds:
             return Verdict(

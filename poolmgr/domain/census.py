@@ -50,7 +50,7 @@ class Count:
     moving: int = 0
     trouble: int = 0
     withdrawn: int = 0
-    """Unused GPUs that an operator lets nobody have. They count on neither side."""
+    """Unused GPUs that an operator, or the kubelet, lets nobody have. They count on neither side."""
     running_vms: int = 0
     running_pods: int = 0
     waiting_vms: int = 0

@@ -71,7 +71,8 @@ class Gpu:
     """Whether its agent would move it to the other mode now, its users apart: hardware, settings of the card, and whether
     enough is known to say who uses it. An operator's directive that keeps it where it is says no as well."""
     closed: Verdict | None = None
-    """Why nobody new gets it, where an operator withdraws it (`directives.closes`): whoever uses it keeps it."""
+    """Why nobody new gets it: an operator withdraws it (`directives.closes`), or its kubelet does not offer it (`offers`).
+    Whoever uses it keeps it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,9 @@ class Node:
     memory_mib_free: int = 0
     amounts_free: tuple[tuple[str, int], ...] = ()
     """Of other resources by name, what pods have left of what the node offers; `pods` among them."""
+    offered: tuple[tuple[str, int], ...] | None = None
+    """Of each resource by which VMs ask for its GPUs, how many its kubelet offers or pods have, whichever is more; None where
+    nobody says."""
     ports_taken: tuple[HostPort, ...] = ()
     taints: tuple[Taint, ...] = ()
     withheld_labels: tuple[tuple[str, str], ...] = ()

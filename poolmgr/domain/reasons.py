@@ -46,6 +46,7 @@ class Reason(StrEnum):
     GPU_QUARANTINED = "GpuQuarantined"  # an operator took it out of use: no new workload gets it
     NODE_DRAINED = "NodeDrained"  # an operator is draining its node: all its GPUs go to one side
     NOT_ADOPTED = "NotAdopted"  # poolmgr has not recorded yet in which mode it found the GPU
+    NOT_OFFERED = "NotOffered"  # its agent reports it ready for VMs; its kubelet does not offer it
 
     # Demand that cannot be served now
     NO_CANDIDATE = "NoCandidate"  # no GPU of the model can be moved now

@@ -87,7 +87,7 @@ class GpuState(StrEnum):
     MOVING = "Moving"
     TROUBLE = "Trouble"
     WITHDRAWN = "Withdrawn"
-    """Nobody uses it, and an operator lets nobody have it."""
+    """Nobody uses it, and nobody new gets it: an operator says so, or its kubelet does not offer it."""
 
 
 def state_of(gpu: Gpu, transition: Transition | None, used: bool) -> GpuState:

@@ -74,6 +74,7 @@ def node_of(
         cpu_milli_free=max(0, cpu - taken.cpu_milli),
         memory_mib_free=max(0, memory - taken.memory_mib),
         amounts_free=_amounts_free(wire, taken),
+        offered=_offered(gpu_node, node, taken),
         ports_taken=tuple(sorted((port for port, n in taken.ports.items() if n > 0), key=repr)),
         taints=tuple(Taint(t.key, t.value, t.effect) for t in wire.spec.taints),
         withheld_labels=tuple(sorted(withheld_labels(wire).items())),
@@ -95,6 +96,16 @@ def _amounts_free(node: WireNode, taken: Requested) -> tuple[tuple[str, int], ..
             used = taken.pods if name == PODS else taken.amounts[name]
             free.append((name, max(0, count(text) - used)))
     return tuple(sorted(free))
+
+
+def _offered(
+    gpu_node: GpuNode, node: WireNode | None, taken: Requested
+) -> tuple[tuple[str, int], ...] | None:
+    if node is None:
+        return None
+    names = {device.resource_name for device in gpu_node.status.devices if device.resource_name}
+    shown = node.status.allocatable
+    return tuple((name, max(count(shown.get(name, 0)), taken.amounts[name])) for name in sorted(names))
 
 
 def withheld_labels(node: WireNode) -> dict[str, str]:

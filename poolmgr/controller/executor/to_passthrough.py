@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from poolmgr.domain.fleet import EvictionRule, Gpu, Granularity, Node, Pool, Transition
 from poolmgr.domain.modes import Step
+from poolmgr.domain.offers import unoffered
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 from poolmgr.domain.usage import User
@@ -130,5 +131,12 @@ def attach(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Act
         return Wait(
             Reason.STEP_WAITING,
             f"waiting for the kubelet of {node.name} to show {conditions.names(hidden)} to VMs",
+        )
+    # The scheduler goes by the Node alone, which the kubelet writes every 10 s.
+    resources = {g.resource_name for g in moved}
+    if any(g.resource_name in resources for g in unoffered(node)):
+        return Wait(
+            Reason.STEP_WAITING,
+            f"waiting for the kubelet of {node.name} to offer {conditions.names(moved)} to VMs on its Node",
         )
     return Advance(Step.RELEASE, Reason.STEP_DONE, f"ready for VMs: {conditions.names(moved)} on {node.name}")

@@ -11,6 +11,7 @@ from poolmgr.domain.denials import Denial, gpu_denial, node_denial
 from poolmgr.domain.fleet import Gpu, Granularity, Node, Pool, RebalanceMode
 from poolmgr.domain.identifiers import PciAddress, WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.offers import is_counted
 from poolmgr.domain.plan import Refusal
 from poolmgr.domain.usage import held_by_others, in_use, is_in_flight, is_open
 from poolmgr.planner.inventory.usage import Usage
@@ -179,7 +180,7 @@ def _part(
         arriving = mode is not wanted or phase is moving
         flies = (arriving or node.transition is not None) and is_in_flight(gpu, node)
         part.moving += flies
-        if wanted is passthrough:
+        if wanted is passthrough and is_counted(gpu):
             part.passthrough += 1
             drains = mode is shared
             part.vm_busy += busy and not drains

@@ -399,6 +399,22 @@ def test_attach_waits_for_the_kubelet_to_show_the_gpu() -> None:
     assert isinstance(action, Wait) and "kubelet" in action.message
 
 
+@pytest.mark.parametrize(("offered", "arrived"), [(0, False), (1, False), (2, True)])
+def test_attach_waits_until_the_kubelet_offers_all_gpus_of_its_name_on_the_node(
+    offered: int, arrived: bool
+) -> None:
+    there_before = gpu(1, mode=Mode.PASSTHROUGH, advertised=True, resource_name=G0.resource_name)
+    found = at(Step.ATTACH, on=OFF, gpus=(moved(), there_before), offered=((G0.resource_name, offered),))
+    assert isinstance(found, Advance) is arrived
+    assert arrived or ("offer" in found.message and "on its Node" in found.message)
+
+
+def test_attach_does_not_wait_for_gpus_of_another_name() -> None:
+    other = gpu(1, mode=Mode.PASSTHROUGH, advertised=True, resource_name="nvidia.com/other")
+    offers = ((G0.resource_name, 1), ("nvidia.com/other", 0))
+    assert isinstance(at(Step.ATTACH, on=OFF, gpus=(moved(), other), offered=offers), Advance)
+
+
 def test_a_node_given_whole_to_vms_keeps_hamis_plugin_off() -> None:
     action = at(Step.ATTACH, on=OFF, gpus=(moved(),))
     assert isinstance(action, Advance) and action.to is Step.RELEASE
