@@ -5,13 +5,12 @@ Invariants:
   *before* its renewal was sent and stops after `renew_deadline_seconds`; anyone else counts from *after* it
   saw the lease change and waits `duration_seconds`, which is longer. Only monotonic clocks are compared, each
   with itself; the instants in the lease are for people.
-- A lease that somebody deleted may still be held: its holder stops at its next renewal, and anyone else waits
-  `duration_seconds` before making a new one. What nobody can see is a lease that is deleted before others have read it
-  once (`retry_seconds`), or before its first holder in this cluster has written anything: two may then hold it until
-  one of them renews.
+- A lease that somebody deleted may still be held, by somebody of whom nobody knows. So a lease is made without a holder
+  and without `acquireTime`, and such a one is taken no sooner than `duration_seconds` after it was seen: whoever held one
+  before it was made cannot have renewed it since, and has stopped. The first manager of a cluster waits that long, too.
 - Epochs strictly rise. Every acquisition, also by the same process again, increments `leaseTransitions`; where
-  the lease was deleted the count goes on from the highest epoch that this process saw or finds on the objects that
-  leaders wrote.
+  the lease was deleted the count goes on from the highest epoch that the candidates saw or find on the objects that
+  leaders wrote. An epoch that nobody saw and no object carries may come again, after its holder has stopped.
 - `epoch` is None as soon as the lease is not surely held, also when this process was stopped for a while and
   has not yet noticed anything.
 """
@@ -35,8 +34,6 @@ log = structlog.get_logger()
 NEVER = float("-inf")
 AGAIN_SECONDS = 0.2
 """Until a renewal is tried again that met an earlier one of ours, whose answer was lost."""
-DELETED = "deleted"
-"""In place of a lease's version."""
 
 
 class Elector:
@@ -136,41 +133,58 @@ class Elector:
             )
             return None
         floor = max(floor, self._highest)
-        if lease is None and floor and not self._over_since_deleted(now):
-            return None
-        first = lease is None
         if lease is None:
-            lease = Lease(metadata=ObjectMeta(name=self._settings.name, namespace=self._settings.namespace))
+            await self._make(floor)
+            return None
         epoch = LeaseEpoch(floor + 1)
         instant = to_rfc3339_micro(self._clock.now())
+        await self._put(lease, self._spec(epoch, acquired=instant))
+        self._held, self._highest, self.holder = epoch, epoch, self._identity
+        return epoch
+
+    async def _make(self, floor: int) -> None:
+        """A lease that nobody holds, with the highest epoch that is known here."""
+        self.holder = ""
+        self._say_that_it_is_new()
+        spec = LeaseSpec(
+            holder_identity="",
+            lease_duration_seconds=self._settings.duration_seconds,
+            lease_transitions=floor,
+        )
+        metadata = ObjectMeta(name=self._settings.name, namespace=self._settings.namespace)
         try:
-            await self._put(lease, self._spec(epoch, acquired=instant))
+            made = await self._write(Lease(metadata=metadata), spec)
+        except Stale:  # another was faster
+            return
         except Absent as absent:
-            if not first:
-                raise
             raise Rejected(
                 Reason.NOT_FOUND,
                 f"there is no namespace {self._settings.namespace}. Install the chart, which makes it, or name "
                 f"another with POOLMGR_NAMESPACE.",
             ) from absent
-        self._held, self._highest, self.holder = epoch, epoch, self._identity
-        return epoch
+        self._unchanged_for(made.metadata.resource_version, self._clock.monotonic())
 
     def _free(self, lease: Lease, now: float) -> bool:
         spec = lease.spec
         self.holder = spec.holder_identity or ""
         # Our own name there, without our holding it, is a write of ours whose answer was lost.
-        if not self.holder or self.holder == self._identity:
+        if self.holder == self._identity or (not self.holder and spec.acquire_time is not None):
             return True
-        self.not_leading_message = f"manager {self.holder} holds the lease {self._where}; this one stands by"
+        if self.holder:
+            self.not_leading_message = (
+                f"manager {self.holder} holds the lease {self._where}; this one stands by"
+            )
+        else:
+            self._say_that_it_is_new()
         own = self._settings.duration_seconds
         duration = max(own, spec.lease_duration_seconds or own)
         return self._unchanged_for(lease.metadata.resource_version, now) >= duration
 
-    def _over_since_deleted(self, now: float) -> bool:
-        """Whether a holder of the lease that is gone has surely stopped."""
-        self.not_leading_message = f"somebody deleted the lease {self._where}; the manager makes a new one once the old holder must have stopped"
-        return self._unchanged_for(DELETED, now) >= self._settings.duration_seconds
+    def _say_that_it_is_new(self) -> None:
+        self.not_leading_message = (
+            f"the lease {self._where} is new: it is taken after {self._settings.duration_seconds} s, when whoever held one that "
+            "somebody deleted must have stopped"
+        )
 
     def _unchanged_for(self, version: str, now: float) -> float:
         """Seconds for which the lease has had this version: whoever holds it changes it with each renewal."""
@@ -259,15 +273,17 @@ class Elector:
         return lease
 
     async def _put(self, lease: Lease, spec: LeaseSpec) -> None:
-        """Create or replace by compare-and-swap; on success the lease is held from before the request."""
+        """Replace by compare-and-swap; on success the lease is held from before the request."""
         begun = self._clock.monotonic()
+        self._lease = await self._write(lease, spec)
+        self._deadline = begun + self._settings.renew_deadline_seconds
+
+    async def _write(self, lease: Lease, spec: LeaseSpec) -> Lease:
+        """Create, or replace by compare-and-swap."""
         body = Lease(api_version="coordination.k8s.io/v1", kind="Lease", metadata=lease.metadata, spec=spec)
         exists = bool(lease.metadata.resource_version)
         method, path = ("PUT", self._path) if exists else ("POST", self._collection)
-        self._lease = await self._client.write(
-            method, path, encode_body(body), Lease, content_type=ContentType.JSON
-        )
-        self._deadline = begun + self._settings.renew_deadline_seconds
+        return await self._client.write(method, path, encode_body(body), Lease, content_type=ContentType.JSON)
 
 
 async def _ended(task: "asyncio.Future[None]") -> None:

@@ -76,13 +76,18 @@ class Candidate:
 
 
 class Bench:
-    def __init__(self, floor: int | None = 0) -> None:
+    """With a lease that nobody holds, unless it is to be made first."""
+
+    def __init__(self, floor: int | None = 0, *, made: bool = True) -> None:
         self.clock = VirtualClock()
         self.api = FakeApi(self.clock)
         self.api.kinds.add(LEASES)
         self.floor = floor
         self.epochs: list[int] = []
         self.candidates: list[Candidate] = []
+        if made:
+            given_back = {"holderIdentity": "", "acquireTime": "2026-01-01T00:00:00.000000Z"}
+            self.api.put(ALL_LEASES, lease(**given_back, leaseTransitions=0))
 
     def candidate(self, name: str, wall_offset: float = 0.0) -> Candidate:
         candidate = Candidate(self, name, wall_offset)
@@ -292,7 +297,7 @@ async def test_lease_that_someone_deletes_does_not_bring_epochs_back() -> None:
     await bench.close()
 
 
-async def test_a_deleted_lease_is_not_made_anew_while_its_holder_may_lead() -> None:
+async def test_a_deleted_lease_is_made_anew_and_not_taken_while_its_holder_may_lead() -> None:
     """The holder is cut off, so it cannot learn that the lease is gone."""
     bench = Bench()
     one, two = bench.candidate("one"), bench.candidate("two")
@@ -302,10 +307,53 @@ async def test_a_deleted_lease_is_not_made_anew_while_its_holder_may_lead() -> N
     bench.api.remove(LEASE)
     await bench.advance(9)
     assert follower.elector.epoch is None
-    assert "deleted the lease poolmgr-system/poolmgr-manager" in follower.elector.not_leading_message
+    assert follower.elector.not_leading_message == (
+        "the lease poolmgr-system/poolmgr-manager is new: it is taken after 15 s, when whoever held one that somebody deleted "
+        "must have stopped"
+    )
     await bench.advance(12)
     assert follower.elector.epoch == 2
     leader.transport.down = False
+    await bench.close()
+
+
+async def test_a_lease_deleted_before_anybody_else_has_read_it_is_waited_for_as_well() -> None:
+    """Nobody else knows of its holder, which is cut off and has written nothing."""
+    bench = Bench(made=False)
+    one = bench.candidate("one")
+    await bench.advance(18)
+    assert one.elector.epoch == 1
+    one.transport.down, bench.floor = True, 0
+    bench.api.remove(LEASE)
+    two = bench.candidate("two")
+    await bench.advance(7)
+    assert (one.elector.epoch, two.elector.epoch) == (1, None)
+    bench.epochs.clear()  # that it says the same epoch, once the other has stopped, nobody can know
+    await bench.advance(14)
+    assert (one.elector.epoch, two.elector.epoch) == (None, 1)
+    one.transport.down = False
+    await bench.close()
+
+
+async def test_the_first_lease_of_a_cluster_is_taken_by_one_of_those_who_make_it() -> None:
+    bench = Bench(made=False)
+    candidates = [bench.candidate(name) for name in ("one", "two", "three")]
+    await bench.advance(14.9)
+    assert [c.elector.epoch for c in candidates] == [None] * 3
+    await bench.advance(4)
+    assert sorted(str(c.elector.epoch) for c in candidates) == ["1", "None", "None"]
+    await bench.close()
+
+
+async def test_a_lease_that_is_deleted_while_it_is_new_is_waited_for_anew() -> None:
+    bench = Bench(made=False)
+    one = bench.candidate("one")
+    await bench.advance(12)
+    bench.api.remove(LEASE)
+    await bench.advance(14)
+    assert one.elector.epoch is None
+    await bench.advance(8)
+    assert one.elector.epoch == 1
     await bench.close()
 
 
@@ -346,7 +394,7 @@ async def test_nobody_leads_before_the_epochs_in_the_cluster_are_known() -> None
 
 
 async def test_a_manager_that_stands_by_says_why() -> None:
-    bench = Bench(floor=None)
+    bench = Bench(floor=None, made=False)
     bench.api.missing_namespaces.add("poolmgr-system")
     two = bench.candidate("two")
     await bench.advance(15)
@@ -358,7 +406,7 @@ async def test_a_manager_that_stands_by_says_why() -> None:
         "poolmgr-system. Install the chart, which makes it, or name another with POOLMGR_NAMESPACE."
     )
     bench.api.missing_namespaces.clear()
-    await bench.advance(15)
+    await bench.advance(21)
     assert two.elector.epoch == 1
     await bench.advance(15)
     three = bench.candidate("three")
@@ -499,8 +547,9 @@ async def test_the_lease_is_the_one_of_the_settings() -> None:
     settings = LeaseSettings("gpus", "theirs", duration_seconds=40, renew_deadline_seconds=30)
     one = Candidate(bench, "one", settings=settings)
     bench.candidates.append(one.start())
-    await bench.advance(3)
+    await bench.advance(44)
     assert bench.api.get(f"{others}/theirs")["spec"]["leaseDurationSeconds"] == 40
+    assert one.elector.epoch == 1
     one.transport.down = True
     await bench.advance(25)
     assert one.elector.epoch == 1, "until its own deadline"
@@ -687,7 +736,7 @@ async def test_a_lease_that_cannot_be_read_after_a_conflict_is_kept_and_soon_ren
 async def test_a_lease_deleted_while_it_was_taken_is_no_missing_namespace() -> None:
     bench = Bench()
     one = Candidate(bench, "one")
-    free = lease(holderIdentity="")
+    free = lease(holderIdentity="", acquireTime="2026-01-01T00:00:00.000000Z")
     free["metadata"] = {"name": "poolmgr-manager", "namespace": "poolmgr-system", "resourceVersion": "7"}
     one.transport.answers = [Response(200, json.dumps(free).encode()), Response(404, b"{}")]
     bench.candidates.append(one.start())
