@@ -100,7 +100,11 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
     ledger = SqlLedger(
         database,
         Retention(
-            history.plans_days, history.transitions_days, history.samples_days, history.rest_calls_days
+            history.plans_days,
+            history.transitions_days,
+            history.samples_days,
+            history.rest_calls_days,
+            history.mebibytes,
         ),
     )
     queued = QueuedLedger(ledger)

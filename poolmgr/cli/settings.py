@@ -144,6 +144,8 @@ class LedgerSettings(_Group):
     """Days for which demand samples are kept; the forecast needs several weeks to find a weekly rhythm."""
     rest_calls_days: float = Field(default=180.0, gt=0)
     """Days for which the audit of writing REST calls is kept."""
+    mebibytes: float = Field(default=512.0, gt=0)
+    """Largest size of the history in a SQLite file: what is oldest goes before its time, plans first. Not for PostgreSQL."""
 
 
 class ManagerSettings(BaseSettings):

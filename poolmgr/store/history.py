@@ -1,9 +1,10 @@
 """Reading history: pages of plans, moves and REST calls, and samples for the chart. Newest first."""
 
+from bisect import bisect_left
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, or_, select
 from sqlmodel import Session, SQLModel, col
 
 from poolmgr.domain.census import Count
@@ -64,7 +65,8 @@ class SqlHistory:
 
         def work(session: Session) -> Page[PastPlan]:
             rows, token = _page(session, query, PlanRow, before, page_size)
-            return Page(tuple(_past_plan(session, row) for row in rows), token)
+            refusals = _refusals(session, [row.id for row in rows])
+            return Page(tuple(_past_plan(session, row, tuple(refusals[row.id])) for row in rows), token)
 
         return await self._database.run(work)
 
@@ -176,7 +178,7 @@ def _children(session: Session, table: type[Row], parent: Any, row_id: int | Non
     return list(session.execute(query).scalars())
 
 
-def _past_plan(session: Session, row: PlanRow) -> PastPlan:
+def _past_plan(session: Session, row: PlanRow, refusals: tuple[Refusal, ...]) -> PastPlan:
     plan = Plan(
         plan_id=PlanId(row.plan_id),
         snapshot_generation=Generation(row.snapshot_generation),
@@ -196,7 +198,7 @@ def _past_plan(session: Session, row: PlanRow) -> PastPlan:
             )
             for m in _children(session, MoveRow, MoveRow.plan, row.id)
         ),
-        refusals=_refusals(session, row.id),
+        refusals=refusals,
         targets=tuple(
             Target(PoolName(t.pool), t.model, t.passthrough, t.shared, Reason(t.reason), t.message)
             for t in _children(session, TargetRow, TargetRow.plan, row.id)
@@ -205,14 +207,26 @@ def _past_plan(session: Session, row: PlanRow) -> PastPlan:
     return PastPlan(plan, row.pool, row.dry_run, row.outcome, row.refusals_left_out)
 
 
-def _refusals(session: Session, plan: int | None) -> tuple[Refusal, ...]:
-    """As columns, not as objects of the session: there are up to a thousand of each plan."""
-    found = (RefusalRow.kind, RefusalRow.namespace, RefusalRow.name, RefusalRow.reason, RefusalRow.message)
-    query = select(*map(col, found)).where(col(RefusalRow.plan) == plan).order_by(col(RefusalRow.id))
-    return tuple(
-        Refusal(Subject(SubjectKind(kind), namespace, name), Reason(reason), message)
-        for kind, namespace, name, reason, message in session.execute(query)
+def _refusals(session: Session, plans: list[int]) -> dict[int, list[Refusal]]:
+    """What each of these plans says, workloads first. As columns, not as objects of the session: there are up to a thousand of
+    each plan."""
+    found: dict[int, list[Refusal]] = {plan: [] for plan in plans}
+    if not plans:
+        return found
+    ordered = sorted(plans)
+    until = col(RefusalRow.until_plan)
+    names = ("plan", "until_plan", "kind", "namespace", "name", "reason", "message")
+    query = (
+        select(*(col(getattr(RefusalRow, name)) for name in names))
+        .where(col(RefusalRow.plan) <= ordered[-1], or_(until.is_(None), until > ordered[0]))
+        .order_by(col(RefusalRow.kind) == SubjectKind.GPU.value, col(RefusalRow.id))
     )
+    for first, after, kind, namespace, name, reason, message in session.execute(query):
+        refusal = Refusal(Subject(SubjectKind(kind), namespace, name), Reason(reason), message)
+        end = len(ordered) if after is None else bisect_left(ordered, after)
+        for plan in ordered[bisect_left(ordered, first) : end]:
+            found[plan].append(refusal)
+    return found
 
 
 def _past_transition(session: Session, row: TransitionRow) -> PastTransition:

@@ -3,11 +3,12 @@
 Every method raises Unavailable when the database does not answer; the caller goes on without.
 """
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, select
-from sqlmodel import Session, col
+from sqlalchemy import delete, func, insert, or_, select, text, update
+from sqlmodel import Session, SQLModel, col
 
 from poolmgr.controller.interfaces import StepRecord
 from poolmgr.domain.census import Census
@@ -46,6 +47,9 @@ class Retention:
     samples: float = 70.0
     """Ten weeks: the forecast looks for a weekly rhythm and wants several of each weekday."""
     rest_calls: float = 180.0
+    mebibytes: float = 512.0
+    """Of a SQLite file; then the oldest go before their time, plans first. How large a PostgreSQL may be is its
+    administrator's business."""
     refusals_per_plan: int = 1_000
     """A plan for a large fleet refuses every GPU that it leaves alone; those about workloads go first."""
 
@@ -152,20 +156,7 @@ def _add_plan(session: Session, plan: Plan, pool: str, dry_run: bool, outcome: s
                     evict=list(move.evict),
                 )
             )
-    if stored:
-        # In one statement: a thousand objects of the session would take ten times as long.
-        rows = [
-            {
-                "plan": row.id,
-                "kind": refusal.subject.kind.value,
-                "namespace": refusal.subject.namespace,
-                "name": refusal.subject.name,
-                "reason": refusal.reason.value,
-                "message": refusal.message,
-            }
-            for refusal in stored
-        ]
-        session.execute(insert(RefusalRow), rows)
+    _change_refusals(session, row.id, stored)
     for target in plan.targets:
         if pool in ("", target.pool):
             session.add(
@@ -179,6 +170,29 @@ def _add_plan(session: Session, plan: Plan, pool: str, dry_run: bool, outcome: s
                     message=target.message,
                 )
             )
+
+
+def _change_refusals(session: Session, plan: int, refusals: list[Refusal]) -> None:
+    """Begin those that are new with this plan, and end those that it does not say any more."""
+    names = ("kind", "namespace", "name", "reason", "message")
+    said = Counter(
+        (r.subject.kind.value, r.subject.namespace, r.subject.name, r.reason.value, r.message)
+        for r in refusals
+    )
+    standing = select(*(col(getattr(RefusalRow, name)) for name in ("id", *names))).where(
+        col(RefusalRow.until_plan).is_(None)
+    )
+    over = []
+    for row_id, *words in session.execute(standing):
+        if said[key := tuple(words)] > 0:
+            said[key] -= 1
+        else:
+            over.append(row_id)
+    if over:
+        session.execute(update(RefusalRow).where(col(RefusalRow.id).in_(over)).values(until_plan=plan))
+    # In one statement: a thousand objects of the session would take ten times as long.
+    if new := [{"plan": plan, **dict(zip(names, key, strict=True))} for key in said.elements()]:
+        session.execute(insert(RefusalRow), new)
 
 
 def _workloads_first(refusal: Refusal) -> int:
@@ -232,5 +246,34 @@ def _prune(session: Session, retention: Retention, now: float) -> None:
         (RestCallRow, RestCallRow.at, retention.rest_calls),
     )
     for table, instant, days in limits:
-        # Moves, refusals, targets and steps go with their parent (ON DELETE CASCADE).
-        session.execute(delete(table).where(col(instant) < now - days * DAY))
+        _forget(session, table, instant, now - days * DAY)
+    for table, instant, _ in limits:
+        while (rows := _count(session, table)) > 1 and _mebibytes(session) > retention.mebibytes:
+            tenth = select(col(instant)).order_by(col(instant)).offset(max(1, rows // 10)).limit(1)
+            _forget(session, table, instant, session.execute(tenth).scalar_one())
+
+
+def _forget(session: Session, table: type[SQLModel], instant: Any, before: float) -> None:
+    """Moves, refusals, targets and steps go with their parent (ON DELETE CASCADE)."""
+    if table is PlanRow:
+        first = select(func.min(PlanRow.id)).where(col(instant) >= before)
+        if (oldest := session.execute(first).scalar()) is not None:
+            until = col(RefusalRow.until_plan)
+            stands = (col(RefusalRow.plan) < oldest) & or_(until.is_(None), until > oldest)
+            session.execute(update(RefusalRow).where(stands).values(plan=oldest))
+    session.execute(delete(table).where(col(instant) < before))
+
+
+def _count(session: Session, table: type[SQLModel]) -> int:
+    return int(session.execute(select(func.count()).select_from(table)).scalar_one())
+
+
+def _mebibytes(session: Session) -> float:
+    """What a SQLite file would take without the room in it that is free again."""
+    if session.get_bind().dialect.name != "sqlite":
+        return 0.0
+    pages, free, size = (
+        session.execute(text(f"PRAGMA {name}")).scalar_one()
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return float((pages - free) * size) / 2**20

@@ -46,10 +46,15 @@ class MoveRow(SQLModel, table=True):
 
 
 class RefusalRow(SQLModel, table=True):
+    """Of a large fleet most refusals stand from plan to plan: each is kept once, with the plans that it stood in."""
+
     __tablename__ = PREFIX + "plan_refusal"
 
     id: int | None = Field(default=None, primary_key=True)
     plan: int = Field(foreign_key="poolmgr_plan.id", index=True, ondelete="CASCADE")
+    """The first that says it, of those that are still kept."""
+    until_plan: int | None = Field(default=None, index=True)
+    """The first after it that does not; None while the newest says it."""
     kind: str = Field(max_length=NAME)
     namespace: str = Field(max_length=NAME)
     name: str = Field(max_length=NAME)

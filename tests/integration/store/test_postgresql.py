@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -50,7 +51,11 @@ async def test_everything_recorded_comes_back(database: Database) -> None:
     await ledger.record_sample(take_census(fleet()))
     await ledger.save_learned_state("p", {"weeks": [1.5, None, "x"]})
     await ledger.save_learned_state("p", {"weeks": []})
-    assert (await history.plans(pool="desktops")).items[0].plan.moves == plan().moves
+    again = replace(plan(), refusals=plan().refusals[1:])
+    await ledger.record_plan(again, pool="desktops", dry_run=False, outcome="started")
+    last, first = (await history.plans(pool="desktops")).items
+    assert (first.plan.moves, first.plan.refusals) == (plan().moves, plan().refusals[::-1])
+    assert last.plan.refusals == plan().refusals[1:]
     assert (await history.transitions()).items[0].devices == ("0000:02:00.0",)
     assert (await history.rest_calls()).items == (call(),)
     [sample] = await history.samples(since=NOW - 1, until=NOW)

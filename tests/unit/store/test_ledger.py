@@ -144,9 +144,8 @@ async def test_decisions_are_moves_begun_and_workloads_told_to_wait(database: Da
     decisions = await history.decisions(limit=10, without=frozenset())
     assert [(d.at, d.moved, d.subject.name) for d in decisions] == [
         (NOW, True, "0000:02:00.0"),
-        (NOW, False, "ada-workstation"),
         (NOW - 5, False, "ada-workstation"),
-    ]
+    ], "when it was first told"
     [move] = await history.decisions(limit=10, without=frozenset({Reason.MOVE_UNDER_WAY}))
     assert move.moved
     assert await history.decisions(limit=1, without=frozenset()) == decisions[:1]
