@@ -1,5 +1,7 @@
 """Brings a database to the schema of this release, from empty or from any earlier one."""
 
+import threading
+
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
@@ -10,13 +12,17 @@ LOCK = 7_330_611_240_551
 """PostgreSQL advisory lock, any fixed number: two replicas that start together migrate one after the other."""
 
 
+_ONE_AT_A_TIME = threading.Lock()
+"""Alembic keeps what it works on in its modules: two databases of one process would meet there."""
+
+
 class MigrationError(Exception):
     """The database has a schema that this release does not know, or the change to it failed."""
 
 
 def migrate(engine: Engine) -> None:
     """Upgrade to the newest revision. Raises MigrationError, or SQLAlchemyError where the database says no."""
-    with engine.begin() as connection:
+    with _ONE_AT_A_TIME, engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         try:
