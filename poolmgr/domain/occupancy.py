@@ -125,7 +125,7 @@ class _Key:
     nodes: Same
     vms: Same
     pods: Same
-    unread: tuple[Unread, ...] = field(hash=False)
+    unread: tuple[Unread, ...]
     snapshot: ClusterSnapshot = field(compare=False)
 
 

@@ -67,9 +67,10 @@ def test_of_pods_bound_here_elsewhere_and_nowhere_those_bound_elsewhere_are_not_
 
 def test_a_pod_with_slices_of_two_gpus_is_once_on_each() -> None:
     other = gpu(1)
-    both = pod("both", on=GPU, slices=(*pod(on=GPU).slices, *pod(on=other).slices, *pod(on=GPU).slices))
-    found = occupancy_of(snapshot(node(GPU, other), pods=(both,)))
-    assert [list(found.pods_on(one)) for one in (GPU, other)] == [[both], [both]]
+    each = (*pod(on=GPU).slices, *pod(on=other).slices)
+    both, again = pod("both", on=GPU, slices=each), pod("again", on=GPU, slices=(*each, each[0]))
+    found = occupancy_of(snapshot(node(GPU, other), pods=(both, again)))
+    assert [list(found.pods_on(one)) for one in (GPU, other)] == [[both, again], [both, again]]
 
 
 def test_a_slice_of_no_uuid_is_on_no_gpu_whose_uuid_is_not_known() -> None:
@@ -83,7 +84,8 @@ def test_a_vm_is_on_the_gpu_that_the_kubelet_gave_to_its_launcher() -> None:
     there = node(GPU, taken)
     found = occupancy_of(snapshot(there, vms=(nameless, started)))
     assert (found.vm_on(taken), found.vm_on(GPU)) == (started, None)
-    assert Names.of(there).tenants(found).launched == (started,)
+    tenants = Names.of(there).tenants(found)
+    assert (tenants.launched, list(map(list, tenants.pods))) == ((started,), [[], []])
 
 
 def test_pods_that_bring_their_index_along_are_on_the_gpus_that_it_says() -> None:

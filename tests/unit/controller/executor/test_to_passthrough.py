@@ -53,7 +53,13 @@ def test_fence_closes_all_gpus_of_the_node_where_nobody_has_to_be_waited_for() -
 
 
 @pytest.mark.parametrize(
-    "fields", [{"pods": (pod("train", on=G0),)}, {"cordoned": True}], ids=["in use", "cordoned by somebody"]
+    "fields",
+    [
+        {"pods": (pod("train", on=G0),)},
+        {"cordoned": True},
+        {"gpus": (replace(G0, observed_mode=Mode.PASSTHROUGH), G1)},
+    ],
+    ids=["in use", "cordoned by somebody", "with the VMs already"],
 )
 def test_otherwise_fence_closes_the_gpu_alone(fields) -> None:
     assert at(Step.FENCE, **fields).effects == (FenceGpus(frozenset({G0.uuid})),)
@@ -91,6 +97,20 @@ def test_while_it_cannot_be_told_who_uses_it_nobody_is_disturbed(fields) -> None
 def test_once_the_node_is_cordoned_the_move_waits_where_it_is() -> None:
     waits = at(Step.DETACH, gpus=(replace(G0, rebind=UNSURE), G1), cordoned=True, cordoned_by_us=True)
     assert isinstance(waits, Wait) and waits.reason is Reason.CANNOT_TELL
+
+
+def test_once_hamis_plugin_was_asked_to_leave_the_move_waits_where_it_is() -> None:
+    unsure = (replace(G0, rebind=UNSURE), G1)
+    waits = at(Step.DETACH, gpus=unsure, on=sharing(G0, G1, plugin_wanted=False))
+    assert isinstance(waits, Wait) and waits.reason is Reason.CANNOT_TELL
+    without_hami = at(Step.DETACH, gpus=unsure, sharing=None)
+    assert isinstance(without_hami, Advance) and without_hami.to is Step.DRAIN
+
+
+def test_while_it_cannot_be_told_who_uses_it_the_other_gpus_are_open() -> None:
+    unsure = (replace(G0, rebind=UNSURE), G1)
+    reopens = at(Step.DRAIN, gpus=unsure, on=sharing(G0, G1, fenced=BOTH))
+    assert isinstance(reopens, Perform) and reopens.effects == (FenceGpus(frozenset({G0.uuid})),)
 
 
 def test_a_move_goes_on_where_an_operator_cordons_its_gpu_meanwhile() -> None:
@@ -413,6 +433,14 @@ def test_attach_does_not_wait_for_gpus_of_another_name() -> None:
     other = gpu(1, mode=Mode.PASSTHROUGH, advertised=True, resource_name="nvidia.com/other")
     offers = ((G0.resource_name, 1), ("nvidia.com/other", 0))
     assert isinstance(at(Step.ATTACH, on=OFF, gpus=(moved(), other), offered=offers), Advance)
+
+
+def test_attach_does_not_wait_for_the_kubelet_to_show_a_gpu_that_an_operator_closed() -> None:
+    withdrawn = moved(
+        advertised=False, closed=Verdict(False, Reason.GPU_QUARANTINED, "taken out of use by anna")
+    )
+    action = at(Step.ATTACH, on=sharing(G1), gpus=(withdrawn, G1))
+    assert isinstance(action, Advance) and action.to is Step.RELEASE
 
 
 def test_a_node_given_whole_to_vms_keeps_hamis_plugin_off() -> None:
