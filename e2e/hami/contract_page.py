@@ -20,6 +20,10 @@ its head and in its last line; one on the stand-in shows that the stand-in keeps
 *checked* is the day on which the statement's tests last passed on the real HAMi of that release; a dash: not yet.
 **Not so** marks what was believed before the real one was asked.
 
+HAMi does more than this page states. Nothing here tests `numa-bind`, the `topology-aware` and `numa` policies, the
+weights by which nodes and devices are scored, `GPU_CORE_UTILIZATION_POLICY=disable` at allocation, the leader's pod
+label, the health endpoints, and `--node-lock-timeout` other than its default: poolmgr decides nothing by them.
+
     python -m pytest e2e/hami                                   # on what stands here
     POOLMGR_HAMI=real python -m pytest e2e/hami --record-hami-contract     # on the real one, and keep the days
 
