@@ -22,7 +22,7 @@ its head and in its last line; one on the stand-in shows that the stand-in keeps
 
 HAMi does more than this page states. Nothing here tests `numa-bind`, the `topology-aware` and `numa` policies, the
 weights by which nodes and devices are scored, `GPU_CORE_UTILIZATION_POLICY=disable` at allocation, the leader's pod
-label, the health endpoints, and `--node-lock-timeout` other than its default: poolmgr decides nothing by them.
+label and the health endpoints: poolmgr decides nothing by them. It takes `--node-lock-timeout` to be 5 minutes.
 
     python -m pytest e2e/hami                                   # on what stands here
     POOLMGR_HAMI=real python -m pytest e2e/hami --record-hami-contract     # on the real one, and keep the days
