@@ -46,7 +46,8 @@ def next_action(node: Node, snapshot: ClusterSnapshot, deadlines: StepDeadlines)
     Where the driver's keeper begins to change it, or takes the node over, what is not rebound yet is undone.
 
     Until the GPUs are rebound nothing goes on while the agent is silent, and it has `silence` to be heard again. After that
-    HAMi and the node are given back whether it is heard or not (`silent_agent`).
+    HAMi and the node are given back whether it is heard or not (`silent_agent`). Where only the agent can bring on what has been
+    rebound, the move waits for it and is not undone: that would take the agent as well.
     """
     transition = node.transition
     assert transition is not None
@@ -64,6 +65,13 @@ def next_action(node: Node, snapshot: ClusterSnapshot, deadlines: StepDeadlines)
     endless = transition.step is Step.RELEASE or (parked and not silent_agent.has_said(node))
     if not isinstance(action, Wait | Perform) or endless:
         return action
+    if action.reason is Reason.AGENT_SILENT and silent_agent.has_waited_enough(
+        node, transition, now, deadlines.silence, limit
+    ):
+        late = f"{transition.step.value} has waited long enough"
+        return _finish_for_new_users(node, transition, snapshot, late) or silent_agent.park_arrived(
+            node, transition
+        )
     heard_since = node.agent.since if node.agent.heard else now
     waited = now - max(transition.step_started_at, heard_since)
     in_all = 0.0 if parked else now - transition.step_started_at
@@ -75,7 +83,11 @@ def next_action(node: Node, snapshot: ClusterSnapshot, deadlines: StepDeadlines)
         if transition.step is Step.DRAIN:
             following = Step.ATTACH  # never detach what is in use
         return Advance(following, Reason.STEP_TIMED_OUT, f"{late}; continuing without it")
-    return _finish_for_new_users(node, transition, snapshot, late) or Rollback(Reason.STEP_TIMED_OUT, late)
+    if finish := _finish_for_new_users(node, transition, snapshot, late):
+        return finish
+    if node.agent.silent and first_step_back(node, transition) is Step.FENCE:
+        return silent_agent.park_arrived(node, transition)  # nobody is there to take them back
+    return Rollback(Reason.STEP_TIMED_OUT, late)
 
 
 def _finish_for_new_users(

@@ -1,7 +1,7 @@
 """What becomes of a move whose agent is silent: a short wait, then HAMi and the node are given back. Pure.
 
 Before Rebind no agent has been told to touch a GPU, so the GPUs are where they were and the move is undone without it. From
-Rebind on nobody knows where they are: the move is parked. HAMi gets back what is surely its own, the GPUs of the move stay
+Rebind on nobody knows where they are, and at Attach only the agent can offer them to VMs or take them back: the move is parked. HAMi gets back what is surely its own, the GPUs of the move stay
 closed, and the agent, which acts at Rebind alone, finds Attach when it comes back and touches no GPU that is on a driver. What it
 then says decides.
 """
@@ -26,7 +26,7 @@ def wait_or_give_up(node: Node, transition: Transition, now: float, patience: fl
     untouched = step.order < Step.REBIND.order and all(
         g.observed_mode is transition.to_mode.other for g in moving
     )
-    if not node.agent.silent or not _waited_enough(node, transition, now, patience, limit):
+    if not has_waited_enough(node, transition, now, patience, limit):
         reopened = conditions.reopened_but_for(node, moving) if node.agent.silent and untouched else None
         return reopened or Wait(
             silent.reason, f"{step.value} waits, {patience:.0f} s at most: {silent.message}"
@@ -43,7 +43,21 @@ def wait_or_give_up(node: Node, transition: Transition, now: float, patience: fl
     )
 
 
-def _waited_enough(node: Node, transition: Transition, now: float, patience: float, limit: float) -> bool:
+def park_arrived(node: Node, transition: Transition) -> Park:
+    """Of a move at Attach whose agent has said that the GPUs are on their new driver: what is left to do, or to undo, is the
+    agent's."""
+    silent = node.agent.verdict(node.name)
+    gpus, mode = conditions.names(conditions.moving(node, transition)), transition.to_mode.value
+    return Park(
+        silent.reason,
+        f"HAMi gets {node.name} back; {gpus} was last on its driver for {mode} and serves once the agent is back: {silent.message}",
+    )
+
+
+def has_waited_enough(node: Node, transition: Transition, now: float, patience: float, limit: float) -> bool:
+    """The move has waited for its agent, which is silent, as long as one may; the arguments are those of `wait_or_give_up`."""
+    if not node.agent.silent:
+        return False
     # Where no manager saw its heartbeat change, since when it is silent comes from the agent's own clock.
     since = node.agent.since if node.agent.since <= now else 0.0
     begun = transition.step_started_at
@@ -62,7 +76,10 @@ def while_parked(node: Node, transition: Transition, snapshot: ClusterSnapshot) 
         said = f"the agent of {node.name} has not brought {conditions.names(nowhere)} onto a driver of its modes yet"
         return Wait(Reason.STEP_WAITING, said)
     if stayed and not transition.rollback:
-        said = f"{conditions.names(stayed)} on {node.name} had not been rebound when its agent fell silent"
+        said = (
+            f"{conditions.names(stayed)} on {node.name} is {transition.to_mode.other.value} now that its agent is heard again: not "
+            "rebound when it fell silent, or back since a reboot"
+        )
         if there:
             return Shrink(tuple(g.pci_address for g in there), Reason.AGENT_SILENT, said)
         return Rollback(Reason.AGENT_SILENT, said)

@@ -127,16 +127,20 @@ def attach(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Act
         return pending
     moved = tuple(g for g in gpus if g.observed_mode is transition.to_mode)
     hidden = tuple(g for g in moved if not g.advertised and g.closed is None)
-    if hidden:
-        return Wait(
-            Reason.STEP_WAITING,
-            f"waiting for the kubelet of {node.name} to show {conditions.names(hidden)} to VMs",
-        )
     # The scheduler goes by the Node alone, which the kubelet writes every 10 s.
     resources = {g.resource_name for g in moved}
-    if any(g.resource_name in resources for g in unoffered(node)):
+    unseen = hidden or (moved if any(g.resource_name in resources for g in unoffered(node)) else ())
+    if unseen and not node.agent.heard:
+        silent = node.agent.verdict(node.name)
+        return Wait(
+            silent.reason,
+            f"{conditions.names(unseen)} is on its driver for VMs, and only the agent can offer it to them: {silent.message}",
+        )
+    if unseen:
+        what = "show" if hidden else "offer"
+        where = "" if hidden else " on its Node"
         return Wait(
             Reason.STEP_WAITING,
-            f"waiting for the kubelet of {node.name} to offer {conditions.names(moved)} to VMs on its Node",
+            f"waiting for the kubelet of {node.name} to {what} {conditions.names(unseen)} to VMs{where}",
         )
     return Advance(Step.RELEASE, Reason.STEP_DONE, f"ready for VMs: {conditions.names(moved)} on {node.name}")

@@ -58,6 +58,12 @@ def attach(node: Node, transition: Transition, snapshot: ClusterSnapshot) -> Act
         return pending
     there = tuple(g for g in conditions.moving(node, transition) if g.observed_mode is transition.to_mode)
     nameless = tuple(g for g in there if not g.uuid)
+    if nameless and node.sharing is not None and not node.agent.heard:
+        silent = node.agent.verdict(node.name)
+        return Wait(
+            silent.reason,
+            f"only the agent can tell the UUID of {conditions.names(nameless)}, by which HAMi knows it: {silent.message}",
+        )
     if nameless and node.sharing is not None:
         return Wait(
             Reason.REGISTRATION_PENDING,

@@ -211,6 +211,21 @@ async def test_a_move_undone_at_detach_gives_all_back_though_the_agent_stays_sil
     assert node.transition is None or not is_parked(rig.fleet._view().nodes[0])
 
 
+@pytest.mark.parametrize("how", ["dead", "cut-off"])
+@pytest.mark.parametrize("lasts", [90, 1_500])
+async def test_a_gpu_that_is_on_vfio_is_not_taken_back_because_its_agent_died_before_it_was_offered(
+    how: str, lasts: int
+) -> None:
+    move = await Silence.before(Mode.PASSTHROUGH)
+    await move.until(Step.ATTACH)
+    await move.fall_silent(how, lasts)
+    await move.settle()
+    assert move.node.gpus[move.index].mode is Mode.PASSTHROUGH, "it is where it was wanted"
+    reasons = [s.reason for s in move.rig.ledger.steps]
+    assert Reason.MOVE_COMPLETED in reasons and Reason.ROLLED_BACK not in reasons
+    assert move.node.backoffs == () and sum(d.plugin_stops for d in move.node.disturbances) == 1
+
+
 async def test_a_move_that_waits_before_rebind_closes_the_moving_gpu_alone() -> None:
     rig, controller = await silent_at(Step.FENCE, 2)
     await rig.run(controller, 5)

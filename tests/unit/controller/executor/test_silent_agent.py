@@ -26,11 +26,12 @@ from poolmgr.domain.liveness import AgentSign
 from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.neighbours import Neighbours, Service
 from poolmgr.domain.reasons import Reason
-from tests.builders import NOW, gpu, node, paused, pod, pool, sharing, snapshot, transition
+from tests.builders import NOW, gpu, node, paused, pod, pool, sharing, snapshot, transition, vm
 
 SILENT = AgentSign(heard=False, since=NOW - 300, silent=True)
 STAYED, ALSO_STAYED = gpu(0, desired_mode=Mode.PASSTHROUGH), gpu(1, desired_mode=Mode.PASSTHROUGH)
 ARRIVED = gpu(1, mode=Mode.PASSTHROUGH, desired_mode=Mode.PASSTHROUGH, plan_id="plan1")
+HIDDEN = replace(ARRIVED, pci_address=gpu(0).pci_address, uuid=gpu(0).uuid, advertised=False)
 NEIGHBOUR = gpu(2)
 GIVEN_BACK = sharing(NEIGHBOUR, STAYED, fenced=frozenset({STAYED.uuid}), asked_for="", opened_at=NOW)
 
@@ -53,7 +54,9 @@ NOT_HEARD_YET = AgentSign(heard=False)
 
 def move_at(step: Step, sign: AgentSign, *, late: float = 0.0, rollback: bool = False, **over):
     moved = gpu(
-        0, desired_mode=Mode.PASSTHROUGH, **({"observed_mode": Mode.PASSTHROUGH} if step.order > 4 else {})
+        0,
+        desired_mode=Mode.PASSTHROUGH,
+        **({"observed_mode": Mode.PASSTHROUGH, "advertised": False} if step.order > 4 else {}),
     )
     under_way = transition(moved, step=step, step_started_at=NOW - late, rollback=rollback)
     return next_action(
@@ -132,6 +135,67 @@ def test_a_step_has_its_time_anew_once_the_agent_is_heard_again() -> None:
     back = AgentSign(since=NOW - 10)
     assert isinstance(move_at(Step.REBIND, back, late=400.0), Wait)
     assert isinstance(move_at(Step.REBIND, AgentSign(since=NOW - 400), late=400.0), Rollback)
+
+
+# -- at Attach --------------------------------------------------------------------------------------------------------
+
+
+def test_a_gpu_that_waits_to_be_offered_to_vms_waits_for_its_agent_and_is_not_taken_back() -> None:
+    """It is bound to vfio-pci: to offer it takes the agent, and to undo the move does as well."""
+    waits = move_at(Step.ATTACH, silent_for(70), late=90, sharing=sharing(NEIGHBOUR))
+    assert isinstance(waits, Wait) and waits.reason is Reason.AGENT_SILENT
+    assert waits.message.startswith(
+        "NVIDIA A10 0000:00:00.0 is on its driver for VMs, and only the agent can offer it to them: the agent of n1 was last heard"
+    )
+    found = move_at(Step.ATTACH, silent_for(PATIENCE + 1), late=PATIENCE + 30, sharing=sharing(NEIGHBOUR))
+    assert isinstance(found, Park) and found.reason is Reason.AGENT_SILENT
+    assert "was last on its driver for Passthrough and serves once the agent is back" in found.message
+    parked_since = parked(HIDDEN, agent=SILENT, since=NOW - 1e6)
+    assert isinstance(parked_since, Wait) and parked_since.reason is Reason.AGENT_SILENT
+    assert isinstance(parked(replace(HIDDEN, advertised=True), sharing=sharing(NEIGHBOUR)), Advance)
+
+
+def test_so_does_one_that_the_kubelet_takes_off_the_node_as_the_agents_plugin_is_gone() -> None:
+    shown = replace(HIDDEN, advertised=True)
+    move = transition(shown, step=Step.ATTACH, step_started_at=NOW - 90)
+    gone = {"offered": ((shown.resource_name, 0),), "sharing": sharing(NEIGHBOUR)}
+    seen = node(shown, NEIGHBOUR, agent=silent_for(70), transition=move, **gone)
+    waits = next_action(seen, snapshot(seen), StepDeadlines())
+    assert isinstance(waits, Wait) and waits.reason is Reason.AGENT_SILENT
+    heard = next_action(replace(seen, agent=AgentSign()), snapshot(seen), StepDeadlines())
+    assert isinstance(heard, Wait) and "to offer NVIDIA A10 0000:00:00.0 to VMs on its Node" in heard.message
+
+
+def test_a_vm_that_got_it_before_the_agent_died_ends_the_wait() -> None:
+    seen = node(
+        HIDDEN,
+        NEIGHBOUR,
+        agent=silent_for(PATIENCE + 1),
+        transition=transition(HIDDEN, step=Step.ATTACH, step_started_at=NOW - PATIENCE - 30),
+    )
+    found = next_action(seen, snapshot(seen, vms=(vm(on=(HIDDEN,)),)), StepDeadlines())
+    assert isinstance(found, Advance) and found.to is Step.RELEASE
+
+
+def test_a_gpu_whose_uuid_only_its_agent_can_tell_waits_for_it() -> None:
+    nameless = gpu(0, desired_mode=Mode.SHARED, uuid=GpuUuid(""))
+    for since, expected in ((70, Wait), (PATIENCE + 1, Park)):
+        move = transition(nameless, to=Mode.SHARED, step=Step.ATTACH, step_started_at=NOW - since)
+        seen = node(nameless, NEIGHBOUR, agent=silent_for(since), transition=move)
+        found = next_action(replace(seen, sharing=sharing(NEIGHBOUR)), snapshot(seen), StepDeadlines())
+        assert isinstance(found, expected) and found.reason is Reason.AGENT_SILENT
+
+
+def test_what_hami_is_late_for_is_not_undone_either_while_nobody_can_undo_it() -> None:
+    """The way back begins with a rebind, for which there is no agent."""
+    late, away = StepDeadlines().attach + PATIENCE + 1, sharing(NEIGHBOUR, plugin_ready=False)
+    for to, mode in ((Mode.SHARED, Mode.SHARED), (Mode.PASSTHROUGH, Mode.PASSTHROUGH)):
+        there = gpu(0, mode=mode, desired_mode=mode, plan_id="plan1")
+        move = transition(there, to=to, step=Step.ATTACH, step_started_at=NOW - late)
+        seen = node(there, NEIGHBOUR, agent=silent_for(late), transition=move, sharing=away)
+        assert isinstance(next_action(seen, snapshot(seen), StepDeadlines()), Park)
+        heard = next_action(replace(seen, agent=AgentSign()), snapshot(seen), StepDeadlines())
+        assert isinstance(heard, Rollback)
 
 
 # -- while nobody says where the GPUs are -------------------------------------------------------------------------
@@ -219,7 +283,9 @@ def test_a_gpu_that_has_arrived_is_attached_as_ever() -> None:
 def test_a_move_whose_gpus_stayed_is_undone() -> None:
     action = parked(STAYED, ALSO_STAYED)
     assert isinstance(action, Rollback) and action.reason is Reason.AGENT_SILENT
-    assert "had not been rebound when its agent fell silent" in action.message
+    assert action.message.endswith(
+        "0000:00:01.0 on n1 is Shared now that its agent is heard again: not rebound when it fell silent, or back since a reboot"
+    )
 
 
 def test_a_move_goes_on_with_those_that_arrived() -> None:
