@@ -65,13 +65,13 @@ def _costs(snapshot: ClusterSnapshot) -> Iterator[Metric]:
     )
     closed = GaugeMetricFamily(
         "poolmgr_node_closed_seconds_last_hour",
-        f"Seconds of the last hour for which moves kept new vGPU pods off the node; beyond {CLOSED_SECONDS_AN_HOUR:.0f} "
-        "none is begun there. Only nodes where it happened.",
+        f"Seconds of the last hour for which moves kept new vGPU pods off the node, off a part of its GPUs counted as a part; beyond "
+        f"{CLOSED_SECONDS_AN_HOUR:.0f} none is begun there. Only nodes where it happened.",
         labels=("node",),
     )
     for node in snapshot.nodes:
         used = spent(node.disturbances, now)
-        if used.plugin_stops:
+        if used.plugin_stops or used.closed_seconds:
             stops.add_metric((node.name,), used.plugin_stops)
             closed.add_metric((node.name,), used.closed_seconds)
     yield stops

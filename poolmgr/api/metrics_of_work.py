@@ -61,7 +61,7 @@ def work(measures: Measures) -> Iterator[Metric]:
     )
     yield CounterMetricFamily(
         "poolmgr_closed_seconds",
-        "Seconds for which moves kept a node's GPUs closed to new vGPU pods, or the node cordoned.",
+        "Seconds for which moves kept nodes' GPUs closed to new vGPU pods, or nodes cordoned; a part of a node's GPUs counts as a part.",
         value=measures.closed_seconds,
     )
     yield _histogram("poolmgr_plan_duration_seconds", "Seconds to make a plan.", measures.plan_seconds)

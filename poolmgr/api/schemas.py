@@ -168,7 +168,9 @@ class Disturbance(Schema):
     """What moves cost the pods of a node within the last hour."""
 
     plugin_stops: int = Field(description="Times that HAMi's plugin was taken off the node.")
-    closed_seconds: float = Field(description="How long all its GPUs were closed to new vGPU pods.")
+    closed_seconds: float = Field(
+        description="How long its GPUs were closed to new vGPU pods; a part of them counts as a part of the time."
+    )
     most_plugin_stops: int = Field(description="No more moves begin there once either limit is reached.")
     most_closed_seconds: float
 

@@ -190,10 +190,11 @@ def rolled_back(
             rollback=True,
         ),
         backoffs=lessons.after_failure(node, transition, reason, message, now),
+        disturbances=lessons.disturbances_in_vain(node, transition, transition.devices, now),
     )
 
 
-def shrunk(node: Node, devices: tuple[PciAddress, ...], epoch: LeaseEpoch) -> NodeIntent:
+def shrunk(node: Node, devices: tuple[PciAddress, ...], epoch: LeaseEpoch, now: float) -> NodeIntent:
     """The same transition with these of its devices; the others are wanted where they came from. The step's
     clock runs on. Of the others none may be rebound yet."""
     transition = _transition(node)
@@ -202,6 +203,7 @@ def shrunk(node: Node, devices: tuple[PciAddress, ...], epoch: LeaseEpoch) -> No
         current(node),
         desired=_with_mode(current(node), dropped, transition.to_mode.other, transition.plan_id),
         transition=replace(transition, devices=devices, epoch=epoch),
+        disturbances=lessons.disturbances_in_vain(node, transition, dropped, now),
     )
 
 

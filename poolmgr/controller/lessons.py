@@ -1,11 +1,13 @@
 """What a move teaches: who rests after a failure, and what it cost the pods of its node. Pure."""
 
-from poolmgr.controller.executor.conditions import moving, to_rebind
+from collections.abc import Iterable
+
+from poolmgr.controller.executor.conditions import given_out, moving, to_rebind, withdrawn
 from poolmgr.controller.executor.to_passthrough import MOVES_AHEAD_OF_DEMAND
 from poolmgr.domain import backoff
 from poolmgr.domain.backoff import WHOLE_NODE, Backoff, Disturbance
 from poolmgr.domain.fleet import Node, Transition
-from poolmgr.domain.identifiers import PciAddress
+from poolmgr.domain.identifiers import GpuUuid, PciAddress
 from poolmgr.domain.modes import DevicePhase, Step
 from poolmgr.domain.reasons import Reason
 
@@ -62,11 +64,54 @@ def after_end(node: Node, transition: Transition, now: float) -> tuple[Backoff, 
 
 
 def disturbances_at(node: Node, transition: Transition, to: Step, now: float) -> tuple[Disturbance, ...]:
-    """What `node` was put to once the transition goes on to `to`: at Detach HAMi's plugin is stopped."""
+    """What `node` was put to once the transition goes on to `to`: at Detach HAMi's plugin is stopped. For as long as the
+    transition has kept GPUs closed by then, it has begun before."""
     known = node.disturbances
     if to is not Step.DETACH or node.sharing is None or not node.sharing.plugin_wanted:
         return known
-    counted = bool(known) and known[-1].started_at >= transition.started_at and not known[-1].closed_seconds
+    counted = _is_counted(known, transition)
     if counted and not transition.rollback:
         return known  # somebody came onto the GPU and it was drained once more
-    return backoff.begun(known, now, again=counted)
+    if counted:
+        return backoff.begun(known, now, again=True)
+    closed = _closed_for(node, transition, _closed(node, transition), now)
+    if closed >= backoff.CLOSED_SECONDS_AN_HOUR:  # what lasts is forgotten an hour after its beginning
+        return backoff.begun(backoff.closed(known, closed, now), now)
+    return backoff.begun(known, now, since=max(transition.started_at, now - closed))
+
+
+def disturbances_in_vain(
+    node: Node, transition: Transition, devices: Iterable[PciAddress], now: float
+) -> tuple[Disturbance, ...]:
+    """What `node` was put to where these devices of the transition are given up at its present step: nothing more where HAMi's
+    plugin has been stopped for it, as all of its time counts until its end."""
+    known = node.disturbances
+    if transition.step.order >= Step.DETACH.order or _is_counted(known, transition):
+        return known
+    closed, going = _closed(node, transition), set(devices)
+    if going < set(transition.devices):
+        closed &= {gpu.uuid for gpu in node.gpus if gpu.pci_address in going}
+    return backoff.closed(known, _closed_for(node, transition, closed, now), now)
+
+
+def _is_counted(known: tuple[Disturbance, ...], transition: Transition) -> bool:
+    return bool(known) and known[-1].started_at >= transition.started_at and not known[-1].closed_seconds
+
+
+def _closed(node: Node, transition: Transition) -> frozenset[GpuUuid]:
+    """GPUs that HAMi gives out on the node and that the transition keeps new pods off: its own, be it by our webhook alone, and
+    all that HAMi's device cordon has by us."""
+    all_of_them, sharing = given_out(node), node.sharing
+    if node.cordoned_by_us:
+        return all_of_them
+    cordoned = sharing.closing - withdrawn(node) if sharing is not None else frozenset()
+    return all_of_them & (cordoned | {gpu.uuid for gpu in moving(node, transition)})
+
+
+def _closed_for(node: Node, transition: Transition, closed: frozenset[GpuUuid], now: float) -> float:
+    """Seconds of the whole node: GPUs that are closed alone count by their part of it. What is closed now is taken to have been
+    closed since the transition began; HAMi's other GPUs are closed while it is short, and opened again while it waits."""
+    all_of_them = given_out(node) if node.sharing is not None else frozenset()
+    if not all_of_them:
+        return 0.0
+    return max(0.0, now - transition.started_at) * len(closed) / len(all_of_them)

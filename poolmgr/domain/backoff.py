@@ -31,7 +31,7 @@ HOUR = 3_600.0
 PLUGIN_STOPS_AN_HOUR = 20
 """Of one node. HAMi's plugin is away for about a minute each time, so at most a third of the hour."""
 CLOSED_SECONDS_AN_HOUR = 1_800.0
-"""Of one node. HAMi gives out none of its GPUs meanwhile."""
+"""Of one node, for which HAMi gives out none of its GPUs, or twice as long half of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,15 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """One time that HAMi's plugin was taken off a node for a move, with all its GPUs closed to new vGPU pods."""
+    """One time that a move closed GPUs of a node to new vGPU pods, as a rule all of them with HAMi's plugin taken off it."""
 
     started_at: float
+    """So long before its end as `closed_seconds` says."""
     plugin_stops: int
+    """0 where the move was given up before."""
     closed_seconds: float = 0.0
-    """0 while the move is under way."""
+    """Of the whole node: GPUs that are closed alone, while a move waits for their pods, count by their part of it. 0 while the
+    plugin is stopped."""
 
 
 def utc(at: float) -> str:
@@ -95,12 +98,25 @@ def succeeded(known: tuple[Backoff, ...], devices: Iterable[PciAddress]) -> tupl
     return tuple(b for b in known if b.pci_address not in done)
 
 
-def begun(known: tuple[Disturbance, ...], now: float, *, again: bool) -> tuple[Disturbance, ...]:
-    """`known`, and that HAMi's plugin is about to be stopped; `again`: a second time within the same move."""
-    recent = tuple(d for d in known if now - d.started_at - d.closed_seconds < HOUR)
+def begun(
+    known: tuple[Disturbance, ...], now: float, *, again: bool = False, since: float | None = None
+) -> tuple[Disturbance, ...]:
+    """`known`, and that HAMi's plugin is about to be stopped; `again`: a second time within the same move. `since`: where the move
+    has kept the node's GPUs closed for a while."""
+    recent = _recent(known, now)
     if again and recent:
         return (*recent[:-1], replace(recent[-1], plugin_stops=recent[-1].plugin_stops + 1))
-    return (*recent, Disturbance(now, 1))
+    return (*recent, Disturbance(now if since is None else since, 1))
+
+
+def closed(known: tuple[Disturbance, ...], seconds: float, now: float) -> tuple[Disturbance, ...]:
+    """`known`, and that GPUs were closed until now for nothing, for `seconds` of the whole node. Less than one is not kept: 0
+    means that it lasts."""
+    return (*_recent(known, now), Disturbance(now - seconds, 0, seconds)) if seconds >= 1.0 else known
+
+
+def _recent(known: tuple[Disturbance, ...], now: float) -> tuple[Disturbance, ...]:
+    return tuple(d for d in known if now - d.started_at - d.closed_seconds < HOUR)
 
 
 def ended(known: tuple[Disturbance, ...], began_at: float, now: float) -> tuple[Disturbance, ...]:

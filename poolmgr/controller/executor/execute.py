@@ -110,7 +110,7 @@ class Executor:
                 await self.write(node, intent)
                 said += f"; undoing the move{lessons.rest_words(node, intent.backoffs)}"
             case Shrink(devices, reason, message):
-                smaller = intents.shrunk(node, devices, epoch)
+                smaller = intents.shrunk(node, devices, epoch, now)
                 if reason is Reason.STEP_TIMED_OUT:
                     smaller = intents.with_failure(smaller, node, reason, message, now)
                     said += lessons.rest_words(node, smaller.backoffs)

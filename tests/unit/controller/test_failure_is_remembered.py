@@ -7,6 +7,7 @@ import pytest
 
 from poolmgr.controller import intents, lessons
 from poolmgr.controller.loop import Controller
+from poolmgr.domain import backoff
 from poolmgr.domain.backoff import (
     CLOSED_SECONDS_AN_HOUR,
     HOUR,
@@ -15,10 +16,10 @@ from poolmgr.domain.backoff import (
     Disturbance,
 )
 from poolmgr.domain.errors import Rejected, Unavailable
-from poolmgr.domain.fleet import Pool
+from poolmgr.domain.fleet import Node, Pool
 from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PlanId, PoolName
 from poolmgr.domain.modes import DevicePhase, Mode, Step
-from poolmgr.domain.plan import SubjectKind
+from poolmgr.domain.plan import SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.plan import PoolPlanner
 from poolmgr.sim.fleet import A10, A10_RESOURCE
@@ -227,7 +228,7 @@ def test_a_quarantined_gpu_is_remembered_though_the_others_of_its_move_arrived()
 
 
 def test_stopping_the_plugin_is_noted_as_the_step_that_does_it_begins() -> None:
-    draining = node(G0, G1, transition=transition(G0, step=Step.DRAIN, started_at=NOW - 30))
+    draining = node(G0, G1, transition=transition(G0, step=Step.DRAIN, started_at=NOW))
     noted = intents.at_step(draining, Step.DETACH, LeaseEpoch(1), NOW).disturbances
     assert noted == (Disturbance(NOW, 1),)
     again = replace(draining, disturbances=noted)
@@ -239,3 +240,85 @@ def test_stopping_the_plugin_is_noted_as_the_step_that_does_it_begins() -> None:
     )
     stopped = replace(draining, sharing=sharing(G0, G1, plugin_wanted=False))
     assert intents.at_step(stopped, Step.DETACH, LeaseEpoch(1), NOW).disturbances == ()
+
+
+BOTH = frozenset({G0.uuid, G1.uuid})
+LEAVING = gpu(0, mode=Mode.PASSTHROUGH, desired_mode=Mode.SHARED)
+STOPPED_BY = gpu(2, closed=Verdict(False, Reason.GPU_QUARANTINED, "taken out of use by anna"))
+
+
+@pytest.mark.parametrize(
+    ("found", "to", "seconds"),
+    [
+        (node(G0, G1, sharing=sharing(G0, G1, closing=BOTH)), Mode.PASSTHROUGH, 400.0),
+        (node(G0, G1, sharing=sharing(G0, G1, closing=frozenset({G0.uuid}))), Mode.PASSTHROUGH, 200.0),
+        (node(G0, G1, sharing=sharing(G0, G1, version=(2, 8))), Mode.PASSTHROUGH, 200.0),
+        (node(G0, G1, cordoned=True, cordoned_by_us=True), Mode.PASSTHROUGH, 400.0),
+        (
+            node(
+                G0,
+                gpu(1),
+                STOPPED_BY,
+                gpu(3),
+                sharing=sharing(G0, gpu(1), STOPPED_BY, gpu(3), closing=frozenset({G0.uuid, "GPU-n1-2"})),
+            ),
+            Mode.PASSTHROUGH,
+            100.0,
+        ),
+        (node(LEAVING, G1, sharing=sharing(G1, closing=frozenset({G1.uuid}))), Mode.SHARED, 400.0),
+        (node(LEAVING, G1), Mode.SHARED, 0.0),
+        (node(G0, G1, sharing=None), Mode.PASSTHROUGH, 0.0),
+    ],
+    ids=[
+        "all are closed",
+        "the others are open meanwhile",
+        "2.8 closes by our webhook",
+        "the node is cordoned",
+        "what an operator closes is not the move's",
+        "the others close for one that comes back",
+        "one that comes back closes none by itself",
+        "a node without HAMi",
+    ],
+)
+def test_what_a_move_keeps_closed_before_the_plugin_is_stopped_is_counted(
+    found: Node, to: Mode, seconds: float
+) -> None:
+    """As seconds of the whole node; also where the move is given up before it stops the plugin."""
+    began, step = NOW - 400, {"step": Step.DRAIN, "started_at": NOW - 400, "step_started_at": NOW - 390}
+    moved = replace(found, transition=transition(found.gpus[0], to=to, **step))
+    noted = intents.at_step(moved, Step.DETACH, LeaseEpoch(1), NOW).disturbances
+    if found.sharing is not None:
+        assert noted == (Disturbance(NOW - seconds, 1),)
+        over = backoff.ended(noted, began, NOW + 60)
+        assert over == (Disturbance(NOW - seconds, 1, seconds + 60),)
+    undone = intents.rolled_back(moved, Step.ATTACH, Reason.STEP_TIMED_OUT, "late", LeaseEpoch(1), NOW)
+    for_nothing = ((Disturbance(NOW - seconds, 0, seconds)),) if seconds else ()
+    assert undone.disturbances == for_nothing
+    assert backoff.spent(for_nothing, NOW).closed_seconds == seconds
+
+
+def test_gpus_that_a_move_gives_up_while_it_waits_are_counted_as_they_are_opened() -> None:
+    both = (G0, replace(G1, desired_mode=Mode.PASSTHROUGH))
+    waits = transition(*both, step=Step.DRAIN, started_at=NOW - 400)
+    found = node(*both, transition=waits, sharing=sharing(*both, closing=BOTH))
+    smaller = intents.shrunk(found, (G0.pci_address,), LeaseEpoch(1), NOW)
+    assert smaller.disturbances == (Disturbance(NOW - 200, 0, 200.0),)
+
+
+def test_once_the_plugin_has_been_stopped_all_of_the_time_counts_until_the_end() -> None:
+    for step in (Step.DRAIN, Step.DETACH, Step.REBIND):
+        move = transition(G0, step=step, started_at=NOW - 400)
+        stopped = node(G0, G1, transition=move, disturbances=(Disturbance(NOW - 100, 1),))
+        undone = intents.rolled_back(stopped, Step.FENCE, Reason.STEP_TIMED_OUT, "late", LeaseEpoch(1), NOW)
+        assert undone.disturbances == stopped.disturbances
+
+
+def test_a_wait_longer_than_the_bound_is_remembered_for_an_hour_after_its_end() -> None:
+    waited = 3 * HOUR
+    move = transition(G0, step=Step.DRAIN, started_at=NOW - waited)
+    alone = node(G0, transition=move)
+    noted = intents.at_step(alone, Step.DETACH, LeaseEpoch(1), NOW).disturbances
+    assert noted == (Disturbance(NOW - waited, 0, waited), Disturbance(NOW, 1))
+    over = backoff.ended(noted, move.started_at, NOW + 60)
+    assert backoff.node_rests(alone.name, (), over, NOW + HOUR - 1).reason is Reason.DISTURBANCE_SPENT
+    assert not backoff.node_rests(alone.name, (), over, NOW + HOUR + 1)

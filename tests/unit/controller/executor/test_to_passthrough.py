@@ -144,7 +144,7 @@ def test_gpus_for_one_waiting_vm_and_gpus_of_one_domain_move_together() -> None:
 def test_narrowing_wants_the_others_back_where_they_came_from() -> None:
     both = (gpu(0, desired_mode=Mode.PASSTHROUGH), gpu(1, desired_mode=Mode.PASSTHROUGH))
     n = node(*both, transition=transition(*both, step=Step.DRAIN))
-    intent = shrunk(n, (G0.pci_address,), LeaseEpoch(5))
+    intent = shrunk(n, (G0.pci_address,), LeaseEpoch(5), NOW)
     assert intent.transition is not None
     assert (intent.transition.devices, intent.transition.step) == ((G0.pci_address,), Step.DRAIN)
     assert {address: mode for address, mode, _ in intent.desired} == {
