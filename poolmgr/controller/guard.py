@@ -9,16 +9,15 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from poolmgr.domain.demand import SharedPod
-from poolmgr.domain.denials import doubt_denial, gpu_denial
+from poolmgr.domain.denials import doubt_denial, gpu_denial, unsure_words
 from poolmgr.domain.fleet import EvictionRule, Gpu, Node, Pool, RebalanceMode
 from poolmgr.domain.identifiers import PoolName, WorkloadUid
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.occupancy import Occupancy, occupancy_of
-from poolmgr.domain.offers import is_counted
 from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.domain.usage import is_in_flight
+from poolmgr.domain.usage import is_in_flight, is_out_of_use, sides_unknown
 
 
 @dataclass(slots=True)
@@ -27,6 +26,8 @@ class _Tally:
 
     pool: Pool
     desired: Counter[Mode] = field(default_factory=Counter)
+    unsure: int = 0
+    """Besides, GPUs that may be on either side (`usage.sides_unknown`)."""
     in_flight: int = 0
 
 
@@ -38,8 +39,8 @@ def validate(
     Bounds and budgets are counted as the accepted moves use them up, in the order given.
     """
     nodes = {node.name: node for node in snapshot.nodes}
-    tallies = _tally(snapshot)
     occupancy = occupancy_of(snapshot)
+    tallies = _tally(snapshot, occupancy)
     guarded = {pod.uid: pod for pod in snapshot.pods if not pod.best_effort}
     accepted: list[Move] = []
     refused: list[Refusal] = []
@@ -112,11 +113,11 @@ def _pool_allows(move: Move, tally: _Tally) -> Verdict:
             f"{where} stays: pool {pool.name} keeps at least {pool.side(leaving).min} {leaving.value} GPU(s)",
         )
     maximum = pool.side(arriving).max
-    if maximum is not None and tally.desired[arriving] + 1 > maximum:
+    if maximum is not None and tally.desired[arriving] + tally.unsure + 1 > maximum:
         return Verdict(
             False,
             Reason.AT_MAXIMUM,
-            f"{where} stays: pool {pool.name} allows at most {maximum} {arriving.value} GPU(s)",
+            f"{where} stays: pool {pool.name} allows at most {maximum} {arriving.value} GPU(s){unsure_words(tally.unsure)}",
         )
     if tally.in_flight + 1 > pool.max_in_flight:
         return Verdict(
@@ -131,15 +132,20 @@ def _pool_allows(move: Move, tally: _Tally) -> Verdict:
     return Verdict(True, Reason.ADMITTED)
 
 
-def _tally(snapshot: ClusterSnapshot) -> dict[PoolName | None, _Tally]:
+def _tally(snapshot: ClusterSnapshot, occupancy: Occupancy) -> dict[PoolName | None, _Tally]:
     tallies: dict[PoolName | None, _Tally] = {pool.name: _Tally(pool) for pool in snapshot.pools}
     for node in snapshot.nodes:
+        unsure = node.transition.devices if node.transition is not None and sides_unknown(node) else ()
         for gpu in node.gpus:
             tally = tallies.get(gpu.pool)
             if tally is None:
                 continue
             mode = gpu.desired_mode or gpu.observed_mode
-            if mode is not None and is_counted(gpu):
+            if is_out_of_use(gpu, occupancy.in_use(gpu)):
+                pass
+            elif gpu.pci_address in unsure:
+                tally.unsure += 1
+            elif mode is not None:
                 tally.desired[mode] += 1
             tally.in_flight += is_in_flight(gpu, node)
     return tallies

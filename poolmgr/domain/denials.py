@@ -21,6 +21,15 @@ def name_of(gpu: Gpu) -> str:
     return f"GPU {gpu.pci_address} on {gpu.node}"
 
 
+def unsure_words(gpus: int) -> str:
+    """The end of a sentence on a maximum: GPUs that count although nobody knows whether they are on that side."""
+    return (
+        f", and counts {gpus} that may be there, as the agent of their node is silent in mid-move"
+        if gpus
+        else ""
+    )
+
+
 def node_denial(node: Node, now: float) -> Denial | None:
     """What keeps all GPUs of the node where they are."""
     return next(_of_node(node, now), None)

@@ -10,7 +10,6 @@ from collections.abc import Container
 from poolmgr.domain.fleet import Gpu, Node
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import DevicePhase, Mode
-from poolmgr.domain.reasons import Reason
 
 
 def unoffered(node: Node, apart: Container[PciAddress] = ()) -> tuple[Gpu, ...]:
@@ -39,8 +38,3 @@ def _is_ready_for_vms(gpu: Gpu) -> bool:
         and gpu.phase is DevicePhase.READY
         and gpu.closed is None
     )
-
-
-def is_counted(gpu: Gpu) -> bool:
-    """Whether the bounds of its pool count it: not where it is only somebody's word."""
-    return gpu.closed is None or gpu.closed.reason is not Reason.NOT_OFFERED

@@ -154,6 +154,28 @@ def is_parked(node: Node) -> bool:
     )
 
 
+def has_said(node: Node) -> bool:
+    """Its agent is heard, and has reported since it last read its spec."""
+    return node.agent.heard and node.reported
+
+
+def sides_unknown(node: Node) -> bool:
+    """True while nobody knows on which side the GPUs of the node's move are: it is parked, and its agent has not said. They may
+    be on either, so each side's maximum counts them and no minimum does."""
+    return is_parked(node) and not has_said(node)
+
+
+def is_out_of_use(gpu: Gpu, used: bool) -> bool:
+    """True for one that nobody has and nobody can be given before a person has acted, and for one that is there by its agent's
+    word alone, which its use then is as well. It counts on neither side of its pool, for a minimum or a maximum. `used`: what
+    `in_use` says."""
+    withdrawn = gpu.closed.reason if gpu.closed is not None else None
+    if used or withdrawn is Reason.NOT_OFFERED:
+        return withdrawn is Reason.NOT_OFFERED
+    broken = gpu.phase in (DevicePhase.QUARANTINED, DevicePhase.FOREIGN)
+    return broken or withdrawn is Reason.GPU_QUARANTINED
+
+
 def is_closed_to_pods(gpu: Gpu, transition: Transition | None) -> bool:
     """True while no new pod may be placed on it: it leaves the shared side, or an operator withdraws it from there."""
     return is_leaving(gpu, transition) or (gpu.closed is not None and gpu.observed_mode is Mode.SHARED)

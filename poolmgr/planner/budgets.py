@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from poolmgr.domain.denials import Denial
+from poolmgr.domain.denials import Denial, unsure_words
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.reasons import Reason
 from poolmgr.planner.inventory.inventory import Inventory
@@ -24,6 +24,8 @@ class PoolBudget:
     shared_min: int
     shared_max: int
     max_in_flight: int
+    unsure: int = 0
+    """GPUs that may be on either side: counted for each maximum and for no minimum."""
     slots_for_vms: int = 0
     """Of `max_in_flight`, those that only moves for waiting VMs may use; see `slots_for_vms`."""
 
@@ -41,10 +43,10 @@ class PoolBudget:
                 Reason.AT_MINIMUM,
                 f"pool {self.name} keeps at least {least} GPU(s) in {to_mode.other} and has {leaving}",
             )
-        if arriving + gpus > most:
+        if arriving + self.unsure + gpus > most:
             return (
                 Reason.AT_MAXIMUM,
-                f"pool {self.name} allows at most {most} GPU(s) in {to_mode} and has {arriving}",
+                f"pool {self.name} allows at most {most} GPU(s) in {to_mode} and has {arriving}{unsure_words(self.unsure)}",
             )
         return None
 
@@ -113,5 +115,6 @@ def budgets_of(
             shared_min=max(pool.shared.min, min(reserved, passthrough + shared)),
             shared_max=UNBOUNDED if pool.shared.max is None else pool.shared.max,
             max_in_flight=pool.max_in_flight,
+            unsure=sum(g.unsure for g in members),
         )
     return budgets

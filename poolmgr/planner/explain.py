@@ -261,11 +261,6 @@ def target_of(state: PlanState, key: GroupKey) -> Target:
     group, headroom = state.inventory.groups[key], state.headroom[key]
     arriving = sum(1 for m in state.moves if (m.pool, m.model) == key and m.to_mode is Mode.PASSTHROUGH)
     leaving = sum(1 for m in state.moves if (m.pool, m.model) == key and m.to_mode is Mode.SHARED)
-    passthrough = group.passthrough + arriving - leaving
-    message = (
-        f"{group.vm_busy} in use by VMs, {headroom.keep} kept ready, {group.gpus - passthrough} for containers: "
-        f"{headroom.message}"
-    )
-    return Target(
-        group.pool.name, group.model, passthrough, group.gpus - passthrough, headroom.reason, message
-    )
+    passthrough, shared = group.passthrough + arriving - leaving, group.shared + leaving - arriving
+    message = f"{group.vm_busy} in use by VMs, {headroom.keep} kept ready, {shared} for containers: {headroom.message}"
+    return Target(group.pool.name, group.model, passthrough, shared, headroom.reason, message)

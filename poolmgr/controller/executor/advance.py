@@ -6,7 +6,7 @@ from poolmgr.domain.fleet import Node, Pool, Transition
 from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.domain.usage import is_parked
+from poolmgr.domain.usage import has_said, is_parked
 
 from . import conditions, services, silent_agent, to_passthrough, to_shared
 from .actions import Action, Advance, Cordon, Effect, FenceGpus, Finish, Perform, Rollback, Shrink, Wait
@@ -62,7 +62,7 @@ def next_action(node: Node, snapshot: ClusterSnapshot, deadlines: StepDeadlines)
     parked = is_parked(node)
     action = silent_agent.while_parked(node, transition, snapshot) if parked else None
     action = action or _recipe(node, transition, snapshot, pools)
-    endless = transition.step is Step.RELEASE or (parked and not silent_agent.has_said(node))
+    endless = transition.step is Step.RELEASE or (parked and not has_said(node))
     if not isinstance(action, Wait | Perform) or endless:
         return action
     if action.reason is Reason.AGENT_SILENT and silent_agent.has_waited_enough(

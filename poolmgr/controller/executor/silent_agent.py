@@ -11,7 +11,7 @@ from poolmgr.domain.identifiers import GpuUuid
 from poolmgr.domain.modes import DevicePhase, Step
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.domain.usage import User
+from poolmgr.domain.usage import User, has_said
 
 from . import conditions, services
 from .actions import Action, Advance, Cordon, Park, Perform, Rollback, Shrink, Wait
@@ -91,11 +91,6 @@ def while_parked(node: Node, transition: Transition, snapshot: ClusterSnapshot) 
             f"HAMi's plugin came back to {node.name} before {conditions.names(unlisted)} was on its driver; it has to look again",
         )
     return None
-
-
-def has_said(node: Node) -> bool:
-    """Its agent is heard, and has reported since it last read its spec."""
-    return node.agent.heard and node.reported
 
 
 def _wait(node: Node, snapshot: ClusterSnapshot, unsure: tuple[Gpu, ...]) -> Wait:

@@ -26,8 +26,10 @@ class GpuGroup:
     nodes: dict[NodeName, NodeInventory] = field(default_factory=dict)
     gpus: int = 0
     passthrough: int = 0
-    """Wanted in passthrough, moving ones included."""
+    """Wanted in passthrough, moving ones included, without those that are out of use or may be on either side."""
     shared: int = 0
+    unsure: int = 0
+    """They may be on either side."""
     moving: int = 0
     vm_busy: int = 0
     shared_busy: int = 0
@@ -105,6 +107,7 @@ def _add_to_group(inventory: Inventory, pools: dict[str, Pool], part: NodePart) 
     group.gpus += len(part.gpus)
     group.passthrough += part.passthrough
     group.shared += part.shared
+    group.unsure += part.unsure
     group.moving += part.moving
     group.vm_busy += part.vm_busy
     group.shared_busy += part.shared_busy

@@ -11,9 +11,15 @@ from poolmgr.domain.denials import Denial, gpu_denial, node_denial
 from poolmgr.domain.fleet import Gpu, Granularity, Node, Pool, RebalanceMode
 from poolmgr.domain.identifiers import PciAddress, WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode
-from poolmgr.domain.offers import is_counted
 from poolmgr.domain.plan import Refusal
-from poolmgr.domain.usage import held_by_others, in_use, is_in_flight, is_open
+from poolmgr.domain.usage import (
+    held_by_others,
+    in_use,
+    is_in_flight,
+    is_open,
+    is_out_of_use,
+    sides_unknown,
+)
 from poolmgr.planner.inventory.usage import Usage
 
 GroupKey = tuple[str, str]
@@ -98,6 +104,7 @@ class NodePart:
     at: NodeInventory
     passthrough: int = 0
     shared: int = 0
+    unsure: int = 0
     moving: int = 0
     vm_busy: int = 0
     shared_busy: int = 0
@@ -180,7 +187,8 @@ def _part(
         arriving = mode is not wanted or phase is moving
         flies = (arriving or node.transition is not None) and is_in_flight(gpu, node)
         part.moving += flies
-        if wanted is passthrough and is_counted(gpu):
+        counts = (phase is ready and gpu.closed is None) or not is_out_of_use(gpu, busy)
+        if counts and wanted is passthrough:
             part.passthrough += 1
             drains = mode is shared
             part.vm_busy += busy and not drains
@@ -198,7 +206,7 @@ def _part(
                     at.incoming += 1
                 else:
                     at.free += 1
-        elif wanted is shared:
+        elif counts and wanted is shared:
             part.shared += 1
             part.shared_busy += busy
         unsure = gpu.pci_address in doubts or held_by_others(gpu, pods)
@@ -221,6 +229,20 @@ def _part(
     for bundle in bundles.values():
         _sort_bundle(part, pool, bundle)
     at.to_passthrough.sort(key=unit_order)
+    return _without_unsure(part, usage)
+
+
+def _without_unsure(part: NodePart, usage: Usage) -> NodePart:
+    """Take from both sides what may be on either."""
+    move = part.at.node.transition
+    if move is None or not sides_unknown(part.at.node):
+        return part
+    for gpu in part.gpus:
+        if gpu.pci_address in move.devices and not is_out_of_use(gpu, usage.in_use(gpu)):
+            wanted = gpu.desired_mode or gpu.observed_mode
+            part.passthrough -= wanted is Mode.PASSTHROUGH
+            part.shared -= wanted is Mode.SHARED
+            part.unsure += 1
     return part
 
 

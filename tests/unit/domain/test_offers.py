@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from poolmgr.domain.modes import DevicePhase, Mode
-from poolmgr.domain.offers import is_counted, unoffered
+from poolmgr.domain.offers import unoffered
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
+from poolmgr.domain.usage import is_out_of_use
 from tests.unit.planner.builders import RESOURCE, gpu, node
 
 
@@ -55,7 +56,11 @@ def test_each_resource_is_counted_for_itself() -> None:
     assert found("pp", 1, g1={"resource_name": "nvidia.com/other"}) == [1]
 
 
-def test_bounds_count_what_an_operator_withdraws_and_not_what_is_only_said_to_be_there() -> None:
-    assert is_counted(gpu("a", 0))
-    assert is_counted(gpu("a", 0, closed=Verdict(False, Reason.GPU_QUARANTINED)))
-    assert not is_counted(gpu("a", 0, closed=Verdict(False, Reason.NOT_OFFERED)))
+@pytest.mark.parametrize("used", [False, True])
+def test_bounds_do_not_count_what_is_only_said_to_be_there_nor_its_use(used: bool) -> None:
+    assert not is_out_of_use(gpu("a", 0), used)
+    assert is_out_of_use(gpu("a", 0, closed=Verdict(False, Reason.NOT_OFFERED)), used)
+    taken_out = gpu("a", 0, closed=Verdict(False, Reason.GPU_QUARANTINED))
+    assert is_out_of_use(taken_out, used) is not used
+    drained = gpu("a", 0, closed=Verdict(False, Reason.NODE_DRAINED))
+    assert not is_out_of_use(drained, used), "it goes to the other side"

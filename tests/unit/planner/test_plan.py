@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from poolmgr.controller import guard
-from poolmgr.domain.fleet import EvictionRule, Granularity, Quota, RebalanceMode, SideLimits
-from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.backoff import WHOLE_NODE, Backoff
+from poolmgr.domain.fleet import EvictionRule, Granularity, Node, Quota, RebalanceMode, SideLimits
+from poolmgr.domain.liveness import AgentSign
+from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.neighbours import Neighbours
 from poolmgr.domain.plan import Plan, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
@@ -200,6 +202,79 @@ def test_shared_minimum_and_passthrough_maximum_hold() -> None:
     plan = decide(snapshot(node("a", "ss"), vms=(vm("v"), vm("w")), pools=(most,)))
     assert len(plan.moves) == 1
     assert said(plan, SubjectKind.VM, "w")[0] is Reason.AT_MAXIMUM
+
+
+ONE_FOR_VMS = pool(passthrough=SideLimits(max=1), max_in_flight=4)
+TAKEN_OUT = Verdict(False, Reason.GPU_QUARANTINED, "taken out of use by anna")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"phase": DevicePhase.QUARANTINED},
+        {"observed_mode": None, "phase": DevicePhase.QUARANTINED},
+        {"observed_mode": None, "phase": DevicePhase.FOREIGN},
+        {"closed": TAKEN_OUT, "advertised": False},
+    ],
+    ids=["quarantined", "gone", "on another driver", "taken out of use by an operator"],
+)
+def test_a_gpu_that_can_serve_nobody_counts_on_neither_side(state: dict[str, object]) -> None:
+    """Planner and guard alike: another one may come in its place, and another has to be kept."""
+    broken = gpu("a", 0, Mode.PASSTHROUGH, **state)
+    view = snapshot(node("a", "", gpus=(broken,)), node("b", "s"), vms=(vm("v"),), pools=(ONE_FOR_VMS,))
+    plan = decide(view)
+    assert moves(plan) == [("b", "00", Mode.PASSTHROUGH)]
+    assert guard.validate(plan.moves, view)[0] == plan.moves
+    (target,) = plan.targets
+    assert (target.passthrough, target.shared) == (1, 0)
+    broken = gpu("a", 0, **state)
+    two = pool(shared=SideLimits(min=2), max_in_flight=4)
+    view = snapshot(node("a", "", gpus=(broken,)), node("b", "ss"), vms=(vm("v"),), pools=(two,))
+    assert decide(view).empty and said(decide(view), SubjectKind.VM, "v")[0] is Reason.AT_MINIMUM
+    assert guard.validate((move(view.nodes[1].gpus[0]),), view)[1][0].reason is Reason.AT_MINIMUM
+
+
+def test_a_gpu_that_somebody_has_counts_though_it_is_quarantined() -> None:
+    broken = gpu("a", 0, Mode.PASSTHROUGH, phase=DevicePhase.QUARANTINED)
+    vms = (vm("has", on=("a", 0)), vm("v"))
+    view = snapshot(node("a", "", gpus=(broken,)), node("b", "s"), vms=vms, pools=(ONE_FOR_VMS,))
+    assert decide(view).empty
+    assert guard.validate((move(view.nodes[1].gpus[0]),), view)[1][0].reason is Reason.AT_MAXIMUM
+
+
+PARKED_AT = NOW - 600
+
+
+def parked(to: Mode, **overrides: object) -> Node:
+    """The only GPU of `a` is in a move whose agent fell silent."""
+    move = replace(moving("a", 0, to=to), step=Step.ATTACH, step_started_at=PARKED_AT)
+    rest = Backoff(WHOLE_NODE, Reason.MOVE_PARKED, "-", 1, PARKED_AT, NOW + 60)
+    lost = gpu("a", 0, to.other, desired_mode=to)
+    silent = {"agent": AgentSign(heard=False, silent=True), "ready": False}
+    return node("a", "", gpus=(lost,), transition=move, backoffs=(rest,), **(silent | overrides))
+
+
+@pytest.mark.parametrize("to", list(Mode))
+def test_a_gpu_of_which_nobody_knows_where_it_is_counts_for_each_maximum_and_for_no_minimum(to: Mode) -> None:
+    """It may be on either side, and serve there; that it is not there would be a guess."""
+    idle = node("b", "s")
+    view = snapshot(parked(to), idle, vms=(vm("v"),), pools=(ONE_FOR_VMS,))
+    plan = decide(view)
+    assert plan.empty
+    reason, sentence = said(plan, SubjectKind.VM, "v")
+    assert reason is Reason.AT_MAXIMUM
+    assert (
+        "has 0, and counts 1 that may be there, as the agent of their node is silent in mid-move" in sentence
+    )
+    (refused,) = guard.validate((move(idle.gpus[0]),), view)[1]
+    assert refused.reason is Reason.AT_MAXIMUM and "counts 1 that may be there" in refused.message
+    known = replace(view, nodes=(parked(to, agent=AgentSign(), ready=True), idle))
+    there = to is Mode.PASSTHROUGH
+    assert decide(known).empty is there, "its agent has said: it counts where it goes"
+    kept = pool(shared=SideLimits(min=1), max_in_flight=4)
+    view = snapshot(parked(to), idle, vms=(vm("v"),), pools=(kept,))
+    assert said(decide(view), SubjectKind.VM, "v")[0] is Reason.AT_MINIMUM
+    assert guard.validate((move(idle.gpus[0]),), view)[1][0].reason is Reason.AT_MINIMUM
 
 
 def test_budget_counts_what_already_moves() -> None:
