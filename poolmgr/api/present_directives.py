@@ -69,7 +69,7 @@ def _gpu(
     return directive_schemas.GpuDirectives(
         pci_address=gpu.pci_address,
         mode=gpu.observed_mode,
-        state=state_of(gpu, transition, bool(users)),
+        state=state_of(gpu, transition, bool(users), listed=use.unlisted is None),
         users=users,
         message=progress_message(gpu, users, request, transition),
     )

@@ -81,7 +81,7 @@ def attention(found: Look, census: Census) -> list[str]:
         if node.ready and not node.reported
     ]
     said += [
-        f"GPU {use.gpu.node}/{use.gpu.pci_address} is {use.gpu.phase}: {use.gpu.message or use.gpu.reason}"
+        f"GPU {use.gpu.node}/{use.gpu.pci_address} is {use.gpu.phase}: {use.trouble[1] or use.trouble[0]}"
         for use in census.trouble
     ]
     if not found.snapshot.nodes:

@@ -25,7 +25,15 @@ from poolmgr.domain.snapshot import ClusterSnapshot, Unread
 
 log = structlog.get_logger()
 
-TROUBLE = frozenset({Reason.STEP_TIMED_OUT, Reason.ROLLED_BACK, Reason.BIND_FAILED, Reason.EVICTION_DENIED})
+TROUBLE = frozenset(
+    {
+        Reason.STEP_TIMED_OUT,
+        Reason.ROLLED_BACK,
+        Reason.BIND_FAILED,
+        Reason.EVICTION_DENIED,
+        Reason.NOT_LISTED,
+    }
+)
 """Reasons that show as warnings."""
 
 KINDS_WITH_OWNERS = frozenset({SubjectKind.VM, SubjectKind.POD, SubjectKind.POOL})

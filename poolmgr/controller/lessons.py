@@ -10,6 +10,7 @@ from poolmgr.domain.fleet import Node, Transition
 from poolmgr.domain.identifiers import GpuUuid, PciAddress
 from poolmgr.domain.modes import DevicePhase, Step
 from poolmgr.domain.reasons import Reason
+from poolmgr.domain.usage import not_listed
 
 
 def after_failure(
@@ -55,11 +56,15 @@ def after_end(node: Node, transition: Transition, now: float) -> tuple[Backoff, 
     if transition.rollback or transition.reason == Reason.DRIFTED:
         return node.backoffs
     gpus = moving(node, transition)
-    broken = [g for g in gpus if g.phase is DevicePhase.QUARANTINED]
-    arrived = [g.pci_address for g in gpus if g not in broken and g.observed_mode is transition.to_mode]
+    failed = {g.pci_address: (g.reason, g.message) for g in gpus if g.phase is DevicePhase.QUARANTINED}
+    there = [g for g in gpus if g.observed_mode is transition.to_mode and g.pci_address not in failed]
+    for gpu in there:
+        if (said := not_listed(gpu, node)) is not None:
+            failed[gpu.pci_address] = (said.reason.value, said.message)
+    arrived = [g.pci_address for g in there if g.pci_address not in failed]
     known = backoff.succeeded(node.backoffs, arrived) if arrived else node.backoffs
-    for gpu in broken:
-        known = backoff.failed(known, node.name, (gpu.pci_address,), gpu.reason, gpu.message, now)
+    for address, (reason, message) in failed.items():
+        known = backoff.failed(known, node.name, (address,), reason, message, now)
     return known
 
 

@@ -25,7 +25,8 @@ WORK_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Of plans and ticks. A plan of 10,000 GPUs takes about a second."""
 
 KINDS = ("VM", "Pod")
-RESULTS = ("started", "completed", "rolled_back")
+RESULTS = ("started", "completed", "rolled_back", "failed")
+"""Failed: it came to its end, and none of its GPUs serves where it was wanted, or HAMi does not list one."""
 
 
 @dataclass(slots=True)
@@ -94,7 +95,8 @@ class Measures:
                 self.evictions["asked"] += asked
                 self.evictions["denied"] += denied
         if outcome.finished:
-            self.moves["rolled_back" if transition.rollback else "completed", wanted] += 1
+            completed = "completed" if outcome.reason is Reason.MOVE_COMPLETED else "failed"
+            self.moves["rolled_back" if transition.rollback else completed, wanted] += 1
             self.move_seconds[wanted].observe(max(0.0, at - transition.started_at))
 
     def seen(self, snapshot: ClusterSnapshot) -> None:

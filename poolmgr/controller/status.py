@@ -17,7 +17,7 @@ def pool_statuses(census: Census, plan: Plan | None) -> Mapping[PoolName, PoolSt
     counts = {pool.name: census.pool(pool.name) for pool in snapshot.pools}
     troubles: dict[PoolName | None, str] = {}
     for use in census.trouble:
-        detail = use.gpu.message or use.gpu.phase.value
+        detail = use.trouble[1] or use.gpu.phase.value
         troubles.setdefault(use.gpu.pool, f"{use.gpu.pci_address} on {use.gpu.node}: {detail}")
     silent: dict[PoolName | None, list[Node]] = {}
     for part in census.nodes:

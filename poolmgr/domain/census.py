@@ -14,8 +14,9 @@ from poolmgr.domain.fleet import Gpu, Node
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PoolName
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.occupancy import Names, Tenants, occupancy_of
+from poolmgr.domain.plan import Verdict
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.domain.usage import GpuState, User, in_use, state_of, users_of
+from poolmgr.domain.usage import GpuState, User, in_use, state_of, unlisted, users_of
 
 FULL_CARD_PERCENT = 100
 
@@ -33,6 +34,15 @@ class GpuUse:
     """With a slice of it. One that HAMi has placed and not bound yet has its slice already."""
     share: float
     """Part of the card given away, 0 to 1: the larger of its memory and its compute; 1 for a VM."""
+    unlisted: Verdict | None = None
+    """Why no pod can get a slice of it, though it is where it is wanted (`usage.unlisted`)."""
+
+    @property
+    def trouble(self) -> tuple[str, str]:
+        """Reason code and sentence of what needs attention, as far as anybody has said; empty where nobody has."""
+        if self.unlisted is not None:
+            return self.unlisted.reason.value, self.unlisted.message
+        return self.gpu.reason, self.gpu.message
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +180,9 @@ def _count_node(node: Node, names: Names, tenants: Tenants) -> NodeCensus:
         used = in_use(gpu, on_it, vm)
         share = 1.0 if gpu.observed_mode is Mode.PASSTHROUGH and used else _share(gpu, on_it)
         users = users_of(gpu, on_it, vm) if used else ()
-        uses.append(GpuUse(gpu, state_of(gpu, node.transition, used), users, vm, on_it, share))
+        missing = unlisted(gpu, node)
+        state = state_of(gpu, node.transition, used, listed=missing is None)
+        uses.append(GpuUse(gpu, state, users, vm, on_it, share, missing))
     keys: dict[str, Key] = {gpu.pci_address: (gpu.pool, gpu.model) for gpu in node.gpus}
     resources: dict[str, Key] = {}
     for gpu in node.gpus:

@@ -94,6 +94,7 @@ class Reason(StrEnum):
     SERVICE_STILL_RUNNING = "ServiceStillRunning"  # a service asked to leave the GPU has not ended yet
     SERVICES_RESUMED = "ServicesResumed"  # services that a move had paused run again
     UPGRADES_HELD = "UpgradesHeld"  # driver upgrades by the GPU operator wait while the node's GPUs serve VMs
+    NOT_LISTED = "NotListed"  # HAMi does not list the GPU as healthy, so no pod can get a slice of it
     DRIVER_RESTARTS = "DriverRestarts"  # the driver's pod is restarting and may take GPUs from VMs
 
     # Agent

@@ -13,6 +13,7 @@ from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.fleet import Gpu, Holder, Node, Pool, RebalanceMode, Transition
 from poolmgr.domain.identifiers import WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode, Step
+from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 
 SHARING_DAEMONS = ("nvidia-device-p", "vgpu-monitor", "vGPUmonitor")
@@ -90,13 +91,46 @@ class GpuState(StrEnum):
     """Nobody uses it, and nobody new gets it: an operator says so, or its kubelet does not offer it."""
 
 
-def state_of(gpu: Gpu, transition: Transition | None, used: bool) -> GpuState:
-    """`transition` is its node's, `used` what `in_use` says."""
+def state_of(gpu: Gpu, transition: Transition | None, used: bool, *, listed: bool = True) -> GpuState:
+    """`transition` is its node's, `used` what `in_use` says; `listed`: `unlisted` has nothing to say."""
     on_its_way = is_on_its_way(gpu, transition)
     unusable = unusable_state(gpu.phase, gpu.observed_mode, on_its_way)
     if unusable is not None or used:
         return unusable or GpuState.IN_USE
-    return GpuState.IDLE if gpu.closed is None else GpuState.WITHDRAWN
+    if gpu.closed is not None:
+        return GpuState.WITHDRAWN
+    return GpuState.IDLE if listed else GpuState.TROUBLE
+
+
+def not_listed(gpu: Gpu, node: Node) -> Verdict | None:
+    """Why no pod can get a slice of the GPU, which is on its driver for them: HAMi is there and does not list it. None for any
+    other, and for those without a UUID, as of other vendors than HAMi's. While HAMi's plugin restarts for a move that is so of
+    all GPUs of a node: see `unlisted`."""
+    sharing = node.sharing
+    ready = gpu.observed_mode is Mode.SHARED and gpu.phase is DevicePhase.READY
+    if sharing is None or not ready or not gpu.uuid:
+        return None
+    entry = next((entry for entry in sharing.registered if entry.uuid == gpu.uuid), None)
+    if entry is not None and entry.healthy:
+        return None
+    plugin = f"HAMi's device plugin on {node.name}"
+    if entry is not None:
+        why, remedy = "HAMi lists it as unhealthy", f"see the log of {plugin}, and the kernel's"
+    elif not sharing.plugin_wanted:
+        why = f"{plugin} is not to run"
+        remedy = "give the node the label that the plugin's DaemonSet selects"
+    else:
+        why = "HAMi does not list it"
+        remedy = f"see the log of {plugin} and whether its configuration leaves GPUs out, then delete its pod: it looks for GPUs when it starts"
+    return Verdict(False, Reason.NOT_LISTED, f"{why}, so no pod can get a slice of it; {remedy}")
+
+
+def unlisted(gpu: Gpu, node: Node) -> Verdict | None:
+    """The same for a GPU that stays where it is, on a node where no move keeps HAMi's plugin away: it is no capacity."""
+    move = node.transition
+    if move is not None and not (is_parked(node) and node.sharing is not None and node.sharing.plugin_ready):
+        return None
+    return None if is_on_its_way(gpu, move) else not_listed(gpu, node)
 
 
 def unusable_state(phase: DevicePhase, mode: Mode | None, on_its_way: bool) -> GpuState | None:

@@ -187,8 +187,8 @@ def _tile(use: GpuUse, node: Node, now: float, said: dict[str, str]) -> Tile:
     lines += users(use)[:8]
     if gpu.mode_since:
         lines.append(f"for {SIDE[gpu.observed_mode]} since {duration(now - gpu.mode_since)}")
-    if gpu.message:
-        lines.append(sentence(gpu.message))
+    if said_of_it := use.trouble[1]:
+        lines.append(sentence(said_of_it))
     if gpu.closed is not None:
         lines.append(sentence(gpu.closed.message))
     why = said.get(gpu.pci_address)
@@ -200,7 +200,7 @@ def _tile(use: GpuUse, node: Node, now: float, said: dict[str, str]) -> Tile:
 def _state_words(use: GpuUse, node: Node) -> str:
     match use.state:
         case GpuState.TROUBLE:
-            return f"needs attention ({use.gpu.reason or use.gpu.phase.value})"
+            return f"needs attention ({use.trouble[0] or use.gpu.phase.value})"
         case GpuState.MOVING:
             move = node.transition
             return f"moving to {SIDE[move.to_mode]}, {move.step.value}" if move else "moving"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from poolmgr.api.ui.headline import headline_of
 from poolmgr.api.ui.wording import SIDE, duration, plural, sentence
-from poolmgr.domain.census import Census, Count, total
+from poolmgr.domain.census import Census, Count, GpuUse, total
 from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.estimates import Estimate
-from poolmgr.domain.fleet import Gpu, Pool, SideLimits, Transition
+from poolmgr.domain.fleet import Pool, SideLimits, Transition
 from poolmgr.domain.modes import Mode, Step
 from poolmgr.domain.plan import Plan, QuotaUse, Refusal, Subject, SubjectKind, Verdict
 from poolmgr.domain.quota import gpus_text
@@ -139,7 +139,7 @@ def make_view(census: Census, plan: Plan | None, readiness: Verdict) -> View:
     inside = (count for (pool, _), count in census.counts.items() if pool is not None)
     count = total([*inside, Count(gpus=outside.gpus, trouble=outside.trouble)])
     waiting, waiting_in_all = _waiting(snapshot, plan)
-    trouble = (*(_trouble(use.gpu) for use in census.trouble), *map(_unread, snapshot.unread))
+    trouble = (*(_trouble(use) for use in census.trouble), *map(_unread, snapshot.unread))
     moves = sorted(snapshot.transitions, key=lambda move: move.started_at)
     reservations = _reservations(snapshot, plan)
     nodes = [part.node for part in census.nodes]
@@ -238,14 +238,13 @@ def _slice_words(gpus: int, memory_mib: int, memory_percent: int, cores_percent:
     return f"{gpus} × " * (gpus > 1) + memory + compute
 
 
-def _trouble(gpu: Gpu) -> Trouble:
+def _trouble(use: GpuUse) -> Trouble:
+    gpu, (code, said) = use.gpu, use.trouble
     return Trouble(
         where=f"{gpu.pci_address} on {gpu.node}",
         model=gpu.model,
-        code=gpu.reason or gpu.phase.value,
-        message=sentence(
-            gpu.message or f"its phase is {gpu.phase.value}: look at the agent's log on {gpu.node}"
-        ),
+        code=code or gpu.phase.value,
+        message=sentence(said or f"its phase is {gpu.phase.value}: look at the agent's log on {gpu.node}"),
     )
 
 

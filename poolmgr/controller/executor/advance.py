@@ -6,7 +6,7 @@ from poolmgr.domain.fleet import Node, Pool, Transition
 from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.domain.usage import has_said, is_parked
+from poolmgr.domain.usage import has_said, is_parked, not_listed
 
 from . import conditions, services, silent_agent, to_passthrough, to_shared
 from .actions import Action, Advance, Cordon, Effect, FenceGpus, Finish, Perform, Rollback, Shrink, Wait
@@ -204,6 +204,13 @@ def _finish(node: Node, transition: Transition) -> Finish:
         for g in moving
         if g not in there
     )
+    if missing := [(g, said) for g in there if (said := not_listed(g, node)) is not None]:
+        undone = "the move was undone, but " if transition.rollback else ""
+        gpus = conditions.names(g for g, _ in missing)
+        return Finish(
+            Reason.NOT_LISTED,
+            f"{undone}{gpus} on {node.name} is on its driver and serves nobody: {missing[0][1].message}{elsewhere}",
+        )
     if transition.rollback:
         stays = f"{conditions.names(there)} on {node.name} stays {mode.value}: " if there else ""
         where = "" if there else f" on {node.name}"

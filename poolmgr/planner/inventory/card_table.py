@@ -12,7 +12,7 @@ from poolmgr.domain.fleet import Gpu, Node
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.placement import Needs, Placement
-from poolmgr.domain.usage import is_open
+from poolmgr.domain.usage import is_open, unlisted
 from poolmgr.planner.inventory.cache import SharedCapacity
 from poolmgr.planner.inventory.inventory import GpuGroup, Inventory
 from poolmgr.planner.inventory.node_filter import NodeFilter
@@ -158,6 +158,8 @@ def _capacity_of(node: Node, usage: Usage) -> list[SharedCapacity]:
         if (gpu.desired_mode or observed) is not shared or phase not in states or gpu.closed is not None:
             continue
         entry = registered.get(uuid)
+        if (entry is None or not entry.healthy) and unlisted(gpu, node) is not None:
+            continue  # nor is it on its way
         slots, size, compute = DEFAULT_SPLIT, gpu.memory_mib, FULL_CORES
         if entry is not None:
             # HAMi's plugin registers a card as large as its settings scale it.

@@ -227,6 +227,16 @@ def test_a_quarantined_gpu_is_remembered_though_the_others_of_its_move_arrived()
     assert [(b.pci_address, b.message) for b in known] == [(broken.pci_address, "no answer")]
 
 
+def test_a_gpu_that_ends_its_move_unlisted_by_hami_has_failed() -> None:
+    back, other = gpu(0), gpu(1)
+    moved = transition(back, other, to=Mode.SHARED, step=Step.DONE)
+    known = (paused(other.pci_address), paused(WHOLE_NODE))
+    found = node(back, other, transition=moved, sharing=sharing(other), backoffs=known)
+    (rests,) = intents.ended(found, NOW).backoffs
+    assert (rests.pci_address, rests.reason) == (back.pci_address, Reason.NOT_LISTED)
+    assert "HAMi does not list it" in rests.message
+
+
 def test_stopping_the_plugin_is_noted_as_the_step_that_does_it_begins() -> None:
     draining = node(G0, G1, transition=transition(G0, step=Step.DRAIN, started_at=NOW))
     noted = intents.at_step(draining, Step.DETACH, LeaseEpoch(1), NOW).disturbances

@@ -10,7 +10,7 @@ from poolmgr.domain.identifiers import PlanId, PoolName
 from poolmgr.domain.modes import DevicePhase, Mode
 from poolmgr.domain.plan import Plan, QuotaUse, Refusal, Subject, SubjectKind
 from poolmgr.domain.reasons import Reason
-from tests.builders import NOW, gpu, node, pod, pool, snapshot, transition, vm
+from tests.builders import NOW, gpu, node, pod, pool, sharing, snapshot, transition, vm
 
 G0, G1 = gpu(0), gpu(1)
 VFIO = gpu(2, mode=Mode.PASSTHROUGH)
@@ -78,3 +78,12 @@ def test_shows_what_counts_against_each_quota_of_the_pool() -> None:
 def test_names_what_machines_ask_for_to_get_a_gpu_of_the_pool() -> None:
     other = gpu(3, resource_name="nvidia.com/T4", pool=PoolName("t4"))
     assert status(snapshot(node(G0, G1), node(other, name="n2"))).resource_names == (G0.resource_name,)
+
+
+def test_a_gpu_that_hami_does_not_list_needs_attention() -> None:
+    missing, listed = gpu(0), gpu(1)
+    said = status(snapshot(node(missing, listed, sharing=sharing(listed))))
+    assert (said.shared, said.trouble, said.reason) == (1, 1, Reason.GPU_UNHEALTHY)
+    assert said.message.startswith(
+        "1 GPU(s) need attention; first 0000:00:00.0 on n1: HAMi does not list it, so no pod can get a slice of it"
+    )

@@ -11,15 +11,16 @@ from poolmgr.domain.backoff import WHOLE_NODE, Backoff
 from poolmgr.domain.census import GpuUse, take_census
 from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.denials import gpu_denial
-from poolmgr.domain.fleet import REBINDABLE, Gpu, Holder, Pool, RebalanceMode
+from poolmgr.domain.fleet import REBINDABLE, Gpu, Holder, Node, Pool, RebalanceMode
 from poolmgr.domain.identifiers import GpuUuid, NodeName, PoolName, WorkloadUid
 from poolmgr.domain.liveness import AgentSign
-from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.neighbours import Neighbours
 from poolmgr.domain.plan import Move, Plan, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
+from poolmgr.domain.sharing import SharingState
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.domain.usage import GpuState, in_use, moves_by_itself, users_of
+from poolmgr.domain.usage import GpuState, in_use, moves_by_itself, unlisted, users_of
 from poolmgr.planner.inventory.usage import usage_of
 from poolmgr.planner.plan import PoolPlanner
 from tests.unit.planner.builders import A10, NOW, gpu, moving, node, pod, pool, snapshot, vm
@@ -200,3 +201,75 @@ def test_gpu_on_the_wrong_side_after_a_reboot_is_moving_and_not_idle() -> None:
 def test_only_automatic_pools_move_by_themselves() -> None:
     pools = tuple(Pool(PoolName(mode.value), rebalance=mode) for mode in RebalanceMode)
     assert [pool.name for pool in pools if moves_by_itself(pool)] == ["Automatic"]
+
+
+MISSING = gpu("n1", 0)
+EMPTY = SharingState((2, 10), True, 1, True, 0, ())
+NEIGHBOUR = gpu("n1", 1)
+
+
+def beside(found: Gpu = MISSING, **overrides: Any) -> Node:
+    """A node of two shared GPUs, of which HAMi lists the other one."""
+    listed = node("n1", "", gpus=(NEIGHBOUR,)).sharing
+    assert listed is not None
+    over = {
+        key: overrides.pop(key) for key in ("plugin_wanted", "plugin_ready", "registered") if key in overrides
+    }
+    return node("n1", "", gpus=(found, NEIGHBOUR), sharing=replace(listed, **over), **overrides)
+
+
+def test_a_gpu_that_hami_does_not_list_is_no_capacity_and_says_what_to_do() -> None:
+    found = beside()
+    census = take_census(snapshot(found))
+    states = [use.state for use in census.uses]
+    assert states == [GpuState.TROUBLE, GpuState.IDLE]
+    count = census.pool(PoolName("p"))
+    assert (count.shared, count.trouble) == (1, 1)
+    (use,) = census.trouble
+    assert use.trouble[0] == Reason.NOT_LISTED
+    assert use.trouble[1].startswith(
+        "HAMi does not list it, so no pod can get a slice of it; see the log of HAMi's device plugin on n1"
+    )
+    assert use.trouble[1].endswith("then delete its pod: it looks for GPUs when it starts")
+    off = unlisted(MISSING, beside(plugin_wanted=False))
+    assert off is not None and "give the node the label that the plugin's DaemonSet selects" in off.message
+    assert found.sharing is not None
+    ill = tuple(replace(found.sharing.registered[0], uuid=g.uuid, healthy=False) for g in found.gpus)
+    said = unlisted(MISSING, beside(registered=ill))
+    assert said is not None and said.message.startswith("HAMi lists it as unhealthy, so no pod")
+
+
+def test_only_a_gpu_that_is_to_be_hamis_and_that_no_move_keeps_from_it_is_missing_there() -> None:
+    with_pod = snapshot(beside(), pods=(pod("x", ("n1", 0)),))
+    assert [use.state for use in take_census(with_pod).uses] == [GpuState.IN_USE, GpuState.IDLE]
+    others = [
+        beside(replace(MISSING, observed_mode=Mode.PASSTHROUGH, desired_mode=Mode.PASSTHROUGH)),
+        beside(replace(MISSING, desired_mode=Mode.PASSTHROUGH)),
+        beside(replace(MISSING, phase=DevicePhase.QUARANTINED)),
+        beside(replace(MISSING, uuid=GpuUuid(""))),
+        beside(transition=moving("n1", 1)),
+        replace(beside(), sharing=None),
+    ]
+    assert [unlisted(found.gpus[0], found) for found in others] == [None] * len(others)
+    withdrawn = replace(MISSING, closed=Verdict(False, Reason.GPU_QUARANTINED, "taken out of use by anna"))
+    assert next(take_census(snapshot(beside(withdrawn))).uses).state is GpuState.WITHDRAWN
+
+
+def test_a_parked_move_that_has_given_hami_back_hides_no_gpu_that_is_missing_there() -> None:
+    move = replace(moving("n1", 1), step=Step.ATTACH, step_started_at=NOW - 60)
+    rest = Backoff(WHOLE_NODE, Reason.MOVE_PARKED, "-", 1, NOW - 60, NOW + 60)
+    parked = beside(transition=move, backoffs=(rest,))
+    assert unlisted(MISSING, parked) is not None
+    assert unlisted(MISSING, beside(transition=move, backoffs=(rest,), plugin_ready=False)) is None
+
+
+def test_pods_are_not_left_to_wait_for_a_gpu_that_hami_does_not_list() -> None:
+    """It is not on its way either: an idle GPU comes over in its place."""
+    view = snapshot(
+        node("n1", "", gpus=(MISSING,), sharing=EMPTY),
+        node("n2", "p"),
+        pods=(pod("x"),),
+        pools=(pool(cooldown_seconds=0),),
+    )
+    plan = PoolPlanner().decide(view, None).plan
+    assert [(m.node, m.to_mode) for m in plan.moves] == [("n2", Mode.SHARED)]

@@ -185,7 +185,7 @@ def test_the_end_says_whether_the_move_was_made_or_undone() -> None:
     made = at(Step.DONE, ARRIVED)
     assert isinstance(made, Finish) and made.reason is Reason.MOVE_COMPLETED
     assert made.message == "NVIDIA A10 0000:00:00.0 on n1 is now Passthrough"
-    undone = at(Step.DONE, G0, to=Mode.SHARED, rollback=True)
+    undone = at(Step.DONE, G0, to=Mode.SHARED, rollback=True, sharing=sharing(G0))
     assert isinstance(undone, Finish) and undone.reason is Reason.ROLLED_BACK
     assert undone.message == "NVIDIA A10 0000:00:00.0 on n1 stays Shared: the move was undone"
 
@@ -202,6 +202,20 @@ def test_the_end_names_what_is_not_where_the_move_wanted_it() -> None:
     lost = at(Step.DONE, nowhere)
     assert isinstance(lost, Finish) and lost.reason is Reason.DEVICE_GONE
     assert lost.message.startswith("no GPU of the move on n1 is Passthrough; ")
+
+
+def test_a_move_whose_gpu_hami_does_not_list_is_not_called_complete() -> None:
+    back, other = gpu(0, plan_id="plan1"), gpu(1)
+    blind = {"sharing": sharing(other)}
+    for rollback, head in ((False, "NVIDIA A10"), (True, "the move was undone, but NVIDIA A10")):
+        end = at(Step.DONE, back, to=Mode.SHARED, rollback=rollback, **blind)
+        assert isinstance(end, Finish) and end.reason is Reason.NOT_LISTED
+        assert end.message.startswith(
+            f"{head} 0000:00:00.0 on n1 is on its driver and serves nobody: HAMi does not list it"
+        )
+        assert "delete its pod" in end.message, "what to do"
+    seen = at(Step.DONE, back, to=Mode.SHARED, sharing=sharing(back))
+    assert isinstance(seen, Finish) and seen.reason is Reason.MOVE_COMPLETED
 
 
 def test_only_gpus_that_are_back_are_called_ready_to_be_shared() -> None:
