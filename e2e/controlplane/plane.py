@@ -38,9 +38,15 @@ class CommandFailed(Exception):
 class ControlPlane:
     """`api` is a client with all rights, `kubeconfig` its file. Stop it with `stop()`, or just die."""
 
-    def __init__(self, folder: Path, programs: tuple[str, ...] = tuple(PROGRAMS)) -> None:
-        """`programs`: what of it is needed; what is not there is built first, which takes minutes."""
+    def __init__(
+        self, folder: Path, programs: tuple[str, ...] = tuple(PROGRAMS), authorization: Path | None = None
+    ) -> None:
+        """`programs`: what of it is needed; what is not there is built first, which takes minutes. `authorization`: the API
+        server's AuthorizationConfiguration, where it is not the usual Node and RBAC."""
         self.folder = folder
+        self._authorization = (
+            f"--authorization-config={authorization}" if authorization else "--authorization-mode=Node,RBAC"
+        )
         self.programs: dict[str, Program] = ensure_programs(programs)
         self.authority = Authority(folder / "pki")
         self._front_proxy = Authority(folder / "pki" / "front-proxy", "poolmgr-test-front-proxy-ca")
@@ -331,7 +337,7 @@ class ControlPlane:
             # A Service is reached at its pods' own addresses, by way of the node: there is no kube-proxy on this machine.
             "--enable-aggregator-routing",
             f"--egress-selector-config-file={self._egress()}",
-            "--authorization-mode=Node,RBAC",
+            self._authorization,
             "--enable-admission-plugins=NodeRestriction",
             "--allow-privileged=true",
             "--service-cluster-ip-range=10.96.0.0/16",
