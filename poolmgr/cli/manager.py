@@ -8,6 +8,7 @@ import os
 import platform
 import random
 import socket
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from poolmgr.cli.settings import ManagerSettings, load, misspelt
 if TYPE_CHECKING:
     from poolmgr.cluster.client import Client
     from poolmgr.domain.access import AccessControl
+    from poolmgr.domain.identifiers import LeaseEpoch
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -165,7 +167,7 @@ async def _run(settings: ManagerSettings, listener: socket.socket, token: str) -
                 watches=cluster.run(),
                 controller=controller.run(),
                 # The loop looks at the lease itself before every act, so that a standby's view stays warm.
-                lease=cluster.elector.run(_hold),
+                lease=cluster.elector.run(_leading(settings, cluster.client)),
                 ledger=queued.run(),
                 web=serve(web, listener, stopping),
             )
@@ -189,8 +191,16 @@ def _access(settings: ManagerSettings, token: str, address: str, client: "Client
     return KubernetesAccess(client)
 
 
+def _leading(settings: ManagerSettings, client: "Client") -> Callable[["LeaseEpoch"], Awaitable[None]]:
+    """What leading consists of here, until the lease is lost or this process ends: in a pod of the chart, being marked."""
+    from poolmgr.cluster.leader_label import LeaderLabel
+
+    if settings.mark_leader and (pod := os.environ.get("POD_NAME")):
+        return LeaderLabel(client, settings.namespace, pod).keep
+    return _hold
+
+
 async def _hold(_epoch: object) -> None:
-    """What leading consists of here: keeping the lease, until it is lost or this process ends."""
     await asyncio.Event().wait()
 
 

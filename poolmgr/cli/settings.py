@@ -161,7 +161,9 @@ class ManagerSettings(BaseSettings):
     )
 
     namespace: str = "poolmgr-system"
-    """Namespace of the manager's Lease."""
+    """Namespace of the manager's Lease, and of its pods."""
+    mark_leader: bool = False
+    """Put the label poolmgr.io/leads on the pod that leads (`POD_NAME`), for the chart's Service to find it."""
     kubeconfig: Path | None = None
     """Kubeconfig file; without one the pod's service account is used."""
     context: str | None = None

@@ -55,6 +55,9 @@ ADMISSION_GATE = "poolmgr.io/admission"
 """Scheduling gate of pods that the manager admits: our webhook sets it where a quota or a reservation has a say, and only
 the manager takes it off."""
 
+LEADS, LEADS_VALUE = "poolmgr.io/leads", "true"
+"""Label of the manager's pod that leads."""
+
 LAUNCHER_LABEL = "kubevirt.io"
 LAUNCHER_VALUE = "virt-launcher"
 SCHEDULABLE_LABEL = "kubevirt.io/schedulable"

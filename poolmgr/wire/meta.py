@@ -54,6 +54,12 @@ class ObjectMeta(Wire, frozen=True):
     owner_references: tuple[OwnerReference, ...] = ()
 
 
+class Labelled(Wire, frozen=True):
+    """Any object, of which only the metadata matters."""
+
+    metadata: ObjectMeta = ObjectMeta()
+
+
 class Condition(Wire, frozen=True, omit_defaults=False):
     type: str
     status: str

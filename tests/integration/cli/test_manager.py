@@ -17,6 +17,7 @@ pytestmark = pytest.mark.integration
 
 GPU_NODE = "/apis/poolmgr.io/v1alpha1/gpunodes/gpu-1"
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/poolmgr-manager"
+REPLICAS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 POOL = "/apis/poolmgr.io/v1alpha1/gpupools/default"
 
 
@@ -36,6 +37,7 @@ class Manager:
                 "POOLMGR_API__PORT": str(self.port),
                 "POOLMGR_DATABASE_URL": f"sqlite:///{self.ledger}",
                 "POOLMGR_LOOP__IDLE_SECONDS": "1",
+                "POOLMGR_MARK_LEADER": "true",
                 "POD_NAME": name,
             },
         )
@@ -85,12 +87,27 @@ def managers(
 ) -> Iterator[tuple[Manager, Manager]]:
     """The first leads, the second stands by."""
     folder = tmp_path_factory.mktemp("ledger")
+    for name in ("manager-a", "manager-b"):  # what they would run in
+        spec = {
+            "serviceAccountName": "poolmgr-manager",
+            "containers": [{"name": "manager", "image": "poolmgr"}],
+        }
+        body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+        release.plane.api.create(REPLICAS, body)
     first = Manager(release, "manager-a", folder).start()
     wait_until("the first manager to lead", lambda: first.leads)
     second = Manager(release, "manager-b", folder).start()
     yield first, second
     for manager in (first, second):
         manager.process.stop()
+    for name in ("manager-a", "manager-b"):
+        release.plane.api.delete(f"{REPLICAS}/{name}", gracePeriodSeconds=0)
+
+
+def marked(release: Installation) -> list[str]:
+    """Pods that a Service of the leader sends callers to."""
+    pods = release.plane.api.get(REPLICAS, labelSelector="poolmgr.io/leads=true")["items"]
+    return [pod["metadata"]["name"] for pod in pods]
 
 
 def test_leader_sees_the_fleet_adopts_its_gpus_and_reports_the_pool(
@@ -142,10 +159,14 @@ def test_rebalance_explains_itself_and_wrong_ones_change_nothing(
     assert release.plane.api.get(GPU_NODE)["spec"] == before
 
 
-def test_standby_takes_over_from_a_killed_leader(managers: tuple[Manager, Manager]) -> None:
+def test_standby_takes_over_from_a_killed_leader_and_callers_go_there(
+    release: Installation, managers: tuple[Manager, Manager]
+) -> None:
     leader, standby = managers
+    wait_until("the leader to be marked", lambda: marked(release) == ["manager-a"])
     leader.process.kill()
     wait_until("the standby to lead", lambda: standby.leads)
+    wait_until("the mark to follow", lambda: marked(release) == ["manager-b"])
     assert standby.rebalance("default", dryRun=True)[0] == 200
     leader.start()
     assert not leader.leads

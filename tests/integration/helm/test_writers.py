@@ -9,7 +9,13 @@ import pytest
 from e2e.controlplane.client import ApiClient, ApiError
 from e2e.controlplane.plane import ControlPlane
 from e2e.processes import wait_until
-from tests.integration.helm.installation import DEVICE, Installation, agent_kubeconfig, installation
+from tests.integration.helm.installation import (
+    DEVICE,
+    NAMESPACE,
+    Installation,
+    agent_kubeconfig,
+    installation,
+)
 
 pytestmark = pytest.mark.integration
 Json = dict[str, Any]
@@ -255,6 +261,7 @@ ON_PODS = [
     (TOLERATION, "of a pod's spec the manager lifts the scheduling gate"),
     ({"spec": {"activeDeadlineSeconds": 1}}, "of a pod's spec the manager lifts the scheduling gate"),
     ({"metadata": {"labels": {"app": "other"}}}, "of a pod's metadata the manager writes"),
+    ({"metadata": {"labels": {"poolmgr.io/leads": "true"}}}, "of a pod's metadata the manager writes"),
     ({"metadata": {"annotations": {"note": "x"}}}, "of a pod's metadata the manager writes"),
     ({"metadata": {"finalizers": ["example.com/stay"]}}, "of a pod's metadata the manager writes"),
     ({"metadata": {"annotations": {ALLOCATED: "GPU-0,NVIDIA,1,1:;"}}}, "of a pod's metadata the manager"),
@@ -275,6 +282,24 @@ def test_the_managers_token_writes_two_annotations_of_a_pod_and_no_more(
 ) -> None:
     found = patched(release.api_as("poolmgr-manager"), f"{PODS}/stands", change)
     assert said in found if said else found == ""
+
+
+def test_the_managers_token_marks_the_pod_that_leads_in_its_own_namespace(release: Installation) -> None:
+    own = f"/api/v1/namespaces/{NAMESPACE}/pods"
+    spec = {"serviceAccountName": "poolmgr-manager", "containers": [{"name": "manager", "image": "poolmgr"}]}
+    replica = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "replica"}, "spec": spec}
+    release.plane.api.create(own, replica)
+    manager = release.api_as("poolmgr-manager")
+    try:
+        for value in ("true", None):
+            assert (
+                patched(manager, f"{own}/replica", {"metadata": {"labels": {"poolmgr.io/leads": value}}})
+                == ""
+            )
+        refused = patched(manager, f"{own}/replica", {"metadata": {"labels": {"app": "other"}}})
+        assert "of a pod's metadata the manager writes" in refused
+    finally:
+        release.plane.api.delete(f"{own}/replica", gracePeriodSeconds=0)
 
 
 ON_NODES = [
