@@ -1,4 +1,4 @@
-"""GPUs for VMs that an agent reports and the kubelet does not offer: after two minutes they count for nobody.
+"""GPUs for VMs that an agent reports and the kubelet does not offer: after a minute and a half they count for nobody.
 
 A kubelet that restarts, or an agent, offers none for some seconds; GPUs are not moved about because of that. A node that
 reports such GPUs now and then has its times added up.
@@ -13,8 +13,9 @@ from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 
-OFFERED_WITHIN_SECONDS = 120.0
-"""A kubelet writes its Node every 10 s (`nodeStatusUpdateFrequency`), and device plugins register within seconds of its start."""
+OFFERED_WITHIN_SECONDS = 90.0
+"""A kubelet writes its Node every 10 s (`nodeStatusUpdateFrequency`), and device plugins register within seconds of its start.
+Less than `unserved.TAKEN_WITHIN_SECONDS` by more than a look: the GPU is to blame then, not the VM that does not start on it."""
 FORGOTTEN_AFTER_SECONDS = 600.0
 """Without such a GPU."""
 

@@ -1,9 +1,10 @@
-"""GPUs that an agent reports for VMs and the kubelet does not offer count for nobody after two minutes."""
+"""GPUs that an agent reports for VMs and the kubelet does not offer count for nobody after a minute and a half."""
 
 from dataclasses import replace
 
 from poolmgr.controller.guard import validate
 from poolmgr.controller.unoffered import FORGOTTEN_AFTER_SECONDS, OFFERED_WITHIN_SECONDS, Unoffered
+from poolmgr.controller.unserved import Unserved
 from poolmgr.domain.fleet import Node, SideLimits
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import Plan
@@ -36,7 +37,7 @@ def closed(view: ClusterSnapshot) -> list[bool]:
     return [gpu.closed is not None for n in view.nodes if n.name == "liar" for gpu in n.gpus]
 
 
-def test_they_are_believed_for_two_minutes_and_then_an_honest_gpu_moves() -> None:
+def test_they_are_believed_for_a_while_and_then_an_honest_gpu_moves() -> None:
     seen = Unoffered()
     for seconds in (0.0, OFFERED_WITHIN_SECONDS - 1.0):
         view = seen.applied(after(seconds))
@@ -49,6 +50,18 @@ def test_they_are_believed_for_two_minutes_and_then_an_honest_gpu_moves() -> Non
     assert (move.node, move.to_mode) == ("honest", Mode.PASSTHROUGH)
     assert validate((move,), view)[0] == (move,), "they do not fill the pool either"
     assert validate((move,), after(LATE))[1][0].reason is Reason.AT_MAXIMUM
+
+
+def test_a_machine_that_could_not_start_on_them_is_not_given_up_for_it() -> None:
+    unoffered, unserved = Unoffered(), Unserved()
+    moved = []
+    for seconds in range(0, 200, 10):
+        view = unserved.applied(unoffered.applied(after(float(seconds))))
+        plan = decided(view)
+        unserved.follow(plan, view)
+        moved.append([move.node for move in plan.moves])
+        assert all(machine.servable for machine in view.vms)
+    assert moved == [[]] * 9 + [["honest"]] * 11
 
 
 def test_what_keeps_them_says_where_to_look_and_nothing_moves_them() -> None:
@@ -82,8 +95,8 @@ def test_a_kubelet_that_restarts_now_and_then_is_believed() -> None:
 
 def test_one_that_offers_them_for_a_moment_each_minute_is_not() -> None:
     seen = Unoffered()
-    for minute in range(4):
-        assert closed(seen.applied(after(60.0 * minute))) == [minute == 3] * 2
+    for minute in range(3):
+        assert closed(seen.applied(after(60.0 * minute))) == [minute == 2] * 2
         seen.applied(after(60.0 * minute + 59.9, HONEST, LIAR))
         seen.applied(after(60.0 * minute + 59.95, HONEST, offering(2)))
 
