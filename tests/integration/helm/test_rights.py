@@ -1,5 +1,6 @@
 """Who may do what: the chart's roles and the policies inside the API server, asked of a real one."""
 
+import base64
 from collections.abc import Iterator
 from functools import partial
 
@@ -231,3 +232,49 @@ def test_where_tokens_are_bound_to_no_node_an_agent_still_cannot_take_the_manage
     finally:
         release.install("policies.agentOwnNodeOnly=true")
         wait_until("it to be back", lambda: not may("poolmgr-agent-gpu-2"))
+
+
+CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1"
+HOOK = "/webhooks/0/clientConfig"
+ELSEWHERE = [{"op": "add", "path": f"{HOOK}/url", "value": "https://evil.example/x"}]
+EVERYTHING = [{"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"], "operations": ["*"]}]
+
+
+@pytest.mark.parametrize("kind", ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        ELSEWHERE,
+        [{"op": "replace", "path": "/webhooks/0/rules", "value": EVERYTHING}],
+        [{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Fail"}],
+        [
+            {
+                "op": "add",
+                "path": "/webhooks/0/matchConditions",
+                "value": [{"name": "x", "expression": "true"}],
+            }
+        ],
+        [{"op": "replace", "path": "/webhooks/0/timeoutSeconds", "value": 30}],
+        [{"op": "replace", "path": "/webhooks/0/name", "value": "other.poolmgr.io"}],
+        [{"op": "remove", "path": "/webhooks/0"}],
+        [{"op": "add", "path": "/metadata/labels/x", "value": "y"}],
+    ],
+    ids=["where to", "rules", "failure", "conditions", "time", "name", "none", "metadata"],
+)
+def test_the_webhooks_token_writes_of_its_configurations_the_authority_alone(
+    release: Installation, kind: str, change: list[dict[str, object]]
+) -> None:
+    authority = base64.b64encode(release.plane.authority.path.read_bytes()).decode()
+    webhook, path = release.api_as("poolmgr-webhook"), f"{CONFIGURATIONS}/{kind}/00-poolmgr"
+    bundle = [{"op": "add", "path": f"{HOOK}/caBundle", "value": authority}]
+
+    def refused(patch: list[dict[str, object]]) -> str:
+        try:
+            webhook.patch(path, patch, kind="json", dryRun="All")
+        except ApiError as error:
+            return error.message
+        return ""
+
+    wait_until("the policy to be in force", lambda: "caBundle, and nothing else" in refused(change))
+    assert refused(bundle) == ""
+    assert "caBundle, and nothing else" in refused([*bundle, *change])
