@@ -17,7 +17,7 @@ from poolmgr.domain.occupancy import Occupancy, occupancy_of
 from poolmgr.domain.plan import Move, Refusal, Subject, SubjectKind, Verdict
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
-from poolmgr.domain.usage import is_in_flight, is_out_of_use, sides_unknown
+from poolmgr.domain.usage import is_in_flight, is_out_of_use, on_either_side
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class _Tally:
     pool: Pool
     desired: Counter[Mode] = field(default_factory=Counter)
     unsure: int = 0
-    """Besides, GPUs that may be on either side (`usage.sides_unknown`)."""
+    """Besides, GPUs that may be on either side (`usage.on_either_side`)."""
     in_flight: int = 0
 
 
@@ -135,7 +135,7 @@ def _pool_allows(move: Move, tally: _Tally) -> Verdict:
 def _tally(snapshot: ClusterSnapshot, occupancy: Occupancy) -> dict[PoolName | None, _Tally]:
     tallies: dict[PoolName | None, _Tally] = {pool.name: _Tally(pool) for pool in snapshot.pools}
     for node in snapshot.nodes:
-        unsure = node.transition.devices if node.transition is not None and sides_unknown(node) else ()
+        unsure = on_either_side(node)
         for gpu in node.gpus:
             tally = tallies.get(gpu.pool)
             if tally is None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.fleet import Gpu, Holder, Node, Pool, RebalanceMode, Transition
-from poolmgr.domain.identifiers import WorkloadUid
+from poolmgr.domain.identifiers import PciAddress, WorkloadUid
 from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
@@ -193,10 +193,11 @@ def has_said(node: Node) -> bool:
     return node.agent.heard and node.reported
 
 
-def sides_unknown(node: Node) -> bool:
-    """True while nobody knows on which side the GPUs of the node's move are: it is parked, and its agent has not said. They may
-    be on either, so each side's maximum counts them and no minimum does."""
-    return is_parked(node) and not has_said(node)
+def on_either_side(node: Node) -> tuple[PciAddress, ...]:
+    """GPUs of which nobody knows on which side they are: the node's move is parked, and its agent has not said. Each side's
+    maximum counts them and no minimum does."""
+    move = node.transition
+    return move.devices if move is not None and is_parked(node) and not has_said(node) else ()
 
 
 def is_out_of_use(gpu: Gpu, used: bool) -> bool:

@@ -18,7 +18,7 @@ from poolmgr.domain.usage import (
     is_in_flight,
     is_open,
     is_out_of_use,
-    sides_unknown,
+    on_either_side,
 )
 from poolmgr.planner.inventory.usage import Usage
 
@@ -234,11 +234,9 @@ def _part(
 
 def _without_unsure(part: NodePart, usage: Usage) -> NodePart:
     """Take from both sides what may be on either."""
-    move = part.at.node.transition
-    if move is None or not sides_unknown(part.at.node):
-        return part
-    for gpu in part.gpus:
-        if gpu.pci_address in move.devices and not is_out_of_use(gpu, usage.in_use(gpu)):
+    unsure = on_either_side(part.at.node)
+    for gpu in part.gpus if unsure else ():
+        if gpu.pci_address in unsure and not is_out_of_use(gpu, usage.in_use(gpu)):
             wanted = gpu.desired_mode or gpu.observed_mode
             part.passthrough -= wanted is Mode.PASSTHROUGH
             part.shared -= wanted is Mode.SHARED

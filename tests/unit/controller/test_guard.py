@@ -9,7 +9,7 @@ from poolmgr.domain.backoff import WHOLE_NODE, Disturbance
 from poolmgr.domain.fleet import EvictionRule, Holder, RebalanceMode, SideLimits
 from poolmgr.domain.identifiers import WorkloadUid
 from poolmgr.domain.liveness import AgentSign
-from poolmgr.domain.modes import DevicePhase, Mode
+from poolmgr.domain.modes import DevicePhase, Mode, Step
 from poolmgr.domain.neighbours import Neighbours
 from poolmgr.domain.plan import Verdict
 from poolmgr.domain.reasons import Reason
@@ -220,3 +220,32 @@ def test_gpus_of_no_pool_hide_none_of_a_pool() -> None:
     assert refusal(move(G1), snap).reason is Reason.AT_MINIMUM
     snap = snapshot(node(stray, G1, gpu(2)), pools=(pool(shared=SideLimits(min=1), max_in_flight=5),))
     assert guard.validate((move(G1),), snap)[0] == (move(G1),)
+
+
+@pytest.mark.parametrize("to", list(Mode))
+@pytest.mark.parametrize(("maximum", "admitted"), [(1, 0), (2, 1)])
+def test_a_gpu_that_may_be_on_either_side_counts_for_the_maximum_of_both(
+    to: Mode, maximum: int, admitted: int
+) -> None:
+    """The agent fell silent in mid-move, and the move is parked."""
+    lost = gpu(0, to.other, desired_mode=to)
+    move_of_it = transition(lost, to=to, step=Step.ATTACH, step_started_at=NOW - 600)
+    rest = replace(paused(WHOLE_NODE, failed_at=NOW - 600), reason=Reason.MOVE_PARKED.value)
+    silent = node(lost, transition=move_of_it, backoffs=(rest,), agent=AgentSign(heard=False, silent=True))
+    idle = gpu(1, node="n2")
+    limited = pool(passthrough=SideLimits(max=maximum), max_in_flight=4)
+    accepted, refused = guard.validate(
+        (move(idle),), snapshot(silent, node(idle, name="n2"), pools=(limited,))
+    )
+    assert len(accepted) == admitted
+    assert [r.reason for r in refused] == [Reason.AT_MAXIMUM] * (1 - admitted)
+    assert all("counts 1 that may be there" in r.message for r in refused)
+
+
+def test_a_move_that_is_under_way_counts_on_the_side_it_goes_to() -> None:
+    going = gpu(0, desired_mode=Mode.PASSTHROUGH)
+    busy = node(going, transition=transition(going))
+    idle = gpu(1, node="n2")
+    limited = pool(passthrough=SideLimits(max=1), max_in_flight=4)
+    refused = refusal(move(idle), snapshot(busy, node(idle, name="n2"), pools=(limited,)))
+    assert refused.reason is Reason.AT_MAXIMUM and "may be there" not in refused.message

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from poolmgr.domain.backoff import WHOLE_NODE
-from poolmgr.domain.denials import gpu_denial, lasting_denial, node_denial
+from poolmgr.domain.denials import gpu_denial, lasting_denial, node_denial, unsure_words
 from poolmgr.domain.fleet import Gpu, Node, RebalanceMode
 from poolmgr.domain.liveness import AgentSign
 from poolmgr.domain.modes import DevicePhase, Mode
@@ -120,3 +120,8 @@ def test_what_is_over_with_the_move_hides_nothing_that_lasts() -> None:
         "GPU 0000:00:00.0 on n1 stays as it is: an operator keeps it",
     )
     assert lasting_denial(replace(card, rebind=G0.rebind), there, POOL, NOW) is None
+
+
+def test_a_maximum_names_the_gpus_that_may_be_there_only_where_there_are_some() -> None:
+    assert unsure_words(0) == ""
+    assert "counts 2 that may be there" in unsure_words(2)
