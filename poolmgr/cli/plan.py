@@ -1,19 +1,19 @@
 """`poolmgr plan`: what would be moved in a snapshot, and why each other GPU would not."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from poolmgr.cli.offline import read_text, said_of, store_of
-from poolmgr.cli.snapshot import Context, take, take_from
+from poolmgr.cli.fates import Fates
+from poolmgr.cli.offline import Add, Cordon, Edits, From, Set, as_adopted, snapshot_of, without_file
+from poolmgr.cli.snapshot import Context, take
+from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.fleet import Gpu
-from poolmgr.domain.plan import Plan, Subject, SubjectKind
+from poolmgr.domain.plan import Plan, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.snapshot import ClusterSnapshot
 
@@ -29,7 +29,9 @@ Examples:
 
   poolmgr plan --from snapshot.json --explain node-3/0000:41:00.0
 
-  poolmgr plan --from objects.yaml --add pool-with-more-headroom.yaml --cordon node-3
+  poolmgr plan --from objects.yaml --set gpupool/a10:spec.passthrough.headroom=2 --cordon node-3
+
+  poolmgr plan --from objects.yaml --add one-more-vm.yaml --all
 
   poolmgr plan --example > snapshot.json
 """
@@ -37,22 +39,10 @@ Examples:
 
 @app.command(epilog=EPILOG)
 def plan(
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            "--from", help="A snapshot, or Kubernetes objects as YAML or JSON; - reads standard input."
-        ),
-    ] = None,
-    add: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="More objects for those of --from: new ones, or changed ones of the same name. Repeatable."
-        ),
-    ] = None,
-    cordon: Annotated[
-        list[str] | None,
-        typer.Option(help="Plan as if this node of --from were cordoned. Repeatable.", metavar="NODE"),
-    ] = None,
+    source: From = None,
+    add: Add = None,
+    cordon: Cordon = None,
+    fields: Set = None,
     kubeconfig: Annotated[
         Path | None, typer.Option(help="Plan for this live cluster instead; it is only read.")
     ] = None,
@@ -60,6 +50,9 @@ def plan(
     explain: Annotated[
         str, typer.Option(help="Only explain why one GPU is or is not moved: NODE/PCI-ADDRESS or its UUID.")
     ] = "",
+    every: Annotated[
+        bool, typer.Option("--all", help="Also say of each workload and GPU why it stays as it is.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The whole plan as one JSON object.")] = False,
     example: Annotated[
         bool, typer.Option("--example", help="Print the snapshot of a simulated desktop day instead.")
@@ -76,15 +69,12 @@ def plan(
         return
     if (source is None) == (kubeconfig is None):
         raise typer.BadParameter("give either a snapshot with --from or a cluster with --kubeconfig")
-    if source is None and (add or cordon):
-        raise typer.BadParameter(
-            "--add and --cordon change the objects of --from; a live cluster is only read"
-        )
+    edits = Edits.of(add, cordon, fields)
     if source is None:
-        snapshot = take(kubeconfig, context, "", LIVE_SECONDS)
+        without_file(edits)
+        snapshot = as_adopted(take(kubeconfig, context, "", LIVE_SECONDS))
     else:
-        snapshot = _read(source, add or (), cordon or ())
-    snapshot = _as_adopted(snapshot)
+        snapshot = snapshot_of(source, edits)
     decided = PoolPlanner(LearningSizer()).decide(snapshot, None).plan
     if explain:
         line = explain_gpu(snapshot, decided, explain)
@@ -92,49 +82,7 @@ def plan(
     elif as_json:
         print(json.dumps(as_object(decided)))
     else:
-        _print(decided)
-
-
-def _read(source: Path, add: Sequence[Path], cordon: Sequence[str]) -> ClusterSnapshot:
-    from poolmgr.sim.snapshots import decode_snapshot
-
-    text = read_text(source)
-    if _is_snapshot(text):
-        if add or cordon:
-            raise typer.BadParameter(
-                "--add and --cordon need Kubernetes objects in --from; it has a snapshot"
-            )
-        return decode_snapshot(text.encode())
-    store = store_of(text, source, add, cordon)
-    if passed := said_of(store):
-        typer.echo(passed, err=True)
-    return take_from(store, str(source))
-
-
-def _as_adopted(snapshot: ClusterSnapshot) -> ClusterSnapshot:
-    """As the manager plans: before its first plan it adopts the GPUs that are new to it. Says so on stderr."""
-    from poolmgr.controller.intents import as_adopted
-
-    nodes = tuple(map(as_adopted, snapshot.nodes))
-    new = sum(
-        gpu.desired_mode is None and then.desired_mode is not None
-        for before, after in zip(snapshot.nodes, nodes, strict=True)
-        for gpu, then in zip(before.gpus, after.gpus, strict=True)
-    )
-    if not new:
-        return snapshot
-    typer.echo(f"planned as if poolmgr had recorded the modes of {new} GPU(s), which are new to it", err=True)
-    return replace(snapshot, nodes=nodes)
-
-
-def _is_snapshot(text: str) -> bool:
-    """A JSON object that does not say what kind it is."""
-    if not text.lstrip().startswith("{"):
-        return False
-    try:
-        return "kind" not in json.loads(text)
-    except (ValueError, RecursionError):
-        return True  # its own decoder says what is wrong with it
+        _print(snapshot, decided, every=every)
 
 
 LIVE_SECONDS = 30.0
@@ -143,38 +91,19 @@ LIVE_SECONDS = 30.0
 
 def explain_gpu(snapshot: ClusterSnapshot, decided: Plan, wanted: str) -> dict[str, Any]:
     """One GPU's fate with its reason. Raises Rejected when the snapshot has no such GPU."""
-    gpu = gpu_named(snapshot, wanted)
-    name = f"{gpu.node}/{gpu.pci_address}"
-    mode = str(gpu.observed_mode) if gpu.observed_mode else None
-    for move in decided.moves:
-        if (move.node, move.pci_address) == (gpu.node, gpu.pci_address):
-            return {
-                "gpu": name,
-                "mode": mode,
-                "moves_to": str(move.to_mode),
-                "reason": str(move.reason),
-                "message": move.message,
-                "recommended": move.recommended,
-            }
-    about = Subject(SubjectKind.GPU, gpu.node, gpu.pci_address)
-    # A view that is not complete is refused as a whole, pool by pool.
-    whole = (SubjectKind.POOL, gpu.pool)
-    refusal = next(
-        (r for r in decided.refusals if r.subject == about),
-        next((r for r in decided.refusals if (r.subject.kind, r.subject.name) == whole), None),
-    )
-    reason, message = (
-        (str(refusal.reason), refusal.message)
-        if refusal is not None
-        else (str(Reason.NOT_IN_POOL), f"no GPUPool selects GPU {gpu.pci_address} of {gpu.node}")
-    )
+    return _line(gpu_named(snapshot, wanted), Fates(decided))
+
+
+def _line(gpu: Gpu, fates: Fates) -> dict[str, Any]:
+    move = fates.move(gpu)
+    reason, message = (move.reason, move.message) if move else fates.stays(gpu)
     return {
-        "gpu": name,
-        "mode": mode,
-        "moves_to": None,
-        "reason": reason,
+        "gpu": f"{gpu.node}/{gpu.pci_address}",
+        "mode": str(gpu.observed_mode) if gpu.observed_mode else None,
+        "moves_to": str(move.to_mode) if move else None,
+        "reason": str(reason),
         "message": message,
-        "recommended": False,
+        "recommended": move.recommended if move else False,
     }
 
 
@@ -256,7 +185,7 @@ def as_object(decided: Plan) -> dict[str, Any]:
     }
 
 
-def _print(decided: Plan) -> None:
+def _print(snapshot: ClusterSnapshot, decided: Plan, *, every: bool) -> None:
     recommended = len(decided.moves) - len(decided.to_start)
     more = f", {recommended} more only recommended" if recommended else ""
     print(f"plan {decided.plan_id}: {len(decided.to_start)} GPU(s) to move{more}")
@@ -272,12 +201,28 @@ def _print(decided: Plan) -> None:
     for refusal in decided.refusals:
         if refusal.subject.kind is SubjectKind.NODE:
             print(f"  {refusal.message} ({refusal.reason})")
+    if every:
+        _print_the_rest(snapshot, Fates(decided))
+        return
     counts: dict[str, int] = {}
     for refusal in decided.refusals:
         if refusal.subject.kind is SubjectKind.GPU:
             counts[str(refusal.reason)] = counts.get(str(refusal.reason), 0) + 1
     said = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "none"
-    print(f"  GPUs that stay: {said}; ask about one with --explain NODE/PCI-ADDRESS")
+    print(f"  GPUs that stay: {said}; --all says why, --explain NODE/PCI-ADDRESS of one")
+
+
+def _print_the_rest(snapshot: ClusterSnapshot, fates: Fates) -> None:
+    """Workloads that run, and GPUs that stay."""
+    everyone: list[tuple[SubjectKind, Vm | SharedPod]] = [(SubjectKind.VM, vm) for vm in snapshot.vms]
+    everyone += [(SubjectKind.POD, pod) for pod in snapshot.pods]
+    for kind, each in everyone:
+        if not each.waiting:
+            print(f"  {kind} {each.namespace}/{each.name}: it runs on {each.node} ({Reason.SERVED})")
+    for node in snapshot.nodes:
+        for gpu in node.gpus:
+            if fates.move(gpu) is None:
+                print(f"  {sentence_of(_line(gpu, fates))}")
 
 
 def _example(hour: float) -> ClusterSnapshot:

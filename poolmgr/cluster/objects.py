@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 import yaml
 
+from poolmgr import wire
+from poolmgr.cluster.edits import changed, parse_edit
 from poolmgr.cluster.transport import Response
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.reasons import Reason
@@ -21,23 +23,24 @@ from poolmgr.wire.instants import to_rfc3339
 from poolmgr.wire.kinds import Kind
 
 Json = dict[str, Any]
-READ: tuple[Kind, ...] = (
-    kinds.NODES,
-    kinds.PODS,
-    kinds.VOLUME_CLAIMS,
-    kinds.VOLUMES,
-    kinds.STORAGE_CLASSES,
-    kinds.CONFIG_MAPS,
-    kinds.DAEMON_SETS,
-    kinds.DEPLOYMENTS,
-    kinds.DISRUPTION_BUDGETS,
-    kinds.GPU_POOLS,
-    kinds.GPU_NODES,
-    kinds.GPU_RESERVATIONS,
-    kinds.VIRTUAL_MACHINES,
-    kinds.VIRTUAL_MACHINE_INSTANCES,
-)
-"""What decisions look at."""
+READ: dict[Kind, type[Any]] = {
+    kinds.NODES: wire.Node,
+    kinds.PODS: wire.Pod,
+    kinds.VOLUME_CLAIMS: wire.PersistentVolumeClaim,
+    kinds.VOLUMES: wire.PersistentVolume,
+    kinds.STORAGE_CLASSES: wire.StorageClass,
+    kinds.CONFIG_MAPS: wire.ConfigMap,
+    kinds.DAEMON_SETS: wire.DaemonSet,
+    kinds.DEPLOYMENTS: wire.Deployment,
+    kinds.DISRUPTION_BUDGETS: wire.DisruptionBudget,
+    kinds.GPU_POOLS: wire.GpuPool,
+    kinds.GPU_NODES: wire.GpuNode,
+    kinds.GPU_RESERVATIONS: wire.GpuReservation,
+    kinds.VIRTUAL_MACHINES: wire.VirtualMachine,
+    kinds.VIRTUAL_MACHINE_INSTANCES: wire.VirtualMachineInstance,
+}
+"""What decisions look at, and as what."""
+NAMES_SHOWN = 8
 _KINDS = {(kind.group, kind.plural): kind for kind in READ}
 
 
@@ -116,6 +119,20 @@ class ObjectStore:
             **found,
             "spec": {**(found.get("spec") or {}), "unschedulable": True},
         }
+
+    def set(self, text: str) -> None:
+        """One field of one object, by `edits.parse_edit`. Raises Rejected where there is no such object or field."""
+        edit = parse_edit(text, READ)
+        objects = self._objects[edit.kind]
+        found = [key for key in objects if key[1] == edit.name and edit.namespace in ("", key[0])]
+        if len(found) != 1:
+            names = ["/".join(filter(None, key)) for key in sorted(found or objects)]
+            raise Rejected(
+                Reason.NOT_FOUND,
+                f"--set {text!r}: {'several' if found else 'none'} of the {edit.kind.plural} in the objects have this name; "
+                f"there are: {', '.join(names[:NAMES_SHOWN]) or 'none'}{', …' if len(names) > NAMES_SHOWN else ''}",
+            )
+        objects[found[0]] = changed(objects[found[0]], edit, READ[edit.kind])
 
     def of(self, kind: Kind) -> Sequence[Json]:
         return list(self._objects[kind].values())

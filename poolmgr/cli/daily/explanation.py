@@ -10,6 +10,7 @@ from typing import Any
 from poolmgr.api import present
 from poolmgr.cli.daily.listing import age, aligned
 from poolmgr.cli.daily.rows import asked, gpu_state, since_of
+from poolmgr.cli.fates import Fates
 from poolmgr.cluster.look import Look
 from poolmgr.domain.backoff import WHOLE_NODE
 from poolmgr.domain.census import Census, GpuUse
@@ -17,7 +18,7 @@ from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.errors import Rejected
 from poolmgr.domain.fleet import Gpu, Node, Pool, Transition
 from poolmgr.domain.modes import Step
-from poolmgr.domain.plan import Plan, Subject, SubjectKind
+from poolmgr.domain.plan import Plan, SubjectKind
 from poolmgr.domain.reasons import Reason
 from poolmgr.wire.instants import to_rfc3339
 
@@ -102,17 +103,11 @@ def _fate(look: Look, node: Node, gpu: Gpu, plan: Plan | None) -> tuple[str, str
         return "is moving", move.reason or Reason.GPU_MOVING, _under_way(move)
     if plan is None:
         return "cannot tell", Reason.CANNOT_TELL, cannot_tell(look)
-    for planned in plan.moves:
-        if (planned.node, planned.pci_address) == (gpu.node, gpu.pci_address):
-            verb = "would move (recommended only)" if planned.recommended else "moves"
-            return f"{verb} to {planned.to_mode}", planned.reason, planned.message
-    about = Subject(SubjectKind.GPU, gpu.node, gpu.pci_address)
-    whole = Subject(SubjectKind.POOL, "", gpu.pool or "")
-    by_subject = {refusal.subject: refusal for refusal in plan.refusals}
-    refusal = by_subject.get(about) or by_subject.get(whole)
-    if refusal is None:
-        return "stays", Reason.NOT_IN_POOL, "no GPUPool selects it"
-    return "stays", refusal.reason, refusal.message
+    fates = Fates(plan)
+    if planned := fates.move(gpu):
+        verb = "would move (recommended only)" if planned.recommended else "moves"
+        return f"{verb} to {planned.to_mode}", planned.reason, planned.message
+    return "stays", *fates.stays(gpu)
 
 
 def _under_way(move: Transition) -> str:
@@ -123,6 +118,8 @@ def _under_way(move: Transition) -> str:
 
 
 def cannot_tell(look: Look) -> str:
+    if not look.unseen:
+        return "the reading of the cluster was not complete"
     missing = ", ".join(unseen.kind for unseen in look.unseen)
     return f"your rights do not let this be judged: {missing} cannot be read"
 
@@ -147,8 +144,11 @@ def _until(use: GpuUse, node: Node, pool: Pool | None, reason: str) -> str:
     return ""
 
 
-def find(look: Look, kind: SubjectKind, wanted: str, namespace: str) -> Vm | SharedPod:
-    """The VM or pod of this name: `NAME` or `NAMESPACE/NAME`. Raises Rejected where there is none, or several."""
+def find(
+    look: Look, kind: SubjectKind, wanted: str, namespace: str, listed_by: str = "poolmgr get workloads"
+) -> Vm | SharedPod:
+    """The VM or pod of this name: `NAME` or `NAMESPACE/NAME`. Raises Rejected where there is none, with the command that
+    lists them, or several."""
     space, _, name = wanted.rpartition("/")
     space = space or namespace
     everyone: tuple[Vm | SharedPod, ...] = look.snapshot.vms if kind is SubjectKind.VM else look.snapshot.pods
@@ -159,7 +159,7 @@ def find(look: Look, kind: SubjectKind, wanted: str, namespace: str) -> Vm | Sha
         missing = f" ({cannot_tell(look)})" if look.unseen else ""
         raise Rejected(
             Reason.NOT_FOUND,
-            f"no {noun} {name!r}{where} asks for a GPU{missing}; `poolmgr get workloads` lists those that do",
+            f"no {noun} {name!r}{where} asks for a GPU{missing}; `{listed_by}` lists those that do",
         )
     if len(found) > 1:
         spaces = ", ".join(sorted(each.namespace for each in found))
@@ -207,12 +207,8 @@ def of_workload(look: Look, plan: Plan | None, kind: SubjectKind, each: Vm | Sha
 
 def _why_waiting(look: Look, plan: Plan | None, kind: SubjectKind, each: Vm | SharedPod) -> tuple[str, str]:
     if plan is None:
-        return Reason.CANNOT_TELL.value, cannot_tell(look)
-    about = Subject(kind, each.namespace, each.name)
-    refusal = next((r for r in plan.refusals if r.subject == about), None)
-    if refusal is None:
-        return Reason.CANNOT_TELL.value, "the planner says nothing about it"
-    return refusal.reason.value, refusal.message
+        return Reason.CANNOT_TELL, cannot_tell(look)
+    return Fates(plan).waits(kind, each.namespace, each.name)
 
 
 def _wait_ends(look: Look, reason: str) -> str:
