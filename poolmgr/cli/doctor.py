@@ -1,7 +1,7 @@
 """`poolmgr doctor`: what stands in the way in this cluster, and how to clear it."""
 
 from importlib.metadata import version as installed
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from poolmgr.cli.daily.listing import Format, Listing, Row, dumped, written
 from poolmgr.cli.daily.reading import Output
 from poolmgr.domain.errors import PoolError
 from poolmgr.wire.instants import to_rfc3339
+
+if TYPE_CHECKING:
+    from poolmgr.doctor.findings import Finding
 
 app = typer.Typer(add_completion=False)
 
@@ -22,6 +25,8 @@ Examples:
 
   poolmgr doctor --all
 
+  poolmgr doctor --exit-code-of crds,manager,webhook
+
   poolmgr doctor -o json | jq '.items[] | select(.grade == "problem")'
 """
 
@@ -31,6 +36,13 @@ def doctor(
     everything: Annotated[
         bool, typer.Option("--all", "-a", help="Also list the checks that passed.")
     ] = False,
+    only: Annotated[
+        str,
+        typer.Option(
+            "--exit-code-of",
+            help="Checks that decide the exit code, separated by commas, e.g. crds,manager,webhook; default: all.",
+        ),
+    ] = "",
     output: Output = Format.TABLE,
     hami_device_config: Annotated[
         str, typer.Option(help="Name of HAMi's device ConfigMap, if its chart was not installed as `hami`.")
@@ -46,7 +58,7 @@ def doctor(
     from poolmgr.cluster.survey import survey
     from poolmgr.doctor.examine import examine
     from poolmgr.doctor.facts import Facts
-    from poolmgr.doctor.findings import EXIT_UNKNOWN, Finding, Grade, exit_code
+    from poolmgr.doctor.findings import EXIT_UNKNOWN, Grade, exit_code
 
     async def ask(client: Client) -> Facts:
         return await survey(
@@ -59,8 +71,9 @@ def doctor(
         typer.echo(f"poolmgr: {error.message} ({error.reason})", err=True)
         raise typer.Exit(EXIT_UNKNOWN) from error
     findings = examine(facts)
+    decisive = _decisive(findings, only)
 
-    def row(finding: Finding) -> Row:
+    def row(finding: "Finding") -> Row:
         value = {
             "check": finding.check,
             "about": finding.about,
@@ -81,7 +94,18 @@ def doctor(
     if output in (Format.TABLE, Format.WIDE):
         counts = {grade: sum(f.grade is grade for f in findings) for grade in Grade}
         print(("\n" if shown else "") + ", ".join(f"{count} {grade}" for grade, count in counts.items()))
-    raise typer.Exit(exit_code(findings))
+    raise typer.Exit(exit_code(decisive))
+
+
+def _decisive(findings: "list[Finding]", only: str) -> "list[Finding]":
+    """Those of the named checks, or all. Raises BadParameter for a check that there is not."""
+    named = {word.strip() for word in only.split(",") if word.strip()}
+    known = {finding.check for finding in findings}
+    if unknown := named - known:
+        raise typer.BadParameter(
+            f"no check is named {', '.join(sorted(unknown))}; here there are {', '.join(sorted(known))}"
+        )
+    return [finding for finding in findings if not named or finding.check in named]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A finding: one question asked of the cluster, with its answer and what to do."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -29,9 +30,9 @@ class Finding:
 EXIT_FINE, EXIT_PROBLEM, EXIT_UNKNOWN = 0, 1, 2
 
 
-def exit_code(findings: list[Finding]) -> int:
+def exit_code(findings: Iterable[Finding]) -> int:
     """0: nothing stands in the way. 1: something does. 2: nothing was found, but not everything could be looked at."""
     grades = {finding.grade for finding in findings}
     if Grade.PROBLEM in grades:
         return EXIT_PROBLEM
-    return EXIT_UNKNOWN if Grade.UNKNOWN in grades or not findings else EXIT_FINE
+    return EXIT_UNKNOWN if Grade.UNKNOWN in grades or not grades else EXIT_FINE

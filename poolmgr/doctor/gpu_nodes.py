@@ -23,7 +23,7 @@ CONDITION_FIXES = {
     "command line; reboot",
     "NVML": "set agent.runtimeClassName (as a rule nvidia), or agent.driverRoot where the GPU operator installs the driver "
     "(/run/nvidia/driver)",
-    "DevicePlugin": "look at the kubelet's log; where its folder is not /var/lib/kubelet, set the agent's --kubelet-dir",
+    "DevicePlugin": "look at the kubelet's log; where its folder is not /var/lib/kubelet, set agent.kubeletDir",
 }
 
 
@@ -48,7 +48,7 @@ def agents(facts: Facts) -> Iterator[Finding]:
         if name in known and not kubelet_ready(node):
             message = "its kubelet is not ready, so its last report may be out of date"
             yield Finding("agent", f"node {name}", Grade.PROBLEM, message, f"kubectl describe node {name}")
-    if not facts.gpu_nodes.items:
+    if not any(node.status.devices for node in facts.gpu_nodes.items):
         fix = f"check that the agent runs on the GPU nodes: {AGENT_PODS}"
         yield Finding("agent", "cluster", Grade.PROBLEM, "no node reports a GPU", fix)
 

@@ -5,6 +5,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import httpx
@@ -21,8 +22,10 @@ from poolmgr.cluster.access import KubernetesAccess
 from poolmgr.cluster.client import Client
 from poolmgr.cluster.connect import ClusterSettings, KubernetesCluster, assemble
 from poolmgr.cluster.serving_certificate import SecretCertificateStore
+from poolmgr.cluster.survey import survey
 from poolmgr.cluster.view import ViewSettings
 from poolmgr.controller.interfaces import PoolStatus
+from poolmgr.doctor.facts import Seen
 from poolmgr.domain.access import READ
 from poolmgr.domain.errors import Stale
 from poolmgr.domain.identifiers import LeaseEpoch, NodeName, PciAddress, PlanId, WorkloadUid
@@ -250,6 +253,33 @@ async def test_the_webhook_has_the_rights_it_uses_and_no_others(release: Install
     path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/00-poolmgr"
     assert release.plane.api.get(path)["webhooks"][0]["clientConfig"]["caBundle"]
     assert used == granted(release.plane, "poolmgr-webhook")
+
+
+async def test_the_doctor_has_the_rights_it_uses_and_no_others(release: Installation) -> None:
+    account = {"kind": "ServiceAccount", "name": "doctor", "namespace": NAMESPACE}
+    release.plane.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "doctor", "namespace": NAMESPACE},
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "doctor-of-a-test"},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": "poolmgr-doctor",
+            },
+            "subjects": [account],
+        },
+    )
+    async with recorded(release.plane.service_account_kubeconfig(NAMESPACE, "doctor")) as (client, used):
+        facts = await survey(client)
+    read = {f.name: getattr(facts, f.name) for f in fields(facts)}
+    assert {name: seen.unread for name, seen in read.items() if isinstance(seen, Seen) and seen.unread} == {}
+    assert used == granted(release.plane, "poolmgr-doctor")
 
 
 async def test_the_agent_has_the_rights_it_uses_and_no_others(release: Installation) -> None:

@@ -47,6 +47,12 @@ def imitation() -> dict[str, Any]:
     return found
 
 
+def without_gpus() -> dict[str, Any]:
+    found = gpu_node()
+    found["status"]["devices"] = []
+    return found
+
+
 PROBLEMS: dict[str, tuple[Facts, str, str, str]] = {
     "no CRDs": (well(pools=ABSENT), "crds", "it is not installed", "kubectl apply --server-side"),
     "no pool": (well(pools=Seen()), "pools", "nothing may move", "make a GPUPool"),
@@ -107,6 +113,12 @@ PROBLEMS: dict[str, tuple[Facts, str, str, str]] = {
     ),
     "agent never heard": (well(heartbeats=Seen()), "heartbeat", "has not been heard from", "agent's log"),
     "no agent at all": (well(gpu_nodes=Seen()), "agent", "no node reports a GPU", "component=agent"),
+    "agents on nodes without GPUs": (
+        well(gpu_nodes=seen(wire.GpuNode, without_gpus())),
+        "agent",
+        "no node reports a GPU",
+        "component=agent",
+    ),
     "agent not ready": (
         well(gpu_nodes=seen(wire.GpuNode, gpu_node(conditions={"Ready": "False"}))),
         "ready",
@@ -337,9 +349,15 @@ def test_what_works_but_should_be_known_is_a_note(case: str) -> None:
     assert exit_code(examine(facts)) == 0
 
 
+def saying_nothing() -> dict[str, Any]:
+    found = gpu_node()
+    found["status"]["conditions"] = []
+    return found
+
+
 UNKNOWN: dict[str, tuple[Facts, str]] = {
     "agent says nothing of its IOMMU": (
-        well(gpu_nodes=seen(wire.GpuNode, {**gpu_node(), "status": {"agentVersion": "0.1.0"}})),
+        well(gpu_nodes=seen(wire.GpuNode, saying_nothing())),
         "iommu",
     ),
     "agent says Unknown": (

@@ -34,3 +34,17 @@ def test_a_cluster_that_does_not_answer_could_not_be_looked_at(day: Cluster) -> 
 def test_what_may_not_be_read_is_unknown(day: Cluster) -> None:
     day.forbid("DaemonSet")
     assert "unknown   device-plugins" in day.run("doctor").stdout
+
+
+def test_named_checks_alone_decide_the_exit_code(day: Cluster) -> None:
+    assert day.run("doctor").exit_code == 1
+    result = day.run("doctor", "--exit-code-of", "crds, manager")
+    assert result.exit_code == 0
+    assert "problem   agent" in result.stdout, "everything is said all the same"
+    assert day.run("doctor", "--exit-code-of", "manager,agent").exit_code == 1
+
+
+def test_check_that_there_is_not_is_refused(day: Cluster) -> None:
+    result = day.run("doctor", "--exit-code-of", "managers", COLUMNS="200")
+    assert result.exit_code == 2
+    assert "no check is named managers" in result.stderr
