@@ -79,7 +79,8 @@ class History(Protocol):
     async def plans(self, *, pool: str = "", page_size: int = 50, page_token: str = "") -> Page[PastPlan]: ...
 
     async def decisions(self, *, limit: int, without: frozenset[Reason]) -> tuple[PastDecision, ...]:
-        """The newest moves begun and workloads told to wait, except for the reasons in `without`."""
+        """The newest moves begun, and the newest workloads told to wait except for the reasons in `without`: up to `limit`
+        of each."""
         ...
 
     async def transitions(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from poolmgr.domain.backoff import utc
 from poolmgr.domain.demand import FULL_CORES
 from poolmgr.domain.denials import Denial, name_of
 from poolmgr.domain.fleet import Gpu
@@ -139,16 +140,30 @@ def _fate_of_unmet(state: PlanState, fit: ShapeFit) -> Denial:
         return Reason.NO_CANDIDATE, "no node has room for all its slices now, even with its idle GPUs moved"
     free = sum(s.free for s in groups)
     if free:
-        return (
-            Reason.COOLDOWN,
-            f"{free} GPU(s) are free in passthrough, but reserved for VMs or still in cooldown",
-        )
+        return _free_for_vms(state, keys, free)
     if sum(s.passthrough - s.vm_busy for s in groups) > 0:
         return (
             Reason.NO_CANDIDATE,
             "no shared GPU has room for it, and every idle passthrough GPU is for a waiting VM or cannot move",
         )
     return Reason.NO_CANDIDATE, "no shared GPU has room for it and no passthrough GPU is idle"
+
+
+def _free_for_vms(state: PlanState, keys: tuple[GroupKey, ...], free: int) -> Denial:
+    """Why pods get none of `free` GPUs that are free in passthrough: what VMs are to find comes before cooldowns."""
+    there = f"{free} GPU(s) are free in passthrough"
+    ready = [state.headroom[key] for key in keys if state.headroom[key].keep]
+    if sum(headroom.keep for headroom in ready) >= free:
+        return Reason.HEADROOM, f"{there}, kept ready for the next VM: {ready[0].message}"
+    parts = (at for key in keys for at in state.inventory.groups[key].nodes.values())
+    rest = [unit.held_until for at in parts for unit in at.to_shared]
+    rest = [until for until in rest if until > state.snapshot.taken_at]
+    if rest:
+        return (
+            Reason.COOLDOWN,
+            f"{there}; {len(rest)} moved there lately, and the first may move back at {utc(min(rest))}",
+        )
+    return Reason.NO_CANDIDATE, f"{there} or on their way there, and none of them can move back for it now"
 
 
 def explain_gpus(state: PlanState) -> list[Refusal]:

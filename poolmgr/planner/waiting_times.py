@@ -26,6 +26,7 @@ SITUATIONS: Mapping[Reason, Situation] = {
             Reason.GPU_BUSY,
             Reason.GPU_MOVING,
             Reason.COOLDOWN,
+            Reason.HEADROOM,
             Reason.BUDGET_SPENT,
             Reason.EVICTION_NOT_YET,
             Reason.NODE_IN_TRANSITION,

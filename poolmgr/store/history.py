@@ -71,7 +71,8 @@ class SqlHistory:
         return await self._database.run(work)
 
     async def decisions(self, *, limit: int, without: frozenset[Reason]) -> tuple[PastDecision, ...]:
-        """The newest moves begun and workloads told to wait, except for the reasons in `without`; newest first."""
+        """The newest moves begun, and the newest workloads told to wait except for the reasons in `without`: up to `limit` of
+        each, so that many who wait hide no move; newest first."""
         made = select(MoveRow, col(PlanRow.made_at)).join(PlanRow, col(MoveRow.plan) == col(PlanRow.id))
         moves = made.where(col(PlanRow.dry_run).is_(False)).order_by(col(MoveRow.id).desc()).limit(limit)
         refused = select(RefusalRow, col(PlanRow.made_at)).join(
@@ -98,7 +99,7 @@ class SqlHistory:
                 )
                 for r, at in session.execute(refusals).all()
             ]
-            return tuple(sorted(found, key=lambda decision: decision.at, reverse=True)[:limit])
+            return tuple(sorted(found, key=lambda decision: decision.at, reverse=True))
 
         return await self._database.run(work)
 

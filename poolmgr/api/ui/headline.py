@@ -12,9 +12,15 @@ Headline = tuple[str, str, str]
 
 
 def headline_of(
-    total: Count, nodes: Sequence[Node], readiness: Verdict, *, waiting: int, moves: int, outside: int
+    total: Count,
+    nodes: Sequence[Node],
+    readiness: Verdict,
+    *,
+    waiting: tuple[int, int],
+    moves: int,
+    outside: int,
 ) -> Headline:
-    """`outside`: how many of the GPUs are in no pool."""
+    """`waiting`: VMs and pods; `outside`: how many of the GPUs are in no pool."""
     use = f"{total.passthrough_used} in VMs, {total.shared_used} in containers, of {total.gpus} GPUs"
     if not readiness:
         return "blind", "This manager is not acting", sentence(readiness.message)
@@ -22,15 +28,21 @@ def headline_of(
         return found
     if total.gpus == outside:
         return "trouble", "No GPU is in a pool", _no_gpus(nodes, outside)
-    if waiting:
+    if sum(waiting):
         way = f"{plural(moves, 'move')} under way. " if moves else ""
-        return "waiting", f"{plural(waiting, 'workload waits', 'workloads wait')} for a GPU", f"{way}{use}."
+        return "waiting", _who_waits(*waiting), f"{way}{use}."
     if moves:
         return "busy", f"{plural(moves, 'move')} under way, nobody waits", use + "."
     if unheard := sum(not node.agent.heard for node in nodes):
         line = plural(unheard, "agent has not been heard yet", "agents have not been heard yet")
         return "busy", line, f"This manager has just started and moves nothing on their nodes: {use}."
     return "quiet", "All quiet", f"Nobody waits, nothing moves: {use}."
+
+
+def _who_waits(vms: int, pods: int) -> str:
+    """Apart: batch pods wait all day, and a VM that waits is somebody in front of a screen."""
+    who = " and ".join(plural(count, noun) for count, noun in ((vms, "VM"), (pods, "pod")) if count)
+    return f"{who} {'waits' if vms + pods == 1 else 'wait'} for a GPU"
 
 
 def _trouble(total: Count, nodes: Sequence[Node], use: str) -> Headline | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from poolmgr.api.ui.headline import headline_of
 from poolmgr.api.ui.wording import SIDE, duration, plural, sentence
+from poolmgr.controller.executor.advance import waits_for
 from poolmgr.domain.census import Census, Count, GpuUse, total
 from poolmgr.domain.demand import SharedPod, Vm
 from poolmgr.domain.estimates import Estimate
@@ -33,13 +34,18 @@ class MoveCard:
     """(step, done | now | ahead)"""
     since: str
     message: str
+    waits_for: str
     plan_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
+    """Workloads that wait for one and the same thing."""
+
     kind: str
     name: str
+    """Of the first ones; the others are counted."""
+    size: int
     wants: str
     since: str
     code: str
@@ -125,6 +131,10 @@ class View:
 MAX_MOVES = 30
 MAX_WAITING = 60
 """Of each on the page; the oldest first, the others are counted."""
+MAX_COMPARED = 1_000
+"""Workloads that wait, of which those that wait for the same are put together; the oldest."""
+MAX_NAMES = 3
+"""Of such a group."""
 MAX_QUOTAS = 20
 """Of each pool; the namespaces that hold most first."""
 MAX_RESERVATIONS = 20
@@ -138,13 +148,15 @@ def make_view(census: Census, plan: Plan | None, readiness: Verdict) -> View:
     outside = total(count for (pool, _), count in census.counts.items() if pool is None)
     inside = (count for (pool, _), count in census.counts.items() if pool is not None)
     count = total([*inside, Count(gpus=outside.gpus, trouble=outside.trouble)])
-    waiting, waiting_in_all = _waiting(snapshot, plan)
+    queue = _queue(snapshot)
+    waiting = _waiting(queue, plan, snapshot.taken_at)
+    vms = sum(isinstance(workload, Vm) for workload in queue)
     trouble = (*(_trouble(use) for use in census.trouble), *map(_unread, snapshot.unread))
     moves = sorted(snapshot.transitions, key=lambda move: move.started_at)
     reservations = _reservations(snapshot, plan)
     nodes = [part.node for part in census.nodes]
     mood, headline, detail = headline_of(
-        count, nodes, readiness, waiting=waiting_in_all, moves=len(moves), outside=outside.gpus
+        count, nodes, readiness, waiting=(vms, len(queue) - vms), moves=len(moves), outside=outside.gpus
     )
     return View(
         headline=headline,
@@ -155,10 +167,10 @@ def make_view(census: Census, plan: Plan | None, readiness: Verdict) -> View:
         count=count,
         idle=sum(part.idle for part in census.nodes),
         use_percent=round(100 * count.used / count.gpus) if count.gpus else 0,
-        moves=tuple(_move(move, snapshot.taken_at) for move in moves[:MAX_MOVES]),
+        moves=tuple(_move(move, snapshot) for move in moves[:MAX_MOVES]),
         moves_left_out=max(0, len(moves) - MAX_MOVES),
         waiting=waiting,
-        waiting_left_out=waiting_in_all - len(waiting),
+        waiting_left_out=len(queue) - sum(group.size for group in waiting),
         trouble=trouble,
         pools=tuple(_pool(p, census, plan) for p in sorted(snapshot.pools, key=lambda p: p.name)),
         reservations=reservations[:MAX_RESERVATIONS],
@@ -166,7 +178,9 @@ def make_view(census: Census, plan: Plan | None, readiness: Verdict) -> View:
     )
 
 
-def _move(move: Transition, now: float) -> MoveCard:
+def _move(move: Transition, snapshot: ClusterSnapshot) -> MoveCard:
+    node = next(node for node in snapshot.nodes if node.transition is move)
+    waits = waits_for(node, snapshot)
     return MoveCard(
         node=move.node,
         gpus=", ".join(move.devices),
@@ -178,23 +192,33 @@ def _move(move: Transition, now: float) -> MoveCard:
             (s.value, "done" if s.order < move.step.order else "now" if s is move.step else "ahead")
             for s in STEPS
         ),
-        since=duration(now - move.started_at),
+        since=duration(snapshot.taken_at - move.started_at),
         message=sentence(move.message),
+        waits_for=sentence(waits.message) if waits is not None else "",
         plan_id=move.plan_id,
     )
 
 
-def _waiting(snapshot: ClusterSnapshot, plan: Plan | None) -> tuple[tuple[Waiting, ...], int]:
-    """Who has waited longest, and how many wait in all."""
+def _queue(snapshot: ClusterSnapshot) -> list[Vm | SharedPod]:
+    """Who waits, longest first."""
     everybody: list[Vm | SharedPod] = [vm for vm in snapshot.vms if vm.node is None]
     everybody += [pod for pod in snapshot.pods if pod.node is None]
-    shown = sorted(everybody, key=_since)[:MAX_WAITING]
-    wanted = {_subject(workload) for workload in shown}
+    return sorted(everybody, key=_since)
+
+
+def _waiting(queue: list[Vm | SharedPod], plan: Plan | None, now: float) -> tuple[Waiting, ...]:
+    """Those that ask for the same and are told the same are one row: forty equal sentences hide the one that differs."""
+    compared = queue[:MAX_COMPARED]
+    wanted = {_subject(workload) for workload in compared}
     refusals = plan.refusals if plan is not None else ()
     of_workloads = (r for r in refusals if r.subject.kind in (SubjectKind.VM, SubjectKind.POD))
     said = {r.subject: r for r in of_workloads if r.subject in wanted}
+    groups: dict[tuple[str, str, str, str], list[Vm | SharedPod]] = {}
+    for workload in compared:
+        kind, wants = _wants(workload)
+        groups.setdefault((kind, wants, *_why(said.get(_subject(workload)))), []).append(workload)
     estimates = plan.estimates if plan is not None else {}
-    return tuple(_row(workload, said, estimates, snapshot.taken_at) for workload in shown), len(everybody)
+    return tuple(_row(of, members, estimates, now) for of, members in list(groups.items())[:MAX_WAITING])
 
 
 def _since(workload: Vm | SharedPod) -> float:
@@ -206,28 +230,36 @@ def _subject(workload: Vm | SharedPod) -> Subject:
     return Subject(kind, workload.namespace, workload.name)
 
 
-def _row(
-    workload: Vm | SharedPod, said: dict[Subject, Refusal], estimates: Mapping[Subject, Estimate], now: float
-) -> Waiting:
-    found = said.get(_subject(workload))
+def _why(found: Refusal | None) -> tuple[str, str]:
+    """Code and sentence."""
     if found is None:
-        code, why = "", "No decision about it yet."
-    elif found.reason is Reason.SERVED:
-        code, why = "", ""
-    else:
-        code, why = found.reason.value, sentence(found.message)
-        if (estimate := estimates.get(found.subject)) is not None:
-            why = f"{why} {sentence(estimate.sentence)}"
+        return "", "No decision about it yet."
+    return ("", "") if found.reason is Reason.SERVED else (found.reason.value, sentence(found.message))
+
+
+def _wants(workload: Vm | SharedPod) -> tuple[str, str]:
+    """What it is, and what it asks for."""
     if isinstance(workload, Vm):
-        kind = "VM"
-        wants = ", ".join(f"{c.count} × {c.resource_name.rpartition('/')[2]}" for c in workload.claims)
-    else:
-        kind = "pod"
-        wants = _slice_words(
-            workload.gpus, workload.memory_mib, workload.memory_percent, workload.cores_percent
-        )
-    name = f"{workload.namespace}/{workload.name}"
-    return Waiting(kind, name, wants, duration(now - _since(workload)), code, why)
+        return "VM", ", ".join(f"{c.count} × {c.resource_name.rpartition('/')[2]}" for c in workload.claims)
+    return "pod", _slice_words(
+        workload.gpus, workload.memory_mib, workload.memory_percent, workload.cores_percent
+    )
+
+
+def _row(
+    of: tuple[str, str, str, str],
+    members: list[Vm | SharedPod],
+    estimates: Mapping[Subject, Estimate],
+    now: float,
+) -> Waiting:
+    kind, wants, code, why = of
+    longest, alone = members[0], len(members) == 1
+    if code and (estimate := estimates.get(_subject(longest))) is not None:
+        why = f"{why} {'' if alone else 'Of the first one: '}{sentence(estimate.sentence)}"
+    names = ", ".join(f"{each.namespace}/{each.name}" for each in members[:MAX_NAMES])
+    more = f" and {len(members) - MAX_NAMES} more" if len(members) > MAX_NAMES else ""
+    since = duration(now - _since(longest))
+    return Waiting(kind, names + more, len(members), wants, since if alone else f"up to {since}", code, why)
 
 
 def _slice_words(gpus: int, memory_mib: int, memory_percent: int, cores_percent: int) -> str:

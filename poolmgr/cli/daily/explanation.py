@@ -12,6 +12,7 @@ from poolmgr.cli.daily.listing import age, aligned
 from poolmgr.cli.daily.rows import asked, gpu_state, since_of
 from poolmgr.cli.fates import Fates
 from poolmgr.cluster.look import Look
+from poolmgr.controller.executor.advance import waits_for
 from poolmgr.domain.backoff import WHOLE_NODE
 from poolmgr.domain.census import Census, GpuUse
 from poolmgr.domain.demand import SharedPod, Vm
@@ -59,6 +60,7 @@ def of_gpu(look: Look, census: Census, plan: Plan | None, gpu: Gpu) -> Explanati
         ("mode", _mode(gpu, now)),
         ("state", f"{gpu_state(use, part.node, look)}{', by ' + ', '.join(users) if users else ''}"),
         (fate, f"{reason}: {message}"),
+        ("waits for", _waits(look, part.node, gpu)),
         ("until", until),
         ("agent", _agent(part.node, now)),
     )
@@ -75,6 +77,13 @@ def of_gpu(look: Look, census: Census, plan: Plan | None, gpu: Gpu) -> Explanati
         "until": until,
     }
     return Explanation(f"GPU {gpu.node}/{gpu.pci_address}", facts, value)
+
+
+def _waits(look: Look, node: Node, gpu: Gpu) -> str:
+    """Of a GPU that moves: what its step waits for."""
+    moves = node.transition is not None and gpu.pci_address in node.transition.devices
+    waits = waits_for(node, look.snapshot) if moves and look.snapshot.synced else None
+    return waits.message if waits is not None else ""
 
 
 def _mode(gpu: Gpu, now: float) -> str:

@@ -90,6 +90,15 @@ def next_action(node: Node, snapshot: ClusterSnapshot, deadlines: StepDeadlines)
     return Rollback(Reason.STEP_TIMED_OUT, late)
 
 
+def waits_for(node: Node, snapshot: ClusterSnapshot) -> Wait | None:
+    """What the move of `node` waits for at this moment, for people to read; None where there is no move, or something is to
+    be done now."""
+    if node.transition is None:
+        return None
+    action = next_action(node, snapshot, StepDeadlines())
+    return action if isinstance(action, Wait) else None
+
+
 def _finish_for_new_users(
     node: Node, transition: Transition, snapshot: ClusterSnapshot, late: str
 ) -> Action | None:

@@ -389,6 +389,21 @@ def test_it_rests_first() -> None:
     )
 
 
+def test_pod_beside_free_gpus_hears_what_keeps_them_and_until_when() -> None:
+    fresh = gpu("a", 0, Mode.PASSTHROUGH, mode_since=NOW - 100)
+    plan = decide(snapshot(node("a", "", gpus=(fresh,)), pods=(pod("x"),)))
+    code, sentence = said(plan, SubjectKind.POD, "x")
+    assert code is Reason.COOLDOWN
+    assert sentence == (
+        "1 GPU(s) are free in passthrough; 1 moved there lately, and the first may move back at 1970-01-01 02:50 UTC"
+    )
+    ready = pool(passthrough=SideLimits(headroom=1))
+    plan = decide(snapshot(node("a", "", gpus=(fresh,)), pools=(ready,), pods=(pod("x"),)))
+    code, sentence = said(plan, SubjectKind.POD, "x")
+    assert code is Reason.HEADROOM, "it would stay however long it had rested"
+    assert "kept ready for the next VM: pool p keeps 1 GPU(s) ready" in sentence
+
+
 def test_gpu_with_a_vm_is_never_given_back() -> None:
     plan = decide(snapshot(node("a", "p"), vms=(vm("v", on=("a", 0)),), pods=(pod("x"),)))
     assert plan.empty

@@ -31,6 +31,30 @@ def test_workload_that_waits_on_for_one_reason_is_told_once() -> None:
     assert [line.at for line in lines] == [NOW]
 
 
+def of(name: str, at: float, message: str = "every A10 is busy") -> PastDecision:
+    return replace(refused(at, message), subject=Subject(SubjectKind.POD, "ml", name))
+
+
+def test_workloads_that_are_told_the_same_are_one_line() -> None:
+    told = [of(f"job-{n}", NOW + n) for n in range(40)]
+    lines = feed.from_ledger([*told, of("other", NOW + 7, "it asks for 80 GiB")], [])
+    assert [(line.at, line.text) for line in lines] == [
+        (NOW + 39, "Pod ml/job-39 and 39 more pods: every A10 is busy."),
+        (NOW + 7, "Pod ml/other: it asks for 80 GiB."),
+    ]
+
+
+def test_moves_are_not_pushed_out_by_who_waits_nor_the_other_way() -> None:
+    told = [of(f"job-{n}", NOW + 100 + n, f"no room for {n} MiB") for n in range(40)]
+    moves = [
+        replace(ended(NOW + n), steps=(PastStep("Done", "MoveCompleted", f"GPU {n} is Shared", NOW, 1),))
+        for n in range(20)
+    ]
+    kinds = [line.kind for line in feed.from_ledger(told, moves)]
+    assert (len(kinds), kinds.count("done"), kinds.count("refused")) == (10, 6, 4)
+    assert [line.kind for line in feed.from_ledger(told, moves[:1])].count("refused") == 9
+
+
 def test_undone_move_looks_different() -> None:
     assert [line.kind for line in feed.from_ledger([], [ended(NOW, rolled_back=True)])] == ["undone"]
 

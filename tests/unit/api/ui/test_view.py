@@ -4,15 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from poolmgr.api.ui.view import MAX_QUOTAS, MAX_WAITING, make_view
+from poolmgr.api.ui.view import MAX_COMPARED, MAX_QUOTAS, MAX_WAITING, make_view
 from poolmgr.domain.census import take_census
+from poolmgr.domain.demand import Vm
 from poolmgr.domain.fleet import Node
 from poolmgr.domain.identifiers import NodeName
 from poolmgr.domain.liveness import AgentSign
 from poolmgr.domain.modes import Mode
 from poolmgr.domain.plan import QuotaUse, Verdict
 from poolmgr.domain.reasons import Reason
-from tests.showcase import NOW, fleet, gpu, plan, pool, vm
+from tests.showcase import NOW, fleet, gpu, plan, pod, pool, vm
 
 LEADING = Verdict(True, Reason.ADMITTED, "leading")
 
@@ -26,7 +27,7 @@ def quiet_fleet(**changes: object):
     ("snapshot", "mood", "headline"),
     [
         (fleet(), "trouble", "1 GPU needs attention"),
-        (quiet_fleet(vms=(vm("a"), vm("b"))), "waiting", "2 workloads wait for a GPU"),
+        (quiet_fleet(vms=(vm("a"), vm("b"))), "waiting", "2 VMs wait for a GPU"),
         (quiet_fleet(), "quiet", "All quiet"),
         (
             fleet(nodes=(replace(fleet().nodes[1], gpus=fleet().nodes[1].gpus[:2]),), vms=(), pods=()),
@@ -141,10 +142,41 @@ def test_gpus_outside_every_pool_are_counted() -> None:
     assert view.count.gpus == 1
 
 
-def test_long_queue_shows_who_has_waited_longest_and_counts_the_others() -> None:
-    queue = tuple(vm(f"v{n}", created_at=NOW - n) for n in range(MAX_WAITING + 7))
+def _of_its_own(n: int) -> Vm:
+    """A VM that waits for another number of GPUs than every other."""
+    found = vm(f"v{n}", created_at=NOW - n)
+    return replace(found, claims=tuple(replace(claim, count=n + 1) for claim in found.claims))
+
+
+def test_workloads_that_wait_for_the_same_are_one_row_and_the_other_stands_out() -> None:
+    queue = tuple(vm(f"v{n}", created_at=NOW - n) for n in range(40))
+    view = make_view(take_census(quiet_fleet(vms=(*queue, _of_its_own(3)), pods=(pod("p"),))), None, LEADING)
+    assert view.headline == "41 VMs and 1 pod wait for a GPU"
+    names = {row.name: row.size for row in view.waiting}
+    assert names == {"cad/v39, cad/v38, cad/v37 and 37 more": 40, "cad/v3": 1, "ml/p": 1}
+    assert {row.size: row.since for row in view.waiting}[40] == "up to 39 s"
+    assert view.waiting_left_out == 0
+
+
+def test_groups_count_in_what_is_left_out() -> None:
+    queue = (*(vm(f"v{n}", created_at=NOW - 9) for n in range(MAX_COMPARED)), vm("last", created_at=NOW))
     view = make_view(take_census(quiet_fleet(vms=queue)), None, LEADING)
-    assert view.headline == f"{MAX_WAITING + 7} workloads wait for a GPU"
+    assert [row.size for row in view.waiting] == [MAX_COMPARED]
+    assert view.waiting_left_out == 1
+
+
+def test_move_says_what_its_step_waits_for() -> None:
+    rack = fleet().nodes[1]
+    busy = fleet(pods=(pod("train", on=rack.gpus[1]),))
+    [move] = make_view(take_census(busy), plan(), LEADING).moves
+    assert move.step == "Drain"
+    assert "ml/train" in move.waits_for, "who is on the GPU"
+
+
+def test_long_queue_shows_who_has_waited_longest_and_counts_the_others() -> None:
+    queue = tuple(_of_its_own(n) for n in range(MAX_WAITING + 7))
+    view = make_view(take_census(quiet_fleet(vms=queue)), None, LEADING)
+    assert view.headline == f"{MAX_WAITING + 7} VMs wait for a GPU"
     assert (len(view.waiting), view.waiting_left_out) == (MAX_WAITING, 7)
     assert view.waiting[0].name == f"cad/v{MAX_WAITING + 6}"
 
