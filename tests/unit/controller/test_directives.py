@@ -34,6 +34,14 @@ def holders(rig: Rig, index: int) -> list[str]:
     return pods + ([gpu.allocated_to] if gpu.allocated_to else [])
 
 
+def off_the_bus(rig: Rig, index: int) -> str | None:
+    """The card is gone; its agent says so. Answers its driver before."""
+    card = rig.fleet.world.nodes[NODE].gpus[index]
+    driver, card.driver, card.quarantined = card.driver, "off the bus", Reason.DEVICE_GONE
+    rig.fleet.agents.poke(NODE)
+    return driver
+
+
 async def ask(rig: Rig, controller, verb: Verb, *indexes: int, dry_run: bool = False, **more):
     devices = tuple(rig.address(index) for index in indexes)
     return await controller.change_directives(
@@ -157,6 +165,39 @@ async def test_what_is_asked_dry_or_in_vain_changes_nothing() -> None:
     with pytest.raises(Rejected, match="no node 'node-9'"):
         await controller.change_directives("node-9", Request(Verb.CORDON), dry_run=False)
     assert "write_directives" not in rig.fleet.faults.by_name
+
+
+async def test_a_card_that_is_gone_is_struck_from_the_books_and_the_word_ends() -> None:
+    rig, controller = await started(gpus=2)
+    world = rig.fleet.world.nodes[NODE]
+    gone = rig.address(1)
+    off_the_bus(rig, 1)
+    await rig.run(controller, 20.0)
+    await ask(rig, controller, Verb.FORGET, 1)
+    await rig.run(controller, 20.0)
+    (node,) = (await rig.fleet.snapshot()).nodes
+    assert node.directives.forgotten == {gone}, "the agent still reports it"
+    assert {g.pci_address: g.desired_mode for g in node.gpus} == {rig.address(0): Mode.SHARED, gone: None}
+    world.gpus.pop()
+    rig.fleet.agents.poke(NODE)  # it reports the card no more
+    await rig.run(controller, 20.0)
+    (node,) = (await rig.fleet.snapshot()).nodes
+    assert not node.directives.forgotten
+    assert [g.desired_mode for g in node.gpus] == [Mode.SHARED]
+
+
+async def test_a_card_that_comes_back_before_it_is_forgotten_is_kept() -> None:
+    rig, controller = await started(gpus=2)
+    card = rig.fleet.world.nodes[NODE].gpus[1]
+    driver = off_the_bus(rig, 1)
+    await rig.run(controller, 20.0)
+    await ask(rig, controller, Verb.FORGET, 1)
+    card.quarantined, card.driver = "", driver
+    rig.fleet.agents.poke(NODE)
+    await rig.run(controller, 40.0)
+    (node,) = (await rig.fleet.snapshot()).nodes
+    assert not node.directives.forgotten
+    assert [g.desired_mode for g in node.gpus] == [Mode.SHARED] * 2
 
 
 async def test_each_change_is_told_once_and_kept_in_the_audit_with_who_made_it() -> None:
