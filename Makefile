@@ -50,7 +50,7 @@ mutate: setup ## change one thing at a time in what moves GPUs and see a test fa
 
 .PHONY: test
 test: setup ## everything, side by side: check, sweep, libhook, integration on real parts, the story (X=-x ends at the first failure)
-	@tools/packages.sh browser hook database node parts bench image alerts
+	@tools/packages.sh browser hook database node parts bench image packages alerts
 	@$(PY) -m tools.suite test $(X)
 
 .PHONY: story
@@ -94,6 +94,11 @@ bench: setup ## the benchmarks (DATA=folder with traces, QUICK=1); rewrites thei
 image: setup ## the OCI image of manager, webhook and agent, into build/image (ARCH="amd64 arm64"; some minutes, seconds after a change)
 	@tools/packages.sh hook image $(if $(filter arm64,$(ARCH)),image-arm64)
 	@$(PY) -m tools.image $(if $(ARCH),--arch $(ARCH))
+
+.PHONY: packages
+packages: setup ## wheels with libhook, and libhook as deb and rpm, into build/packages (ARCH="amd64 arm64")
+	@tools/packages.sh hook packages $(if $(filter arm64,$(ARCH)),arm64)
+	@$(PY) -m tools.packaging $(if $(ARCH),--arch $(ARCH))
 
 .PHONY: image-lock
 image-lock: setup ## take today's versions of the image's Debian packages into its lock files

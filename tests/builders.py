@@ -1,5 +1,6 @@
-"""Builders of domain values: sensible defaults, every field can be overridden."""
+"""Builders of domain values and files: sensible defaults, every field can be overridden."""
 
+import platform
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from poolmgr.domain.plan import Move
 from poolmgr.domain.reasons import Reason
 from poolmgr.domain.sharing import RegisteredGpu, SharingState
 from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.kit.elf import MACHINES
 
 A10 = "NVIDIA A10"
 A10_RESOURCE = "nvidia.com/GA102GL_A10"
@@ -161,3 +163,8 @@ def snapshot(*nodes: Node, **overrides: Any) -> ClusterSnapshot:
         "pools": (pool(),),
     }
     return ClusterSnapshot(**{**defaults, **overrides})
+
+
+def library(machine: int = MACHINES[platform.machine()]) -> bytes:
+    """As much of a shared library as tells which machine it is for; `machine` is ELF's number, this one's by default."""
+    return b"\x7fELF".ljust(18, b"\0") + machine.to_bytes(2, "little")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian/Ubuntu packages of the named groups where it may (root or passwordless sudo);
 # otherwise prints the command and fails. Nothing happens when all are there.
-#   tools/packages.sh python node browser hook fuzz arm64 bench busy image image-arm64 database parts alerts
+#   tools/packages.sh python node browser hook fuzz arm64 bench busy image image-arm64 packages database parts alerts
 set -euo pipefail
 declare -A groups=(
   [python]="python3-venv"
@@ -14,6 +14,7 @@ declare -A groups=(
   [busy]="stress-ng"
   [image]="mmdebstrap debian-archive-keyring binutils git"
   [image-arm64]="arch-test binfmt-support qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
+  [packages]="dpkg git rpm"
   [database]="postgresql"
   [parts]="skopeo"
   [alerts]="prometheus"

@@ -25,11 +25,10 @@ from pathlib import Path
 
 from poolmgr.domain.errors import Fault, Unavailable
 from poolmgr.domain.reasons import Reason
+from poolmgr.kit.elf import why_not_loaded
 
 NAME = "libvgpu.so"
 THEIRS = "libvgpu.hami.so"
-MACHINES = {"x86_64": 62, "aarch64": 183}
-"""`e_machine` of ELF's header, by what the kernel calls the machine."""
 
 
 class InstallState(StrEnum):
@@ -77,15 +76,8 @@ class HookPlace:
                 Reason.HOOK_NOT_IN_PLACE,
                 f"{self.library} cannot be read ({error.strerror}): this agent's image is built without libhook",
             ) from error
-        if not content.startswith(b"\x7fELF") or len(content) < 20:
-            raise Fault(Reason.HOOK_NOT_IN_PLACE, f"{self.library} is no shared library")
-        machine = platform.machine()
-        if int.from_bytes(content[18:20], "little") != MACHINES.get(machine):
-            raise Fault(
-                Reason.HOOK_NOT_IN_PLACE,
-                f"{self.library} is built for another machine than this {machine}: containers would run without any "
-                "limit. Use the image, or the build, for this machine",
-            )
+        if wrong := why_not_loaded(content, platform.machine()):
+            raise Fault(Reason.HOOK_NOT_IN_PLACE, f"{self.library} {wrong}")
         return content
 
     def copy_of(self, content: bytes) -> Path:

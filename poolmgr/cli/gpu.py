@@ -1,9 +1,11 @@
 """`poolmgr gpu`: the CUDA hook on a workstation, without Kubernetes; and GPUs of a cluster taken out of use (`quarantine`)."""
 
 import os
+import platform
 import re
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -17,6 +19,7 @@ from poolmgr.cli.tables import console_for
 from poolmgr.hookregion.layout import Region, decode_region
 from poolmgr.hookregion.liveness import forget_if_unused, live_slots
 from poolmgr.hookregion.reading import read_region
+from poolmgr.kit.elf import HEADER_BYTES, why_not_loaded
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,8 +33,18 @@ SIZE = re.compile(r"^(\d+)(?:([KMGT])i?B?|B)?$", re.IGNORECASE)
 SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 LibraryOption = Annotated[
     Path | None,
-    typer.Option("--library", help="libvgpu.so to use; default: /usr/local/vgpu, then libhook/build."),
+    typer.Option(
+        "--library",
+        help="libvgpu.so to use; default: the wheel's, the system package's, what `make hook` has built.",
+    ),
 ]
+PLACES = (
+    Path(__file__).resolve().parents[1] / "lib/libvgpu.so",  # in a wheel with the library (tools/packaging)
+    Path("/usr/lib/poolmgr/libvgpu.so"),  # the deb or rpm
+    Path("/usr/local/vgpu/libvgpu.so"),
+    Path(__file__).resolve().parents[2] / "libhook/build/libvgpu.so",  # in a checkout
+)
+"""Where the hook is looked for, in this order."""
 
 
 def refuse(sentence: str, code: int = 2) -> NoReturn:
@@ -39,15 +52,27 @@ def refuse(sentence: str, code: int = 2) -> NoReturn:
     raise typer.Exit(code)
 
 
-def find_library(given: Path | None) -> Path:
-    """The hook: as given, as installed, or as built in this checkout. Exits with what to do if there is none."""
-    built = Path(__file__).resolve().parents[2] / "libhook/build/libvgpu.so"
-    places = [given] if given else [Path("/usr/local/vgpu/libvgpu.so"), built]
-    for place in places:
-        if place.is_file():
-            return place.resolve()
-    looked = " and ".join(str(place) for place in places)
-    refuse(f"there is no {looked}. Build the hook with `make hook`, or name it with --library.")
+def find_library(given: Path | None, places: Sequence[Path] = PLACES) -> Path:
+    """The hook: as given, else the first of `places`. Exits with what to do if there is none, or if the dynamic linker
+    would leave it out: programs would then run without limits."""
+    library = next((place.resolve() for place in ([given] if given else places) if place.is_file()), None)
+    if library is None:
+        if given:
+            refuse(f"there is no {given}.")
+        refuse(
+            f"no libvgpu.so is at {', '.join(map(str, places))}. Install the wheel or the package poolmgr-hook for this "
+            "machine, build the hook in a checkout with `make hook`, or name it with --library."
+        )
+    with library.open("rb") as file:
+        wrong = why_not_loaded(file.read(HEADER_BYTES), platform.machine())
+    if wrong:
+        refuse(f"{library} {wrong}.")
+    if re.search(r"[\s:]", str(library)):
+        refuse(
+            f"LD_PRELOAD cannot name '{library}', which has a space or a colon: programs would run without any limit. "
+            "Copy the library to another folder and name it with --library."
+        )
+    return library
 
 
 def region_folder() -> Path:
@@ -236,10 +261,11 @@ def top(
 def selftest(library: LibraryOption = None) -> None:
     """Check whether limits are in force here, and say so in a sentence; exits 1 if they are not.
 
-    Run it inside the container. With --library it says whether that hook would hold a limit on this machine.
+    Run it inside the container, or within `gpu run`. With --library it says whether that hook would hold a limit here.
 
     \b
     kubectl exec POD -- poolmgr gpu selftest
+    poolmgr gpu run --memory 256Mi -- poolmgr gpu selftest
     poolmgr gpu selftest --library libhook/build/libvgpu.so
     """
     environment = dict(os.environ)

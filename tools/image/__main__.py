@@ -38,7 +38,7 @@ def main() -> None:
     try:
         if wanted.lock:
             for name in ARCHITECTURES:
-                with said(f"today's Debian packages for {name}"):
+                with said(f"image: today's Debian packages for {name}"):
                     lock = debian.resolve(name, datetime.now(UTC).date())
                     debian.lock_file(name).write_text(debian.format_lock(lock))
             return

@@ -51,12 +51,12 @@ def build(architecture: Architecture, out: Path) -> Built:
 
 def _build(architecture: Architecture, out: Path, cache: Path) -> Built:
     revision = read_revision()
-    with said("tools (uv.lock)"):
+    with said("image: tools (uv.lock)"):
         tools = ensure_tools(cache)
     lock, base = ensure_debian(architecture, cache)
     here = (lock, base) if architecture.native else ensure_debian(environment.native(), cache)
     interpreter = Interpreter.unpack(here[1], cache / f"root-{here[1].diff_id[-16:]}", here[0].python)
-    with said("Python packages of uv.lock"):
+    with said("image: Python packages of uv.lock"):
         wanted = environment.requirements()
         key = _key("python", wanted, base.diff_id, architecture.debian, _code("environment", "layer"))
         with _scratch(cache) as scratch:
@@ -66,14 +66,14 @@ def _build(architecture: Architecture, out: Path, cache: Path) -> Built:
                     interpreter, architecture, wanted, scratch / "root", target, lock.epoch
                 ),
             )
-    with said("libhook"):
+    with said("image: libhook"):
         library = project.build_libhook(ROOT / f"build/image/libhook-{architecture.debian}", architecture)
-    with said("this tree"), _scratch(cache) as scratch:
+    with said("image: this tree"), _scratch(cache) as scratch:
         wheel = project.build_wheel(tools, scratch, revision.time)
         top = project.project(
             interpreter, wheel, library, scratch / "root", scratch / "layer.tar.gz", lock.epoch
         )
-        with said("image and bill of materials"):
+        with said("image: layers and bill of materials"):
             return _assemble(architecture, out, [base, packages, top], revision, tools, scratch)
 
 
@@ -81,7 +81,7 @@ def ensure_debian(architecture: Architecture, cache: Path) -> tuple[debian.Lock,
     """The packages of a processor's lock, and the layer with them."""
     lock = debian.parse_lock(debian.lock_file(architecture.debian).read_text())
     with said(
-        f"Debian {debian.SUITE} for {architecture.debian}, {len(lock.packages)} packages of {lock.date}"
+        f"image: Debian {debian.SUITE} for {architecture.debian}, {len(lock.packages)} packages of {lock.date}"
     ):
         debian.ensure_packages(lock, cache / "debs")
         folder = cache / _key("debian", debian.format_lock(lock), _code("debian", "layer"))
@@ -207,8 +207,8 @@ def _scratch(cache: Path) -> Iterator[Path]:
 
 @contextmanager
 def said(what: str) -> Iterator[None]:
-    """Progress for a person: what is being made, and how long it took."""
+    """Progress for a person: what is being made (`image: this tree`), and how long it took."""
     started = time.monotonic()
-    print(f"· image: {what} …", flush=True)
+    print(f"· {what} …", flush=True)
     yield
-    print(f"· image: {what}: {time.monotonic() - started:.0f} s", flush=True)
+    print(f"· {what}: {time.monotonic() - started:.0f} s", flush=True)

@@ -29,7 +29,7 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
         )
     except FileNotFoundError as error:
         raise ProgramMissing(
-            f"{command[0]} is missing: run tools/setup.sh and tools/packages.sh image"
+            f"{command[0]} is missing: run tools/setup.sh and tools/packages.sh hook image packages"
         ) from error
     if done.returncode != 0:
         said = f"{done.stdout}\n{done.stderr}".strip()[-3000:]

@@ -19,14 +19,18 @@ sys.exit(app())
 """
 
 
-def build_wheel(tools: Path, scratch: Path, epoch: int) -> Path:
-    """The tree's wheel, by the build backend that uv.lock pins, which is in the environment `tools`."""
+def build_wheel(
+    tools: Path, scratch: Path, epoch: int, libhook: Path | None = None, platform: str = "any"
+) -> Path:
+    """The tree's wheel, by the build backend that uv.lock pins, which is in the environment `tools`. With `libhook`: for
+    `platform`, and with that library inside (tools/packaging/hatch_build.py)."""
+    inside = {"POOLMGR_WHEEL_LIBRARY": str(libhook), "POOLMGR_WHEEL_PLATFORM": platform} if libhook else {}
     run(
         [
             str(UV), "build", "--quiet", "--wheel", "--no-build-isolation", "--python", str(tools / "bin/python"),
             "--out-dir", str(scratch),
         ],
-        {"PATH": "/usr/bin:/bin", "SOURCE_DATE_EPOCH": str(epoch)},
+        {"PATH": "/usr/bin:/bin", "SOURCE_DATE_EPOCH": str(epoch), **inside},
     )  # fmt: skip
     (wheel,) = scratch.glob("*.whl")
     return wheel

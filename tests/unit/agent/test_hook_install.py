@@ -1,22 +1,16 @@
 """libhook in the place of HAMi's library: atomic, kept in place, running containers untouched."""
 
-import platform
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from poolmgr.agent.hook_install import MACHINES, THEIRS, HookPlace, InstallState, ensure_hook, remove_hook
+from poolmgr.agent.hook_install import THEIRS, HookPlace, InstallState, ensure_hook, remove_hook
 from poolmgr.domain.errors import Fault, Unavailable
+from tests.builders import library
 
-
-def built_for(machine: int) -> bytes:
-    """As much of a library as tells which machine it is for."""
-    return b"\x7fELF".ljust(18, b"\0") + machine.to_bytes(2, "little")
-
-
-OURS = built_for(MACHINES[platform.machine()])
+OURS = library()
 HAMIS, NEWER = b"\x7fELF hami", b"\x7fELF hami, newer"
 VERSIONED = "libvgpu.so.v2.10.0"
 """What HAMi from 2.3 on mounts where it sees it."""
@@ -134,7 +128,7 @@ def test_refuses_an_image_without_the_library(tmp_path: Path, library: bytes | N
 def test_refuses_a_library_for_another_machine(tmp_path: Path) -> None:
     """The dynamic linker leaves such a preload out with a line on stderr, and nothing is limited."""
     place = node(tmp_path)
-    place.library.write_bytes(built_for(243))
+    place.library.write_bytes(library(243))
     with pytest.raises(Fault, match="built for another machine"):
         ensure_hook(place)
     assert place.target.read_bytes() == HAMIS

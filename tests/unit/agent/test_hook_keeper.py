@@ -1,18 +1,18 @@
 """libhook in an agent's rounds: kept in place, told in the status, never in the way."""
 
-import platform
 from pathlib import Path
 from typing import Any
 
-from poolmgr.agent.hook_install import MACHINES, HookPlace
+from poolmgr.agent.hook_install import HookPlace
 from poolmgr.agent.hook_keeper import HookKeeper, HookMode
 from poolmgr.agent.hook_node import REGION, ContainerLimits, container_hash
 from poolmgr.domain.modes import Mode, Step
+from tests.builders import library
 from tests.fake_cluster_of_agent import AgentUnderTest
 from tests.fake_node import FakeNode
 
 A = "0000:00:04.0"
-OURS = b"\x7fELF".ljust(18, b"\0") + MACHINES[platform.machine()].to_bytes(2, "little")
+OURS = library()
 
 
 def with_hook(tmp_path: Path, mode: HookMode) -> tuple[AgentUnderTest, HookPlace]:

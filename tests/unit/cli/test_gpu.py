@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from poolmgr.cli.gpu import join_or_begin, parse_size, read_regions, usage_table
+from poolmgr.cli.gpu import find_library, join_or_begin, parse_size, read_regions, usage_table
 from poolmgr.cli.gpu_selftest import Finding, sentence_of
 from poolmgr.hookregion.layout import DeviceShare, ProcessUse, Region
+from tests.builders import library
 
 MIB = 1 << 20
 REGION = Region(
@@ -77,3 +78,45 @@ def test_top_says_which_file_cannot_be_read(tmp_path: Path) -> None:
 def test_top_shows_the_living_only() -> None:
     assert usage_table({"a": (REGION, frozenset({2}))}).row_count == 1
     assert usage_table({"a": (REGION, frozenset())}).row_count == 0
+
+
+def placed(tmp_path: Path, folder: str, content: bytes) -> Path:
+    place = tmp_path / folder / "libvgpu.so"
+    place.parent.mkdir()
+    place.write_bytes(content)
+    return place
+
+
+def test_the_hook_is_taken_from_the_first_place_that_has_one(tmp_path: Path) -> None:
+    wheel, system = tmp_path / "none/libvgpu.so", placed(tmp_path, "system", library())
+    checkout = placed(tmp_path, "checkout", library())
+    assert find_library(None, [wheel, system, checkout]) == system
+    assert find_library(checkout, [wheel, system]) == checkout
+
+
+@pytest.mark.parametrize(
+    ("folder", "content", "words"),
+    [
+        ("other", library(243), "is built for another machine"),
+        ("text", b"no library", "is no shared library"),
+        ("my tools", library(), "LD_PRELOAD cannot name"),
+        ("a:b", library(), "LD_PRELOAD cannot name"),
+    ],
+)
+def test_a_hook_that_the_linker_would_leave_out_is_refused(
+    tmp_path: Path, folder: str, content: bytes, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says so in a line on stderr at most, and the program runs without limits."""
+    with pytest.raises(typer.Exit):
+        find_library(placed(tmp_path, folder, content))
+    assert words in capsys.readouterr().err
+
+
+def test_without_a_hook_the_ways_to_one_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit):
+        find_library(None, [tmp_path / "libvgpu.so"])
+    said = capsys.readouterr().err
+    assert "poolmgr-hook" in said and "make hook" in said and "--library" in said
+    with pytest.raises(typer.Exit):
+        find_library(tmp_path / "named.so", [placed(tmp_path, "here", library())])
+    assert "there is no " in capsys.readouterr().err
