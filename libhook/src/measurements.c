@@ -29,7 +29,7 @@ struct measurement {
     int64_t started_before;     /* the start was */
     int64_t from;               /* host ns, once started */
     int64_t posted_to;          /* up to here */
-    int64_t charged;            /* ns of it */
+    int64_t charged, excused;   /* ns of it */
     struct ph_work work;
 };
 
@@ -125,26 +125,28 @@ static bool begun(struct measurement *m, int64_t now) {
     return true;
 }
 
-/* Posts [from, to) of its time. What goes beyond twice what it usually takes is not charged while a launch onto another
- * GPU of the container is held: it is then most likely waiting for that rank, in a collective. */
+/* Posts [from, to) of its time. What goes beyond twice what it usually takes is not charged as far as launches onto the
+ * container's other GPUs have been held: it is then most likely waiting for such a rank, in a collective. */
 static void post_part(struct measurement *m, int64_t from, int64_t to) {
-    int64_t usual = m->from + 2 * m->work.estimate;
-    if (ph_device_count <= 1 || !ph_region.extension || m->work.unmeasured || to <= usual) usual = to;
-    if (usual > from) {
-        post(m->device, from, usual, true);
-        m->charged += usual - from;
+    int64_t usual = m->from + 2 * m->work.estimate, at;
+    if (ph_device_count <= 1 || !ph_region.extension || m->work.unmeasured || usual > to) usual = to;
+    at = usual > from ? usual : from;
+    if (at < to) {
+        int64_t free = ph_throttle_excuse(ph_region.extension->throttled, ph_device_count, m->device, to, to - at);
+        post(m->device, at, at + free, false);
+        post(m->device, at + free, to, true);
+        m->excused += free;
+        m->charged += to - at - free;
     }
-    for (int64_t at = usual > from ? usual : from, end; at < to; at = end) {
-        bool free = ph_throttled_elsewhere(ph_region.extension->throttled, ph_device_count, m->device, at / PH_BIN_NS);
-        end = (at / PH_BIN_NS + 1) * PH_BIN_NS;
-        if (end > to) end = to;
-        post(m->device, at, end, !free);
-        m->charged += free ? 0 : end - at;
+    if (at > from) {
+        post(m->device, from, at, true);
+        m->charged += at - from;
     }
 }
 
 static bool held_elsewhere(const struct measurement *m, int64_t busy) {
     if (ph_device_count <= 1 || !ph_region.extension) return false;
+    if (m->excused > busy / 8) return true;
     return ph_throttle_overlap(ph_region.extension->throttled, ph_device_count, m->device, m->from, m->from + busy) > busy / 8;
 }
 
@@ -185,8 +187,8 @@ static bool finish(struct measurement *m, int64_t now) {
         return false;
     }
     int64_t ended_before = ph_now(), busy = busy_of(m, ended_before);
-    if (!m->late && work->launches == 1 && work->only) ph_cost_learn(work->only, busy, held_elsewhere(m, busy));
     bill(m, busy);
+    if (!m->late && work->launches == 1 && work->only) ph_cost_learn(work->only, busy, held_elsewhere(m, busy));
     went_on(m->device, ended_before);
     ph_in_flight_add(m->device, -work->estimate);
     __atomic_sub_fetch(&m->batch->pending, 1, __ATOMIC_RELAXED);

@@ -25,7 +25,7 @@ enum {
     PH_HAMI_SIZE = 2008952,
     PH_EXTENSION_OFFSET = 491 * 4096,
     PH_EXTENSION_MAGIC = 0x4b4f4f48, /* "HOOK" */
-    PH_EXTENSION_VERSION = 4,
+    PH_EXTENSION_VERSION = 5,
 };
 
 struct ph_slot_memory {

@@ -386,8 +386,14 @@ CUresult fk_cuLibraryUnload(const struct fk_call *call, CUlibrary library) { ret
 CUresult fk_cuModuleGetFunction(const struct fk_call *call, CUfunction *function, CUmodule module, const char *name) {
     (void)call;
     if (!put_on_gpu((struct fk_module *)module)) return CUDA_ERROR_OUT_OF_MEMORY;
-    int64_t *duration = malloc(sizeof *duration); /* the handle of a function is its duration; -1: first parameter, -2: hold */
-    *duration = strcmp(name, "spin") == 0 ? -1 : strcmp(name, "hold") == 0 ? -2 : strncmp(name, "spin_", 5) == 0 ? strtoll(name + 5, NULL, 10) : 10000;
+    int64_t *duration = malloc(sizeof *duration); /* the handle of a function is its duration; -1: first parameter, -2: hold, -3: meet */
+    static const struct {
+        const char *name;
+        int64_t duration;
+    } special[] = { { "spin", -1 }, { "hold", -2 }, { "meet", -3 } };
+    *duration = strncmp(name, "spin_", 5) == 0 ? strtoll(name + 5, NULL, 10) : 10000;
+    for (size_t i = 0; i < sizeof special / sizeof special[0]; i++)
+        if (strcmp(name, special[i].name) == 0) *duration = special[i].duration;
     *function = (CUfunction)duration;
     return CUDA_SUCCESS;
 }

@@ -88,6 +88,7 @@ void fk_wait_ungated(struct fk_stream *stream);
 void fk_gate_kernel(struct fk_stream *stream, int64_t ns);
 void fk_gate_record(struct fk_stream *stream, struct fk_event *event);
 void fk_gate_hold(struct fk_stream *stream, volatile int *word);
+void fk_gate_meet(struct fk_stream *stream, volatile int *arrived, int64_t wanted); /* FAKE_CUDA_CALL_NS has to be 0 */
 void fk_record_now(struct fk_event *event, struct fk_stream *stream); /* streams.c */
 int fk_gpu_of(CUdevice device); /* the machine's GPU of one that CUDA_VISIBLE_DEVICES lets this process see */
 CUdeviceptr fk_address(uint64_t bytes);

@@ -57,6 +57,7 @@ int64_t fk_duration(CUfunction function, void **parameters) {
     return ns >= 0 ? ns : parameters ? *(const int64_t *)parameters[0] : 10000;
 }
 static bool holds(CUfunction function) { return *(const int64_t *)(const void *)function == -2; }
+static bool meets(CUfunction function) { return *(const int64_t *)(const void *)function == -3; }
 
 static CUresult launch(const struct fk_call *call, CUstream handle, int64_t ns) {
     struct fk_stream *stream = fk_stream_of(handle, call->per_thread);
@@ -75,6 +76,10 @@ CUresult fk_cuLaunchKernel(const struct fk_call *call, CUfunction f, unsigned in
     if (!f) return CUDA_ERROR_INVALID_HANDLE;
     if (holds(f)) {
         fk_gate_hold(fk_stream_of(stream, call->per_thread), *(volatile int **)parameters[0]);
+        return CUDA_SUCCESS;
+    }
+    if (meets(f)) {
+        fk_gate_meet(fk_stream_of(stream, call->per_thread), *(volatile int **)parameters[0], *(const int64_t *)parameters[1]);
         return CUDA_SUCCESS;
     }
     return launch(call, stream, fk_duration(f, parameters));

@@ -2,9 +2,12 @@
 that HAMi's plugin gives them, and the library is the one that is shipped, at the paths that are built into it."""
 
 import json
+import os
 import shutil
+import signal
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -264,6 +267,18 @@ def test_a_tenant_that_cuts_its_file_harms_nobody_else(node: Node) -> None:
     """In a file that all could write, B's cut ended A's program by SIGBUS."""
     share, code = beside_a_hostile_tenant(node, "cut")
     assert (code, share) == (0, pytest.approx(30, abs=2))
+
+
+def test_a_tenant_that_cuts_its_own_file_ends_its_own_programs(node: Node) -> None:
+    """Open, and nobody else's harm: no lock of the kernel's keeps whoever may write a file from cutting it."""
+    node.add("a", 30)
+    node.run("a", "bypass", "plain", "1")
+    program = node.start("a", "share", "--seconds", "60", virtual=False)
+    while program.poll() is None:
+        os.truncate(node.region("a"), 0)
+        time.sleep(0.05)
+    program.communicate(timeout=PATIENCE)
+    assert program.returncode in (-signal.SIGBUS, 128 + signal.SIGBUS)
 
 
 def test_a_tenant_that_claims_to_have_paid_is_not_believed(node: Node) -> None:

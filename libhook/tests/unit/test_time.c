@@ -132,6 +132,31 @@ static void a_rest_on_one_gpu_is_seen_from_the_others_in_its_own_time(void **unu
     assert_int_equal(ph_throttle_overlap(rings, 2, 1, from, from + 100), 100); /* no more than the time */
 }
 
+static void a_wait_is_excused_as_far_as_another_gpu_was_held(void **unused) {
+    (void)unused;
+    static struct ph_throttle_ring rings[2];
+    const int64_t from = 5000 * PH_BIN_NS, held = 4 * PH_BIN_NS, later = from + 40 * PH_BIN_NS;
+    ph_throttle_mark(&rings[0], from, from + held);
+    assert_int_equal(ph_throttle_excuse(rings, 2, 0, later, held), 0); /* its own rest is no excuse */
+    assert_int_equal(ph_throttle_excuse(rings, 2, 1, later, 100), 100);
+    assert_int_equal(ph_throttle_excuse(rings, 2, 1, later, 10 * held), held - 100);
+    assert_int_equal(ph_throttle_excuse(rings, 2, 1, later + held, held), 0);
+    ph_throttle_mark(&rings[0], later + 2 * held, later + 3 * held);
+    assert_int_equal(ph_throttle_excuse(rings, 2, 1, later + 4 * held, INT64_MAX), held);
+}
+
+static void no_word_in_the_file_excuses_more_than_half_a_ring(void **unused) {
+    (void)unused;
+    static struct ph_throttle_ring rings[2];
+    const int64_t now = 5000 * PH_BIN_NS, words[] = { INT64_MIN, -1, 0, INT64_MAX };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        for (size_t j = 0; j < sizeof words / sizeof *words; j++) {
+            rings[1] = (struct ph_throttle_ring){ .counted_to = words[i], .excuses_ns = words[j] };
+            int64_t excused = ph_throttle_excuse(rings, 2, 1, now, INT64_MAX);
+            assert_true(excused >= 0 && excused <= PH_EXCUSES_MOST_NS);
+        }
+}
+
 static void the_region_lowers_a_trusted_limit_and_replaces_any_other(void **unused) {
     (void)unused;
     static const uint64_t cases[][4] = { /* configured, shared, of the node: in force, else */
@@ -168,6 +193,8 @@ int main(void) {
         cmocka_unit_test_setup(a_launch_that_may_have_waited_for_a_rank_is_no_sample, set_up),
         cmocka_unit_test_setup(what_is_awaited_is_known_once_it_is_measured, set_up),
         cmocka_unit_test(a_rest_on_one_gpu_is_seen_from_the_others_in_its_own_time),
+        cmocka_unit_test(a_wait_is_excused_as_far_as_another_gpu_was_held),
+        cmocka_unit_test(no_word_in_the_file_excuses_more_than_half_a_ring),
         cmocka_unit_test(the_region_lowers_a_trusted_limit_and_replaces_any_other),
         cmocka_unit_test(a_share_that_is_none_is_an_error_of_ours),
     };
