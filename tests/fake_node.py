@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from poolmgr.agent.files import DeviceNumber, KernelFiles
+from poolmgr.agent.files import PAGE_BYTES, DeviceNumber, KernelFiles
 from poolmgr.agent.kernelwrite import WriteOutcome
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.kit.clock import Clock
@@ -73,10 +73,33 @@ class Faults:
 
 
 class FakeFiles(KernelFiles):
-    """The node's folder; device numbers are the fake kernel's, as only root could make device files."""
+    """The node's folder; device numbers are the fake kernel's, as only root could make device files. What `refused` says yes
+    to cannot be read, as where a security module stops even root."""
 
-    def __init__(self, number: Callable[[str], DeviceNumber | None]) -> None:
+    def __init__(
+        self,
+        number: Callable[[str], DeviceNumber | None],
+        refused: Callable[[str], bool] = lambda path: False,
+    ) -> None:
         self.number = number  # type: ignore[method-assign]
+        self._refused = refused
+
+    def read(self, path: str, at_most: int = PAGE_BYTES) -> bytes:
+        return super().read(self._allowed(path), at_most)
+
+    def entries(self, folder: str) -> list[str]:
+        return super().entries(self._allowed(folder))
+
+    def folders(self, folder: str) -> list[str]:
+        return super().folders(self._allowed(folder))
+
+    def target(self, link: str) -> str:
+        return super().target(self._allowed(link))
+
+    def _allowed(self, path: str) -> str:
+        if self._refused(path):
+            raise PermissionError(errno.EACCES, "a security module says no", path)
+        return path
 
 
 class FakeNode:

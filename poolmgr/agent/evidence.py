@@ -4,7 +4,7 @@ A GPU on its host driver may be in use by a process that has its device file ope
 does not compute at the moment. The first is found by the file's number, the second by the GPU's UUID or by what the
 kubelet says. Where one of these cannot be asked, or two contradict each other, the answer is not "nobody": the GPU stays, and
 the sentence says what is missing. On vfio-pci the open files and the kubelet tell all there is. On either driver every
-process's open files have to be readable.
+process's open files have to be readable, and so has what sysfs has of the card and of its IOMMU group.
 """
 
 from poolmgr.agent.holders import UNREADABLE
@@ -19,6 +19,18 @@ from poolmgr.domain.reasons import Reason
 def check_evidence(seen: ObservedGpu) -> Verdict:
     """CannotTell or KubeletUnreachable while a user of the GPU could be overlooked."""
     gpu, at = seen.gpu, seen.gpu.address
+    if gpu.unreadable:
+        return _cannot_tell(
+            at,
+            f"the agent cannot read {gpu.unreadable}",
+            "find out which security module of the node stops the agent's container from reading it",
+        )
+    if not gpu.answers:
+        return _cannot_tell(
+            at,
+            "its configuration space cannot be read, or is another card's",
+            "drain the node and reboot it; if it stays so, reseat or replace the card",
+        )
     hidden = next((h for h in seen.holders if h.path == UNREADABLE), None)
     if hidden is not None:
         return _cannot_tell(

@@ -1,7 +1,7 @@
 """What PCI says: the node's GPUs with their IOMMU group, driver and device numbers, as values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from poolmgr.agent.accelerators import VFIO_DRIVERS, Catalogue, Vendor
@@ -33,6 +33,8 @@ class PciFunction:
     """A virtual function of SR-IOV."""
     bridge: bool = False
     """It has a bridge's configuration header."""
+    unreadable: str = ""
+    """The first of its files that is there and cannot be read; empty where all can be."""
 
     @property
     def may_stay(self) -> bool:
@@ -73,6 +75,10 @@ class Accelerator:
     """Parts of the kernel that use it without an open file."""
     off_bus: bool = False
     """It answers all ones: it has fallen off its bus."""
+    answers: bool = True
+    """Its configuration space begins with its own vendor's id."""
+    unreadable: str = ""
+    """The first file, of it or of its IOMMU group, that is there and cannot be read; empty where all can be."""
     virtual_functions: int = 0
     mediated_devices: bool = False
     """Parts of it are given out as mediated devices (vGPU)."""
@@ -184,7 +190,8 @@ def _cards(catalogue: Catalogue, functions: Mapping[PciAddress, PciFunction]) ->
 
 
 def _read_function(sysfs: Sysfs, address: PciAddress) -> PciFunction:
-    return PciFunction(
+    sysfs, noted = sysfs.noting()
+    found = PciFunction(
         address=address,
         vendor_id=sysfs.read_hex(address, "vendor"),
         device_id=sysfs.read_hex(address, "device"),
@@ -193,6 +200,7 @@ def _read_function(sysfs: Sysfs, address: PciAddress) -> PciFunction:
         virtual=sysfs.is_virtual(address),
         bridge=sysfs.is_bridge(address),
     )
+    return replace(found, unreadable=noted.refused) if noted.refused else found
 
 
 def _read_accelerator(
@@ -207,12 +215,14 @@ def _read_accelerator(
     function = functions[address]
     vendor = catalogue.match(function.vendor_id, function.class_id)
     assert vendor is not None
+    sysfs, noted = sysfs.noting()
     group = sysfs.read_iommu_group(address)
     card = address.rpartition(".")[0]
     companions: list[PciFunction] = []
     peers: list[PciFunction] = []
     strangers: list[PciFunction] = []
-    for member in sysfs.list_group(address):
+    members = sysfs.list_group(address)
+    for member in members:
         other = functions.get(member)
         if other is None or member == address or other.bridge:
             continue
@@ -236,7 +246,8 @@ def _read_accelerator(
         files += nvidia_files(driver_files)
     if group_number is not None:
         files.append(DeviceFile(f"vfio/{group}", *group_number))
-    return Accelerator(
+    answer = sysfs.read_vendor_from_config(address)
+    found = Accelerator(
         function=function,
         vendor=vendor,
         iommu_group=group,
@@ -246,8 +257,9 @@ def _read_accelerator(
         numa_node=parse_number(numa or ""),
         boot_display=sysfs.read_attribute(address, "boot_vga") == "1",
         kernel_users=kernel_users(sysfs, vendor, address) if function.driver in vendor.host_drivers else (),
-        off_bus=sysfs.read_vendor_from_config(address) == ALL_ONES,
-        virtual_functions=sysfs.read_count(address, "sriov_numvfs"),
+        off_bus=answer == ALL_ONES,
+        answers=answer == function.vendor_id,
+        virtual_functions=sysfs.count_virtual_functions(address),
         mediated_devices=sysfs.has_mediated_devices(address),
         nvswitch_domain="nvswitch" if switched and vendor.nvswitch_class else "",
         driver_uuid=driver_files.uuid,
@@ -256,3 +268,6 @@ def _read_accelerator(
         device_files_known=files_known,
         vfio_group_present=group_number is not None,
     )
+    of_members = (functions[member].unreadable for member in (address, *members) if member in functions)
+    unreadable = noted.refused or next(filter(None, of_members), "")
+    return replace(found, unreadable=unreadable) if unreadable else found

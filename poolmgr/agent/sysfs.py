@@ -10,6 +10,7 @@ from pathlib import Path
 
 from poolmgr.agent.files import KERNEL_FILES, NodeFiles, parse_number
 from poolmgr.agent.kernelwrite import KernelWriter, WriteOutcome
+from poolmgr.agent.refusals import NotingFiles
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.wire.text import whole
 
@@ -26,6 +27,7 @@ class Sysfs:
         self, writer: KernelWriter, root: Path = Path("/sys"), files: NodeFiles = KERNEL_FILES
     ) -> None:
         self._writer = writer
+        self._root = root
         self.files = files
         self._devices = root / "bus/pci/devices"
         self._drivers = root / "bus/pci/drivers"
@@ -33,6 +35,11 @@ class Sysfs:
         self._class = root / "class"
         self._modules = root / "module"
         self._mediated = f"{root}/bus/mdev/devices"
+
+    def noting(self) -> tuple["Sysfs", NotingFiles]:
+        """The same, and a note of what is there and cannot be read, which most answers take for absent."""
+        noting = NotingFiles(self.files)
+        return Sysfs(self._writer, self._root, noting), noting
 
     def list_addresses(self) -> tuple[PciAddress, ...]:
         """Every PCI function of the node, sorted."""
@@ -44,6 +51,11 @@ class Sysfs:
     def is_virtual(self, address: PciAddress) -> bool:
         """A virtual function of SR-IOV: it hangs on its physical one."""
         return self._link_name(f"{self._devices}/{address}/physfn") is not None
+
+    def count_virtual_functions(self, address: PciAddress) -> int:
+        """Of SR-IOV: as many as it says that it has, or has links to, whichever is more."""
+        links = [n for n in self._entries(f"{self._devices}/{address}") if n.startswith("virtfn")]
+        return max(self.read_count(address, "sriov_numvfs"), len(links))
 
     def has_mediated_devices(self, address: PciAddress) -> bool:
         """Parts of it were given out as mediated devices (vGPU): by its own list of them, or by that of the whole bus."""
@@ -108,7 +120,7 @@ class Sysfs:
         return tuple(sorted(PciAddress(name) for name in names))
 
     def read_vendor_from_config(self, address: PciAddress) -> str:
-        """Vendor id as the card itself answers it; `ffff` when it has fallen off the bus."""
+        """Vendor id as the card itself answers it; `ffff` when it has fallen off the bus, empty where it cannot be read."""
         return self._read_header(address)[:2][::-1].hex()
 
     def is_bridge(self, address: PciAddress) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from poolmgr.domain.identifiers import PciAddress
 from poolmgr.domain.modes import Mode, Step
 from tests.fake_cluster_of_agent import AgentUnderTest
-from tests.fake_node import FakeNode
+from tests.fake_node import FakeFiles, FakeNode
 
 A, B = "0000:3b:00.0", "0000:5e:00.0"
 GROUP = 7
@@ -84,6 +84,17 @@ async def test_a_physical_function_with_virtual_ones_stays_and_they_are_no_cards
     assert [d["pciAddress"] for d in bench.under.api.body["status"]["devices"]] == [A]
     assert await bench.ordered() == "nvidia"
     assert bench.node.writes == []
+
+
+@pytest.mark.parametrize("count", [None, "0\n"])
+async def test_virtual_functions_that_only_links_tell_of_keep_the_card(
+    bench: Bench, count: str | None
+) -> None:
+    if count is not None:
+        bench.write(bench.folder() / "sriov_numvfs", count)
+    (bench.folder() / "virtfn0").symlink_to("../0000:3b:00.4")
+    assert (await bench.verdict())[:2] == (False, "SriovActive")
+    assert await bench.ordered() == "nvidia"
 
 
 def listed_by_its_type(bench: Bench) -> None:
@@ -257,6 +268,57 @@ async def test_a_card_off_its_bus_is_quarantined_and_nothing_is_written_to_it(
         bench.under.api.want({A: mode}, f"to {mode}", step=Step.REBIND, moving=[A])
         await bench.under.passes(4)
     assert bench.node.writes == before
+
+
+@pytest.mark.parametrize(
+    "config", [None, b"", b"\0" * 64, b"\x86\x80" + b"\0" * 62], ids=["gone", "empty", "zeros", "another's"]
+)
+@pytest.mark.parametrize("driver", ["nvidia", "vfio-pci"])
+async def test_a_card_of_which_nobody_knows_whether_it_answers_stays(
+    bench: Bench, driver: str, config: bytes | None
+) -> None:
+    bench.node._unbind(bench.node.devices[A])
+    bench.node._bind(bench.node.devices[A], driver)
+    (bench.folder() / "config").unlink()
+    if config is not None:
+        (bench.folder() / "config").write_bytes(config)
+    possible, reason, sentence = await bench.verdict()
+    assert (possible, reason) == (False, "CannotTell") and "configuration space" in sentence
+    for mode in (Mode.PASSTHROUGH, Mode.SHARED):
+        bench.under.api.want({A: mode}, f"to {mode}", step=Step.REBIND, moving=[A])
+        await bench.under.passes(4)
+    assert bench.node.writes == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{A}/config",
+        f"{A}/sriov_numvfs",
+        f"{A}/mdev_supported_types",
+        f"{A}/boot_vga",
+        f"{A}/graphics",
+        "bus/mdev/devices",
+        "class/vtconsole",
+        "0000:3b:00.1/driver",
+    ],
+)
+async def test_a_card_of_which_something_cannot_be_read_stays_and_the_file_is_named(
+    tmp_path: Path, path: str
+) -> None:
+    """As where a security module stops the agent. The last one is of another function of the card's group."""
+    bench = Bench(tmp_path)
+    bench.node.add_device("0000:3b:00.1", vendor="10de", device="1aef", pci_class="040300", group=GROUP)
+    vtcon = bench.node.sys / "class/vtconsole/vtcon1"
+    bench.write(vtcon / "name", "(M) frame buffer device\n")
+    bench.write(vtcon / "bind", "1\n")
+    bench.node.files = FakeFiles(bench.node.number, lambda asked: asked.endswith(path))
+    bench.under.restart()
+    possible, reason, sentence = await bench.verdict()
+    assert (possible, reason) == (False, "CannotTell")
+    assert path in sentence and "security module" in sentence
+    assert await bench.ordered() == "nvidia"
+    assert bench.node.writes == []
 
 
 async def test_a_card_that_answers_again_is_taken_back(bench: Bench) -> None:
