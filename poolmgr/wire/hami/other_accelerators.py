@@ -9,6 +9,7 @@ NVIDIA = "nvidia.com/"
 OTHERS: tuple[tuple[str, str], ...] = (
     ("nvidia.com/mig-", "a MIG slice"),
     ("nvidia.com/gpu", "a GPU of another device plugin than HAMi's"),
+    ("nvidia.com/vgpu", "a slice of another device plugin than HAMi's"),
     ("volcano.sh/vgpu", "a slice of Volcano's vGPU plugin"),
     ("huawei.com/Ascend", "an Ascend NPU"),
     ("cambricon.com/", "a Cambricon MLU"),

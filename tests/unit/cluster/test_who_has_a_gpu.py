@@ -29,7 +29,13 @@ def test_the_machine_is_served_where_everybody_is_placed() -> None:
 
 @pytest.mark.parametrize(
     "resource",
-    ["nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-1g.10gb", "volcano.sh/vgpu-number"],
+    [
+        "nvidia.com/gpu",
+        "nvidia.com/gpu.shared",
+        "nvidia.com/vgpu",
+        "nvidia.com/mig-1g.10gb",
+        "volcano.sh/vgpu-number",
+    ],
 )
 def test_a_pod_whose_gpu_is_not_known_keeps_all_shared_ones_of_its_node(resource: str) -> None:
     plan = plan_of(host("n1", "ss"), bound(**asks(resource)), *VM_WAITS)
