@@ -38,6 +38,13 @@ SLICES = "nvidia.com/gpu"
 PLUGIN_KEY = "hami-device-plugin-n1"
 
 
+def _asked(use: Use) -> Json:
+    """By the pod. What HAMi has given it, it has asked for: where that is not told, by a name that the resource had once."""
+    if W.REQUEST in use.tells:
+        return {SLICES: "1"}
+    return {"example.com/renamed": "1"} if W.ANNOTATION in use.tells else {}
+
+
 class WorldCluster:
     """One API server in memory. Implements `controller.interfaces.ClusterView`."""
 
@@ -83,7 +90,7 @@ class WorldCluster:
                 NAMESPACE,
                 node=NODE,
                 uid=pod_uid(use),
-                limits={SLICES: "1"} if W.REQUEST in use.tells else {},
+                limits=_asked(use),
                 annotations={"hami.io/vgpu-devices-allocated": placed} if W.ANNOTATION in use.tells else {},
                 scheduler="default-scheduler",
                 spec=spec,
@@ -140,10 +147,11 @@ class WorldCluster:
         return make.register(*(self._hami_knows(node, gpu) for gpu in node.on_driver()))
 
     def _hami_knows(self, node: WorldNode, gpu: int) -> str:
+        """NVML's own, unless it knew the GPU by another before."""
         use = self.world.use_of(gpu)
-        if use is not None and use.kind is Kind.RENAMED and W.REGISTER not in use.tells:
-            return node.uuid_from_nvml(gpu)
-        return hamis_uuid(self.world, gpu)
+        if use is not None and use.kind is Kind.RENAMED and W.REGISTER in use.tells:
+            return hamis_uuid(self.world, gpu)
+        return node.uuid_from_nvml(gpu)
 
     # -- for agent and manager ----------------------------------------------------------------------------
 

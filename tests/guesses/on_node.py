@@ -11,7 +11,6 @@ from e2e.node.shape import Shape
 from e2e.node.shape_files import mig_minor
 from e2e.nvml.state import Model
 from poolmgr.agent.accelerators import load_catalogue
-from poolmgr.agent.files import DeviceNumber
 from poolmgr.agent.node_sources import NodeSources
 from poolmgr.agent.nvml import Nvml
 from poolmgr.agent.podresources import KubeletAnswer, KubeletView
@@ -62,17 +61,18 @@ class WorldShape(Shape):
         return self.reported[index]
 
 
-class RefusedFiles(FakeFiles):
-    """The node's folder; the open files of its processes may be hidden from us."""
+SHOWN = {W.CONSOLE, W.BOOT_DISPLAY}
+DIVIDED = {W.VIRTUAL_FUNCTIONS, W.VIRTUAL_LINKS}
+REFUSED: dict[Source, tuple[str, ...]] = {
+    Source.PROCESS: ("/fd",),
+    Source.PARTS: ("/sriov_numvfs", "/mdev_supported_types", "/bus/mdev/devices"),
+    Source.CONSOLES: ("/class/vtconsole",),
+}
+"""How the paths end that cannot be read."""
 
-    def __init__(self, number: Callable[[str], DeviceNumber | None], *, hidden: bool) -> None:
-        super().__init__(number)
-        self._hidden = hidden
 
-    def entries(self, folder: str) -> list[str]:
-        if self._hidden and folder.endswith("/fd"):
-            raise PermissionError(13, "a security module says no")
-        return super().entries(folder)
+def _is_refused(path: str, world: World) -> bool:
+    return any(path.endswith(REFUSED.get(source, ())) for source in world.unreadable)
 
 
 class WorldNode:
@@ -81,7 +81,7 @@ class WorldNode:
     def __init__(self, root: Path, world: World) -> None:
         self.world = world
         self.node = FakeNode(root)
-        self.node.files = RefusedFiles(self.node.number, hidden=Source.PROCESS in world.unreadable)
+        self.node.files = FakeFiles(self.node.number, lambda path: _is_refused(path, world))
         self.pids: dict[int, int] = {}
         """GPU → the process that NVML lists on it."""
         self.begun: list[Use] = []
@@ -97,9 +97,10 @@ class WorldNode:
     def begin(self, use: Use) -> None:
         """What the node shows of the use, as its witnesses tell it."""
         self.begun.append(use)
-        if W.VIRTUAL_FUNCTIONS in use.tells:
+        if use.tells & DIVIDED:
             self.node.add_device(_virtual(use.gpu), host_driver="nvidia")
         self._nvidia.lay(self._shape())
+        self._hide_what_nobody_tells()
         uid = pod_uid(use)
         match use.kind:
             case Kind.COMPUTE if W.DEVICE_FILE in use.tells:
@@ -116,6 +117,21 @@ class WorldNode:
                 parameter = self.node.sys / "module/nvidia_drm/parameters/modeset"
                 parameter.parent.mkdir(parents=True, exist_ok=True)
                 parameter.write_text("Y\n")
+
+    def _hide_what_nobody_tells(self) -> None:
+        """The shape has all of it."""
+        devices = self.node.sys / "bus/pci/devices"
+        for use in self.begun:
+            if use.tells & SHOWN and W.BOOT_DISPLAY not in use.tells:
+                (devices / address_of(use.gpu) / "boot_vga").write_text("0\n")
+            if use.tells & SHOWN and W.CONSOLE not in use.tells:
+                for bound in self.node.sys.glob("class/vtconsole/*/bind"):
+                    bound.write_text("0\n")
+            for witness, name in {W.VIRTUAL_FUNCTIONS: "sriov_numvfs", W.VIRTUAL_LINKS: "virtfn0"}.items():
+                if witness not in use.tells:
+                    (devices / address_of(use.gpu) / name).unlink(missing_ok=True)
+            if Source.CONFIGURATION in self.world.unreadable:
+                (devices / address_of(use.gpu) / "config").unlink(missing_ok=True)
 
     def sources(self) -> NodeSources:
         sysfs = Sysfs(self.node, self.node.sys, self.node.files)
@@ -154,13 +170,13 @@ class WorldNode:
 
     def _shape(self) -> WorldShape:
         begun = {use.gpu: use for use in self.begun}
-        console = next((g for g, u in begun.items() if W.CONSOLE in u.tells), None)
+        console = next((g for g, u in begun.items() if u.tells & SHOWN), None)
         return WorldShape(
             gpus=tuple(address_of(gpu) for gpu in self.world.indices),
             model=MODEL,
             render=True,
             mig={g: ("1g.10gb",) for g, u in begun.items() if u.kind is Kind.MIG},
-            vfs={g: (_virtual(g),) for g, u in begun.items() if W.VIRTUAL_FUNCTIONS in u.tells},
+            vfs={g: (_virtual(g),) for g, u in begun.items() if u.tells & DIVIDED},
             mdevs={g: 1 for g, u in begun.items() if W.MEDIATED in u.tells},
             console_on=console,
             off_bus=frozenset(g for g, u in begun.items() if W.BUS in u.tells),
@@ -277,10 +293,7 @@ class WorldNvml:
         return len(self._world.on_driver())
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        gpu = self._world.on_driver()[index]
-        if self._world.tells(gpu, W.BUS):
-            raise NvmlError(15)  # GPU is lost
-        return gpu
+        return self._world.on_driver()[index]
 
     def nvmlDeviceGetHandleByPciBusId(self, bus_id: bytes) -> int:
         return next(g for g in self._world.world.indices if address_of(g).encode() == bus_id)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,17 @@ from poolmgr.controller.interfaces import Dependencies
 from poolmgr.controller.loop import Controller
 from poolmgr.domain.errors import PoolError
 from poolmgr.domain.liveness import AgentSign
+from poolmgr.domain.modes import Step
+from poolmgr.domain.plan import Plan
+from poolmgr.domain.snapshot import ClusterSnapshot
+from poolmgr.planner.interfaces import Decision
 from poolmgr.planner.plan import PoolPlanner
 from poolmgr.sim.actuators import FixedLeadership, MemoryLedger
 from poolmgr.wire.text import listed
 from tests.fake_node import FakeClock
 from tests.guesses.in_cluster import NODE, WorldCluster
 from tests.guesses.on_node import WorldNode, address_of, hamis_uuid
-from tests.guesses.world import W, World
+from tests.guesses.world import TOLD_TO_THE_MANAGER, W, World
 from tests.unit.cluster.builders import CREATED_AT, as_wire
 from tests.unit.cluster.builders import plugin as hamis_plugin
 
@@ -49,17 +53,25 @@ class Outcome:
     closed: frozenset[int] = frozenset()
     """Taken out of use for a move, by HAMi's device cordon or by being withdrawn from the kubelet."""
     unbound: frozenset[int] = frozenset()
+    detached: frozenset[int] = frozenset()
+    """For which HAMi's plugin was stopped, and the agent then asked to rebind them."""
+    arrived: frozenset[int] = frozenset()
+    """Whose use came in the midst of a move, or of its planning."""
 
-    def broken(self, world: World, arrived: Collection[int], absent: Collection[int]) -> list[str]:
-        """What was done to a GPU that is truly used although somebody could have told. `arrived`: GPUs whose use
-        came when a move of theirs was under way already; `absent`: GPUs whose use never came."""
+    def broken(self, world: World, absent: Collection[int]) -> list[str]:
+        """What was done to a GPU that is truly used although somebody could have told. `absent`: GPUs whose use never
+        came."""
         said = []
         for use in world.owed:
             if use.gpu in absent:
                 continue
             done = {"unbound": self.unbound}
-            if use.gpu not in arrived and not use.kind.asked_last:
+            if use.gpu not in self.arrived and not use.kind.asked_last:
                 done |= {"planned": self.planned, "closed": self.closed}
+            elif use.gpu in self.arrived and use.tells & TOLD_TO_THE_MANAGER:
+                # Whoever looks next sees it: guard, or the executor before it disturbs HAMi.
+                done |= {"closed": self.closed} if use.arrives is Step.INTEND else {}
+                done |= {"detached": self.detached} if use.arrives not in (Step.DETACH, Step.REBIND) else {}
             said += [f"{what} under {use}" for what, gpus in done.items() if use.gpu in gpus]
         return said
 
@@ -77,22 +89,32 @@ class Nothing:
         raise AssertionError(f"no pool here allows an eviction: {args}")
 
 
+class Overheard(PoolPlanner):
+    """The planner, and somebody who hears what it has decided before anybody acts on it."""
+
+    def __init__(self, told: Callable[[Plan], None]) -> None:
+        super().__init__()
+        self._told = told
+
+    def decide(self, snapshot: ClusterSnapshot, learned: Any) -> Decision:
+        decision = super().decide(snapshot, learned)
+        self._told(decision.plan)
+        return decision
+
+
 class Play:
-    def __init__(self, root: Path, world: World, deaf_to: W | None) -> None:
-        self.deaf_to = deaf_to
-        self.world = world = world.deaf_to(deaf_to)
+    def __init__(self, root: Path, world: World) -> None:
+        self.world = world
         self.clock = FakeClock(CREATED_AT + 3_600)
         self.node = WorldNode(root, world)
         self.cluster = WorldCluster(world, self.clock)
         self.api = self.cluster.client_of_agent(self.clock)
         self.agent = self._agent(self.api)
-        self.planner = PoolPlanner()
+        self.planner = Overheard(self._planned)
         self.controller = self._controller()
         self.outcome = Outcome()
         self.late = {use.gpu: use for use in self.world.uses if use.arrives is not None}
         """By GPU, those that have not come yet."""
-        self.arrived: set[int] = set()
-        """GPUs whose use came in the midst of a move."""
         self._alive = True
 
     def _agent(self, api: ApiServer) -> NodeAgent:
@@ -147,7 +169,8 @@ class Play:
         for _ in range(ROUNDS):
             await self._agent_looks()
             await self._manager_looks()
-            self._arrive()
+            if moving := self._transition():
+                self._arrive(self._indices(moving["devices"]), moving["step"])
             self.cluster.hami_acts(self.node)
             self.clock.time += ROUND_SECONDS
             quiet = 0 if self._transition() else quiet + 1
@@ -161,9 +184,7 @@ class Play:
         """The agent has acknowledged what it is to do and is not seen again; then the uses begin."""
         await self._agent_looks()
         self._alive = False
-        if self.world.untold is self.deaf_to:
-            pass
-        elif self.world.untold is W.HEARTBEAT:
+        if self.world.untold is W.HEARTBEAT:
             self.cluster.sign = AgentSign(heard=False, since=self.clock.now() - 120, silent=True)
         else:
             self.cluster.gpu_node()["metadata"]["generation"] += 1
@@ -176,14 +197,16 @@ class Play:
             self.node.begin(use)
             self.cluster.begin(use)
 
-    def _arrive(self) -> None:
-        moving = self._transition()
-        if moving is None:
-            return
-        for gpu in self._indices(moving["devices"]):
+    def _planned(self, plan: Plan) -> None:
+        """The planner has just decided, and the guard looks next."""
+        self._arrive(self._indices(move.pci_address for move in plan.moves), Step.INTEND)
+
+    def _arrive(self, gpus: frozenset[int], step: str) -> None:
+        """Uses that begin as a move of their GPU is at this step."""
+        for gpu in gpus:
             use = self.late.get(gpu)
-            if use is not None and moving["step"] == use.arrives:
-                self.arrived.add(gpu)
+            if use is not None and step == use.arrives:
+                self.outcome.arrived |= {gpu}
                 self._begin([self.late.pop(gpu)])
 
     async def _agent_looks(self) -> None:
@@ -201,6 +224,8 @@ class Play:
         if moving is not None:
             # HAMi gives out nothing of the node while its plugin is away; whoever has a GPU keeps it.
             self.outcome.closed |= self._indices(moving["devices"])
+            if moving["step"] == Step.REBIND:
+                self.outcome.detached |= self._indices(moving["devices"])
             return
         fenced = listed(self.cluster.node()["metadata"].get("annotations", {}).get("poolmgr.io/fenced", ""))
         self.outcome.closed |= frozenset(
@@ -218,10 +243,10 @@ class Play:
         return found
 
 
-def play(world: World, deaf_to: W | None = None) -> tuple[Outcome, list[str]]:
-    """What was done, and what of it should not have been; `deaf_to`: a witness whom nobody heeds."""
+def play(world: World) -> tuple[Outcome, list[str]]:
+    """What was done, and what of it should not have been."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-        started = Play(Path(folder), world, deaf_to)
+        started = Play(Path(folder), world)
         with structlog.testing.capture_logs():
             outcome = asyncio.run(started.run())
-        return outcome, outcome.broken(world, started.arrived, started.late)
+        return outcome, outcome.broken(world, started.late)

@@ -6,7 +6,7 @@ could know.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 from hypothesis import strategies as st
@@ -24,9 +24,11 @@ class Witness(StrEnum):
     NVML_PROCESSES = "NVML's lists of processes"
     NVML_MIG = "NVML, of the MIG mode"
     CONSOLE = "the kernel's console"
+    BOOT_DISPLAY = "the display that the host boots on"
     MODESET = "nvidia-drm's modesetting"
     PERSISTENCE = "NVML, of the persistence mode"
     VIRTUAL_FUNCTIONS = "SR-IOV's count of virtual functions"
+    VIRTUAL_LINKS = "the card's links to its virtual functions"
     MEDIATED = "mediated devices in sysfs"
     BUS = "the card's configuration space"
     KUBELET_OWN = "the kubelet, of our own devices"
@@ -34,7 +36,7 @@ class Witness(StrEnum):
     KUBELET_CLAIM = "the kubelet, of ResourceClaims"
     GRANT = "our plugin, of what it has just given away"
     ANNOTATION = "HAMi's annotation on the pod"
-    REQUEST = "the pod's request for a GPU"
+    REQUEST = "the pod's request for a GPU, by a name that is known"
     POD_CLAIM = "the pod's ResourceClaims"
     LAUNCHER = "KubeVirt's instance and its launcher pod"
     REGISTER = "HAMi's registered UUIDs"
@@ -52,6 +54,9 @@ class Source(StrEnum):
     NVML_MIG = "NVML fails at the MIG mode"
     NVML_PROCESSES = "NVML fails at the lists of processes"
     PROCESS = "a process's open files cannot be read"
+    CONFIGURATION = "the card has no configuration space"
+    PARTS = "what the card is divided into cannot be read"
+    CONSOLES = "the kernel's consoles cannot be read"
     DRIVER_FILES = "a mount hides /proc/driver/nvidia"
     POD_LIST = "the agent cannot list pods"
     REGISTER = "HAMi's registration is no JSON"
@@ -65,6 +70,9 @@ SILENCED: dict[Source, set[Witness]] = {
     Source.NVML_MIG: {W.NVML_MIG},
     Source.NVML_PROCESSES: {W.NVML_PROCESSES},
     Source.PROCESS: FILES,
+    Source.CONFIGURATION: {W.BUS},
+    Source.PARTS: {W.VIRTUAL_FUNCTIONS, W.MEDIATED},
+    Source.CONSOLES: {W.CONSOLE},
     # Alone it hides no number of /dev/nvidia<n>, since NVML tells that as well.
     Source.DRIVER_FILES: set(),
     Source.POD_LIST: set(),  # the agent's last look fails, and the manager reads them for itself
@@ -87,10 +95,10 @@ class Kind(Enum):
     """A slice of a GPU that NVML has another UUID for than HAMi gave it away by."""
     TWIN = (Mode.SHARED, {W.UUIDS, W.ANNOTATION, W.KUBELET_OTHERS, W.REQUEST})
     """A slice of a GPU whose neighbour says that it has the same UUID."""
-    CONSOLE = (Mode.SHARED, {W.CONSOLE})
+    CONSOLE = (Mode.SHARED, {W.CONSOLE, W.BOOT_DISPLAY})
     MODESET = (Mode.SHARED, {W.MODESET})
     PERSISTENCE = (Mode.SHARED, {W.PERSISTENCE})
-    VGPU = (Mode.SHARED, {W.VIRTUAL_FUNCTIONS, W.MEDIATED})
+    VGPU = (Mode.SHARED, {W.VIRTUAL_FUNCTIONS, W.VIRTUAL_LINKS, W.MEDIATED})
     FALLEN = (Mode.SHARED, {W.BUS})
     """Nobody's, and every write to it may hang."""
     VM = (Mode.PASSTHROUGH, {W.VFIO_FILE, W.KUBELET_OWN, W.LAUNCHER})
@@ -109,8 +117,15 @@ class Kind(Enum):
 
 ON_THE_NODE = frozenset(W) - {W.ANNOTATION, W.REQUEST, W.POD_CLAIM, W.LAUNCHER, W.REGISTER}
 OF_THE_REPORT = (W.HEARTBEAT, W.ACKNOWLEDGEMENT)
-ARRIVE = (None, None, None, Step.FENCE, Step.DRAIN, Step.DETACH)
-"""When a use begins: before anybody looks, or once a move of its GPU is at this step."""
+ARRIVE = (None, None, None, Step.INTEND, Step.FENCE, Step.DRAIN, Step.DETACH)
+"""When a use begins: before anybody looks, between the plan and its verification, or once a move of its GPU is at this step."""
+SUDDEN = (Kind.COMPUTE, Kind.RENDER, Kind.SLICE, Kind.OTHER_PLUGIN)
+"""Uses that may begin at any time: what withdraws a GPU from VMs keeps them from coming later, and a card is not divided or
+looked at in the midst of a move either."""
+NAMELESS = (Kind.CLAIM, Kind.RENAMED, Kind.TWIN)
+"""Uses of which nobody can say which GPU of the node they have."""
+TOLD_TO_THE_MANAGER = {W.ANNOTATION, W.REQUEST}
+"""By the cluster's objects, as soon as the use begins."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +153,6 @@ class World:
     def indices(self) -> range:
         return range(len(self.modes))
 
-    def deaf_to(self, witness: Witness | None) -> "World":
-        """As somebody meets it who does not heed one witness."""
-        return replace(self, uses=tuple(replace(use, tells=use.tells - {witness}) for use in self.uses))
-
     def use_of(self, gpu: int) -> Use | None:
         return next((use for use in self.uses if use.gpu == gpu), None)
 
@@ -160,22 +171,16 @@ class World:
         return found
 
     @property
-    def hangs_on_the_dark(self) -> bool:
-        """Whoever would tell of some use cannot be asked, and nobody else tells."""
-        dark = self.dark
-        return self.untold is None and any(u.tells <= dark and dark & u.kind.witnesses for u in self.uses)
-
-    @property
     def owed(self) -> tuple[Use, ...]:
         return tuple(use for use in self.uses if self.is_owed(use))
 
     @property
     def clear(self) -> bool:
-        """Everybody can be asked, and nobody contradicts anybody."""
+        """Everybody can be asked, nobody contradicts anybody, and it is known which GPU each user has."""
         return (
             not self.unreadable
             and self.untold is None
-            and all(u.tells == u.kind.witnesses for u in self.uses)
+            and all(u.tells == u.kind.witnesses and u.kind not in NAMELESS for u in self.uses)
         )
 
     @property
@@ -184,19 +189,41 @@ class World:
         return tuple(i for i in self.indices if self.use_of(i) is None and self.modes[i] is self.wanted.other)
 
 
+@dataclass(frozen=True)
+class Case:
+    """What the use of the first GPU hangs on; the other GPUs are as they come."""
+
+    name: str
+    alone: Witness | None = None
+    """It alone tells of the use, where everybody can be asked."""
+    dark: frozenset[Source] = frozenset()
+    """Nobody tells of the use, and these cannot be asked."""
+    arrives: Step | None = None
+    """The use begins then, and one witness tells of it."""
+
+
+ANYTHING = Case("anything")
+CASES = (
+    ANYTHING,
+    *(Case(witness.name, alone=witness) for witness in Witness),
+    *(Case(f"no {source.name}", dark=frozenset({source})) for source, silent in SILENCED.items() if silent),
+    Case("no NVML, no DRIVER_FILES", dark=frozenset({Source.NVML, Source.DRIVER_FILES})),
+    *(Case(f"at {step}", arrives=step) for step in (*filter(None, ARRIVE), Step.REBIND)),
+)
+
+
 @st.composite
-def worlds(draw: st.DrawFn, hang_on: Witness | None = None) -> World:
-    """`hang_on`: who alone tells of the first GPU's use, in worlds where everybody can be asked."""
-    first = None
+def worlds(draw: st.DrawFn, case: Case = ANYTHING) -> World:
+    first = draw(_first_uses(case)) if case is not ANYTHING else None
     wanted = draw(st.sampled_from((Mode.PASSTHROUGH, Mode.PASSTHROUGH, Mode.SHARED)))
-    if hang_on is not None:
-        kinds = [kind for kind in Kind if hang_on in kind.witnesses] or [Kind.COMPUTE]
-        first = Use(0, draw(st.sampled_from(kinds)), frozenset({hang_on}), between_runs=draw(st.booleans()))
+    if first is not None:
         wanted = first.kind.mode.other
     modes = (wanted.other, *draw(st.lists(st.sampled_from(Mode), min_size=1, max_size=2)))
+    if first is not None and first.kind is Kind.TWIN:
+        modes = (*modes, first.kind.mode)
     untold = draw(st.sampled_from((None,) * 8 + OF_THE_REPORT))
     if first is not None:
-        untold = hang_on if hang_on in OF_THE_REPORT else None
+        untold = case.alone if case.alone in OF_THE_REPORT else None
     uses = [] if first is None else [first]
     for gpu, mode in list(enumerate(modes))[len(uses) :]:
         here = [kind for kind in Kind if kind.mode is mode]
@@ -207,8 +234,24 @@ def worlds(draw: st.DrawFn, hang_on: Witness | None = None) -> World:
         if draw(st.sampled_from((True, True, False))):
             uses.append(draw(_uses(gpu, here, stands_still=untold is not None)))
     few = st.frozensets(st.sampled_from(Source), min_size=1, max_size=2)
-    dark = hang_on is None and draw(st.integers(1, 4)) == 4
-    return World(modes, tuple(uses), draw(few) if dark else frozenset(), untold, wanted)
+    dark = draw(few) if case is ANYTHING and draw(st.integers(1, 4)) == 4 else case.dark
+    return World(modes, tuple(uses), dark, untold, wanted)
+
+
+@st.composite
+def _first_uses(draw: st.DrawFn, case: Case) -> Use:
+    kinds, tells = list(SUDDEN), frozenset()
+    if case.alone is not None:
+        kinds = [kind for kind in Kind if case.alone in kind.witnesses] or [Kind.COMPUTE]
+        tells = frozenset({case.alone})
+    elif case.dark:
+        kinds = [kind for kind in Kind if kind.witnesses & World((), (), case.dark).dark]
+    kind = draw(st.sampled_from(kinds))
+    if case.arrives is not None:
+        # At Rebind the agent looks next, which goes by no request.
+        known = kind.witnesses - ({W.REQUEST} if case.arrives is Step.REBIND else set())
+        tells = frozenset({draw(st.sampled_from(sorted(known)))})
+    return Use(0, kind, tells, case.arrives, draw(st.booleans()))
 
 
 @st.composite
@@ -222,9 +265,7 @@ def _uses(draw: st.DrawFn, gpu: int, kinds: list[Kind], *, stands_still: bool) -
             tells = frozenset({draw(st.sampled_from(known))})
         case _:
             tells = draw(st.frozensets(st.sampled_from(known)))
-    # What withdraws a GPU from VMs keeps them from coming later; a card is not divided or looked at meanwhile either.
-    comes = kind.mode is Mode.SHARED and kind in (Kind.COMPUTE, Kind.RENDER, Kind.SLICE, Kind.OTHER_PLUGIN)
-    arrives = draw(st.sampled_from(ARRIVE)) if comes and not stands_still else None
+    arrives = draw(st.sampled_from(ARRIVE)) if kind in SUDDEN and not stands_still else None
     return Use(gpu, kind, tells, arrives, draw(st.booleans()))
 
 
@@ -244,10 +285,14 @@ class Tally:
     moved: int = 0
     """Those of them that were planned for a move."""
 
-    def count(self, world: World, planned: frozenset[int]) -> None:
+    arrived: int = 0
+    """Uses that came in the midst of a move or of its planning."""
+
+    def count(self, world: World, planned: frozenset[int], arrived: frozenset[int]) -> None:
         self.worlds += 1
         self.uses += len(world.uses)
         self.owed += len(world.owed)
+        self.arrived += len(arrived)
         self.witnesses.update(_heard(world))
         self.moving += bool(planned & set(world.free))
         if world.clear:
@@ -257,7 +302,7 @@ class Tally:
     def __str__(self) -> str:
         return (
             f"{self.worlds} worlds, {len(self.witnesses)} of {len(Witness)} witnesses, {self.uses} uses, {self.owed} of them "
-            f"known to somebody or not to be asked about; free GPUs planned in {self.moving} worlds, {self.moved} of {self.free} where all could be read"
+            f"known to somebody or not to be asked about, {self.arrived} in the midst of a move; free GPUs planned in {self.moving} worlds, {self.moved} of {self.free} where all could be read"
         )
 
 

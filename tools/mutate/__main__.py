@@ -1,4 +1,5 @@
-"""`python -m tools.mutate [TARGET | MODULE.py]…`: run mutants and list those that no test notices."""
+"""`python -m tools.mutate [TARGET | MODULE.py | witnesses]…`: run mutants and list those that no test notices; `witnesses`
+plants the mistakes of `planted.py`."""
 
 import json
 import os
@@ -8,23 +9,31 @@ from pathlib import Path
 
 import pytest
 
+from tools.mutate import planted
 from tools.mutate.explained import explained
 from tools.mutate.runner import QUIET, Runner
 from tools.mutate.targets import ROOT, TARGETS
 
+WITNESSES = "witnesses"
 OUT = ROOT / "build" / "mutate"
 
 
 def main(names: list[str]) -> int:
     chosen = []
-    for name in names or list(TARGETS):
+    missed = 0
+    for name in names or [*TARGETS, WITNESSES]:
+        if name == WITNESSES:
+            missed += planted.main()
+            continue
         if name in TARGETS:
             chosen += [(file, TARGETS[name].tests) for file in TARGETS[name].files()]
             continue
         file = (ROOT / name).resolve()
         tests = [t.tests for t in TARGETS.values() if file in t.files()]
         if not tests:
-            print(f"{name} is neither a target nor a module of one; targets: {', '.join(TARGETS)}")
+            print(
+                f"{name} is neither a target nor a module of one; targets: {', '.join(TARGETS)}, {WITNESSES}"
+            )
             return 2
         chosen.append((file, tests[0]))
     known = explained()
@@ -36,7 +45,7 @@ def main(names: list[str]) -> int:
             print(f"{file.relative_to(ROOT)}: the tests did not pass without a mutant (pytest {code})")
             return 1
         unexplained += _tell(file, known)
-    return 1 if unexplained else 0
+    return 1 if unexplained or missed else 0
 
 
 def one() -> None:

@@ -43,6 +43,7 @@ MEMORY_BYTES = 2 * 2**30
 """How much memory a mutant's process may allocate: tests that fill a limit to the brim fill a mutant's limit as well, and
 2**20 may have become 3**20. What asks for more gets a MemoryError, which fails the test."""
 PLANTED = "POOLMGR_MUTATE_PLANTED"
+"""Names the file that has the changed modules of a process, as pickled (path, source)."""
 
 
 class Runner:
@@ -114,7 +115,7 @@ class Runner:
 
     def _import_anew(self, mutant: Mutant, session: pytest.Session) -> str:
         with tempfile.NamedTemporaryFile(suffix=".pickle") as file:
-            file.write(pickle.dumps((str(self._path), ast.unparse(mutant.tree))))
+            file.write(pickle.dumps([(str(self._path), ast.unparse(mutant.tree))]))
             file.flush()
             command = [sys.executable, "-m", "pytest", "-p", "tools.mutate.runner", "-x", "-q", *QUIET]
             try:
@@ -273,4 +274,5 @@ class _Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 if PLANTED in os.environ:
     limit_memory()
-    sys.meta_path.insert(0, _Planted(*pickle.loads(Path(os.environ[PLANTED]).read_bytes())))
+    for changed in pickle.loads(Path(os.environ[PLANTED]).read_bytes()):
+        sys.meta_path.insert(0, _Planted(*changed))

@@ -18,7 +18,6 @@ PATCHING = {
     "bench/replay/test_outages.py": "outages that the test chooses",
     "bench/test_calls.py": "no pauses between calls",
     "controller/test_loop_faults.py": "each call of the loop fails",
-    "controller/test_nothing_moves_on_a_guess.py": "planted mistakes, which the property has to find",
     "cluster/test_lease.py": "its log, which a test before it may have set up for good",
     "cluster/test_one_bad_object.py": "each thing that is made of an object fails",
 }
