@@ -345,6 +345,24 @@ async def test_the_first_lease_of_a_cluster_is_taken_by_one_of_those_who_make_it
     await bench.close()
 
 
+async def test_whoever_makes_a_lease_or_finds_a_new_one_says_so_from_the_first_moment() -> None:
+    bench = Bench()
+    one, two = bench.candidate("one"), bench.candidate("two")
+    await bench.advance(6)
+    leader, follower = (one, two) if one.elector.epoch else (two, one)
+    leader.transport.down = True
+    bench.api.remove(LEASE)
+    while LEASE not in bench.api.objects:
+        await bench.advance(0.1)
+    late = bench.candidate("late")
+    await bench.advance(0.1)
+    for candidate in (follower, late):
+        assert "is new" in candidate.elector.not_leading_message
+        assert candidate.elector.holder == ""
+    leader.transport.down = False
+    await bench.close()
+
+
 async def test_a_lease_that_is_deleted_while_it_is_new_is_waited_for_anew() -> None:
     bench = Bench(made=False)
     one = bench.candidate("one")
