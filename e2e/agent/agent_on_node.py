@@ -43,7 +43,7 @@ class AgentOnNode:
 
     def _rights(self) -> str:
         chart = str(REPOSITORY / "helm/poolmgr")
-        only = ("--show-only", "templates/agent-rbac.yaml")
+        only = ("-s", "templates/serviceaccounts.yaml", "-s", "templates/agent-rbac.yaml")
         return self.plane.helm("template", "poolmgr", chart, "-n", NAMESPACE, *only)
 
     def start(self) -> None:

@@ -53,6 +53,8 @@ def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
             "-n",
             "poolmgr-system",
             "--show-only",
+            "templates/serviceaccounts.yaml",
+            "--show-only",
             "templates/agent-rbac.yaml",
         )
     )

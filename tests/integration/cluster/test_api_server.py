@@ -334,6 +334,8 @@ async def test_charts_rights_are_enough_to_see_lead_and_write(plane: ControlPlan
         "-n",
         "poolmgr-system",
         "-s",
+        "templates/serviceaccounts.yaml",
+        "-s",
         "templates/manager-rbac.yaml",
     )
     await asyncio.to_thread(plane.ensure_namespace, "poolmgr-system")
