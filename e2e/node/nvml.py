@@ -19,6 +19,7 @@ __all__ = [
     "ensure_nvml",
     "gpu_uuid",
     "nvml_addresses",
+    "show_in_nvml",
     "tell_nvml",
 ]
 
@@ -29,17 +30,22 @@ def ensure_nvml(node: GuestNode) -> None:
     node.run(f"mkdir -p {NVML_DIRECTORY}/lib && cp {library} {NVML_DIRECTORY}/lib/", check=True)
     node.put(system(), f"{NVML_DIRECTORY}/system")
     for address in node.spec.gpu_addresses:
-        _put_section(node, address, "")
+        _put_section(node, address, _section(node, address))
     view = [str(PYTHON), "-I", "-S", str(GUEST / "nvml_view.py"), NVML_DIRECTORY, HOST_DRIVER]
     node.start("nvml", [*view, *node.spec.gpu_addresses])
     node.wait_for(f"test -s {STATE}", what="NVML's view is written")
 
 
 def tell_nvml(node: GuestNode, address: str, lines: str) -> None:
-    """What NVML shows of a GPU beside what it is, such as "state = lost"; "" takes it back. There when this returns,
-    if the GPU is on its host driver."""
+    """What NVML shows of a GPU beside what it is, such as "state = lost"; "" takes it back. See `show_in_nvml`."""
+    show_in_nvml(node, address, _section(node, address, lines))
+
+
+def show_in_nvml(node: GuestNode, address: str, section: str) -> None:
+    """All that NVML shows of a GPU, as `Shape.nvml` makes it. There when this returns, if the GPU is on its host
+    driver."""
     mark = f"# told {node.run('cat /proc/sys/kernel/random/uuid', check=True).out.strip()}"
-    _put_section(node, address, f"{mark}\n{lines}")
+    _put_section(node, address, f"{section}{mark}\n")
     if node.driver(address) == HOST_DRIVER:
         node.wait_for(f"grep -q '{mark}' {STATE}", what=f"NVML shows {address} anew")
 
@@ -49,8 +55,12 @@ def nvml_addresses(node: GuestNode) -> list[str]:
     return node.get(f"{NVML_DIRECTORY}/gpus.list").split()
 
 
-def _put_section(node: GuestNode, address: str, lines: str) -> None:
+def _section(node: GuestNode, address: str, lines: str = "") -> str:
     minor = node.spec.gpu_addresses.index(address)
+    return gpu(address, gpu_uuid(address), L40S, minor=minor, lines=lines)
+
+
+def _put_section(node: GuestNode, address: str, section: str) -> None:
     path = f"{NVML_DIRECTORY}/gpus.d/{address}"
-    node.put(gpu(address, gpu_uuid(address), L40S, minor=minor, lines=lines), f"{path}.new")
+    node.put(section, f"{path}.new")
     node.run(["mv", f"{path}.new", path], check=True)

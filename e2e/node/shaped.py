@@ -1,6 +1,7 @@
 """Lays a `Shape` over the emulated node. What is real and what is shaped: see README.md."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -69,16 +70,15 @@ class ShapedNode:
             self.guest.wait_for(f"test -c {file.path}", what=f"{file.path} is there")
         self._name_majors(shape)
         if shape.masked is not None:
-            self._mask([shape.gpus[index] for index in shape.masked])
+            self.mask([shape.gpus[index] for index in shape.masked])
 
     def take_off(self) -> None:
         """Removes all that was laid. Who has a shaped device open keeps a dead one."""
         if self.shape is None or self._boot != self.guest.boots:
             return  # a reboot has taken it off
+        self.unmask()
         self._run(
-            "for at in /proc/driver/nvidia/gpus/* /proc/driver/nvidia /proc/devices; do "
-            f"umount -l $at 2>/dev/null || true; done; umount -l {FOLDER}/nvidia 2>/dev/null || true; "
-            f"kill {self._pid}; while kill -0 {self._pid} 2>/dev/null; do sleep 0.2; done"
+            f"umount -l /proc/devices 2>/dev/null || true; kill {self._pid}; while kill -0 {self._pid} 2>/dev/null; do sleep 0.2; done"
         )
         for index in self.shape.vfs:
             self._run(f"echo 0 >/sys/bus/pci/devices/{self.shape.gpus[index]}/sriov_numvfs")
@@ -105,8 +105,8 @@ class ShapedNode:
             f"&& mount --bind {FOLDER}/devices /proc/devices"
         )
 
-    def _mask(self, addresses: list[str]) -> None:
-        """As container runtimes do: a tmpfs, in it the GPUs that are there now, bound from the driver's folder."""
+    def mask(self, addresses: Sequence[str]) -> None:
+        """As container runtimes do: a tmpfs, in it these of the GPUs that are there now, bound from the driver's folder."""
         behind = f"{FOLDER}/nvidia"
         self._run(
             # private: what is mounted on the one would be mounted on the other as well
@@ -119,6 +119,13 @@ class ShapedNode:
                 f"if [ -e {behind}/gpus/{address} ]; then mkdir -p /proc/driver/nvidia/gpus/{address} && "
                 f"mount --bind {behind}/gpus/{address} /proc/driver/nvidia/gpus/{address}; fi"
             )
+
+    def unmask(self) -> None:
+        """The driver's own folder again; nothing where no mask is."""
+        self._run(
+            f"for at in /proc/driver/nvidia/gpus/* /proc/driver/nvidia {FOLDER}/nvidia; do "
+            "umount -l $at 2>/dev/null || true; done"
+        )
 
     def _run(self, command: str) -> None:
         self.guest.run(command, check=True)

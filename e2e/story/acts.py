@@ -163,6 +163,11 @@ class Acts:
         """From now on this pod must stay as it is: `assert_kept`."""
         self._kept[pod] = _identity(self.pod(pod))
 
+    def let_go(self, pod: str) -> None:
+        """Delete a pod that was to stay as it was until now."""
+        del self._kept[pod]
+        self.delete_pod(pod)
+
     def assert_kept(self) -> None:
         """None of the kept pods was restarted, replaced or moved."""
         for pod, identity in self._kept.items():

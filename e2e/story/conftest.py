@@ -14,6 +14,7 @@ from e2e.node.hami_plugin import HamiPlugin
 from e2e.node.kubelet import KubeNode
 from e2e.node.poolmgr_release import Poolmgr
 from e2e.story.acts import Acts
+from e2e.story.in_shape import InShape
 from e2e.story.narrative import Narrative
 from e2e.story.onlooker import Onlooker
 from e2e.story.stage import Stage, driver_links, versions
@@ -84,6 +85,22 @@ def stage(narrative: Narrative, onlooker: Onlooker, request: pytest.FixtureReque
 def acts(stage: Stage) -> Acts:
     """One for the whole story: it remembers which pods must stay as they are."""
     return Acts(stage)
+
+
+@pytest.fixture(scope="session")
+def in_shape(
+    acts: Acts, hami_plugin: HamiPlugin, kubevirt: KubeVirt, request: pytest.FixtureRequest
+) -> InShape:
+    """The stage in NVIDIA's shape, for the rest of the session; nothing that ran there before runs on."""
+    if broken := request.session.stash.get(_BROKEN, ""):
+        pytest.skip(f"the story ended in {broken}")
+    acts.narrative.title("poolmgr: what is in use stays", {})
+    laid = InShape(acts, hami_plugin, kubevirt)
+    with acts.narrative.timed(
+        "cluster", "the node is in NVIDIA's shape, and everybody has looked at it anew"
+    ):
+        laid.lay()
+    return laid
 
 
 @pytest.fixture

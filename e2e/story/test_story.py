@@ -7,14 +7,11 @@ import pytest
 
 from e2e.controlplane.kubevirt import virtual_machine
 from e2e.story.acts import Acts
-from e2e.story.workloads import DEVICE_VARIABLE, NAMESPACE, VM_RESOURCE, pool, vgpu_pod
+from e2e.story.workloads import DEVICE_VARIABLE, GPU_ON_THE_BUS, NAMESPACE, VM_RESOURCE, pool, vgpu_pod
 from poolmgr.domain.modes import Step
 
 # A chapter has many waits, each with a limit of its own: beside busy processes the last one takes over half an hour.
 pytestmark = [pytest.mark.story, pytest.mark.node, pytest.mark.timeout(7200)]
-
-GPU_ON_THE_BUS = "PCI device 1234:1111"
-"""How the monitor of the launcher's nested QEMU names the GPU that it was given."""
 
 
 def _machine(name: str) -> dict[str, object]:

@@ -11,6 +11,9 @@ DEVICE_VARIABLE = "PCI_RESOURCE_EMULATED_POOLMGR_IO_BOCHS_DISPLAY"
 VM_SELECTOR = "1234:1111"
 """Vendor and device of QEMU's bochs-display, for KubeVirt's permit list."""
 
+GPU_ON_THE_BUS = "PCI device 1234:1111"
+"""How the monitor of the launcher's nested QEMU names the GPU that it was given."""
+
 
 def vgpu_pod(name: str, node: str, *, memory_mib: int = 3000, cores: int = 30) -> Json:
     """A pod with a slice of one GPU, to be placed on `node` by HAMi."""
@@ -27,15 +30,15 @@ def vgpu_pod(name: str, node: str, *, memory_mib: int = 3000, cores: int = 30) -
     }
 
 
-def pool(*, cooldown_seconds: int = 0, mode: str = "Automatic") -> Json:
-    """One pool over every GPU; each side may have all of them."""
+def pool(*, cooldown_seconds: int = 0, mode: str = "Automatic", shared_min: int = 0) -> Json:
+    """One pool over every GPU; VMs may have all but `shared_min` of them."""
     return {
         "apiVersion": "poolmgr.io/v1alpha1",
         "kind": "GPUPool",
         "metadata": {"name": "all"},
         "spec": {
             "passthrough": {"min": 0},
-            "shared": {"min": 0},
+            "shared": {"min": shared_min},
             "rebalance": {
                 "mode": mode,
                 "cooldownSeconds": cooldown_seconds,

@@ -48,7 +48,7 @@ def tiers(workers: int) -> dict[str, Tier]:
         ),
         Tier(
             "story",
-            "the main job in eight chapters: API server, scheduler, KubeVirt's controller, kubelet, a Linux kernel",
+            "the main job, and that used GPUs stay: API server, scheduler, KubeVirt's controller, kubelet, a Linux kernel",
             pytest("e2e/story"),
             after=("build", "image"),
             on_hami=("2.10.0",),
