@@ -118,8 +118,15 @@ class NodeAgent:
             due = [d for d in decisions if d.action is DeviceAction.REBIND and d.address not in tried]
             for number, decision in enumerate(due):
                 if self._clock.monotonic() - read_at > SPEC_SECONDS:
-                    late = not number  # what came after the spec took that long: the next pass reads it anew
-                    break
+                    if number:
+                        break
+                    # The looks took that long, as where NVML wakes many GPUs, and would the next time, too: only
+                    # the spec is read once more.
+                    body = await self._api.read_or_create()
+                    read_at = self._clock.monotonic()
+                    late = read_spec(self._node, body) != spec
+                    if late:
+                        break
                 tried.add(decision.address)
                 await self._carry_out(decision)
         acted = bool(tried) or late
