@@ -37,7 +37,12 @@ MINIMAL_KUBEVIRT = [
         "spec": {
             "group": "kubevirt.io",
             "scope": "Namespaced",
-            "names": {"kind": kind, "plural": plural, "singular": kind.lower(), "shortNames": [short]},
+            "names": {
+                "kind": kind,
+                "plural": plural,
+                "singular": kind.lower(),
+                "shortNames": [short, f"{short}s"],
+            },
             "versions": [
                 {
                     "name": "v1",
