@@ -26,14 +26,48 @@ def values_page() -> str:
         "",
         "<!-- Made from helm/poolmgr/values.yaml by `make docs`. -->",
         "",
-        "| value | default | meaning |",
-        "|---|---|---|",
+        *_table(),
     ]
+    return "\n".join(lines) + "\n"
+
+
+def chart_readme() -> str:
+    """What `helm show readme` prints: how to install, and every value."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    lines = [
+        "# poolmgr",
+        "",
+        chart["description"],
+        "",
+        f"Version {chart['version']}, for Kubernetes {chart['kubeVersion'].removesuffix('-0')}. The agent is privileged, so its namespace",
+        "must allow that. [Install](../../docs/how-to/install.md) has the whole way, [upgrade](../../docs/how-to/upgrade.md) the next one.",
+        "",
+        "```sh",
+        "kubectl create namespace poolmgr-system",
+        "kubectl label namespace poolmgr-system pod-security.kubernetes.io/enforce=privileged",
+        "helm install poolmgr helm/poolmgr -n poolmgr-system --set image.registry=registry.example.com",
+        "helm test poolmgr -n poolmgr-system --logs",
+        "```",
+        "",
+        "`helm uninstall` leaves each GPU in its mode, and the CRDs with their objects; Helm does not upgrade CRDs:",
+        "`kubectl apply --server-side -f helm/poolmgr/crds` does.",
+        "",
+        "## Values",
+        "",
+        "<!-- Made from helm/poolmgr/values.yaml by `make docs`. -->",
+        "",
+        *_table(),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table() -> list[str]:
+    lines = ["| value | default | meaning |", "|---|---|---|"]
     for path, default, note in _values((CHART / "values.yaml").read_text().splitlines()[3:]):
         lines.append(
             f"| `{path}` | {f'`{default}`' if default else ''} | {note.replace('|', chr(92) + '|')} |"
         )
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _values(lines: list[str]) -> Iterator[tuple[str, str, str]]:

@@ -1,6 +1,7 @@
 """Writes the reference pages that are made from code, or checks that they are up to date.
 
-python tools/reference.py            # write docs/reference/{reasons,manager-settings,objects,chart-values}.md, openapi.json
+python tools/reference.py            # write docs/reference/{reasons,manager-settings,objects,chart-values}.md, openapi.json, and
+                                     # the chart's README
 python tools/reference.py --check    # exit 1 naming the pages that differ
 """
 
@@ -9,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from chart_pages import objects_page, values_page
+from chart_pages import chart_readme, objects_page, values_page
 from pydantic import BaseModel, SecretStr
 
 from poolmgr.api.app import create_app
@@ -90,7 +91,9 @@ PAGES = {
     "manager-settings.md": settings_page,
     "objects.md": objects_page,
     "chart-values.md": values_page,
+    "../../helm/poolmgr/README.md": chart_readme,
 }
+"""By their place in docs/reference."""
 
 
 def main() -> int:
@@ -106,7 +109,7 @@ def main() -> int:
         return bool(stale)
     for name in stale:
         (FOLDER / name).write_text(PAGES[name]())
-        sys.stdout.write(f"wrote docs/reference/{name}\n")
+        sys.stdout.write(f"wrote {(FOLDER / name).resolve().relative_to(ROOT.resolve())}\n")
     return 0
 
 
