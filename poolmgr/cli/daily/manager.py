@@ -22,8 +22,8 @@ from poolmgr.wire.lease import Lease
 Json = dict[str, Any]
 
 FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
-MANAGER_PORT = 8080
-"""Container port of the chart's manager."""
+MANAGER_PORT = "http"
+"""Name of the container port in the chart's manager: its number follows POOLMGR_API__PORT."""
 ERRORS: dict[str, type[Rejected] | type[Stale] | type[Unavailable]] = {
     "Stale": Stale,
     "Unavailable": Unavailable,

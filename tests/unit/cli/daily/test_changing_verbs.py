@@ -136,7 +136,7 @@ def test_the_leader_is_reached_by_kubectl(cluster: Cluster, tmp_path: Path) -> N
     result = cluster.put(lease()).run("history", "--token", "t", PATH=f"{tmp_path}:/usr/bin:/bin")
     assert "the manager at http://127.0.0.1:9" in result.stderr
     words = (tmp_path / "words").read_text()
-    assert "-n poolmgr-system pod/poolmgr-manager-7c9d :8080" in words
+    assert "-n poolmgr-system pod/poolmgr-manager-7c9d :http" in words
 
 
 def test_retry_ends_the_rest_of_one_gpu_or_of_a_node(cluster: Cluster, manager: Steering) -> None:
