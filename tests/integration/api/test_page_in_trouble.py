@@ -24,7 +24,7 @@ from poolmgr.kit.clock import SystemClock
 from poolmgr.kit.http_server import Server
 from tests.integration.api.demo import Demo
 from tests.integration.api.test_dashboard import PATIENCE_MS, browser, pytestmark
-from tests.showcase import NOW, fleet, gpu
+from tests.showcase import NOW, fleet, gpu, pod
 from tests.unit.api.stand_ins import Records, Steering
 
 __all__ = ["browser", "pytestmark"]
@@ -115,6 +115,21 @@ def test_silent_agent_is_the_first_line(browser: BrowserContext) -> None:
         assert page.inner_text("h1") == "1 agent is silent"
         assert "rack-1" in page.inner_text("[data-region=headline]")
         keep(page, "page-silent-agent")
+
+
+def test_a_long_queue_hides_neither_the_move_nor_the_vm_that_waits(browser: BrowserContext) -> None:
+    moving = fleet().nodes[1].gpus[1]
+    queue = tuple(pod(f"job-{n}", waiting_since=NOW - 600 - n) for n in range(40))
+    snapshot = fleet(pods=(pod("train", on=moving), *queue))
+    with served(Steering(snapshot=snapshot)) as address:
+        page = opened(browser, address)
+        rows = page.locator("[data-region=waiting] .waiting li")
+        assert rows.count() == 2, "forty pods are one row, and the VM another"
+        assert "ml/job-39, ml/job-38, ml/job-37 and 37 more" in rows.first.inner_text()
+        assert page.inner_text("[data-region=waiting] .count") == "41"
+        [move] = page.locator(".move").all()
+        assert "Waiting for pod ml/train to leave" in move.inner_text()
+        keep(page, "page-long-queue")
 
 
 def test_cluster_without_gpus_is_not_called_quiet(browser: BrowserContext) -> None:
