@@ -54,7 +54,7 @@ test: setup ## everything, side by side: check, sweep, libhook, integration on r
 	@$(PY) -m tools.suite test $(X)
 
 .PHONY: story
-story: setup ## the main job on the real control plane and an emulated node, told while it runs (about 20 minutes)
+story: setup ## the main job on the real control plane and an emulated node, told while it runs, with the scenes in which a used GPU stays (about 35 minutes)
 	@tools/packages.sh node hook image
 	@$(PY) -m tools.image
 	@$(PY) -m pytest e2e/story -q -s
