@@ -1,4 +1,7 @@
-"""What the planner does, and what it says about what it does not do."""
+"""What the planner does, and what it says about what it does not do.
+
+One file, long as it is: each test is a fleet and the plan for it, and they are read beside each other.
+"""
 
 from dataclasses import replace
 
